@@ -1,0 +1,69 @@
+namespace SimpleR1.Inference;
+
+/// <summary>How one completion is drawn. The defaults sample the model's own distribution.</summary>
+public sealed record SamplingParameters
+{
+    /// <summary>Completions of the prompt. Sample j of a request draws with its own stream derived from (<see cref="Seed"/>, j).</summary>
+    public int Samples { get; init; } = 1;
+    /// <summary>0 is greedy.</summary>
+    public double Temperature { get; init; } = 1;
+    /// <summary>Keep the k most probable tokens; 0 keeps all.</summary>
+    public int TopK { get; init; }
+    /// <summary>Keep the smallest set of most probable tokens whose mass reaches p.</summary>
+    public double TopP { get; init; } = 1;
+    /// <summary>Keep tokens at least this fraction as probable as the most probable one.</summary>
+    public double MinP { get; init; }
+    public double RepetitionPenalty { get; init; } = 1;
+    public double PresencePenalty { get; init; }
+    public double FrequencyPenalty { get; init; }
+    public ulong Seed { get; init; }
+    public int MinTokens { get; init; }
+    public required int MaxTokens { get; init; }
+    /// <summary>Ids that end the completion, besides the model's own end-of-sequence ids. The ending id is part of the output tokens.</summary>
+    public IReadOnlyList<int> StopTokenIds { get; init; } = [];
+    public IReadOnlyList<string> StopStrings { get; init; } = [];
+    public bool IncludeStopString { get; init; }
+    public bool IgnoreEos { get; init; }
+    /// <summary>Added to the logits of single tokens before the temperature.</summary>
+    public IReadOnlyDictionary<int, float> LogitBias { get; init; } = new Dictionary<int, float>();
+    /// <summary>Token sequences that must not appear.</summary>
+    public IReadOnlyList<int[]> BadWords { get; init; } = [];
+    /// <summary>How many of the most probable tokens to report at each position, with log-probs.</summary>
+    public int TopLogProbs { get; init; }
+}
+
+/// <summary>A prompt as token ids, and how to complete it.</summary>
+public sealed record GenerationRequest(string Id, int[] PromptTokens, SamplingParameters Sampling)
+{
+    /// <summary>Smaller runs first when the engine can't run all.</summary>
+    public int Priority { get; init; }
+}
+
+public enum FinishReason { Stop, Length, Aborted }
+
+/// <summary>A token and its log-probability under the distribution that the position was sampled from.</summary>
+public readonly record struct TokenLogProb(int Token, float LogProb);
+
+/// <summary>One finished sample of a request.</summary>
+public sealed record Completion
+{
+    public required string RequestId { get; init; }
+    /// <summary>Which of the request's samples, from 0.</summary>
+    public required int SampleIndex { get; init; }
+    /// <summary>Generated ids, the ending id included.</summary>
+    public required int[] Tokens { get; init; }
+    /// <summary>log p of each token under the distribution it was sampled from (after penalties, temperature and filters).</summary>
+    public required float[] LogProbs { get; init; }
+    /// <summary>Version of the weights that made each token.</summary>
+    public required int[] WeightVersions { get; init; }
+    public required FinishReason FinishReason { get; init; }
+    /// <summary>Decoded text without special tokens, cut before a stop string unless it was to be included.</summary>
+    public required string Text { get; init; }
+    /// <summary>Per position, when asked for.</summary>
+    public TokenLogProb[][]? TopLogProbs { get; init; }
+    /// <summary>Prompt tokens whose KV came from the prefix cache.</summary>
+    public int CachedPromptTokens { get; init; }
+}
+
+/// <summary>One step of one sample while it runs: what streaming sends. <see cref="Completion"/> is set on the last.</summary>
+public sealed record TokenEvent(string RequestId, int SampleIndex, int Token, float LogProb, string Text, Completion? Completion);
