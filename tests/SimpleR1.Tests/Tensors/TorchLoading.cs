@@ -1,6 +1,6 @@
 using Xunit;
 
-namespace SimpleR1.Tests;
+namespace SimpleR1.Tests.Tensors;
 
 public sealed class TorchLoading
 {
