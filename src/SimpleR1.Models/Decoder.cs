@@ -1,20 +1,98 @@
+using SimpleR1.Tensors;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Models;
 
 /// <summary>The forward pass of Llama, Qwen2 and Qwen3: one definition for training, prefill and decode.</summary>
-public sealed class Decoder(FlatWeights weights)
+public sealed class Decoder : IDisposable
 {
-    public FlatWeights Weights { get; } = weights;
-    public ModelConfig Config => Weights.Layout.Config;
+    private readonly Tensor cosine, sine; // [positions, headDimension / 2]
 
-    /// <summary>Runs all layers over packed tokens.</summary>
+    public Decoder(FlatWeights weights)
+    {
+        Weights = weights;
+        (cosine, sine) = RotaryTables(Config);
+    }
+
+    public FlatWeights Weights { get; }
+    public ModelConfig Config => Weights.Layout.Config;
+    /// <summary>[vocabulary, hidden]: the output projection, which may be the embedding itself.</summary>
+    public Tensor OutputWeight => Weights[Config.TieEmbeddings ? "embedding" : "output"];
+
+    /// <summary>Runs all layers over packed tokens. With a tape it can be differentiated; without, results belong to the caller's dispose scope.</summary>
     /// <param name="ids">[tokens] int64</param>
     /// <param name="positions">[tokens] int64, each token's position in its own sequence</param>
     /// <param name="attention">Whom each token looks at.</param>
+    /// <param name="checkpointing">Keep only each layer's input and compute the rest again for the gradient.</param>
     /// <returns>[tokens, hidden], after the final norm</returns>
-    public Tensor Hidden(Tensor ids, Tensor positions, IAttention attention) => throw new InvalidOperationException("written next");
+    public Tensor Hidden(Tensor ids, Tensor positions, IAttention attention, Tape? tape = null, bool checkpointing = false)
+    {
+        using var gradients = no_grad();
+        var x = Ops.Embedding(tape, Weights["embedding"], ids); // [tokens, hidden]
+        for (int i = 0; i < Config.Layers; i++)
+        {
+            int layer = i;
+            Tensor Run(Tape? t, Tensor input) => Layer(t, layer, input, positions, attention);
+            if (tape is not null) x = checkpointing ? tape.Checkpoint(Run, x) : Run(tape, x);
+            else
+            {
+                using var scope = NewDisposeScope();
+                x = Run(null, x).MoveToOuterDisposeScope();
+            }
+        }
+        return Ops.RmsNorm(tape, x, Weights["final_norm"], Config.RmsNormEpsilon);
+    }
 
     /// <summary>[rows, hidden] → [rows, vocabulary]</summary>
-    public Tensor Logits(Tensor hidden) => throw new InvalidOperationException("written next");
+    public Tensor Logits(Tensor hidden)
+    {
+        using var gradients = no_grad();
+        return Ops.Linear(null, hidden, OutputWeight);
+    }
+
+    private Tensor Layer(Tape? tape, int layer, Tensor x, Tensor positions, IAttention attention)
+    {
+        var c = Config;
+        Tensor W(string name) => Weights[$"layers.{layer}.{name}"];
+        var normed = Ops.RmsNorm(tape, x, W("attention_norm"), c.RmsNormEpsilon);                          // [tokens, hidden]
+        var qkv = Ops.Linear(tape, normed, W("qkv"), c.QueryKeyValueBias ? W("qkv_bias") : null);          // [tokens, (heads + 2 kvHeads) · d]
+        if (c.QueryKeyNorm) qkv = Ops.QueryKeyNorm(tape, qkv, W("query_norm"), W("key_norm"), c.Heads, c.KeyValueHeads, c.RmsNormEpsilon);
+        qkv = Ops.Rotary(tape, qkv, positions, cosine, sine, c.Heads + c.KeyValueHeads, c.HeadDimension);
+        var attended = attention.Attend(tape, layer, qkv);                                                 // [tokens, heads · d]
+        var delta = Ops.Linear(tape, attended, W("attention_output"));                                     // [tokens, hidden]
+        (x, normed) = Ops.AddRmsNorm(tape, x, delta, W("mlp_norm"), c.RmsNormEpsilon);
+        var gateUp = Ops.Linear(tape, normed, W("gate_up"));                                               // [tokens, 2 · intermediate]
+        delta = Ops.Linear(tape, Ops.SwiGlu(tape, gateUp), W("down"));                                     // [tokens, hidden]
+        return Ops.Add(tape, x, delta);
+    }
+
+    /// <summary>cos and sin of position × frequency, computed in doubles; Llama 3's scaling after its reference implementation.</summary>
+    private static (Tensor, Tensor) RotaryTables(ModelConfig config)
+    {
+        int half = config.HeadDimension / 2;
+        float[] cos = new float[(long)config.MaxPositions * half], sin = new float[cos.Length];
+        for (int i = 0; i < half; i++)
+        {
+            double frequency = Math.Pow(config.RopeTheta, -2.0 * i / config.HeadDimension);
+            if (config.RopeScaling is { } scaling) frequency = Scale(frequency, scaling);
+            for (int position = 0; position < config.MaxPositions; position++)
+                (sin[position * half + i], cos[position * half + i]) = ((float, float))Math.SinCos(position * frequency);
+        }
+        return (tensor(cos, [config.MaxPositions, half]).DetachFromDisposeScope(), tensor(sin, [config.MaxPositions, half]).DetachFromDisposeScope());
+    }
+
+    private static double Scale(double frequency, Llama3RopeScaling s)
+    {
+        double wavelength = 2 * Math.PI / frequency;
+        if (wavelength < s.OriginalMaxPositions / s.HighFrequencyFactor) return frequency;
+        if (wavelength > s.OriginalMaxPositions / s.LowFrequencyFactor) return frequency / s.Factor;
+        double smooth = (s.OriginalMaxPositions / wavelength - s.LowFrequencyFactor) / (s.HighFrequencyFactor - s.LowFrequencyFactor);
+        return (1 - smooth) * frequency / s.Factor + smooth * frequency;
+    }
+
+    public void Dispose()
+    {
+        cosine.Dispose();
+        sine.Dispose();
+    }
 }

@@ -1,0 +1,284 @@
+using SimpleR1.Tensors.Cpu;
+using static TorchSharp.torch;
+
+namespace SimpleR1.Tensors;
+
+/// <summary>
+/// The operations a decoder is made of. Each checks its shapes, runs (f32 on the CPU), and, when a <see cref="Tape"/> is given,
+/// records its gradient. Without a tape the results belong to the current dispose scope. Shapes: t tokens, h hidden, v vocabulary.
+/// </summary>
+public static unsafe class Ops
+{
+    /// <summary>Rows of a table: ids [t] int64, table [v, h] → [t, h].</summary>
+    /// <exception cref="ArgumentOutOfRangeException">An id is outside the table.</exception>
+    public static Tensor Embedding(Tape? tape, Tensor table, Tensor ids)
+    {
+        Require.Floats(table, [-1, -1]);
+        Require.Integers(ids, [-1]);
+        var (rows, width, count) = (table.shape[0], (int)table.shape[1], (int)ids.shape[0]);
+        var idSpan = new ReadOnlySpan<long>((void*)Aten.DataPointer(ids), count);
+        foreach (long id in idSpan)
+            if ((ulong)id >= (ulong)rows) throw new ArgumentOutOfRangeException(nameof(ids), $"token id {id} is outside the vocabulary of {rows}");
+        var output = table.index_select(0, ids);
+        tape?.Record([output], () =>
+        {
+            using var gradient = tape.TakeGradient(output);
+            if (tape.ParameterGradient(table) is { } place) place.index_add_(0, ids, gradient, 1);
+        });
+        return output;
+    }
+
+    /// <summary>x·Wᵀ + b: x [t, in], weight [out, in], bias [out] or null → [t, out].</summary>
+    public static Tensor Linear(Tape? tape, Tensor x, Tensor weight, Tensor? bias = null)
+    {
+        Require.Floats(weight, [-1, x.shape[^1]]);
+        Require.Floats(x, [-1, weight.shape[1]]);
+        if (bias is not null) Require.Floats(bias, [weight.shape[0]]);
+        var output = nn.functional.linear(x, weight, bias);
+        tape?.Record([output], () =>
+        {
+            using var gradient = tape.TakeGradient(output);
+            tape.Accumulate(x, gradient.mm(weight));
+            if (tape.ParameterGradient(weight) is { } place) place.addmm_(gradient.t(), x, 1, 1);
+            if (bias is not null && tape.ParameterGradient(bias) is { } biasPlace) biasPlace.add_(gradient.sum(0));
+        });
+        return output;
+    }
+
+    /// <summary>x / rms(x) · weight over the last dimension: x [t, h], weight [h] → [t, h].</summary>
+    public static Tensor RmsNorm(Tape? tape, Tensor x, Tensor weight, double epsilon)
+    {
+        Require.Floats(weight, [x.shape[^1]]);
+        Require.Floats(x, [-1, weight.shape[0]]);
+        var (rows, width) = ((int)x.shape[0], (int)x.shape[1]);
+        var output = empty_like(x);
+        Cpu.RmsNorm.Forward(Floats(x), null, null, Floats(weight), Floats(output), rows, width, epsilon);
+        tape?.Record([output], () =>
+        {
+            using var gradient = tape.TakeGradient(output);
+            var dx = zeros_like(x);
+            Cpu.RmsNorm.Backward(Floats(x), Floats(weight), Floats(gradient), Floats(dx), FloatsOrNull(tape.ParameterGradient(weight)), rows, width, epsilon);
+            tape.Accumulate(x, dx);
+        });
+        return output;
+    }
+
+    /// <summary>The residual stream's step: sum = x + delta, and sum's RMS norm. Both [t, h]. <paramref name="delta"/> is used up.</summary>
+    public static (Tensor Sum, Tensor Normed) AddRmsNorm(Tape? tape, Tensor x, Tensor delta, Tensor weight, double epsilon)
+    {
+        Require.Floats(weight, [x.shape[^1]]);
+        Require.Floats(x, [-1, weight.shape[0]]);
+        Require.Floats(delta, x.shape);
+        var (rows, width) = ((int)x.shape[0], (int)x.shape[1]);
+        Tensor sum = empty_like(x), normed = empty_like(x);
+        Cpu.RmsNorm.Forward(Floats(x), Floats(delta), Floats(sum), Floats(weight), Floats(normed), rows, width, epsilon);
+        tape?.Record([sum, normed], () =>
+        {
+            using var gradient = tape.TakeGradient(normed);
+            var dSum = tape.TakeGradient(sum);
+            Cpu.RmsNorm.Backward(Floats(sum), Floats(weight), Floats(gradient), Floats(dSum), FloatsOrNull(tape.ParameterGradient(weight)), rows, width, epsilon);
+            tape.Accumulate(delta, dSum.alias()); // shared, as in Add
+            tape.Accumulate(x, dSum);
+        });
+        return (sum, normed);
+    }
+
+    /// <summary>x + delta, both [t, h].</summary>
+    public static Tensor Add(Tape? tape, Tensor x, Tensor delta)
+    {
+        Require.Floats(x, delta.shape);
+        Require.Floats(delta, x.shape);
+        var output = x + delta;
+        tape?.Record([output], () =>
+        {
+            var gradient = tape.TakeGradient(output);
+            tape.Accumulate(delta, gradient.alias()); // shared: delta's own operations have read it before anything adds to x's
+            tape.Accumulate(x, gradient);
+        });
+        return output;
+    }
+
+    /// <summary>Qwen3's norm of each q and k head: qkv [t, (heads + 2·kvHeads)·d] → the same with q and k heads RMS-normalised.</summary>
+    public static Tensor QueryKeyNorm(Tape? tape, Tensor qkv, Tensor queryWeight, Tensor keyWeight, int heads, int keyValueHeads, double epsilon)
+    {
+        long d = queryWeight.shape[0], tokens = qkv.shape[0], querySize = heads * d, keySize = keyValueHeads * d;
+        Require.Floats(qkv, [-1, querySize + 2 * keySize]);
+        Require.Floats(queryWeight, [d]);
+        Require.Floats(keyWeight, [d]);
+        Tensor q, k, output;
+        using (NewDisposeScope())
+        {
+            q = qkv.narrow(1, 0, querySize).contiguous().view(-1, d).MoveToOuterDisposeScope();
+            k = qkv.narrow(1, querySize, keySize).contiguous().view(-1, d).MoveToOuterDisposeScope();
+            var normedQ = RmsNorm(null, q, queryWeight, epsilon).view(tokens, querySize);
+            var normedK = RmsNorm(null, k, keyWeight, epsilon).view(tokens, keySize);
+            output = cat([normedQ, normedK, qkv.narrow(1, querySize + keySize, keySize)], 1).MoveToOuterDisposeScope();
+        }
+        tape?.Record([output, q, k], () =>
+        {
+            using var gradient = tape.TakeGradient(output);
+            Tensor Back(Tensor x, Tensor weight, long from, long size)
+            {
+                var dy = gradient.narrow(1, from, size).contiguous();
+                var dx = zeros_like(x);
+                Cpu.RmsNorm.Backward(Floats(x), Floats(weight), Floats(dy), Floats(dx), FloatsOrNull(tape.ParameterGradient(weight)), (int)x.shape[0], (int)d, epsilon);
+                return dx.view(tokens, size);
+            }
+            tape.Accumulate(qkv, cat([Back(q, queryWeight, 0, querySize), Back(k, keyWeight, querySize, keySize), gradient.narrow(1, querySize + keySize, keySize)], 1));
+        });
+        return output;
+    }
+
+    /// <summary>Rotates the q and k heads of qkv [t, (heads + 2·kvHeads)·d] IN PLACE by each token's position and returns it.</summary>
+    /// <param name="rotatedHeads">heads + kvHeads</param>
+    /// <param name="cosine">[positions, d/2] f32; likewise <paramref name="sine"/></param>
+    public static Tensor Rotary(Tape? tape, Tensor qkv, Tensor positions, Tensor cosine, Tensor sine, int rotatedHeads, int headDimension)
+    {
+        Require.Floats(qkv, [-1, -1]);
+        Require.Integers(positions, [qkv.shape[0]]);
+        Require.Floats(cosine, [-1, headDimension / 2]);
+        Require.Floats(sine, cosine.shape);
+        var (rows, stride, limit) = ((int)qkv.shape[0], (int)qkv.shape[1], cosine.shape[0]);
+        foreach (long position in new ReadOnlySpan<long>((void*)Aten.DataPointer(positions), rows))
+            if ((ulong)position >= (ulong)limit) throw new ArgumentOutOfRangeException(nameof(positions), $"position {position} is outside the model's context of {limit}");
+        void Rotate(Tensor x, float direction) =>
+            Cpu.Rotary.Rotate(Floats(x), (long*)Aten.DataPointer(positions), Floats(cosine), Floats(sine), rows, rotatedHeads, headDimension, stride, direction);
+        Rotate(qkv, 1);
+        tape?.Record([], () =>
+        {
+            var gradient = tape.TakeGradient(qkv);
+            Rotate(gradient, -1);
+            tape.Accumulate(qkv, gradient);
+        });
+        return qkv;
+    }
+
+    /// <summary>Causal attention of sequences packed one after another: qkv [t, (heads + 2·kvHeads)·d] → [t, heads·d].</summary>
+    /// <param name="offsets">First token of each sequence, then t.</param>
+    public static Tensor PackedAttention(Tape? tape, Tensor qkv, int[] offsets, int heads, int keyValueHeads, int headDimension)
+    {
+        var shape = new Cpu.PackedAttention.Shape(heads, keyValueHeads, headDimension);
+        Require.Floats(qkv, [offsets[^1], shape.QkvRow]);
+        var output = empty(qkv.shape[0], shape.OutputRow, dtype: float32);
+        if (tape is null)
+        {
+            Cpu.PackedAttention.Forward(Floats(qkv), Floats(output), null, offsets, shape);
+            return output;
+        }
+        var logSum = empty(qkv.shape[0], heads, dtype: float32);
+        Cpu.PackedAttention.Forward(Floats(qkv), Floats(output), Floats(logSum), offsets, shape);
+        tape.Record([output, logSum], () =>
+        {
+            using var gradient = tape.TakeGradient(output);
+            var dQkv = zeros_like(qkv);
+            Cpu.PackedAttention.Backward(Floats(qkv), Floats(output), Floats(logSum), Floats(gradient), Floats(dQkv), offsets, shape);
+            tape.Accumulate(qkv, dQkv);
+        });
+        return output;
+    }
+
+    /// <summary>silu(gate)·up: gateUp [t, 2·i] → [t, i].</summary>
+    public static Tensor SwiGlu(Tape? tape, Tensor gateUp)
+    {
+        Require.Floats(gateUp, [-1, -1]);
+        var (rows, width) = ((int)gateUp.shape[0], (int)gateUp.shape[1] / 2);
+        var output = empty(rows, width, dtype: float32);
+        Cpu.SwiGlu.Forward(Floats(gateUp), Floats(output), rows, width);
+        tape?.Record([output], () =>
+        {
+            using var gradient = tape.TakeGradient(output);
+            var dGateUp = empty_like(gateUp);
+            Cpu.SwiGlu.Backward(Floats(gateUp), Floats(gradient), Floats(dGateUp), rows, width);
+            tape.Accumulate(gateUp, dGateUp);
+        });
+        return output;
+    }
+
+    /// <summary>Chosen rows of x: x [t, h], indices [r] int64, all different → [r, h].</summary>
+    public static Tensor SelectRows(Tape? tape, Tensor x, Tensor indices)
+    {
+        Require.Floats(x, [-1, -1]);
+        Require.Integers(indices, [-1]);
+        var output = x.index_select(0, indices);
+        tape?.Record([output], () =>
+        {
+            using var gradient = tape.TakeGradient(output);
+            tape.Accumulate(x, zeros_like(x).index_add_(0, indices, gradient, 1));
+        });
+        return output;
+    }
+
+    /// <summary>Logits' bytes that may stay alive between forward and backward; beyond, chunks of logits are made again.</summary>
+    private const long LogitsKept = 256L << 20;
+    private const long LogitsPerChunk = 64L << 20;
+
+    /// <summary>
+    /// log softmax(x·Wᵀ / temperature)[chosen] and the entropy of each row, without holding all logits of a large vocabulary:
+    /// x [r, h], weight [v, h], chosen [r] int64 → two [r] tensors. The entropy carries no gradient.
+    /// </summary>
+    public static (Tensor LogProbs, Tensor Entropy) TokenLogProbs(Tape? tape, Tensor x, Tensor weight, Tensor chosen, double temperature)
+    {
+        Require.Floats(weight, [-1, x.shape[^1]]);
+        Require.Floats(x, [-1, weight.shape[1]]);
+        Require.Integers(chosen, [x.shape[0]]);
+        if (temperature <= 0) throw new ArgumentOutOfRangeException(nameof(temperature), $"expected a temperature above 0, found {temperature}");
+        long rows = x.shape[0], vocabulary = weight.shape[0];
+        foreach (long id in new ReadOnlySpan<long>((void*)Aten.DataPointer(chosen), (int)rows))
+            if ((ulong)id >= (ulong)vocabulary) throw new ArgumentOutOfRangeException(nameof(chosen), $"token id {id} is outside the vocabulary of {vocabulary}");
+        bool keep = tape is not null && rows * vocabulary * 4 <= LogitsKept;
+        int chunk = (int)Math.Clamp(LogitsPerChunk / 4 / vocabulary, 1, Math.Max(1, rows));
+        Tensor logProbs = empty(rows, dtype: float32), entropy = empty(rows, dtype: float32), logSum = empty(rows, dtype: float32);
+        var kept = new List<Tensor>();
+        long* ids = (long*)Aten.DataPointer(chosen);
+        for (long from = 0; from < rows; from += chunk)
+        {
+            int count = (int)Math.Min(chunk, rows - from);
+            using var scope = NewDisposeScope();
+            var logits = nn.functional.linear(x.narrow(0, from, count), weight);
+            LogProbs.Forward(Floats(logits), ids + from, Floats(logProbs) + from, Floats(logSum) + from, Floats(entropy) + from, count, (int)vocabulary, (float)temperature);
+            if (keep) kept.Add(logits.DetachFromDisposeScope());
+        }
+        if (tape is null)
+        {
+            logSum.Dispose();
+            return (logProbs, entropy);
+        }
+        tape.Record([logProbs, entropy, logSum, .. kept], () =>
+        {
+            using var gradient = tape.TakeGradient(logProbs);
+            var dx = empty_like(x);
+            var place = tape.ParameterGradient(weight);
+            for (long from = 0, i = 0; from < rows; from += chunk, i++)
+            {
+                int count = (int)Math.Min(chunk, rows - from);
+                using var scope = NewDisposeScope();
+                var part = x.narrow(0, from, count);
+                var logits = keep ? kept[(int)i] : nn.functional.linear(part, weight);
+                LogProbs.Backward(Floats(logits), ids + from, Floats(logSum) + from, Floats(gradient) + from, count, (int)vocabulary, (float)temperature);
+                dx.narrow(0, from, count).copy_(logits.mm(weight));
+                place?.addmm_(logits.t(), part, 1, 1);
+            }
+            tape.Accumulate(x, dx);
+        });
+        return (logProbs, entropy);
+    }
+
+    /// <summary>One AdamW step on ranges of flat f32 buffers (weight, gradient, both moments); see <see cref="Cpu.AdamW"/> for the formula.</summary>
+    public static void AdamWStep(Tensor weight, Tensor gradient, Tensor mean, Tensor variance, long from, long length, long step, double learningRate, double beta1, double beta2, double epsilon, double weightDecay, double gradientScale)
+    {
+        Require.Floats(weight, [-1]);
+        foreach (var other in new[] { gradient, mean, variance }) Require.Floats(other, weight.shape);
+        if (from < 0 || length < 0 || from + length > weight.shape[0]) throw new ArgumentOutOfRangeException(nameof(length), $"range {from}+{length} is outside the buffer of {weight.shape[0]}");
+        AdamW.Step(Floats(weight) + from, Floats(gradient) + from, Floats(mean) + from, Floats(variance) + from, length, step, learningRate, beta1, beta2, epsilon, weightDecay, gradientScale);
+    }
+
+    /// <summary>√Σx² of a flat buffer, the same on any number of threads.</summary>
+    public static double Norm(Tensor x)
+    {
+        Require.Floats(x, [-1]);
+        return Math.Sqrt(AdamW.SumOfSquares(Floats(x), x.shape[0]));
+    }
+
+    private static float* Floats(Tensor tensor) => (float*)Aten.DataPointer(tensor);
+    private static float* FloatsOrNull(Tensor? tensor) => tensor is null ? null : Floats(tensor);
+}
