@@ -40,7 +40,7 @@ public static unsafe class Ops
             using var gradient = tape.TakeGradient(output);
             tape.Accumulate(x, gradient.mm(weight));
             if (tape.ParameterGradient(weight) is { } place) place.addmm_(gradient.t(), x, 1, 1);
-            if (bias is not null && tape.ParameterGradient(bias) is { } biasPlace) biasPlace.add_(gradient.sum(0));
+            if (bias is not null && tape.ParameterGradient(bias) is { } biasPlace) biasPlace.add_(gradient.sum([0L]));
         });
         return output;
     }

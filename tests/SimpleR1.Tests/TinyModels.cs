@@ -1,0 +1,42 @@
+using SimpleR1.Models;
+using static TorchSharp.torch;
+
+namespace SimpleR1.Tests;
+
+/// <summary>Small models with random weights for tests that need a model but no text.</summary>
+public static class TinyModels
+{
+    public static ModelConfig Config(ModelFamily family = ModelFamily.Qwen3, int vocabulary = 61, bool tied = true) => new()
+    {
+        Family = family,
+        VocabularySize = vocabulary,
+        HiddenSize = 24,
+        IntermediateSize = 40,
+        Layers = 2,
+        Heads = 4,
+        KeyValueHeads = 2,
+        HeadDimension = 8,
+        MaxPositions = 256,
+        RmsNormEpsilon = 1e-6,
+        RopeTheta = 10_000,
+        TieEmbeddings = tied,
+        QueryKeyValueBias = family == ModelFamily.Qwen2,
+        QueryKeyNorm = family == ModelFamily.Qwen3,
+        EosTokenIds = [1],
+    };
+
+    /// <summary>Weights ~ N(0, scale²), norms around 1.</summary>
+    public static FlatWeights Random(ModelConfig config, long seed = 7, double scale = 0.2)
+    {
+        var weights = new FlatWeights(new WeightLayout(config), ScalarType.Float32, CPU);
+        using var generator = new Generator((ulong)seed, CPU);
+        using var none = no_grad();
+        foreach (var slot in weights.Layout.Slots)
+        {
+            using var values = randn(slot.Shape, generator: generator);
+            using var shifted = values * scale + (slot.Name.EndsWith("norm", StringComparison.Ordinal) ? 1 : 0);
+            weights[slot.Name].copy_(shifted);
+        }
+        return weights;
+    }
+}
