@@ -22,6 +22,7 @@ public sealed class Policy(Decoder decoder, Optimizer optimizer, PolicyOptions o
 {
     public FlatWeights Weights => decoder.Weights;
     public Optimizer Optimizer => optimizer;
+    public Decoder Decoder => decoder;
 
     /// <summary>log p of every trained token of each sequence under the current weights; no gradient.</summary>
     public float[][] LogProbs(IReadOnlyList<TrainingSequence> sequences, double temperature) => LogProbs(decoder, sequences, temperature, options.TokensPerMicroBatch);
