@@ -42,7 +42,7 @@ public sealed record DataSource : IRecipeSection
         if (Path is null && Generator is null) yield return new("give 'path' (a file) or 'generator'", "path", "generator");
         if (Path is not null && Generator is not null) yield return new("'path' and 'generator' exclude each other; keep one", "generator", "path");
         if (Path is not null && System.IO.Path.GetExtension(Path) is not (".jsonl" or ".parquet")) yield return new($"expected a .jsonl or .parquet file, found '{Path}'", "path");
-        if (Path is not null && Count is not null) yield return new("count belongs to a generator; for a file use take", "count", "path");
+        if (Path is not null && Generator is null && Count is not null) yield return new("count belongs to a generator; for a file use take", "count", "path");
         if (Generator is not null && !Generators.Names.Contains(Generator))
             yield return new($"no generator is called '{Generator}' (there are {string.Join(", ", Generators.Names)})", "generator");
         if (Generator is not null && Count is null) yield return new("a generator needs 'count'", "count", "generator");

@@ -34,11 +34,13 @@ internal sealed record RecipeKey(PropertyInfo Property, string Name, Type Type, 
 internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
 {
     private readonly Dictionary<string, string> origins = [];
+    private int bindingProblems;
 
     /// <summary>Binds and validates; the result may only be used when no problem was found.</summary>
     public object Bind(MapNode root, Type type)
     {
         var bound = Section(root, type, "");
+        bindingProblems = problems.Count;
         Validate(bound, "");
         return bound;
     }
@@ -164,7 +166,7 @@ internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
         }
     }
 
-    private bool HasProblem(string key) => problems.Any(p => p.Key == key || p.Key.StartsWith(key + ".", StringComparison.Ordinal)
+    private bool HasProblem(string key) => problems.Take(bindingProblems).Any(p => p.Key == key || p.Key.StartsWith(key + ".", StringComparison.Ordinal)
         || (key.StartsWith(p.Key + ".", StringComparison.Ordinal) && p.Key != ""));
 
     /// <summary>Where a key was written, or the section around it, or the file when all of it is default.</summary>

@@ -41,9 +41,9 @@ internal sealed class RecipeReader(IParser parser, Func<Mark, string> origin, Li
     /// <summary>The one document in <paramref name="text"/>; null, and a problem, when it isn't YAML.</summary>
     public static RecipeNode? Read(string text, Func<Mark, string> origin, List<RecipeProblem> problems)
     {
+        var parser = new Parser(new StringReader(text));
         try
         {
-            var parser = new Parser(new StringReader(text));
             parser.Consume<StreamStart>();
             if (parser.TryConsume<StreamEnd>(out _)) return new MapNode { Origin = origin(Mark.Empty) };
             parser.Consume<DocumentStart>();
@@ -56,6 +56,11 @@ internal sealed class RecipeReader(IParser parser, Func<Mark, string> origin, Li
         catch (YamlException e)
         {
             problems.Add(new(origin(e.Start), "", "not valid YAML: " + (e.InnerException?.Message ?? e.Message)));
+            return null;
+        }
+        catch (InvalidOperationException) // how YamlDotNet's scanner ends on an unfinished flow list
+        {
+            problems.Add(new(origin(parser.Current?.End ?? Mark.Empty), "", "not valid YAML after this line; is a bracket left open?"));
             return null;
         }
     }

@@ -54,14 +54,15 @@ internal static class RecipeWriter
     private static string Quoted(string text)
     {
         var quoted = new StringBuilder("\"");
-        foreach (char c in text)
-            _ = c switch
+        foreach (var rune in text.EnumerateRunes())
+            _ = rune.Value switch
             {
-                '"' or '\\' => quoted.Append('\\').Append(c),
+                '"' or '\\' => quoted.Append('\\').Append(rune),
                 '\n' => quoted.Append("\\n"),
                 '\t' => quoted.Append("\\t"),
-                _ when c < ' ' || (c >= 0x7f && !char.IsLetterOrDigit(c)) => quoted.Append($"\\u{(int)c:x4}"),
-                _ => quoted.Append(c),
+                < ' ' or 0x7f => quoted.Append($"\\x{rune.Value:x2}"),
+                > 0x7f when !Rune.IsLetterOrDigit(rune) => quoted.Append($"\\U{rune.Value:x8}"),
+                _ => quoted.Append(rune),
             };
         return quoted.Append('"').ToString();
     }

@@ -39,7 +39,8 @@ public sealed class JsonLines : IDisposable
     /// <exception cref="InvalidDataException">A line before the last is not a JSON object.</exception>
     public static IEnumerable<JsonObject> Read(string path)
     {
-        string[] lines = File.ReadAllLines(path);
+        using var reader = new StreamReader(new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite)); // a run may be writing it
+        string[] lines = reader.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries);
         for (int i = 0; i < lines.Length; i++)
         {
             JsonObject? row = null;

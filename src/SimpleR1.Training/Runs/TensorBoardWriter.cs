@@ -66,9 +66,9 @@ public sealed class TensorBoardWriter : IDisposable
     /// <summary>The few protocol buffer fields that events need.</summary>
     private sealed class Proto
     {
-        private readonly MemoryStream bytes = new();
+        private readonly List<byte> bytes = [];
 
-        public byte[] ToArray() => bytes.ToArray();
+        public byte[] ToArray() => [.. bytes];
 
         public Proto Varint(int field, ulong value)
         {
@@ -80,14 +80,14 @@ public sealed class TensorBoardWriter : IDisposable
         public Proto Double(int field, double value)
         {
             Raw(((ulong)field << 3) | 1);
-            bytes.Write(BitConverter.GetBytes(value));
+            bytes.AddRange(BitConverter.GetBytes(value));
             return this;
         }
 
         public Proto Float(int field, float value)
         {
             Raw(((ulong)field << 3) | 5);
-            bytes.Write(BitConverter.GetBytes(value));
+            bytes.AddRange(BitConverter.GetBytes(value));
             return this;
         }
 
@@ -104,14 +104,14 @@ public sealed class TensorBoardWriter : IDisposable
         {
             Raw(((ulong)field << 3) | 2);
             Raw((ulong)content.Length);
-            bytes.Write(content);
+            bytes.AddRange(content);
             return this;
         }
 
         private void Raw(ulong value)
         {
-            for (; value >= 0x80; value >>= 7) bytes.WriteByte((byte)(value | 0x80));
-            bytes.WriteByte((byte)value);
+            for (; value >= 0x80; value >>= 7) bytes.Add((byte)(value | 0x80));
+            bytes.Add((byte)value);
         }
     }
 }
