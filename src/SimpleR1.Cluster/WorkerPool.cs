@@ -93,19 +93,19 @@ public sealed class WorkerPool : IAsyncDisposable
     private async Task RunAsync(RolloutLedger ledger, ChannelWriter<Completion> finished, CancellationToken stop)
     {
         string batch = $"batch {Interlocked.Increment(ref batches)}";
-        var running = new Dictionary<Task, Worker>();
+        var running = new Dictionary<Task, (Worker Worker, RolloutShare Share)>();
         Exception? failure = null;
         using var abort = CancellationTokenSource.CreateLinkedTokenSource(stop);
         try
         {
-            for (int round = 1; !ledger.Complete; round++)
+            while (!ledger.Complete)
             {
                 var ready = ledger.HasUnassigned ? In(WorkerState.Ready) : [];
                 if (ready.Count > 0)
-                    foreach (var (number, share) in ledger.Assign([.. ready.Select(w => (w.Number, w.Outstanding))]))
+                    foreach (var share in ledger.Assign([.. ready.Select(w => (w.Number, w.Outstanding))]))
                     {
-                        var worker = ready.Find(w => w.Number == number)!;
-                        running.Add(RolloutAsync(worker, $"{batch}.{round}", share, ledger, finished, abort.Token), worker);
+                        var worker = ready.Find(w => w.Number == share.Worker)!;
+                        running.Add(RolloutAsync(worker, $"{batch}.{share.Id}", share, ledger, finished, abort.Token), (worker, share));
                     }
                 else if (running.Count == 0)
                 {
@@ -117,8 +117,8 @@ public sealed class WorkerPool : IAsyncDisposable
                 var done = await Task.WhenAny(ledger.HasUnassigned && In(WorkerState.Ready).Count == 0 ? [.. running.Keys, pulse] : running.Keys);
                 if (!running.Remove(done, out var ended)) continue;
                 await done; // a refused request ends the batch; a lost worker doesn't throw
-                int released = ledger.Release(ended.Number);
-                if (released > 0) options.Log($"{ended.Name}: {released} unfinished requests go to other workers");
+                int released = ledger.Release(ended.Share);
+                if (released > 0) options.Log($"{ended.Worker.Name}: {released} unfinished requests go to other workers");
             }
         }
         catch (Exception e) { failure = e; } // is the reader's
@@ -130,18 +130,18 @@ public sealed class WorkerPool : IAsyncDisposable
     }
 
     /// <summary>One worker's share, until it is done or the worker is lost.</summary>
-    private async Task RolloutAsync(Worker worker, string batch, List<GenerationRequest> share, RolloutLedger ledger, ChannelWriter<Completion> finished, CancellationToken stop)
+    private async Task RolloutAsync(Worker worker, string batch, RolloutShare share, RolloutLedger ledger, ChannelWriter<Completion> finished, CancellationToken stop)
     {
-        long counted = ledger.Outstanding(worker.Number);
+        long counted = ledger.Outstanding(share);
         worker.AddOutstanding(counted);
         try
         {
-            await worker.RolloutAsync(batch, share, () => ledger.Owed(worker.Number), completion =>
+            await worker.RolloutAsync(batch, share.Requests, () => ledger.Owed(share), completion =>
             {
                 if (completion.WeightVersions.AsSpan().ContainsAnyExceptInRange(0, Version))
                     throw new IOException($"it sampled from weights that were never pushed (versions {string.Join(", ", completion.WeightVersions.Distinct())}, newest {Version})");
                 if (!ledger.Accept(completion)) return;
-                long left = ledger.Outstanding(worker.Number);
+                long left = ledger.Outstanding(share);
                 worker.AddOutstanding(left - counted, completion.Tokens.Length);
                 counted = left;
                 finished.TryWrite(completion);
