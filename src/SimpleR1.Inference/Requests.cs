@@ -5,9 +5,9 @@ public sealed record SamplingParameters
 {
     /// <summary>Completions of the prompt. Sample j of a request draws with its own stream derived from (<see cref="Seed"/>, j).</summary>
     public int Samples { get; init; } = 1;
-    /// <summary>0 is greedy.</summary>
+    /// <summary>0 is greedy: the most probable token (the smallest id among equals), with its log-prob at temperature 1, filters ignored.</summary>
     public double Temperature { get; init; } = 1;
-    /// <summary>Keep the k most probable tokens; 0 keeps all.</summary>
+    /// <summary>Keep the k most probable tokens, and those as probable as the k-th; 0 keeps all.</summary>
     public int TopK { get; init; }
     /// <summary>Keep the smallest set of most probable tokens whose mass reaches p.</summary>
     public double TopP { get; init; } = 1;
@@ -17,9 +17,13 @@ public sealed record SamplingParameters
     public double PresencePenalty { get; init; }
     public double FrequencyPenalty { get; init; }
     public ulong Seed { get; init; }
+    /// <summary>Before this many tokens, ending ids are masked and stop strings do not end the completion.</summary>
     public int MinTokens { get; init; }
     public required int MaxTokens { get; init; }
-    /// <summary>Ids that end the completion, besides the model's own end-of-sequence ids. The ending id is part of the output tokens.</summary>
+    /// <summary>
+    /// Ids that end the completion, besides the model's own end-of-sequence ids. The ending id is part of the output tokens; its text is
+    /// part of the text only with <see cref="IncludeStopString"/>.
+    /// </summary>
     public IReadOnlyList<int> StopTokenIds { get; init; } = [];
     public IReadOnlyList<string> StopStrings { get; init; } = [];
     public bool IncludeStopString { get; init; }
@@ -65,5 +69,6 @@ public sealed record Completion
     public int CachedPromptTokens { get; init; }
 }
 
-/// <summary>One step of one sample while it runs: what streaming sends. <see cref="Completion"/> is set on the last.</summary>
+/// <summary>One step of one sample while it runs: what streaming sends. <see cref="Completion"/> is set on the last; the texts together are its text.</summary>
+/// <param name="Token">The new token; -1 where an abort ended the sample without one.</param>
 public sealed record TokenEvent(string RequestId, int SampleIndex, int Token, float LogProb, string Text, Completion? Completion);

@@ -1,0 +1,60 @@
+namespace SimpleR1.Inference;
+
+/// <summary>One sample of a request while it is on its way.</summary>
+internal sealed class Sequence(GenerationRequest request, int sample, Submission submission, long arrival, CompletionText? text)
+{
+    private int[] tokens = [.. request.PromptTokens];
+
+    public GenerationRequest Request => request;
+    public int Sample => sample;
+    public Submission Submission => submission;
+    /// <summary>Earlier arrivals run first among equal priorities.</summary>
+    public long Arrival => arrival;
+    /// <summary>Decodes the output; null without a tokenizer.</summary>
+    public CompletionText? Text => text;
+    /// <summary>The stream that this sample draws from.</summary>
+    public ulong Seed { get; } = Tensors.Cpu.Sampling.StreamSeed(request.Sampling.Seed, sample);
+
+    /// <summary>Tokens of prompt and output.</summary>
+    public int Length { get; private set; } = request.PromptTokens.Length;
+    public int OutputLength => Length - request.PromptTokens.Length;
+    public ReadOnlySpan<int> Tokens => tokens.AsSpan(0, Length);
+    public ReadOnlySpan<int> Output => tokens.AsSpan(request.PromptTokens.Length, OutputLength);
+
+    /// <summary>Block table: block i holds positions i · blockSize and on.</summary>
+    public List<int> Blocks { get; } = [];
+    /// <summary>Tokens whose keys and values are in the cache.</summary>
+    public int Computed { get; set; }
+    public int Pending => Length - Computed;
+    /// <summary>One token is missing: the one that was just sampled.</summary>
+    public bool Decoding => Computed > 0 && Pending == 1;
+    /// <summary>Full blocks that are registered in the pool, and the prefix that ends with the last of them.</summary>
+    public int Registered { get; set; }
+    public long Prefix { get; set; }
+    /// <summary>Prompt tokens that the cache had when the sequence was first admitted; -1 before.</summary>
+    public int CachedPromptTokens { get; set; } = -1;
+
+    public bool Finished { get; set; }
+    public List<float> LogProbs { get; } = [];
+    public List<int> WeightVersions { get; } = [];
+    public List<TokenLogProb[]>? TopLogProbs { get; } = request.Sampling.TopLogProbs > 0 ? [] : null;
+    /// <summary>How often each token is in the output; null where no penalty asks.</summary>
+    public Dictionary<int, int>? OutputCounts { get; } = request.Sampling is { RepetitionPenalty: 1, PresencePenalty: 0, FrequencyPenalty: 0 } ? null : [];
+    public HashSet<int>? PromptSet { get; } = request.Sampling.RepetitionPenalty == 1 ? null : [.. request.PromptTokens];
+
+    public void Append(int token, float logProb, int weightVersion)
+    {
+        if (Length == tokens.Length) Array.Resize(ref tokens, Math.Max(16, 2 * tokens.Length));
+        tokens[Length++] = token;
+        LogProbs.Add(logProb);
+        WeightVersions.Add(weightVersion);
+        if (OutputCounts is not null) OutputCounts[token] = OutputCounts.GetValueOrDefault(token) + 1;
+    }
+
+    /// <summary>Who runs first: smaller priority, then earlier arrival.</summary>
+    public static readonly IComparer<Sequence> Order = Comparer<Sequence>.Create((a, b) =>
+        a.Request.Priority != b.Request.Priority ? a.Request.Priority.CompareTo(b.Request.Priority) : a.Arrival.CompareTo(b.Arrival));
+}
+
+/// <summary>The requests of one <see cref="Engine.Submit"/> and whom to tell about them.</summary>
+internal sealed record Submission(Action<TokenEvent>? OnToken, Action<Completion>? OnCompletion);
