@@ -94,9 +94,10 @@ internal sealed class RolloutLedger
     }
 
     /// <summary>Takes back what a lost worker has not finished of a share, to be assigned again.</summary>
+    /// <param name="reason">Why the worker was lost, for the error.</param>
     /// <returns>How many.</returns>
     /// <exception cref="InvalidOperationException">One of them has outlived too many workers.</exception>
-    public int Release(RolloutShare share)
+    public int Release(RolloutShare share, string reason)
     {
         lock (gate)
         {
@@ -107,7 +108,7 @@ internal sealed class RolloutLedger
                 released++;
                 if (++entry.Losses == MaxLosses)
                     throw new InvalidOperationException($"Request '{entry.Request.Id}' ({entry.Request.PromptTokens.Length} prompt tokens) was running on {MaxLosses} workers "
-                        + "when they were lost; it is not tried again. The workers' logs say what they ended with.");
+                        + $"when they were lost; it is not tried again. The last was lost because {reason}");
             }
             return released;
         }

@@ -52,9 +52,11 @@ public sealed class RolloutLedgerTests
     public void Request_that_outlives_three_workers_is_an_error_that_names_it()
     {
         var ledger = new RolloutLedger([Request(7)]);
-        for (int loss = 1; loss < RolloutLedger.MaxLosses; loss++) Assert.Equal(1, ledger.Release(ledger.Assign([(1, 0)]).Single()));
+        for (int loss = 1; loss < RolloutLedger.MaxLosses; loss++) Assert.Equal(1, ledger.Release(ledger.Assign([(1, 0)]).Single(), ""));
         var last = ledger.Assign([(1, 0)]).Single();
-        Assert.Contains("'r7'", Assert.Throws<InvalidOperationException>(() => ledger.Release(last)).Message);
+        var error = Assert.Throws<InvalidOperationException>(() => ledger.Release(last, "it ran out of memory"));
+        Assert.Contains("'r7'", error.Message);
+        Assert.Contains("ran out of memory", error.Message);
     }
 
     [Fact]
@@ -90,7 +92,7 @@ public sealed class RolloutLedgerTests
                 if (mayDie && random.Next(6) == 0)
                 {
                     foreach (string id in todo[chosen].Select(t => t.Id).Distinct()) losses[id] = losses.GetValueOrDefault(id) + 1;
-                    foreach (var share in shares.FindAll(s => s.Worker == chosen)) ledger.Release(share);
+                    foreach (var share in shares.FindAll(s => s.Worker == chosen)) ledger.Release(share, "");
                     todo[chosen].Clear();
                 }
                 else if (todo[chosen].Count > 0)
