@@ -3,7 +3,6 @@ using System.Globalization;
 using SimpleR1.Benchmarks;
 using SimpleR1.Inference;
 using SimpleR1.Models;
-using SimpleR1.Sync;
 using SimpleR1.Tensors;
 using SimpleR1.Training;
 using static TorchSharp.torch;
@@ -19,7 +18,7 @@ foreach (string name in wanted)
     {
         case "engine": EngineBenchmark(); break;
         case "training": TrainingBenchmark(); break;
-        case "sync": SyncBenchmark.Run(); break;
+        case "sync": SimpleR1.Sync.SyncBenchmark.Run(Console.Out); break;
         default: Console.Error.WriteLine($"unknown benchmark '{name}'; there are {string.Join(", ", all)}"); return 2;
     }
 }
@@ -59,16 +58,17 @@ static void EngineBenchmark()
 static double EngineDecode(FlatWeights weights, int batch)
 {
     const int prompt = 224, tokens = 32;
-    using var engine = new Engine(weights, null, new EngineOptions { KvCacheBytes = 2L << 30, MaxBatchedTokens = 4096, MaxSequences = batch });
+    using var decoder = new SimpleR1.Models.Decoder(weights);
+    using var engine = new Engine(decoder, null, new EngineOptions { KvCacheBytes = 2L << 30, MaxBatchedTokens = 4096, MaxSequences = batch });
     var random = new Random(1);
     int finished = 0;
     engine.Submit([.. Enumerable.Range(0, batch).Select(i => new GenerationRequest($"{i}", [.. Enumerable.Range(0, prompt).Select(_ => random.Next(49152))],
         new() { MaxTokens = tokens, IgnoreEos = true, Seed = (ulong)i }))], null, _ => finished++);
-    while (engine.Statistics.Waiting > 0 || engine.Statistics.GeneratedTokens < batch) engine.Step(); // prompts
-    long before = engine.Statistics.GeneratedTokens;
+    while (engine.Statistics.Waiting > 0 || engine.Statistics.SampledTokens < batch) engine.Step(); // prompts
+    long before = engine.Statistics.SampledTokens;
     var watch = Stopwatch.StartNew();
     while (finished < batch) engine.Step();
-    return (engine.Statistics.GeneratedTokens - before) / watch.Elapsed.TotalSeconds;
+    return (engine.Statistics.SampledTokens - before) / watch.Elapsed.TotalSeconds;
 }
 
 static double PlainDecode(FlatWeights weights, int batch)

@@ -28,11 +28,12 @@ internal sealed class ChildProcess : IAsyncDisposable
         process.ErrorDataReceived += (_, line) => Write(name, line.Data);
         process.Exited += (_, _) => exited.TrySetResult();
         process.Start();
+        Id = process.Id;
         process.BeginOutputReadLine();
         process.BeginErrorReadLine();
     }
 
-    public int Id => process.Id;
+    public int Id { get; }
 
     /// <param name="command">Program and arguments.</param>
     /// <param name="name">In front of each line of its output on standard error.</param>

@@ -53,7 +53,7 @@ public sealed record WorkerSetup(ModelConfig Config, byte[]? TokenizerJson, Engi
 /// <param name="WeightVersion">Of the weights it has proven to hold; -1 for none.</param>
 /// <param name="OutstandingTokens">Most tokens that its unfinished requests may still take.</param>
 /// <param name="TokensPerSecond">Generated, over the time it had work.</param>
-/// <param name="PeakMemoryBytes">Most physical memory it has held, shared weights included.</param>
+/// <param name="PeakMemoryBytes">Most physical memory that a process of this number has held, shared weights included.</param>
 /// <param name="Replacements">How often the process of this number was replaced.</param>
 public sealed record WorkerStatus(int Number, int ProcessId, WorkerState State, int WeightVersion, long OutstandingTokens,
     double TokensPerSecond, long PeakMemoryBytes, int Replacements);

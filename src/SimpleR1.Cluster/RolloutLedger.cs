@@ -2,8 +2,11 @@ using SimpleR1.Inference;
 
 namespace SimpleR1.Cluster;
 
+/// <summary>Requests that go to a worker together. A worker may have several shares of a batch, when it takes over from a lost one.</summary>
+internal sealed record RolloutShare(int Id, int Worker, List<GenerationRequest> Requests);
+
 /// <summary>
-/// Which samples of a batch are done, and which worker has the rest: the one place that decides that no sample is lost and none is
+/// Which samples of a batch are done, and which share has the rest: the one place that decides that no sample is lost and none is
 /// counted twice. Pure bookkeeping; safe to use from several threads.
 /// </summary>
 internal sealed class RolloutLedger
@@ -14,14 +17,14 @@ internal sealed class RolloutLedger
     private readonly Lock gate = new();
     private readonly List<Entry> entries = [];
     private readonly Dictionary<string, Entry> byId = [];
-    private int missing;
+    private int missing, shareCount;
 
     private sealed class Entry(GenerationRequest request)
     {
         public readonly GenerationRequest Request = request;
         public readonly bool[] Done = new bool[request.Sampling.Samples];
         public int Missing = request.Sampling.Samples, Losses;
-        public int? Worker;
+        public int? Share;
         public long Cost => Missing == 0 ? 0 : Request.PromptTokens.Length + (long)Missing * Request.Sampling.MaxTokens;
     }
 
@@ -40,36 +43,38 @@ internal sealed class RolloutLedger
 
     public bool Complete { get { lock (gate) return missing == 0; } }
 
-    public bool HasUnassigned { get { lock (gate) return entries.Exists(e => e.Missing > 0 && e.Worker is null); } }
+    public bool HasUnassigned { get { lock (gate) return entries.Exists(e => e.Missing > 0 && e.Share is null); } }
 
-    /// <summary>Samples that <paramref name="worker"/> still owes.</summary>
-    public int Owed(int worker) { lock (gate) return entries.Where(e => e.Worker == worker).Sum(e => e.Missing); }
+    /// <summary>Samples of the share that are still to come.</summary>
+    public int Owed(RolloutShare share) { lock (gate) return entries.Where(e => e.Share == share.Id).Sum(e => e.Missing); }
 
-    /// <summary>Most tokens that <paramref name="worker"/>'s unfinished requests may still take.</summary>
-    public long Outstanding(int worker) { lock (gate) return entries.Where(e => e.Worker == worker).Sum(e => e.Cost); }
+    /// <summary>Most tokens that the share's unfinished requests may still take.</summary>
+    public long Outstanding(RolloutShare share) { lock (gate) return entries.Where(e => e.Share == share.Id).Sum(e => e.Cost); }
 
     /// <summary>
     /// Gives every unassigned request, in order, to the worker with the fewest outstanding tokens at that point (the first such one),
     /// so equal inputs give equal shares.
     /// </summary>
     /// <param name="loads">Each worker's outstanding tokens, other batches included.</param>
-    public IReadOnlyDictionary<int, List<GenerationRequest>> Assign(IReadOnlyList<(int Worker, long Load)> loads)
+    /// <returns>By worker.</returns>
+    public IReadOnlyCollection<RolloutShare> Assign(IReadOnlyList<(int Worker, long Load)> loads)
     {
-        var shares = new SortedDictionary<int, List<GenerationRequest>>();
+        var shares = new SortedDictionary<int, RolloutShare>();
         var load = loads.ToArray();
         lock (gate)
             foreach (var entry in entries)
             {
-                if (entry.Missing == 0 || entry.Worker is not null) continue;
+                if (entry.Missing == 0 || entry.Share is not null) continue;
                 int least = 0;
                 for (int i = 1; i < load.Length; i++)
                     if (load[i].Load < load[least].Load) least = i;
                 load[least].Load += entry.Cost;
-                entry.Worker = load[least].Worker;
-                if (!shares.TryGetValue(load[least].Worker, out var share)) shares.Add(load[least].Worker, share = []);
-                share.Add(entry.Request);
+                int worker = load[least].Worker;
+                if (!shares.TryGetValue(worker, out var share)) shares.Add(worker, share = new(shareCount++, worker, []));
+                share.Requests.Add(entry.Request);
+                entry.Share = share.Id;
             }
-        return shares;
+        return shares.Values;
     }
 
     /// <summary>Records a sample; false when it is known already (a request that was sent again repeats what had arrived before).</summary>
@@ -88,21 +93,22 @@ internal sealed class RolloutLedger
         }
     }
 
-    /// <summary>Takes the unfinished requests of a lost worker back, to be assigned again.</summary>
+    /// <summary>Takes back what a lost worker has not finished of a share, to be assigned again.</summary>
+    /// <param name="reason">Why the worker was lost, for the error.</param>
     /// <returns>How many.</returns>
     /// <exception cref="InvalidOperationException">One of them has outlived too many workers.</exception>
-    public int Release(int worker)
+    public int Release(RolloutShare share, string reason)
     {
         lock (gate)
         {
             int released = 0;
-            foreach (var entry in entries.Where(e => e.Worker == worker && e.Missing > 0))
+            foreach (var entry in entries.Where(e => e.Share == share.Id && e.Missing > 0))
             {
-                entry.Worker = null;
+                entry.Share = null;
                 released++;
                 if (++entry.Losses == MaxLosses)
                     throw new InvalidOperationException($"Request '{entry.Request.Id}' ({entry.Request.PromptTokens.Length} prompt tokens) was running on {MaxLosses} workers "
-                        + "when they were lost; it is not tried again. The workers' logs say what they ended with.");
+                        + $"when they were lost; it is not tried again. The last was lost because {reason}");
             }
             return released;
         }

@@ -17,7 +17,8 @@ internal static class Silo
     {
         bool isHead = primary.Port == port;
         var builder = Host.CreateEmptyApplicationBuilder(null);
-        builder.Logging.SetMinimumLevel(LogLevel.Warning).AddProvider(new LineLog(log));
+        // A worker's warnings are about peers that end or hang, which the head sees, judges and tells in its own words.
+        builder.Logging.SetMinimumLevel(isHead ? LogLevel.Warning : LogLevel.Error).AddProvider(new LineLog(log));
         // Start-up notes without consequence: on server garbage collection, and on a timer that has not run yet.
         builder.Logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error).AddFilter("Orleans.Runtime.Watchdog", LogLevel.Error);
         builder.UseOrleans(silo =>
@@ -32,7 +33,8 @@ internal static class Silo
                 // The head judges the workers, in seconds. Workers judge no one: after a stopped trainer goes on (Ctrl-Z, a debugger),
                 // they would declare it dead, and the run would be lost. If it is truly gone, its children's pipes say so.
                 o.ProbeTimeout = TimeSpan.FromSeconds(1);
-                o.NumMissedProbesLimit = isHead ? 5 : 1_000_000;
+                o.LivenessEnabled = isHead;
+                o.NumMissedProbesLimit = 5;
                 o.NumVotesForDeathDeclaration = 1;
                 o.TableRefreshTimeout = TimeSpan.FromSeconds(5);
                 o.IAmAliveTablePublishTimeout = TimeSpan.FromSeconds(5);

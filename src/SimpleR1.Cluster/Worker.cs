@@ -5,7 +5,7 @@ using SimpleR1.Sync;
 namespace SimpleR1.Cluster;
 
 /// <summary>One worker process as the head sees it, from its start to its end. Every call to it has a deadline that names what it waited for.</summary>
-internal sealed class Worker(int number, int replacements, ClusterOptions options, Action changed) : IAsyncDisposable
+internal sealed class Worker(int number, int replacements, long formerPeakMemory, ClusterOptions options, Action changed) : IAsyncDisposable
 {
     private static readonly TimeSpan PollTime = TimeSpan.FromSeconds(1), SuspectTime = TimeSpan.FromSeconds(3);
 
@@ -14,7 +14,7 @@ internal sealed class Worker(int number, int replacements, ClusterOptions option
     private readonly TaskCompletionSource<string> death = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private ChildProcess? process;
     private IWorkerGrain? grain;
-    private long outstanding, generated, busySince, busyTicks, peakMemory;
+    private long outstanding, generated, busySince, busyTicks, peakMemory = formerPeakMemory;
 
     public int Number => number;
     public string Name => $"worker {number}";

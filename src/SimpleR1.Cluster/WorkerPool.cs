@@ -24,7 +24,7 @@ public sealed class WorkerPool : IAsyncDisposable
     private readonly IReadOnlyList<IWeightTransport> transports;
     private TaskCompletionSource changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private Published? published;
-    private int batches;
+    private int batches, newestSent = -1;
 
     /// <summary>A worker's place: the process in it changes, the number stays.</summary>
     private sealed class Slot
@@ -45,7 +45,7 @@ public sealed class WorkerPool : IAsyncDisposable
             WeightTransportChoice.Tcp => [new TcpTransport()],
             _ => [new SharedMemoryTransport(), new TcpTransport()],
         };
-        slots = [.. Enumerable.Range(1, options.Workers).Select(number => new Slot { Worker = new(number, 0, options, Changed) })];
+        slots = [.. Enumerable.Range(1, options.Workers).Select(number => new Slot { Worker = new(number, 0, 0, options, Changed) })];
         keepers = [.. slots.Select(KeepAsync)];
     }
 
@@ -93,19 +93,19 @@ public sealed class WorkerPool : IAsyncDisposable
     private async Task RunAsync(RolloutLedger ledger, ChannelWriter<Completion> finished, CancellationToken stop)
     {
         string batch = $"batch {Interlocked.Increment(ref batches)}";
-        var running = new Dictionary<Task, Worker>();
+        var running = new Dictionary<Task, (Worker Worker, RolloutShare Share)>();
         Exception? failure = null;
         using var abort = CancellationTokenSource.CreateLinkedTokenSource(stop);
         try
         {
-            for (int round = 1; !ledger.Complete; round++)
+            while (!ledger.Complete)
             {
                 var ready = ledger.HasUnassigned ? In(WorkerState.Ready) : [];
                 if (ready.Count > 0)
-                    foreach (var (number, share) in ledger.Assign([.. ready.Select(w => (w.Number, w.Outstanding))]))
+                    foreach (var share in ledger.Assign([.. ready.Select(w => (w.Number, w.Outstanding))]))
                     {
-                        var worker = ready.Find(w => w.Number == number)!;
-                        running.Add(RolloutAsync(worker, $"{batch}.{round}", share, ledger, finished, abort.Token), worker);
+                        var worker = ready.Find(w => w.Number == share.Worker)!;
+                        running.Add(RolloutAsync(worker, $"{batch}.{share.Id}", share, ledger, finished, abort.Token), (worker, share));
                     }
                 else if (running.Count == 0)
                 {
@@ -117,8 +117,8 @@ public sealed class WorkerPool : IAsyncDisposable
                 var done = await Task.WhenAny(ledger.HasUnassigned && In(WorkerState.Ready).Count == 0 ? [.. running.Keys, pulse] : running.Keys);
                 if (!running.Remove(done, out var ended)) continue;
                 await done; // a refused request ends the batch; a lost worker doesn't throw
-                int released = ledger.Release(ended.Number);
-                if (released > 0) options.Log($"{ended.Name}: {released} unfinished requests go to other workers");
+                int released = ledger.Release(ended.Share, ended.Worker.Death.IsCompleted ? await ended.Worker.Death : "");
+                if (released > 0) options.Log($"{ended.Worker.Name}: {released} unfinished requests go to other workers");
             }
         }
         catch (Exception e) { failure = e; } // is the reader's
@@ -130,18 +130,18 @@ public sealed class WorkerPool : IAsyncDisposable
     }
 
     /// <summary>One worker's share, until it is done or the worker is lost.</summary>
-    private async Task RolloutAsync(Worker worker, string batch, List<GenerationRequest> share, RolloutLedger ledger, ChannelWriter<Completion> finished, CancellationToken stop)
+    private async Task RolloutAsync(Worker worker, string batch, RolloutShare share, RolloutLedger ledger, ChannelWriter<Completion> finished, CancellationToken stop)
     {
-        long counted = ledger.Outstanding(worker.Number);
+        long counted = ledger.Outstanding(share);
         worker.AddOutstanding(counted);
         try
         {
-            await worker.RolloutAsync(batch, share, () => ledger.Owed(worker.Number), completion =>
+            await worker.RolloutAsync(batch, share.Requests, () => ledger.Owed(share), completion =>
             {
-                if (completion.WeightVersions.AsSpan().ContainsAnyExceptInRange(0, Version))
-                    throw new IOException($"it sampled from weights that were never pushed (versions {string.Join(", ", completion.WeightVersions.Distinct())}, newest {Version})");
+                if (completion.WeightVersions.AsSpan().ContainsAnyExceptInRange(0, newestSent))
+                    throw new IOException($"it sampled from weights that were never pushed (versions {string.Join(", ", completion.WeightVersions.Distinct())}, newest {newestSent})");
                 if (!ledger.Accept(completion)) return;
-                long left = ledger.Outstanding(worker.Number);
+                long left = ledger.Outstanding(share);
                 worker.AddOutstanding(left - counted, completion.Tokens.Length);
                 counted = left;
                 finished.TryWrite(completion);
@@ -164,7 +164,7 @@ public sealed class WorkerPool : IAsyncDisposable
     /// </summary>
     /// <param name="source">Must not change before this returns, and must outlive the pool (replacements receive from it).</param>
     /// <param name="version">Greater than the last.</param>
-    /// <exception cref="InvalidOperationException">No worker is left, or the model is not the one the workers were set up with.</exception>
+    /// <exception cref="InvalidOperationException">No worker is left, the model is not the one the workers were set up with, or the weights changed on the way.</exception>
     /// <exception cref="TimeoutException">Workers did not join in time.</exception>
     public async Task<SyncReport> PushWeightsAsync(FlatWeights source, int version, CancellationToken cancellation = default)
     {
@@ -178,7 +178,8 @@ public sealed class WorkerPool : IAsyncDisposable
         await syncing.WaitAsync(cancellation);
         try
         {
-            var hash = Task.Run(() => WeightHash.Compute(source.Pointer, source.ByteLength), cancellation);
+            var hash = HashAsync(source, cancellation);
+            newestSent = version;
             report = await TransferAsync(In(WorkerState.Waiting, WorkerState.Ready, WorkerState.Suspect), source, version, hash, cancellation);
             published = new(source, version, report.Hash);
         }
@@ -228,6 +229,8 @@ public sealed class WorkerPool : IAsyncDisposable
             await AllAsync(Receive);
             double transfer = Lap();
             ulong expected = await hash;
+            if (receipts.Values.Any(r => r.Failure is null && r.Hash != expected) && await HashAsync(source, cancellation) != expected)
+                throw new InvalidOperationException($"The trainer's weights changed while version {version} was being sent; nothing may write to them until the push has returned");
             await AllAsync(async worker =>
             {
                 if (Wrong(receipts[worker], expected) is not { } wrong) return;
@@ -254,6 +257,9 @@ public sealed class WorkerPool : IAsyncDisposable
             receipt.Failure ?? (receipt.Hash == expected ? null : $"its hash is {receipt.Hash:x16}, the trainer's {expected:x16}");
     }
 
+    private static Task<ulong> HashAsync(FlatWeights weights, CancellationToken cancellation) =>
+        Task.Run(() => WeightHash.Compute(weights.Pointer, weights.ByteLength), cancellation);
+
     /// <summary>Brings a late joiner to the current weights, where the trainer still has them; else it waits for the next push.</summary>
     private async Task CatchUpAsync(Worker worker, CancellationToken stop)
     {
@@ -262,8 +268,7 @@ public sealed class WorkerPool : IAsyncDisposable
         {
             if (published is not { } current || worker.State != WorkerState.Waiting) return; // the first push, or one just now, takes it along
             // The trainer may be in the middle of the next step, changing them: then the hash is not the published one.
-            Task<ulong> HashNow() => Task.Run(() => WeightHash.Compute(current.Source.Pointer, current.Source.ByteLength), stop);
-            if (await HashNow() == current.Hash)
+            if (await HashAsync(current.Source, stop) == current.Hash)
                 await TransferAsync([worker], current.Source, current.Version, Task.FromResult(current.Hash), stop);
         }
         finally { syncing.Release(); }
@@ -299,7 +304,7 @@ public sealed class WorkerPool : IAsyncDisposable
                 return;
             }
             options.Log($"{worker.Name} was lost and is replaced: {reason}");
-            lock (gate) slot.Worker = new(worker.Number, ++replacements, options, Changed);
+            lock (gate) slot.Worker = new(worker.Number, ++replacements, worker.Status.PeakMemoryBytes, options, Changed);
             Changed();
         }
     }

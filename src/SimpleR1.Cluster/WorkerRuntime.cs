@@ -20,7 +20,6 @@ internal sealed class WorkerRuntime : IAsyncDisposable
     private FlatWeights? weights;
     private EngineThread? engine;
     private Pause? pause;
-    private long finishedTokens;
 
     private sealed record Batch(Channel<Completion> Finished, CancellationTokenSource Stop)
     {
@@ -30,7 +29,7 @@ internal sealed class WorkerRuntime : IAsyncDisposable
     /// <summary>The engine's thread while it stands between two steps and waits for what to do with the weights.</summary>
     private sealed record Pause(BlockingCollection<Func<Engine, bool>> Orders, Task Ended);
 
-    private EngineThread Engine => engine ?? throw new InvalidOperationException("This worker isn't set up yet");
+    private EngineThread Running => engine ?? throw new InvalidOperationException("This worker isn't set up yet");
 
     public async Task<string?> SetupAsync(SetupMessage message)
     {
@@ -41,12 +40,9 @@ internal sealed class WorkerRuntime : IAsyncDisposable
             var tokenizer = message.TokenizerJson is { } json ? Tokenizer.FromJson(json) : null;
             tokenizer?.CheckFits(setup.Config);
             weights = new FlatWeights(new WeightLayout(setup.Config), ScalarType.Float32, CPU);
-            engine = new EngineThread(() =>
-            {
-                CpuParallel.Threads = message.Threads; // a loop's threads belong to the thread that starts it
-                return new(new(weights), tokenizer, setup.Engine);
-            });
-            await engine.BetweenStepsAsync(e => e.Options); // its thread has built it, or says why not
+            engine = new EngineThread(() => new Engine(new Models.Decoder(weights), tokenizer, setup.Engine));
+            // A loop's threads belong to the thread that starts it: the engine's thread needs the number too.
+            await engine.BetweenStepsAsync(_ => CpuParallel.Threads = message.Threads);
             return null;
         }
         catch (Exception e) { return $"{e.GetType().Name}: {e.Message}"; } // the head ends this process, and says why
@@ -58,7 +54,7 @@ internal sealed class WorkerRuntime : IAsyncDisposable
     {
         var paused = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         var orders = new BlockingCollection<Func<Engine, bool>>();
-        var ended = Engine.BetweenStepsAsync(engine =>
+        var ended = Running.BetweenStepsAsync(engine =>
         {
             paused.SetResult();
             while (orders.TryTake(out var order, timeout))
@@ -127,22 +123,24 @@ internal sealed class WorkerRuntime : IAsyncDisposable
         if (weights is not { Version: >= 0 } && pause is null) throw new InvalidOperationException("This worker holds no verified weights; it can't be sampled from");
         var batch = new Batch(Channel.CreateUnbounded<Completion>(), new());
         if (!batches.TryAdd(name, batch)) throw new InvalidOperationException($"Batch {name} was submitted before");
-        _ = RunAsync(batch, [.. requests.Select(r => r.ToRequest())]);
+        // The engine wants ids that differ over all batches; the head only promises it within one.
+        _ = RunAsync(name, batch, [.. requests.Select(r => r.ToRequest() with { Id = Prefix(name) + r.RequestId })]);
         return Task.CompletedTask;
     }
 
-    private async Task RunAsync(Batch batch, GenerationRequest[] requests)
+    private static string Prefix(string batch) => batch + '/';
+
+    private async Task RunAsync(string name, Batch batch, GenerationRequest[] requests)
     {
         try
         {
-            await foreach (var completion in Engine.CompletionsAsync(requests, batch.Stop.Token))
+            await foreach (var completion in Running.CompletionsAsync(requests, batch.Stop.Token))
             {
-                Interlocked.Add(ref finishedTokens, completion.Tokens.Length);
-                batch.Finished.Writer.TryWrite(completion);
+                batch.Finished.Writer.TryWrite(completion with { RequestId = completion.RequestId[Prefix(name).Length..] });
             }
         }
         catch (OperationCanceledException) when (batch.Stop.IsCancellationRequested) { }
-        catch (Exception e) when (e is ArgumentException or NotSupportedException) { batch.Rejected = e.Message; }
+        catch (Exception e) when (e is ArgumentException or NotSupportedException) { batch.Rejected = e.Message.Replace(Prefix(name), "", StringComparison.Ordinal); }
         catch (Exception e)
         {
             Console.Error.WriteLine(e); // the head gets the first line
@@ -162,7 +160,7 @@ internal sealed class WorkerRuntime : IAsyncDisposable
         for (int tokens = 0; tokens < MaxReplyTokens && reader.TryRead(out var completion); tokens += completion.Tokens.Length)
             finished.Add(CompletionMessage.From(completion));
         if (reader.Completion.IsCompleted) batches.TryRemove(name, out _);
-        return new([.. finished], batch.Rejected, batch.Failed, Engine.Statistics.Steps, ProcessMemory.Peak(Environment.ProcessId));
+        return new([.. finished], batch.Rejected, batch.Failed, Running.Statistics.Steps, ProcessMemory.Peak(Environment.ProcessId));
     }
 
     public Task AbortAsync(string name)

@@ -15,7 +15,7 @@ var root = new RootCommand("""
     """)
 {
     TrainCommand.Create(), SftCommand.Create(), EvaluateCommand.Create(), GenerateCommand.Create(), PlotCommand.Create(),
-    ExportCommand.Create(), DoctorCommand.Create(), RecipeReferenceCommand.Create(),
+    ExportCommand.Create(), DoctorCommand.Create(), ClusterSelfTestCommand.Create(), RecipeReferenceCommand.Create(),
 };
 // Ctrl-C is ours: a run finishes its step and saves.
 return await root.Parse(args).InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
