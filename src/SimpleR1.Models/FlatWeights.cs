@@ -10,7 +10,6 @@ namespace SimpleR1.Models;
 public sealed class FlatWeights : IDisposable
 {
     private readonly Dictionary<string, Tensor> views = [];
-    private readonly IDisposable? memoryOwner;
 
     /// <summary>Allocates the buffer (zeros) on <paramref name="device"/>.</summary>
     public FlatWeights(WeightLayout layout, ScalarType type, Device device)
@@ -24,12 +23,14 @@ public sealed class FlatWeights : IDisposable
     {
         Layout = layout;
         Flat = flat;
-        memoryOwner = owner;
+        MemoryOwner = owner;
         foreach (var slot in layout.Slots)
             views.Add(slot.Name, flat.narrow(0, slot.Offset, slot.Length).view(slot.Shape).DetachFromDisposeScope());
     }
 
     public WeightLayout Layout { get; }
+    /// <summary>Who owns the memory, where it isn't libtorch's own allocation (how shared memory is recognised).</summary>
+    public IDisposable? MemoryOwner { get; }
     /// <summary>[layout.Length], contiguous.</summary>
     public Tensor Flat { get; }
     /// <summary>Which update these are; -1 before the first.</summary>
@@ -44,6 +45,6 @@ public sealed class FlatWeights : IDisposable
     {
         foreach (var view in views.Values) view.Dispose();
         Flat.Dispose();
-        memoryOwner?.Dispose();
+        MemoryOwner?.Dispose();
     }
 }

@@ -26,17 +26,6 @@ public sealed record LossInput
 /// <param name="Loss">→ a scalar, already weighted by <see cref="LossInput.Weights"/> and summed; and sums to report, by name, weighted alike.</param>
 public sealed record Algorithm(Func<IReadOnlyList<Rollout>, float[][]> Advantages, Func<LossInput, (Tensor Loss, Dictionary<string, Tensor> Report)> Loss);
 
-/// <summary>Over what a loss is averaged. The denominators are global to the optimizer step, never per micro-batch.</summary>
-public enum LossAverage
-{
-    /// <summary>Every token of the batch counts the same (DAPO, Yu et al. 2025).</summary>
-    Token,
-    /// <summary>Every sample counts the same, its tokens share its part (GRPO, Shao et al. 2024).</summary>
-    Sequence,
-    /// <summary>Tokens are divided by samples × the longest length allowed: no bias by length (Dr. GRPO, Liu et al. 2025).</summary>
-    Constant,
-}
-
 /// <summary>Group Relative Policy Optimization (Shao et al. 2024, "DeepSeekMath") and its well-known corrections.</summary>
 public static class Grpo
 {

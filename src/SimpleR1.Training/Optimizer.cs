@@ -4,10 +4,8 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.Training;
 
-public enum Schedule { Constant, Linear, Cosine }
-
 /// <summary>AdamW over the flat weights: two flat moments beside them, one pass a step. Weight decay reaches matrices only, not norms and biases.</summary>
-public sealed class Optimizer(FlatWeights weights, OptimizerOptions options) : IDisposable
+public sealed class Optimizer(FlatWeights weights, OptimizerSection options) : IDisposable
 {
     public Tensor Gradient { get; } = zeros_like(weights.Flat).DetachFromDisposeScope();
     public Tensor Mean { get; } = zeros_like(weights.Flat).DetachFromDisposeScope();
@@ -33,7 +31,7 @@ public sealed class Optimizer(FlatWeights weights, OptimizerOptions options) : I
 
     /// <summary>Learning rate of a step: linear warm-up, then constant, or linear or half a cosine down to the final ratio.</summary>
     /// <param name="step">From 0.</param>
-    public static double LearningRate(OptimizerOptions options, int step, int steps)
+    public static double LearningRate(OptimizerSection options, int step, int steps)
     {
         if (step < options.WarmupSteps) return options.LearningRate * (step + 1) / options.WarmupSteps;
         double progress = steps <= options.WarmupSteps + 1 ? 1 : Math.Min(1, (double)(step - options.WarmupSteps) / (steps - 1 - options.WarmupSteps));

@@ -25,6 +25,8 @@ public sealed record Rollout
     /// <summary>Version of the weights that made each token.</summary>
     public required int[] WeightVersions { get; init; }
 
+    /// <summary>The answer solves the problem: full marks by the rewards that judge answers, or by all where none does.</summary>
+    public bool Correct => Rewards.Where(r => r.Key is "accuracy" or "countdown").DefaultIfEmpty(new("all", Rewards.Count > 0 ? Rewards.Values.Min() : 0)).All(r => r.Value >= 1);
     public int TotalTokens => PromptTokens.Length + Tokens.Length;
 
     private static readonly JsonSerializerOptions Json = new()

@@ -9,8 +9,8 @@ namespace SimpleR1.Training;
 /// <param name="Step">Optimizer steps on rollouts finished.</param>
 /// <param name="OptimizerSteps">Updates the optimizer has made (several a step with mini-batches).</param>
 /// <param name="DataPosition">Problems drawn so far.</param>
-/// <param name="RecipeHash">SHA-256 of the resolved recipe without its step count, to notice a changed recipe on resume.</param>
-public sealed record RunState(int Step, long OptimizerSteps, long DataPosition, string RecipeHash)
+/// <param name="Seed">Of the run: a resumed run must have the same.</param>
+public sealed record RunState(int Step, long OptimizerSteps, long DataPosition, ulong Seed)
 {
     public const string FileName = "state.json";
 

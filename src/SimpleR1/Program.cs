@@ -1,1 +1,21 @@
-return 0;
+using System.CommandLine;
+using SimpleR1.Cluster;
+using SimpleR1.Commands;
+using SimpleR1.Tensors;
+
+NativeMemoryTuning.Apply(); // before the first tensor is allocated
+if (args is ["worker", .. var options]) return await WorkerProcess.RunAsync(WorkerOptions.Parse(options), CancellationToken.None); // started by train, never by hand
+
+var root = new RootCommand("""
+    SimpleR1: teach a base language model to reason by reinforcement learning with verifiable rewards.
+
+    Start here:   simple-r1 train recipes/quickstart.yaml      a whole run in about four minutes, on CPUs
+    Then:         simple-r1 train my.yaml --set optimizer.learning_rate=1e-6
+                  simple-r1 generate runs/NAME/checkpoints/step-000100 --prompt "Q: 12+30-5\nA:"
+    """)
+{
+    TrainCommand.Create(), SftCommand.Create(), EvaluateCommand.Create(), GenerateCommand.Create(), PlotCommand.Create(),
+    ExportCommand.Create(), DoctorCommand.Create(), ClusterSelfTestCommand.Create(), RecipeReferenceCommand.Create(),
+};
+// Ctrl-C is ours: a run finishes its step and saves.
+return await root.Parse(args).InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });

@@ -39,7 +39,7 @@ public sealed class PolicyGradientTests
     [Theory]
     [InlineData(ModelFamily.Llama, false, LossAverage.Token, false)]
     [InlineData(ModelFamily.Qwen2, true, LossAverage.Sequence, false)]
-    [InlineData(ModelFamily.Qwen3, true, LossAverage.Constant, true)]
+    [InlineData(ModelFamily.Qwen3, true, LossAverage.ConstantLength, true)]
     public void Update_equals_a_plain_implementation(ModelFamily family, bool tied, LossAverage average, bool checkpointing)
     {
         using var scope = NewDisposeScope();

@@ -1,0 +1,129 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+
+namespace SimpleR1.Cluster;
+
+/// <summary>
+/// A process that ends when this one does. It holds the reading end of a pipe from this process (whose end of file is the
+/// signal), and asks the kernel to be killed when the thread that started it ends; so all are started by one thread that never does.
+/// </summary>
+internal sealed class ChildProcess : IAsyncDisposable
+{
+    private const int TailLines = 12;
+    private static readonly BlockingCollection<Action> Starts = [];
+
+    private readonly Process process;
+    private readonly TextWriter? log;
+    private readonly Queue<string> tail = [];
+    private readonly TaskCompletionSource exited = new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    static ChildProcess() => new Thread(() => { foreach (var start in Starts.GetConsumingEnumerable()) start(); })
+    { IsBackground = true, Name = "child process starter" }.Start();
+
+    private ChildProcess(ProcessStartInfo start, string name, TextWriter? log)
+    {
+        this.log = log;
+        process = new Process { StartInfo = start, EnableRaisingEvents = true };
+        process.OutputDataReceived += (_, line) => Write(name, line.Data);
+        process.ErrorDataReceived += (_, line) => Write(name, line.Data);
+        process.Exited += (_, _) => exited.TrySetResult();
+        process.Start();
+        Id = process.Id;
+        process.BeginOutputReadLine();
+        process.BeginErrorReadLine();
+    }
+
+    public int Id { get; }
+
+    /// <param name="command">Program and arguments.</param>
+    /// <param name="name">In front of each line of its output on standard error.</param>
+    /// <param name="logFile">Takes its output (appended) in place of standard error.</param>
+    public static Task<ChildProcess> StartAsync(IEnumerable<string> command, string name, string? logFile, IReadOnlyDictionary<string, string> environment)
+    {
+        var start = new ProcessStartInfo(command.First(), command.Skip(1))
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            UseShellExecute = false,
+        };
+        foreach (var (key, value) in environment) start.Environment[key] = value;
+        var started = new TaskCompletionSource<ChildProcess>(TaskCreationOptions.RunContinuationsAsynchronously);
+        Starts.Add(() =>
+        {
+            TextWriter? log = null;
+            try
+            {
+                if (logFile is not null) log = TextWriter.Synchronized(new StreamWriter(logFile, append: true) { AutoFlush = true });
+                started.SetResult(new(start, name, log));
+            }
+            catch (Exception e)
+            {
+                log?.Dispose();
+                started.SetException(new IOException($"Can't start {name} with '{string.Join(' ', command)}': {e.Message}", e));
+            }
+        });
+        return started.Task;
+    }
+
+    /// <summary>The last lines of its output, for error messages.</summary>
+    public string Tail() { lock (tail) return string.Join('\n', tail); }
+
+    /// <summary>Waits for its end and the last of its output.</summary>
+    /// <returns>How it ended, in words.</returns>
+    public async Task<string> EndedAsync()
+    {
+        await exited.Task;
+        await Task.WhenAny(process.WaitForExitAsync(), Task.Delay(TimeSpan.FromSeconds(1))); // a stranger may hold its output open
+        return process.ExitCode switch
+        {
+            137 => "was killed (SIGKILL: by hand, or for want of memory)",
+            134 => "aborted (SIGABRT: a native library's fatal error)",
+            139 => "crashed (SIGSEGV)",
+            int code => $"ended with exit code {code}",
+        };
+    }
+
+    /// <summary>Ends a line on its standard input: the one thing it is ever told this way.</summary>
+    public void Signal()
+    {
+        try
+        {
+            process.StandardInput.WriteLine();
+            process.StandardInput.Flush();
+        }
+        catch (IOException) { } // it has ended, which is noticed elsewhere
+    }
+
+    public void Kill()
+    {
+        try { process.Kill(); }
+        catch (InvalidOperationException) { } // it has ended
+    }
+
+    private void Write(string name, string? line)
+    {
+        if (line is null) return;
+        lock (tail)
+        {
+            tail.Enqueue(line);
+            if (tail.Count > TailLines) tail.Dequeue();
+        }
+        if (log is null) Console.Error.WriteLine($"[{name}] {line}");
+        else log.WriteLine(line);
+    }
+
+    /// <summary>Asks it to end, kills it when it doesn't within some seconds, and waits until it is gone.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        if (!exited.Task.IsCompleted)
+        {
+            process.StandardInput.Close();
+            if (await Task.WhenAny(exited.Task, Task.Delay(TimeSpan.FromSeconds(3))) != exited.Task) Kill();
+            await exited.Task;
+        }
+        await EndedAsync();
+        process.Dispose();
+        if (log is not null) await log.DisposeAsync();
+    }
+}

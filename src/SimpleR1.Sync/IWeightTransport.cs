@@ -1,0 +1,49 @@
+using SimpleR1.Models;
+
+namespace SimpleR1.Sync;
+
+/// <summary>What a receiver needs to fetch one weight set: travels over the control plane (as JSON), the weights do not.</summary>
+/// <param name="Transport"><see cref="IWeightTransport.Name"/> of the transport that made it.</param>
+/// <param name="Address">The transport's own business; may hold a secret.</param>
+/// <param name="Plan">What the sender will send.</param>
+public sealed record WeightInvitation(string Transport, string Address, BroadcastPlan Plan);
+
+/// <summary>A weight set that receivers may fetch until this is disposed. The source must not change, nor go away, before.</summary>
+public sealed class WeightOffer(WeightInvitation invitation, Action? end = null) : IDisposable
+{
+    private Action? end = end;
+
+    public WeightInvitation Invitation { get; } = invitation;
+
+    /// <summary>Ends the offer. When this returns, nothing reads the source any more on the sender's side.</summary>
+    public void Dispose() => Interlocked.Exchange(ref end, null)?.Invoke();
+}
+
+/// <summary>
+/// A way for weights to get from the trainer's flat buffer into a worker's live one, with no copy in between.
+/// The trainer calls <see cref="Offer"/>, each worker <see cref="Receive"/>; both may happen in any number of rounds.
+/// </summary>
+public interface IWeightTransport : IDisposable
+{
+    string Name { get; }
+
+    /// <summary>Whether this transport can send these weights (it depends on where their memory is).</summary>
+    bool CanOffer(FlatWeights source);
+
+    /// <summary>Lets receivers fetch <paramref name="source"/>, exactly as <paramref name="plan"/> says.</summary>
+    WeightOffer Offer(FlatWeights source, BroadcastPlan plan);
+
+    /// <summary>Whether this process can follow the invitation, so that the next best can be tried.</summary>
+    bool CanReceive(WeightInvitation invitation);
+
+    /// <summary>
+    /// Fetches the weights into <paramref name="destination"/>, whose <see cref="FlatWeights.Version"/> is left to the caller. Synchronous:
+    /// a worker runs it on its engine's thread, between two steps. After an exception the destination holds anything.
+    /// </summary>
+    /// <param name="timeout">Longest time without progress.</param>
+    /// <returns>The <see cref="WeightHash"/> of what arrived.</returns>
+    /// <exception cref="InvalidOperationException">The plan doesn't fit the destination; nothing was written.</exception>
+    /// <exception cref="TimeoutException">The sender made no progress; says what was awaited.</exception>
+    /// <exception cref="IOException">The sender went away, or a chunk stayed damaged.</exception>
+    ulong Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout);
+}

@@ -1,0 +1,247 @@
+using System.Buffers.Binary;
+using System.IO.Hashing;
+using System.Net;
+using System.Net.Sockets;
+using System.Security.Cryptography;
+using SimpleR1.Models;
+
+namespace SimpleR1.Sync;
+
+/// <summary>
+/// Between machines: a worker connects to the trainer, shows the offer's one-time token and asks for chunks, which are read from the
+/// socket straight into its live buffer. A chunk whose checksum is wrong is asked for again.
+/// </summary>
+/// <remarks>
+/// Wire format, little-endian. Worker → trainer: 32 bytes of token; then any number of (int32 first chunk, int32 count), count 0 at the end.
+/// Trainer → worker: for each chunk int32 index, int32 length, uint64 XXH3 of the data, data.
+/// Not encrypted: the token keeps strangers from fetching, not from listening.
+/// </remarks>
+public sealed class TcpTransport : IWeightTransport
+{
+    private const int TokenBytes = 32, RequestBytes = 8, HeaderBytes = 16, TriesPerChunk = 3;
+
+    private readonly IPEndPoint bind;
+    private readonly TimeSpan timeout;
+    private readonly Lock gate = new();
+    private readonly List<Sending> offers = [];
+    private TcpListener? listener;
+
+    /// <param name="bind">Where the trainer listens; by default on the loopback interface, port of the system's choice.</param>
+    /// <param name="timeout">Longest wait of the trainer for a worker's next request or for room to send; 60 s by default.</param>
+    public TcpTransport(IPEndPoint? bind = null, TimeSpan? timeout = null)
+    {
+        this.bind = bind ?? new(IPAddress.Loopback, 0);
+        if (this.bind.Address.Equals(IPAddress.Any) || this.bind.Address.Equals(IPAddress.IPv6Any))
+            throw new ArgumentException($"{bind} names no address that workers could connect to; name the one of the network they are in", nameof(bind));
+        this.timeout = timeout ?? TimeSpan.FromSeconds(60);
+    }
+
+    public string Name => "tcp";
+
+    public bool CanOffer(FlatWeights source) => source.Flat.device_type == TorchSharp.DeviceType.CPU;
+
+    public WeightOffer Offer(FlatWeights source, BroadcastPlan plan)
+    {
+        plan.RequireSame(source);
+        lock (gate)
+        {
+            if (listener is null) Listen();
+            var offer = new Sending(source.Pointer, plan, RandomNumberGenerator.GetBytes(TokenBytes));
+            offers.Add(offer);
+            string address = $"{listener!.LocalEndpoint}/{Convert.ToHexString(offer.Token)}";
+            return new(new(Name, address, plan), () => End(offer));
+        }
+    }
+
+    public bool CanReceive(WeightInvitation invitation) => invitation.Transport == Name;
+
+    public unsafe ulong Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout)
+    {
+        var plan = invitation.Plan;
+        plan.RequireSame(destination);
+        string[] address = invitation.Address.Split('/');
+        string sender = address[0];
+        using var socket = Connect(IPEndPoint.Parse(sender), timeout);
+        socket.SendTimeout = socket.ReceiveTimeout = (int)timeout.TotalMilliseconds;
+        Send(socket, Convert.FromHexString(address[1]), sender);
+        var memory = (byte*)destination.Pointer;
+        ulong hash = 0;
+        var waiting = new List<int>();
+        Span<byte> header = stackalloc byte[HeaderBytes];
+        for (int attempt = 1; ; attempt++)
+        {
+            var ranges = attempt == 1 ? [(First: 0, Count: plan.Chunks)] : waiting.ConvertAll(index => (First: index, Count: 1));
+            waiting.Clear();
+            foreach (var (first, count) in ranges)
+            {
+                Request(socket, first, count, sender);
+                for (int index = first; index < first + count; index++)
+                {
+                    var (offset, length) = plan.Chunk(index);
+                    string awaited = $"chunk {index + 1} of {plan.Chunks} of weights version {plan.Version} from {sender}";
+                    ReadExactly(socket, header, awaited, timeout);
+                    int foundIndex = BinaryPrimitives.ReadInt32LittleEndian(header), foundLength = BinaryPrimitives.ReadInt32LittleEndian(header[4..]);
+                    if (foundIndex != index || foundLength != length)
+                        throw new IOException($"Expected {awaited} ({length} bytes), found chunk {foundIndex + 1} ({foundLength} bytes): the stream is out of step");
+                    ReadExactly(socket, new Span<byte>(memory + offset, length), awaited, timeout);
+                    if (XxHash3.HashToUInt64(new ReadOnlySpan<byte>(memory + offset, length)) == BinaryPrimitives.ReadUInt64LittleEndian(header[8..]))
+                        hash += WeightHash.Part((nint)(memory + offset), length, offset);
+                    else if (attempt == TriesPerChunk)
+                        throw new IOException($"Damaged {TriesPerChunk} times: {awaited}");
+                    else waiting.Add(index);
+                }
+            }
+            if (waiting.Count == 0) break;
+        }
+        Request(socket, 0, 0, sender);
+        return hash;
+    }
+
+    public void Dispose()
+    {
+        Sending[] open;
+        lock (gate)
+        {
+            listener?.Dispose();
+            open = [.. offers];
+        }
+        foreach (var offer in open) End(offer);
+    }
+
+    // ---- the worker's end
+
+    private static Socket Connect(IPEndPoint sender, TimeSpan timeout)
+    {
+        var socket = new Socket(sender.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+        try
+        {
+            using var deadline = new CancellationTokenSource(timeout);
+            socket.ConnectAsync(sender, deadline.Token).AsTask().GetAwaiter().GetResult();
+            return socket;
+        }
+        catch (Exception e)
+        {
+            socket.Dispose();
+            if (e is OperationCanceledException) throw new TimeoutException($"Waited {timeout.TotalSeconds:0.#} s for a connection to the trainer's weights at {sender}");
+            throw new IOException($"No connection to the trainer's weights at {sender}: {e.Message}", e);
+        }
+    }
+
+    private static void Request(Socket socket, int first, int count, string sender)
+    {
+        Span<byte> request = stackalloc byte[RequestBytes];
+        BinaryPrimitives.WriteInt32LittleEndian(request, first);
+        BinaryPrimitives.WriteInt32LittleEndian(request[4..], count);
+        Send(socket, request, sender);
+    }
+
+    private static void ReadExactly(Socket socket, Span<byte> into, string awaited, TimeSpan timeout)
+    {
+        for (int read; into.Length > 0; into = into[read..])
+        {
+            try { read = socket.Receive(into); }
+            catch (SocketException e) when (e.SocketErrorCode is SocketError.TimedOut or SocketError.WouldBlock)
+            {
+                throw new TimeoutException($"Waited {timeout.TotalSeconds:0.#} s for {awaited}");
+            }
+            catch (SocketException e) { throw new IOException($"Lost the connection while waiting for {awaited}: {e.Message}", e); }
+            if (read == 0) throw new IOException($"The trainer closed the connection before {awaited} was complete (it has ended, or the offer was withdrawn)");
+        }
+    }
+
+    private static void Send(Socket socket, ReadOnlySpan<byte> data, string peer)
+    {
+        try
+        {
+            while (data.Length > 0) data = data[socket.Send(data)..];
+        }
+        catch (SocketException e) { throw new IOException($"Sending to {peer} failed: {e.Message}", e); }
+    }
+
+    // ---- the trainer's end
+
+    /// <summary>One offer: the memory, and the connections that read it.</summary>
+    private sealed record Sending(nint Memory, BroadcastPlan Plan, byte[] Token)
+    {
+        public readonly List<(Socket Socket, Thread Thread)> Connections = [];
+    }
+
+    private void Listen()
+    {
+        listener = new TcpListener(bind);
+        try { listener.Start(); }
+        catch (SocketException e)
+        {
+            throw new IOException($"Can't listen on {bind} for weight transfers: {e.Message}. Choose another address or port, or 0 for any free port.", e);
+        }
+        var accepting = listener;
+        new Thread(() => Accept(accepting)) { IsBackground = true, Name = "weight listener" }.Start();
+    }
+
+    private void Accept(TcpListener accepting)
+    {
+        while (true)
+        {
+            Socket socket;
+            try { socket = accepting.AcceptSocket(); }
+            catch (Exception e) when (e is SocketException or ObjectDisposedException or InvalidOperationException) { return; } // disposed
+            new Thread(() => Serve(socket)) { IsBackground = true, Name = "weights to " + socket.RemoteEndPoint }.Start();
+        }
+    }
+
+    private unsafe void Serve(Socket socket)
+    {
+        using (socket)
+        {
+            string receiver = $"a worker at {socket.RemoteEndPoint}";
+            try
+            {
+                socket.NoDelay = true;
+                socket.SendTimeout = socket.ReceiveTimeout = (int)timeout.TotalMilliseconds;
+                Span<byte> token = stackalloc byte[TokenBytes], request = stackalloc byte[RequestBytes], header = stackalloc byte[HeaderBytes];
+                ReadExactly(socket, token, $"the token of {receiver}", timeout);
+                if (Admit(token, socket) is not { } offer) return; // a stranger, or too late: the closed connection tells a worker so
+                while (true)
+                {
+                    ReadExactly(socket, request, $"the next request of {receiver}", timeout);
+                    int first = BinaryPrimitives.ReadInt32LittleEndian(request), count = BinaryPrimitives.ReadInt32LittleEndian(request[4..]);
+                    if (count == 0) return;
+                    for (int index = first; index < first + count; index++)
+                    {
+                        var (offset, length) = offer.Plan.Chunk(index);
+                        var data = new ReadOnlySpan<byte>((byte*)offer.Memory + offset, length);
+                        BinaryPrimitives.WriteInt32LittleEndian(header, index);
+                        BinaryPrimitives.WriteInt32LittleEndian(header[4..], length);
+                        BinaryPrimitives.WriteUInt64LittleEndian(header[8..], XxHash3.HashToUInt64(data));
+                        Send(socket, header, receiver);
+                        Send(socket, data, receiver);
+                    }
+                }
+            }
+            // The worker has the other end, and reports the failure with its own reason over the control plane.
+            catch (Exception e) when (e is IOException or TimeoutException or SocketException or ObjectDisposedException or ArgumentOutOfRangeException) { }
+        }
+    }
+
+    private Sending? Admit(ReadOnlySpan<byte> token, Socket socket)
+    {
+        lock (gate)
+            foreach (var offer in offers)
+                if (CryptographicOperations.FixedTimeEquals(offer.Token, token))
+                {
+                    offer.Connections.Add((socket, Thread.CurrentThread));
+                    return offer;
+                }
+        return null;
+    }
+
+    private void End(Sending offer)
+    {
+        lock (gate) offers.Remove(offer);
+        foreach (var (socket, thread) in offer.Connections)
+        {
+            socket.Dispose(); // wakes its thread wherever it waits
+            thread.Join(); // it reads the source's memory, which may be gone after this
+        }
+    }
+}

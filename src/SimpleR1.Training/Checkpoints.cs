@@ -1,0 +1,55 @@
+using SimpleR1.Models;
+
+namespace SimpleR1.Training;
+
+/// <summary>
+/// Checkpoints of a run: a Hugging Face model folder in f32 with the optimizer's moments and the run's state beside it, visible only when
+/// complete (see <see cref="AtomicFolder"/>).
+/// </summary>
+public static class Checkpoints
+{
+    private const string OptimizerFile = "optimizer.safetensors";
+
+    public static string Folder(RunFolder run, int step) => Path.Combine(run.Path, "checkpoints", $"step-{step:D6}");
+
+    /// <exception cref="IOException">The disk is full, or the like; earlier checkpoints are untouched.</exception>
+    public static void Save(RunFolder run, Policy policy, RunState state, string modelFolder, int keep)
+    {
+        string folder = Folder(run, state.Step);
+        if (Directory.Exists(folder)) return; // the same step was saved before an interruption
+        AtomicFolder.Write(folder, temporary =>
+        {
+            Checkpoint.Write(temporary, policy.Weights, WeightType.F32, modelFolder);
+            long length = policy.Weights.Layout.Length;
+            SafetensorsWriter.Write(Path.Combine(temporary, OptimizerFile),
+                [new("mean", [length], Tensors.Aten.DataPointer(policy.Optimizer.Mean)), new("variance", [length], Tensors.Aten.DataPointer(policy.Optimizer.Variance))], WeightType.F32);
+            state.Write(temporary);
+        });
+        foreach (string old in All(run).SkipLast(keep)) Directory.Delete(old, recursive: true);
+    }
+
+    /// <summary>Loads weights, moments and state of the newest complete checkpoint; null where there is none.</summary>
+    /// <exception cref="InvalidDataException">The checkpoint is damaged; says which file, and what to do.</exception>
+    public static unsafe RunState? LoadLatest(RunFolder run, Policy policy)
+    {
+        if (All(run).LastOrDefault() is not { } folder) return null;
+        AtomicFolder.Verify(folder);
+        Checkpoint.ReadInto(folder, policy.Weights);
+        using var moments = SafetensorsFile.Open(Path.Combine(folder, OptimizerFile));
+        foreach (var (name, tensor) in new[] { ("mean", policy.Optimizer.Mean), ("variance", policy.Optimizer.Variance) })
+        {
+            if (!moments.Entries.TryGetValue(name, out var entry) || entry.Length != policy.Weights.Layout.Length)
+                throw new InvalidDataException($"{moments.Path}: '{name}' does not fit the model; was the checkpoint written by another model?");
+            moments.Read(entry, (float*)Tensors.Aten.DataPointer(tensor));
+        }
+        var state = RunState.Read(folder);
+        policy.Optimizer.Steps = state.OptimizerSteps;
+        return state;
+    }
+
+    private static IEnumerable<string> All(RunFolder run)
+    {
+        string parent = Path.Combine(run.Path, "checkpoints");
+        return Directory.Exists(parent) ? Directory.EnumerateDirectories(parent, "step-??????").Order(StringComparer.Ordinal) : [];
+    }
+}

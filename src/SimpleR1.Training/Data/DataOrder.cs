@@ -1,0 +1,35 @@
+namespace SimpleR1.Training;
+
+/// <summary>
+/// Endless order of <paramref name="count"/> problems: each epoch is a new shuffle that follows from the seed and the epoch alone,
+/// so <see cref="Position"/> is all that a checkpoint needs.
+/// </summary>
+public sealed class DataOrder(int count, ulong seed)
+{
+    private readonly int[] order = new int[count > 0 ? count : throw new ArgumentOutOfRangeException(nameof(count), "there must be at least one problem to put in order")];
+    private long shuffledEpoch = -1;
+    private long position;
+
+    /// <summary>How many indices have been given out.</summary>
+    public long Position
+    {
+        get => position;
+        set => position = value >= 0 ? value : throw new ArgumentOutOfRangeException(nameof(value), $"position must not be negative, found {value}");
+    }
+
+    /// <summary>Complete passes over the problems.</summary>
+    public long Epoch => position / order.Length;
+
+    /// <summary>The next index, 0 .. count-1.</summary>
+    public int Next()
+    {
+        if (Epoch != shuffledEpoch)
+        {
+            for (int i = 0; i < order.Length; i++) order[i] = i;
+            var random = new SplitMix64(SplitMix64.Mix(seed + 0x9E3779B97F4A7C15) ^ SplitMix64.Mix((ulong)Epoch));
+            random.Shuffle(order.AsSpan());
+            shuffledEpoch = Epoch;
+        }
+        return order[position++ % order.Length];
+    }
+}

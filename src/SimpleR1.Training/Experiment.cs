@@ -1,0 +1,280 @@
+using System.Diagnostics;
+using SimpleR1.Cluster;
+using SimpleR1.Inference;
+using SimpleR1.Models;
+using SimpleR1.Models.Tokenization;
+using SimpleR1.Sync;
+using SimpleR1.Tensors;
+
+namespace SimpleR1.Training;
+
+/// <summary>
+/// Everything a training loop works with: problems, workers, rewards, the policy, and the run's folder. Its methods are the words that
+/// <see cref="R1Zero"/> is written in; a loop of one's own can use the same ones in another order.
+/// </summary>
+public sealed class Experiment : IAsyncDisposable
+{
+    private readonly TensorThread tensors = new("trainer");
+    private readonly Stopwatch clock = Stopwatch.StartNew();
+    private readonly Action<StepReport> onStep;
+    private readonly Action<Evaluation> onEvaluation;
+    private readonly Action<string> say;
+    private double stepStart, generationSeconds, firstStepStart = -1;
+    private int firstStep;
+    private LocalCluster? cluster;
+    private RunLog? log;
+
+    private Experiment(TrainRecipe recipe, RunFolder run, ExperimentEvents events)
+    {
+        (Recipe, Run) = (recipe, run);
+        (onStep, onEvaluation, say) = (events.Step, events.Evaluation, events.Say);
+    }
+
+    public TrainRecipe Recipe { get; }
+    public RunFolder Run { get; }
+    public required ModelConfig Config { get; init; }
+    public required Tokenizer Tokenizer { get; init; }
+    public required PromptTemplate Template { get; init; }
+    public required IReadOnlyList<Problem> Problems { get; init; }
+    public required IReadOnlyList<Problem> HeldOut { get; init; }
+    public required DataOrder Order { get; init; }
+    public required RewardSet Rewards { get; init; }
+    public Algorithm Algorithm { get; set; } = Grpo.Create();
+    public Policy Policy { get; private set; } = null!;
+    public PolicyGradient Trainer { get; private set; } = null!;
+    public WorkerPool Workers => cluster!.Workers;
+    /// <summary>Steps finished. The weights after step n have version n.</summary>
+    public int Step { get; private set; }
+
+    /// <summary>Loads everything, resumes where asked to, and starts the workers. Errors in files come before anything slow.</summary>
+    public static async Task<Experiment> StartAsync(TrainRecipe recipe, ExperimentOptions options, CancellationToken stop)
+    {
+        var config = ModelConfigFile.Load(recipe.Model.Path);
+        var tokenizer = Tokenizer.Load(recipe.Model.Path);
+        tokenizer.CheckFits(config);
+        var problems = Dataset.Load(recipe.Data.Train);
+        var heldOut = recipe.Data.Evaluation is { } evaluation ? Dataset.Load(evaluation) : [];
+        var known = heldOut.Select(p => p.Question).ToHashSet();
+        Problem[] training = [.. problems.Where(p => !known.Contains(p.Question))];
+        if (training.Length == 0) throw new InvalidDataException("every training problem is also held out for evaluation; nothing is left to train on");
+        var e = new Experiment(recipe, RunFolder.Open(options.RunsFolder, recipe.Name, options.Existing), options.Events)
+        {
+            Config = config with { MaxPositions = Math.Min(config.MaxPositions, recipe.Model.MaxContext) },
+            Tokenizer = tokenizer,
+            Template = PromptTemplate.Create(recipe.Model.Template, recipe.Model.System),
+            Problems = training,
+            HeldOut = heldOut,
+            Order = new(training.Length, recipe.Seed),
+            Rewards = RewardSet.Load(recipe.Rewards),
+            Algorithm = Grpo.Create(recipe.Algorithm.NormalizeByStd, recipe.Algorithm.ClipLow, recipe.Algorithm.ClipHigh, recipe.Algorithm.KlCoefficient, recipe.Algorithm.ImportanceCap),
+        };
+        try
+        {
+            if (training.Length < problems.Count) e.say($"{problems.Count - training.Length} training problems are held out for evaluation and left out of training");
+            e.CheckPrompts();
+            await e.tensors.RunAsync(() => e.LoadPolicy(options.Existing == ExistingRun.Resume));
+            e.cluster = await e.StartClusterAsync(stop);
+            e.Run.WriteRecipe(recipe);
+            return e;
+        }
+        catch
+        {
+            await e.DisposeAsync();
+            throw;
+        }
+    }
+
+    /// <summary>The next problems in the seed's order, as requests of token ids. Request ids name step and problem.</summary>
+    public IReadOnlyList<(Problem Problem, GenerationRequest Request)> NextPrompts()
+    {
+        var r = Recipe.Rollout;
+        return [.. Enumerable.Range(0, r.PromptsPerStep).Select(i =>
+        {
+            var problem = Problems[Order.Next()];
+            return (problem, Request($"step-{Step}-prompt-{i}", problem, Seed(Step, i), r.SamplesPerPrompt, r.Temperature, r.MaxNewTokens) );
+        })];
+    }
+
+    /// <summary>Has the workers complete the prompts and scores each completion as it arrives. Ordered by prompt and sample, whatever arrived first.</summary>
+    public async Task<IReadOnlyList<Rollout>> CollectAsync(IReadOnlyList<(Problem Problem, GenerationRequest Request)> prompts, CancellationToken stop = default)
+    {
+        double start = clock.Elapsed.TotalSeconds;
+        var byId = prompts.Select((p, i) => (p, i)).ToDictionary(x => x.p.Request.Id);
+        var rollouts = new List<Rollout>();
+        await foreach (var completion in Workers.GenerateAsync([.. prompts.Select(p => p.Request)], stop))
+        {
+            var ((problem, request), group) = byId[completion.RequestId];
+            var score = Rewards.Score(new(problem, completion.Text, completion.FinishReason == FinishReason.Length));
+            rollouts.Add(new()
+            {
+                Group = group, Sample = completion.SampleIndex, Question = problem.Question, Gold = problem.Answer, Text = completion.Text,
+                Reward = score.Total, Rewards = score.ByName, FinishReason = completion.FinishReason, PromptTokens = request.PromptTokens,
+                Tokens = completion.Tokens, LogProbs = completion.LogProbs, WeightVersions = completion.WeightVersions,
+            });
+        }
+        generationSeconds = clock.Elapsed.TotalSeconds - start;
+        return [.. rollouts.OrderBy(r => r.Group).ThenBy(r => r.Sample)];
+    }
+
+    /// <summary>Rewards → advantages → loss → gradient → AdamW; one entry per optimizer step.</summary>
+    public Task<IReadOnlyList<UpdateStatistics>> UpdateAsync(IReadOnlyList<Rollout> rollouts) => tensors.RunAsync(() =>
+    {
+        var updates = Trainer.Update(rollouts, Step, Optimizer.LearningRate(Recipe.Optimizer, Step, Recipe.Training.Steps));
+        Policy.Weights.Version = Step + 1;
+        return updates;
+    });
+
+    /// <summary>Sends the policy's weights into every worker's live weights and has each prove by its hash that it holds them.</summary>
+    public Task<SyncReport> PushWeightsAsync() => Workers.PushWeightsAsync(Policy.Weights, Policy.Weights.Version, CancellationToken.None);
+
+    /// <summary>Answers the held-out problems; null where the recipe has none, or when stopped.</summary>
+    public async Task<Evaluation?> EvaluateAsync(CancellationToken stop)
+    {
+        if (HeldOut.Count == 0 || stop.IsCancellationRequested) return null;
+        double start = clock.Elapsed.TotalSeconds;
+        var requests = HeldOut.Select((problem, i) => (problem, Request($"evaluation-{Step}-{i}", problem, Seed(-1, i), Recipe.Evaluation.Samples, Recipe.Evaluation.Temperature,
+            Recipe.Evaluation.MaxNewTokens))).ToArray();
+        Evaluation evaluation;
+        try { evaluation = new(Step, await CollectAsync(requests, stop), clock.Elapsed.TotalSeconds - start); }
+        catch (OperationCanceledException) when (stop.IsCancellationRequested) { return null; }
+        log!.Write(evaluation);
+        onEvaluation(evaluation);
+        return evaluation;
+    }
+
+    public void BeginStep()
+    {
+        stepStart = clock.Elapsed.TotalSeconds;
+        if (firstStepStart < 0) (firstStepStart, firstStep) = (stepStart, Step);
+    }
+
+    /// <summary>Counts the step and reports it: console, metrics.jsonl, TensorBoard, samples.jsonl.</summary>
+    public void EndStep(IReadOnlyList<Rollout> rollouts, IReadOnlyList<UpdateStatistics> updates, SyncReport sync)
+    {
+        Step++;
+        double now = clock.Elapsed.TotalSeconds;
+        var details = new SortedDictionary<string, double>(StringComparer.Ordinal);
+        foreach (string name in rollouts[0].Rewards.Keys) details["reward_" + name] = rollouts.Average(r => r.Rewards[name]);
+        foreach (string name in updates[0].Report.Keys) details[name] = updates.Average(u => u.Report[name]);
+        var report = new StepReport
+        {
+            Step = Step, Steps = Recipe.Training.Steps,
+            Reward = rollouts.Average(r => r.Reward), Accuracy = rollouts.Average(r => r.Correct ? 1.0 : 0), Length = rollouts.Average(r => r.Tokens.Length),
+            Truncated = rollouts.Average(r => r.FinishReason == FinishReason.Length ? 1.0 : 0),
+            UniformGroups = rollouts.GroupBy(r => r.Group).Average(g => g.All(r => r.Reward == g.First().Reward) ? 1.0 : 0),
+            Loss = updates.Average(u => u.Loss), Entropy = updates.Average(u => u.Entropy), GradientNorm = updates.Average(u => u.GradientNorm), LearningRate = updates[^1].LearningRate,
+            Details = details,
+            GenerationSeconds = generationSeconds, GeneratedTokens = rollouts.Sum(r => (long)r.Tokens.Length),
+            TrainingSeconds = updates.Sum(u => u.Seconds), TrainedTokens = updates.Sum(u => u.Tokens),
+            SyncSeconds = sync.TotalSeconds, StepSeconds = now - stepStart,
+            EtaSeconds = (now - firstStepStart) / (Step - firstStep) * (Recipe.Training.Steps - Step),
+        };
+        log!.Write(report, rollouts.Take(Recipe.Training.SamplesLogged));
+        onStep(report);
+    }
+
+    /// <summary>Whether something that happens every so many steps happens now.</summary>
+    public bool Due(int every) => every > 0 && Step % every == 0 && Step < Recipe.Training.Steps;
+
+    /// <summary>Writes a checkpoint that <c>--resume</c> continues from bit for bit; older ones beyond the recipe's number go.</summary>
+    public Task SaveAsync() => tensors.RunAsync(() =>
+        Checkpoints.Save(Run, Policy, new RunState(Step, Policy.Optimizer.Steps, Order.Position, Recipe.Seed), Recipe.Model.Path, Recipe.Training.KeepCheckpoints));
+
+    /// <summary>The last checkpoint, the plot, and what there is to say at the end.</summary>
+    public async Task<RunOutcome> FinishAsync(Evaluation? before, Evaluation? after, bool interrupted)
+    {
+        await SaveAsync();
+        var memory = new List<(string, long)> { ("trainer", Cluster.ProcessMemory.Peak(Environment.ProcessId)) };
+        memory.AddRange(Workers.Status().Select(w => ($"worker {w.Number}", w.PeakMemoryBytes)));
+        log!.Dispose();
+        log = null;
+        if (Step > 0) Plot.Write(Run.Path, Run.Plot);
+        return new(before, after, Step, interrupted, clock.Elapsed.TotalSeconds, Files(), memory);
+    }
+
+    private string[] Files() =>
+        [.. new[] { Run.Recipe, Run.Metrics, Run.Samples, Run.Plot, Run.Events, Checkpoints.Folder(Run, Step), Path.Combine(Run.Path, "logs") }.Where(Path.Exists).Select(p => Path.GetRelativePath(Environment.CurrentDirectory, p))];
+
+    private GenerationRequest Request(string id, Problem problem, ulong seed, int samples, double temperature, int maxTokens)
+    {
+        var r = Recipe.Rollout;
+        return new(id, Tokenizer.EncodePrompt(Template.Render(problem.Question)), new SamplingParameters
+        {
+            Samples = samples, Temperature = temperature, TopP = temperature == 0 ? 1 : r.TopP, TopK = temperature == 0 ? 0 : r.TopK, MinP = temperature == 0 ? 0 : r.MinP,
+            Seed = seed, MaxTokens = maxTokens, StopStrings = r.Stop, IncludeStopString = true,
+        });
+    }
+
+    /// <summary>A request's seed follows from the run's seed, the step and the place in the step: a resumed run draws the same samples.</summary>
+    private ulong Seed(int step, int place) => SplitMix64.Mix(SplitMix64.Mix(Recipe.Seed ^ 0x5EED) + (ulong)(step + 2) * 0x1_0000_0001 + (ulong)place);
+
+    private void CheckPrompts()
+    {
+        int longest = Math.Max(Recipe.Rollout.MaxNewTokens, HeldOut.Count > 0 ? Recipe.Evaluation.MaxNewTokens : 0);
+        foreach (var problem in Problems.Concat(HeldOut))
+        {
+            int length = Tokenizer.EncodePrompt(Template.Render(problem.Question)).Length;
+            if (length + longest > Config.MaxPositions)
+                throw new InvalidDataException($"a prompt of {length} tokens and {longest} new tokens do not fit the context of {Config.MaxPositions}: lower rollout.max_new_tokens or leave out long problems. It begins: {problem.Question[..Math.Min(80, problem.Question.Length)]}");
+        }
+    }
+
+    private void LoadPolicy(bool resume)
+    {
+        CpuParallel.Threads = Environment.ProcessorCount;
+        var weights = SharedWeightMemory.Allocate(new WeightLayout(Config));
+        Checkpoint.ReadInto(Recipe.Model.Path, weights);
+        Decoder? reference = null;
+        if (Recipe.Algorithm.KlCoefficient > 0)
+        {
+            var frozen = new FlatWeights(weights.Layout, TorchSharp.torch.ScalarType.Float32, TorchSharp.torch.CPU);
+            Checkpoint.ReadInto(Recipe.Model.Path, frozen);
+            reference = new(frozen);
+        }
+        Policy = new(new(weights), new(weights, Recipe.Optimizer), new(Recipe.Training.TokensPerMicroBatch, Recipe.Training.GradientCheckpointing));
+        Trainer = new(Policy, Algorithm, new()
+        {
+            TokensPerMicroBatch = Recipe.Training.TokensPerMicroBatch, Temperature = Recipe.Rollout.Temperature, MaxNewTokens = Recipe.Rollout.MaxNewTokens,
+            LossAverage = Recipe.Algorithm.LossAverage, Epochs = Recipe.Algorithm.Epochs, MiniBatches = Recipe.Algorithm.MiniBatches,
+        }, reference);
+        if (resume && Checkpoints.LoadLatest(Run, Policy) is { } state)
+        {
+            (Step, Order.Position) = (state.Step, state.DataPosition);
+            say($"resumed after step {Step} from {Checkpoints.Folder(Run, Step)}");
+        }
+        weights.Version = Step;
+        log = new(Run, resume ? Step : null);
+    }
+
+    private Task<LocalCluster> StartClusterAsync(CancellationToken stop)
+    {
+        var w = Recipe.Workers;
+        var options = new ClusterOptions
+        {
+            Workers = w.Count, ThreadsPerWorker = w.Threads, Port = w.Port, Transport = w.Transport, LogFolder = Path.Combine(Run.Path, "logs"), Log = say,
+        };
+        return LocalCluster.StartAsync(options, new(Config, Tokenizer.Json, new()
+        {
+            BlockSize = w.BlockSize, KvCacheBytes = (long)w.KvCacheMib << 20, MaxBatchedTokens = w.MaxBatchedTokens, MaxSequences = w.MaxSequences,
+        }), stop);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (cluster is not null) await cluster.DisposeAsync();
+        await tensors.RunAsync(() =>
+        {
+            Policy?.Dispose();
+            Policy?.Weights.Dispose();
+        });
+        tensors.Dispose();
+        log?.Dispose();
+    }
+}
+
+/// <summary>Who is told what happens in a run.</summary>
+public sealed record ExperimentEvents(Action<StepReport> Step, Action<Evaluation> Evaluation, Action<string> Say);
+
+/// <param name="RunsFolder">Where runs/NAME goes.</param>
+/// <param name="Existing">What to do with a run of the same name.</param>
+public sealed record ExperimentOptions(string RunsFolder, ExistingRun Existing, ExperimentEvents Events);

@@ -1,0 +1,30 @@
+namespace SimpleR1.Training;
+
+/// <summary>
+/// The training loop of DeepSeek R1-Zero (DeepSeek-AI 2025): sample groups of answers from the current model, score them by rules,
+/// make better-than-average answers more likely, send the new weights to the workers. To change the loop, copy this file.
+/// </summary>
+public static class R1Zero
+{
+    /// <summary>Runs from the experiment's current step to the recipe's last, or until <paramref name="stop"/>: then the step in hand is finished and saved.</summary>
+    public static async Task<RunOutcome> RunAsync(Experiment e, CancellationToken stop)
+    {
+        await e.PushWeightsAsync();                             // nothing is sampled before every worker proves that it has these weights
+        var before = await e.EvaluateAsync(stop);
+
+        while (e.Step < e.Recipe.Training.Steps && !stop.IsCancellationRequested)
+        {
+            e.BeginStep();
+            var prompts = e.NextPrompts();                      // problems, as token ids, in the seed's order
+            var rollouts = await e.CollectAsync(prompts, CancellationToken.None); // sampled by the workers, scored as they arrive
+            var updates = await e.UpdateAsync(rollouts);        // rewards → advantages → loss → gradient → AdamW
+            var sync = await e.PushWeightsAsync();              // from the trainer's flat buffer into the workers' live one
+            e.EndStep(rollouts, updates, sync);
+
+            if (e.Due(e.Recipe.Training.EvaluateEvery)) await e.EvaluateAsync(stop);
+            if (e.Due(e.Recipe.Training.CheckpointEvery)) await e.SaveAsync();
+        }
+        var after = await e.EvaluateAsync(CancellationToken.None);
+        return await e.FinishAsync(before, after, interrupted: e.Step < e.Recipe.Training.Steps);
+    }
+}

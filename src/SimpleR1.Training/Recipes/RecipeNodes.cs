@@ -1,0 +1,108 @@
+using YamlDotNet.Core;
+using YamlDotNet.Core.Events;
+
+namespace SimpleR1.Training;
+
+/// <summary>A piece of a recipe before it has a type, with where it was written: "file:line", or the override that set it.</summary>
+internal abstract class RecipeNode
+{
+    public required string Origin { get; init; }
+    public abstract string Kind { get; }
+}
+
+/// <summary>A single value. <see cref="Text"/> is null where the recipe says null, ~ or nothing.</summary>
+internal sealed class ScalarNode : RecipeNode
+{
+    public required string? Text { get; init; }
+    public bool Quoted { get; init; }
+    public override string Kind => Text is null ? "nothing" : Quoted ? $"the text '{Text}'" : $"'{Text}'";
+}
+
+internal sealed class ListNode : RecipeNode
+{
+    public List<RecipeNode> Items { get; } = [];
+    public override string Kind => $"a list of {Items.Count}";
+}
+
+/// <summary>Keys and values in the order written.</summary>
+internal sealed class MapNode : RecipeNode
+{
+    public sealed record Entry(string Key, string Origin, RecipeNode Value);
+    public List<Entry> Entries { get; } = [];
+    public override string Kind => "a section with keys";
+}
+
+/// <summary>YAML text → nodes. Built on the parser's events because YamlDotNet's own tree stops at the first duplicate key.</summary>
+internal sealed class RecipeReader(IParser parser, Func<Mark, string> origin, List<RecipeProblem> problems)
+{
+    private const int MaxDepth = 32;
+    private readonly Dictionary<string, RecipeNode> anchors = [];
+
+    /// <summary>The one document in <paramref name="text"/>; null, and a problem, when it isn't YAML.</summary>
+    public static RecipeNode? Read(string text, Func<Mark, string> origin, List<RecipeProblem> problems)
+    {
+        var parser = new Parser(new StringReader(text));
+        try
+        {
+            parser.Consume<StreamStart>();
+            if (parser.TryConsume<StreamEnd>(out _)) return new MapNode { Origin = origin(Mark.Empty) };
+            parser.Consume<DocumentStart>();
+            var node = new RecipeReader(parser, origin, problems).Node(0);
+            parser.Consume<DocumentEnd>();
+            if (!parser.TryConsume<StreamEnd>(out _))
+                problems.Add(new(origin(parser.Current!.Start), "", "a second YAML document; a recipe is one document (remove the '---')"));
+            return node;
+        }
+        catch (YamlException e)
+        {
+            problems.Add(new(origin(e.Start), "", "not valid YAML: " + (e.InnerException?.Message ?? e.Message)));
+            return null;
+        }
+        catch (InvalidOperationException) // how YamlDotNet's scanner ends on an unfinished flow list
+        {
+            problems.Add(new(origin(parser.Current?.End ?? Mark.Empty), "", "not valid YAML after this line; is a bracket left open?"));
+            return null;
+        }
+    }
+
+    private RecipeNode Node(int depth)
+    {
+        var start = parser.Current!.Start;
+        if (depth > MaxDepth) throw new YamlException(start, start, $"nested deeper than {MaxDepth} levels");
+        if (parser.TryConsume<AnchorAlias>(out var alias))
+            return anchors.TryGetValue(alias.Value.Value, out var known) ? known : throw new YamlException(start, start, $"unknown anchor *{alias.Value}");
+        string anchor = parser.Current is NodeEvent { Anchor.IsEmpty: false } named ? named.Anchor.Value : "";
+        RecipeNode node;
+        if (parser.TryConsume<Scalar>(out var scalar))
+        {
+            bool quoted = scalar.Style is not ScalarStyle.Plain;
+            bool nothing = !quoted && scalar.Value is "" or "~" or "null" or "Null" or "NULL" && !quoted;
+            node = new ScalarNode { Origin = origin(start), Text = nothing ? null : scalar.Value, Quoted = quoted };
+        }
+        else if (parser.TryConsume<SequenceStart>(out _))
+        {
+            var list = new ListNode { Origin = origin(start) };
+            while (!parser.TryConsume<SequenceEnd>(out _)) list.Items.Add(Node(depth + 1));
+            node = list;
+        }
+        else node = Map(depth);
+        if (anchor != "") anchors[anchor] = node;
+        return node;
+    }
+
+    private MapNode Map(int depth)
+    {
+        var start = parser.Consume<MappingStart>().Start;
+        var map = new MapNode { Origin = origin(start) };
+        while (!parser.TryConsume<MappingEnd>(out _))
+        {
+            var keyStart = parser.Current!.Start;
+            if (!parser.TryConsume<Scalar>(out var key)) throw new YamlException(keyStart, keyStart, "expected a key name");
+            var value = Node(depth + 1);
+            if (map.Entries.Find(e => e.Key == key.Value) is { } first)
+                problems.Add(new(origin(keyStart), key.Value, $"given twice (first at {first.Origin}); keep one"));
+            else map.Entries.Add(new(key.Value, origin(keyStart), value));
+        }
+        return map;
+    }
+}

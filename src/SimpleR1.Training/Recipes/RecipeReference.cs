@@ -1,0 +1,73 @@
+using System.Text;
+
+namespace SimpleR1.Training;
+
+/// <summary>The recipe reference, generated from the records so that it can't be out of date.</summary>
+public static class RecipeReference
+{
+    /// <summary>The text of <c>docs/recipes.md</c>.</summary>
+    public static string Markdown()
+    {
+        var text = new StringBuilder("""
+            # Recipes
+
+            Generated from the code by `simple-r1 recipes`; a test checks that it is up to date.
+
+            A recipe is one YAML file with a strict schema. Unknown keys, wrong types, values out of range and impossible
+            combinations are all reported together, with file and line, before anything is loaded. Any value can be overridden on
+            the command line: `--set optimizer.learning_rate=1e-6`, `--set rewards.0.weight=2`, `--set 'rollout.stop=["</answer>"]'`.
+            Paths are relative to the working directory. The run folder holds the resolved recipe, every default included.
+
+            """);
+        Recipe(text, "`train`: reinforcement learning", typeof(TrainRecipe));
+        Recipe(text, "`sft`: supervised training on text", typeof(SftRecipe));
+        return text.ToString();
+    }
+
+    /// <summary>Writes <see cref="Markdown"/> to a file.</summary>
+    public static void Write(string path) => File.WriteAllText(path, Markdown());
+
+    private static void Recipe(StringBuilder text, string title, Type type)
+    {
+        text.Append($"\n## {title}\n");
+        Section(text, type, "", []);
+    }
+
+    private static void Section(StringBuilder text, Type type, string at, HashSet<Type> done)
+    {
+        var keys = RecipeKey.Of(type);
+        text.Append(at == "" ? "\n" : $"\n### `{at}`\n\n");
+        if (!done.Add(type))
+        {
+            text.Append("The same keys as above.\n");
+            return;
+        }
+        text.Append("| key | value | default | |\n|---|---|---|---|\n");
+        object defaults = RecipeBinder.Empty(type);
+        foreach (var key in keys)
+            text.Append($"| `{key.Name}` | {Cell(ValueText(key))} | {Cell(DefaultText(key, defaults))} | {Cell(key.Description)} |\n");
+        foreach (var key in keys)
+        {
+            string below = at == "" ? key.Name : $"{at}.{key.Name}";
+            if (RecipeKey.IsSection(key.Type)) Section(text, key.Type, below, done);
+            else if (RecipeKey.Element(key.Type) is { } element && RecipeKey.IsSection(element)) Section(text, element, below + ".N", done);
+        }
+    }
+
+    private static string ValueText(RecipeKey key) =>
+        (RecipeKey.IsSection(key.Type) ? "section"
+        : key.Type.IsEnum ? string.Join(", ", RecipeNames.Values(key.Type).Select(v => $"`{v}`"))
+        : RecipeKey.Element(key.Type) is { } element && RecipeKey.IsSection(element) ? "list of sections" : RecipeBinder.Expected(key.Type))
+        + (key.Limits is null ? "" : ", " + key.Limits);
+
+    private static string DefaultText(RecipeKey key, object defaults)
+    {
+        if (key.Required) return "**required**";
+        object? value = key.Property.GetValue(defaults);
+        return value is null ? "none" : RecipeKey.IsSection(key.Type) ? "its defaults"
+            : value is System.Collections.IEnumerable list and not string ? (list.Cast<object>().Any() ? $"`[{string.Join(", ", list.Cast<object>().Select(RecipeWriter.Scalar))}]`" : "`[]`")
+            : $"`{RecipeWriter.Scalar(value)}`";
+    }
+
+    private static string Cell(string text) => text.Replace("|", "\\|").Replace("\n", " ").Replace("<", "&lt;");
+}

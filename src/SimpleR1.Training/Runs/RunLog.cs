@@ -1,0 +1,31 @@
+namespace SimpleR1.Training;
+
+/// <summary>What a run writes while it goes: metrics, and rollouts for people to read.</summary>
+public sealed class RunLog(RunFolder run, int? resumedStep) : IDisposable
+{
+    private readonly MetricsWriter metrics = new(run, resumedStep);
+    private readonly SamplesWriter samples = new(run, resumedStep);
+
+    public void Write(StepReport report, IEnumerable<Rollout> shown)
+    {
+        metrics.Write(report.Step, report.Metrics());
+        foreach (var r in shown)
+            samples.Write(new(report.Step, r.Question, r.Gold, r.Text, new(r.Reward, r.Rewards), r.Tokens.Length, r.FinishReason == Inference.FinishReason.Length));
+    }
+
+    public void Write(Evaluation evaluation)
+    {
+        var interval = Statistics.Wilson(evaluation.Correct, evaluation.Answers.Count);
+        metrics.Write(evaluation.Step,
+        [
+            new("evaluation_accuracy", interval.Estimate), new("evaluation_accuracy_low", interval.Low), new("evaluation_accuracy_high", interval.High),
+            new("evaluation_reward", evaluation.MeanReward), new("evaluation_length", evaluation.MeanLength), new("evaluation_seconds", evaluation.Seconds),
+        ]);
+    }
+
+    public void Dispose()
+    {
+        metrics.Dispose();
+        samples.Dispose();
+    }
+}

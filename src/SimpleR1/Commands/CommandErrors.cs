@@ -1,0 +1,27 @@
+using SimpleR1.Training;
+
+namespace SimpleR1.Commands;
+
+/// <summary>Turns the errors that a user can do something about into a message and an exit code; bugs keep their stack trace.</summary>
+internal static class CommandErrors
+{
+    public static async Task<int> RunAsync(Func<Task<int>> command)
+    {
+        try { return await command(); }
+        catch (OperationCanceledException)
+        {
+            Console.Error.WriteLine("stopped");
+            return 130;
+        }
+        catch (Exception e) when (Unwrap(e) is var inner && IsForUser(inner))
+        {
+            Console.Error.WriteLine($"error: {inner.Message}");
+            return 1;
+        }
+    }
+
+    private static Exception Unwrap(Exception e) => e is AggregateException { InnerExceptions.Count: 1 } a ? Unwrap(a.InnerException!) : e;
+
+    private static bool IsForUser(Exception e) => e is RecipeException or IOException or InvalidDataException or NotSupportedException or TimeoutException
+        or NonFiniteException or UnauthorizedAccessException or ArgumentException or RewardException;
+}

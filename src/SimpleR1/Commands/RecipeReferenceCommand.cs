@@ -1,0 +1,14 @@
+using System.CommandLine;
+using SimpleR1.Training;
+
+namespace SimpleR1.Commands;
+
+internal static class RecipeReferenceCommand
+{
+    public static Command Create()
+    {
+        var command = new Command("recipe-reference", "Print every recipe key with its type, default and meaning (docs/recipes.md)");
+        command.SetAction(_ => Console.Write(RecipeReference.Markdown()));
+        return command;
+    }
+}

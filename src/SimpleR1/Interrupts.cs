@@ -1,0 +1,31 @@
+using System.Runtime.InteropServices;
+
+namespace SimpleR1;
+
+/// <summary>The first Ctrl-C (or SIGTERM) asks to finish and save; a second one ends the process at once.</summary>
+internal sealed class Interrupts : IDisposable
+{
+    private readonly CancellationTokenSource source = new();
+    private readonly List<PosixSignalRegistration> registrations = [];
+    private int count;
+
+    public Interrupts(string message)
+    {
+        foreach (var signal in new[] { PosixSignal.SIGINT, PosixSignal.SIGTERM })
+            registrations.Add(PosixSignalRegistration.Create(signal, context =>
+            {
+                context.Cancel = true;
+                if (Interlocked.Increment(ref count) > 1) Environment.Exit(130);
+                Console.Error.WriteLine($"\n{message} (again: stop at once)");
+                source.Cancel();
+            }));
+    }
+
+    public CancellationToken Token => source.Token;
+
+    public void Dispose()
+    {
+        foreach (var registration in registrations) registration.Dispose();
+        source.Dispose();
+    }
+}

@@ -1,0 +1,257 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using System.Runtime.InteropServices;
+using SimpleR1.Cluster;
+using SimpleR1.Inference;
+using SimpleR1.Models;
+using SimpleR1.Sync;
+using Xunit;
+
+namespace SimpleR1.Tests.Cluster;
+
+/// <summary>Real worker processes on a tiny random model.</summary>
+public sealed partial class ClusterTests : IAsyncDisposable
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
+    private static readonly string Program = Path.Combine(AppContext.BaseDirectory, "simple-r1.dll");
+    private static readonly ModelConfig Model = ClusterSelfTest.TinyModel;
+
+    private readonly ConcurrentQueue<string> log = [];
+    private readonly FlatWeights weights = SharedWeightMemory.Allocate(new WeightLayout(Model));
+    private LocalCluster? cluster;
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    private ClusterOptions Options(int workers) => new()
+    {
+        Workers = workers,
+        ThreadsPerWorker = 1,
+        WorkerCommand = ["dotnet", Program, "worker"],
+        StartTimeout = Patience,
+        Log = log.Enqueue,
+    };
+
+    private async Task<WorkerPool> StartAsync(ClusterOptions options)
+    {
+        weights.Flat.uniform_(-0.1, 0.1);
+        cluster = await LocalCluster.StartAsync(options, new(Model, null, new() { KvCacheBytes = 16 << 20 }), Cancel);
+        return cluster.Workers;
+    }
+
+    private static GenerationRequest[] Requests(int count, int samples = 2, int tokens = 12, int more = 5) => [.. Enumerable.Range(0, count).Select(i =>
+        new GenerationRequest($"r{i}", [1, 2, 3 + i], new() { Samples = samples, MaxTokens = tokens + more * i, Seed = (ulong)i, IgnoreEos = true }))];
+
+    private static void RequireEachOnce(GenerationRequest[] requests, List<Completion> completions)
+    {
+        var expected = requests.SelectMany(r => Enumerable.Range(0, r.Sampling.Samples).Select(j => (r.Id, j))).Order();
+        Assert.Equal(expected, completions.Select(c => (c.RequestId, c.SampleIndex)).Order());
+        Assert.All(completions, c => Assert.Equal(requests.First(r => r.Id == c.RequestId).Sampling.MaxTokens, c.Tokens.Length));
+    }
+
+    private async Task<List<Completion>> GenerateAsync(WorkerPool pool, GenerationRequest[] requests)
+    {
+        var completions = new List<Completion>();
+        await foreach (var completion in pool.GenerateAsync(requests, Cancel)) completions.Add(completion);
+        return completions;
+    }
+
+    private async Task WaitAsync(Func<bool> condition, string awaited)
+    {
+        var clock = Stopwatch.StartNew();
+        while (!condition())
+        {
+            Assert.True(clock.Elapsed < Patience, $"waited {Patience.TotalSeconds} s for {awaited}; log:\n{string.Join('\n', log)}");
+            await Task.Delay(10, Cancel);
+        }
+    }
+
+    private static bool Lives(int processId)
+    {
+        try { return !File.ReadLines($"/proc/{processId}/status").Any(l => l.StartsWith("State:\tZ")); }
+        catch (Exception e) when (e is IOException) { return false; }
+    }
+
+    [LibraryImport("libc", EntryPoint = "kill")] private static partial int Signal(int processId, int signal);
+    private const int Kill = 9, Stop = 19, Interrupt = 2;
+
+    public async ValueTask DisposeAsync()
+    {
+        if (cluster is not null)
+        {
+            int[] processes = [.. cluster.Workers.Status().Select(w => w.ProcessId).Where(id => id != 0)];
+            await cluster.DisposeAsync();
+            Assert.DoesNotContain(processes, Lives);
+        }
+        weights.Dispose();
+    }
+
+    [Theory]
+    [InlineData(WeightTransportChoice.Auto, "shared-memory")]
+    [InlineData(WeightTransportChoice.Tcp, "tcp")]
+    public async Task Rollouts_after_each_push_come_once_each_from_both_workers_with_the_pushed_version(WeightTransportChoice choice, string transport)
+    {
+        var pool = await StartAsync(Options(2) with { Transport = choice });
+        await Assert.ThrowsAsync<InvalidOperationException>(() => GenerateAsync(pool, Requests(1)));
+        for (int version = 0; version < 3; version++)
+        {
+            weights.Flat.mul_(1.25f);
+            var report = await pool.PushWeightsAsync(weights, version, Cancel);
+            Assert.Equal(WeightHash.Compute(weights.Pointer, weights.ByteLength), report.Hash);
+            Assert.Equal([1, 2], report.Workers);
+            Assert.Equal(transport, report.Transport);
+            Assert.Equal(weights.ByteLength, report.Bytes);
+            Assert.Empty(report.Dropped);
+            var requests = Requests(10);
+            var completions = await GenerateAsync(pool, requests);
+            RequireEachOnce(requests, completions);
+            Assert.All(completions, c => Assert.All(c.WeightVersions, v => Assert.Equal(version, v)));
+        }
+        Assert.All(pool.Status(), w =>
+        {
+            Assert.Equal((WorkerState.Ready, 2, 0L, 0), (w.State, w.WeightVersion, w.OutstandingTokens, w.Replacements));
+            Assert.True(w.TokensPerSecond > 0, "both workers had work");
+            Assert.True(w.PeakMemoryBytes > 10 << 20);
+        });
+        await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => pool.PushWeightsAsync(weights, 2, Cancel));
+        Assert.Empty(log);
+    }
+
+    [Fact]
+    public async Task Worker_killed_in_the_middle_costs_no_sample_and_its_replacement_holds_the_current_weights()
+    {
+        var pool = await StartAsync(Options(2));
+        await pool.PushWeightsAsync(weights, 4, Cancel);
+        int victim = pool.Status()[0].ProcessId;
+        var requests = Requests(12, samples: 4, tokens: 20, more: 30);
+        var completions = new List<Completion>();
+        await foreach (var completion in pool.GenerateAsync(requests, Cancel))
+        {
+            if (completions.Count == 0) Assert.Equal(0, Signal(victim, Kill));
+            completions.Add(completion);
+        }
+        RequireEachOnce(requests, completions);
+        Assert.Contains(log, line => line.Contains("worker 1 was lost") && line.Contains("SIGKILL"));
+        Assert.Contains(log, line => line.Contains("unfinished requests"));
+        await WaitAsync(() => pool.Status()[0] is { State: WorkerState.Ready, WeightVersion: 4, Replacements: 1 } w && w.ProcessId != victim, "the replacement to be ready");
+        var report = await pool.PushWeightsAsync(weights, 5, Cancel);
+        Assert.True(report.Workers is [1, 2], string.Join('\n', [.. log, .. report.Dropped, .. pool.Status().Select(w => w.ToString())]));
+        RequireEachOnce(Requests(6), await GenerateAsync(pool, Requests(6)));
+    }
+
+    [Fact]
+    public async Task Only_worker_killed_in_the_middle_is_waited_for_and_changed_weights_are_not_handed_to_its_replacement()
+    {
+        var pool = await StartAsync(Options(1));
+        await pool.PushWeightsAsync(weights, 1, Cancel);
+        var requests = Requests(4, samples: 2, tokens: 20, more: 60);
+        var completions = new List<Completion>();
+        await foreach (var completion in pool.GenerateAsync(requests, Cancel))
+        {
+            if (completions.Count == 0) Signal(pool.Status()[0].ProcessId, Kill);
+            completions.Add(completion);
+        }
+        RequireEachOnce(requests, completions);
+        // The trainer goes on to change its weights, and the next replacement finds others than were published.
+        weights.Flat.add_(1f);
+        Signal(pool.Status()[0].ProcessId, Kill);
+        await WaitAsync(() => pool.Status()[0] is { State: WorkerState.Waiting, Replacements: 2 }, "the second replacement to wait for the next push");
+        Assert.Equal([1], (await pool.PushWeightsAsync(weights, 2, Cancel)).Workers);
+        Assert.All(await GenerateAsync(pool, Requests(2)), c => Assert.All(c.WeightVersions, v => Assert.Equal(2, v)));
+    }
+
+    [Fact]
+    public async Task Worker_that_hangs_is_replaced_and_its_samples_still_come()
+    {
+        var pool = await StartAsync(Options(2) with { ResponseTimeout = TimeSpan.FromSeconds(2) });
+        await pool.PushWeightsAsync(weights, 0, Cancel);
+        int victim = pool.Status()[1].ProcessId;
+        var requests = Requests(8, samples: 2, tokens: 20, more: 40);
+        var completions = new List<Completion>();
+        await foreach (var completion in pool.GenerateAsync(requests, Cancel))
+        {
+            if (completions.Count == 0) Signal(victim, Stop);
+            completions.Add(completion);
+        }
+        RequireEachOnce(requests, completions);
+        Assert.Contains(log, line => line.Contains("worker 2 was lost"));
+        await WaitAsync(() => !Lives(victim), "the hung process to be gone");
+    }
+
+    [Fact]
+    public async Task Refused_request_and_cancelled_rollout_leave_the_workers_ready()
+    {
+        var pool = await StartAsync(Options(2));
+        await pool.PushWeightsAsync(weights, 0, Cancel);
+        var tooLong = Requests(3);
+        tooLong[1] = tooLong[1] with { PromptTokens = new int[Model.MaxPositions + 1] };
+        Assert.Contains("r1", (await Assert.ThrowsAnyAsync<ArgumentException>(() => GenerateAsync(pool, tooLong))).Message);
+
+        using var cancel = new CancellationTokenSource();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(async () =>
+        {
+            await foreach (var completion in pool.GenerateAsync(Requests(4, tokens: 50, more: 250), cancel.Token)) cancel.Cancel();
+        });
+        await foreach (var completion in pool.GenerateAsync(Requests(4, tokens: 50, more: 250), Cancel)) break; // the reader has seen enough
+        Assert.All(pool.Status(), w => Assert.Equal((WorkerState.Ready, 0L), (w.State, w.OutstandingTokens)));
+
+        foreach (var worker in pool.Status()) Signal(worker.ProcessId, Interrupt); // Ctrl-C is the trainer's to handle
+        var both = await Task.WhenAll(GenerateAsync(pool, Requests(5)), GenerateAsync(pool, Requests(3)));
+        RequireEachOnce(Requests(5), both[0]);
+        RequireEachOnce(Requests(3), both[1]);
+        Assert.All(pool.Status(), w => Assert.Equal(0, w.Replacements));
+    }
+
+    [Fact]
+    public async Task Worker_that_cannot_start_is_given_up_and_the_error_shows_its_last_words()
+    {
+        var pool = await StartAsync(Options(1) with { WorkerCommand = ["sh", "-c", "echo no libtorch on this machine >&2; exit 3"], StartAttempts = 2 });
+        var error = await Assert.ThrowsAsync<InvalidOperationException>(() => pool.PushWeightsAsync(weights, 0, Cancel));
+        Assert.Contains("exit code 3", error.Message);
+        Assert.Contains("no libtorch on this machine", error.Message);
+        Assert.Equal(WorkerState.Dead, pool.Status()[0].State);
+    }
+
+    [Fact]
+    public async Task Weights_of_another_model_are_refused_before_anything_is_sent()
+    {
+        var pool = await StartAsync(Options(1));
+        using var other = SharedWeightMemory.Allocate(new WeightLayout(Model with { Layers = 1 }));
+        Assert.Contains("another model", (await Assert.ThrowsAsync<InvalidOperationException>(() => pool.PushWeightsAsync(other, 0, Cancel))).Message);
+        Assert.Equal([1], (await pool.PushWeightsAsync(weights, 0, Cancel)).Workers);
+    }
+
+    [Fact]
+    public async Task Head_on_a_taken_port_is_an_error_that_names_it_and_the_way_out()
+    {
+        using var taken = new TcpListener(IPAddress.Loopback, 0);
+        taken.Start();
+        int port = ((IPEndPoint)taken.LocalEndpoint).Port;
+        var error = await Assert.ThrowsAsync<IOException>(() => StartAsync(Options(1) with { Port = port }));
+        Assert.Contains($"{port}", error.Message);
+        Assert.Contains("or to 0", error.Message);
+    }
+
+    [Fact]
+    public async Task Workers_end_when_their_parent_is_killed()
+    {
+        using var parent = Process.Start(new ProcessStartInfo("dotnet", [Program, "cluster-selftest", "--keep-busy"]) { RedirectStandardOutput = true })!;
+        try
+        {
+            var workers = new List<int>();
+            while (workers.Count < 2)
+            {
+                string line = await parent.StandardOutput.ReadLineAsync(Cancel).AsTask().WaitAsync(Patience, Cancel) ?? throw new IOException("the parent ended by itself");
+                if (line.StartsWith("worker ")) workers.Add(int.Parse(line.Split("process ")[1].Split(',')[0]));
+            }
+            Assert.All(workers, id => Assert.True(Lives(id)));
+            parent.Kill();
+            await WaitAsync(() => !workers.Exists(Lives), "the workers to be gone");
+        }
+        finally
+        {
+            if (!parent.HasExited) parent.Kill();
+        }
+    }
+}

@@ -1,0 +1,107 @@
+using CsCheck;
+using SimpleR1.Cluster;
+using SimpleR1.Inference;
+using Xunit;
+
+namespace SimpleR1.Tests.Cluster;
+
+public sealed class RolloutLedgerTests
+{
+    private static GenerationRequest Request(int id, int samples = 1, int prompt = 3, int maxTokens = 10) =>
+        new($"r{id}", new int[prompt], new() { Samples = samples, MaxTokens = maxTokens });
+
+    private static Completion Sample(string id, int index) => new()
+    {
+        RequestId = id,
+        SampleIndex = index,
+        Tokens = [1],
+        LogProbs = [0],
+        WeightVersions = [0],
+        FinishReason = FinishReason.Stop,
+        Text = "",
+    };
+
+    [Fact]
+    public void Assign_gives_each_request_to_the_least_loaded_worker_in_order()
+    {
+        var ledger = new RolloutLedger([Request(0, maxTokens: 100), Request(1), Request(2), Request(3, maxTokens: 200), Request(4)]);
+        var shares = ledger.Assign([(1, 0), (2, 0), (3, 50)]).ToDictionary(s => s.Worker);
+        Assert.Equal(["r0"], shares[1].Requests.Select(r => r.Id)); // a tie goes to the first
+        Assert.Equal(["r1", "r2", "r3"], shares[2].Requests.Select(r => r.Id)); // 13, 26, 229
+        Assert.Equal(["r4"], shares[3].Requests.Select(r => r.Id));
+        Assert.False(ledger.HasUnassigned);
+        Assert.Equal(13 + 13 + 203, ledger.Outstanding(shares[2]));
+        Assert.Equal(3, ledger.Owed(shares[2]));
+    }
+
+    [Fact]
+    public void Outstanding_falls_by_the_sample_and_ends_at_zero()
+    {
+        var ledger = new RolloutLedger([Request(0, samples: 2, prompt: 5, maxTokens: 10)]);
+        var share = ledger.Assign([(1, 0)]).Single();
+        Assert.Equal(25, ledger.Outstanding(share));
+        Assert.True(ledger.Accept(Sample("r0", 1)));
+        Assert.Equal(15, ledger.Outstanding(share));
+        Assert.False(ledger.Accept(Sample("r0", 1)));
+        Assert.True(ledger.Accept(Sample("r0", 0)));
+        Assert.Equal(0, ledger.Outstanding(share));
+        Assert.True(ledger.Complete);
+    }
+
+    [Fact]
+    public void Request_that_outlives_three_workers_is_an_error_that_names_it()
+    {
+        var ledger = new RolloutLedger([Request(7)]);
+        for (int loss = 1; loss < RolloutLedger.MaxLosses; loss++) Assert.Equal(1, ledger.Release(ledger.Assign([(1, 0)]).Single(), ""));
+        var last = ledger.Assign([(1, 0)]).Single();
+        var error = Assert.Throws<InvalidOperationException>(() => ledger.Release(last, "it ran out of memory"));
+        Assert.Contains("'r7'", error.Message);
+        Assert.Contains("ran out of memory", error.Message);
+    }
+
+    [Fact]
+    public void Samples_that_nobody_asked_for_and_equal_ids_are_errors()
+    {
+        var ledger = new RolloutLedger([Request(0)]);
+        Assert.Throws<InvalidOperationException>(() => ledger.Accept(Sample("r9", 0)));
+        Assert.Throws<InvalidOperationException>(() => ledger.Accept(Sample("r0", 1)));
+        Assert.Contains("'r1'", Assert.Throws<ArgumentException>(() => new RolloutLedger([Request(1), Request(1)])).Message);
+        Assert.Throws<ArgumentException>(() => new RolloutLedger([Request(1, samples: 0)]));
+    }
+
+    /// <summary>Workers finish samples in any order, die, and their replacements repeat what the dead had delivered.</summary>
+    [Fact]
+    public void Every_sample_is_accepted_exactly_once_whatever_dies() =>
+        Gen.Select(Gen.Int[1, 4].Array[1, 12], Gen.Int[1, 4], Gen.Int).Sample((samples, workers, seed) =>
+        {
+            var random = new Random(seed);
+            var ledger = new RolloutLedger([.. samples.Select((n, i) => Request(i, n))]);
+            var todo = Enumerable.Range(0, workers).Select(_ => new List<(string Id, int Index)>()).ToArray();
+            var shares = new List<RolloutShare>();
+            var losses = new Dictionary<string, int>();
+            var accepted = new HashSet<(string, int)>();
+            while (!ledger.Complete)
+            {
+                foreach (var share in ledger.Assign([.. Enumerable.Range(0, workers).Select(w => (w, (long)todo[w].Count))]))
+                {
+                    shares.Add(share);
+                    todo[share.Worker].AddRange(share.Requests.SelectMany(r => Enumerable.Range(0, r.Sampling.Samples).Select(i => (r.Id, i))));
+                }
+                int chosen = random.Next(workers);
+                bool mayDie = todo[chosen].All(t => losses.GetValueOrDefault(t.Id) < RolloutLedger.MaxLosses - 1);
+                if (mayDie && random.Next(6) == 0)
+                {
+                    foreach (string id in todo[chosen].Select(t => t.Id).Distinct()) losses[id] = losses.GetValueOrDefault(id) + 1;
+                    foreach (var share in shares.FindAll(s => s.Worker == chosen)) ledger.Release(share, "");
+                    todo[chosen].Clear();
+                }
+                else if (todo[chosen].Count > 0)
+                {
+                    var (id, index) = todo[chosen][random.Next(todo[chosen].Count)];
+                    todo[chosen].Remove((id, index));
+                    Assert.Equal(accepted.Add((id, index)), ledger.Accept(Sample(id, index)));
+                }
+            }
+            Assert.Equal(samples.Sum(), accepted.Count);
+        });
+}

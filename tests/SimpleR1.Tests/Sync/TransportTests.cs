@@ -1,0 +1,288 @@
+using System.Net;
+using System.Net.Sockets;
+using SimpleR1.Models;
+using SimpleR1.Sync;
+using Xunit;
+using static TorchSharp.torch;
+
+namespace SimpleR1.Tests.Sync;
+
+public sealed class TransportTests
+{
+    private static readonly TimeSpan Long = TimeSpan.FromSeconds(20), Short = TimeSpan.FromMilliseconds(300);
+    private const int Chunk = 4096;
+
+    private static FlatWeights Filled(int seed, ModelConfig? config = null)
+    {
+        var weights = SharedWeightMemory.Allocate(new WeightLayout(config ?? TinyModels.Config()));
+        using var generator = new Generator((ulong)seed, CPU);
+        weights.Flat.uniform_(-1, 1, generator);
+        return weights;
+    }
+
+    private static FlatWeights Empty(ModelConfig? config = null) => new(new WeightLayout(config ?? TinyModels.Config()), ScalarType.Float32, CPU);
+
+    private static IWeightTransport Make(string name) => name == "tcp" ? new TcpTransport(timeout: Long) : new SharedMemoryTransport();
+
+    [Theory]
+    [InlineData("tcp")]
+    [InlineData("shared-memory")]
+    public void Transfers_of_several_versions_arrive_bit_for_bit_with_the_senders_hash(string name)
+    {
+        using var trainer = Make(name);
+        using var worker = Make(name);
+        using var source = Filled(1);
+        using var destination = Empty();
+        for (int version = 0; version < 3; version++)
+        {
+            source.Flat.mul_(-1.5f);
+            using var offer = trainer.Offer(source, BroadcastPlan.For(source, version, Chunk));
+            Assert.True(worker.CanReceive(offer.Invitation));
+            ulong hash = worker.Receive(offer.Invitation, destination, Long);
+            Assert.Equal(WeightHash.Compute(source.Pointer, source.ByteLength), hash);
+            Assert.Equal(hash, WeightHash.Compute(destination.Pointer, destination.ByteLength));
+            Assert.True(source.Flat.eq(destination.Flat).all().item<bool>());
+        }
+    }
+
+    [Theory]
+    [InlineData("tcp")]
+    [InlineData("shared-memory")]
+    public void Receive_into_a_buffer_of_another_model_says_what_differs_and_writes_nothing(string name)
+    {
+        using var trainer = Make(name);
+        using var worker = Make(name);
+        using var source = Filled(2);
+        using var destination = Empty(TinyModels.Config(vocabulary: 67));
+        using var offer = trainer.Offer(source, BroadcastPlan.For(source, 5, Chunk));
+        var error = Assert.Throws<InvalidOperationException>(() => worker.Receive(offer.Invitation, destination, Long));
+        Assert.Contains("version 5", error.Message);
+        Assert.Contains("layout", error.Message);
+        Assert.Contains($"{source.ByteLength:N0}", error.Message);
+        Assert.Contains($"{destination.ByteLength:N0}", error.Message);
+        Assert.Equal(0f, destination.Flat.abs().sum().item<float>());
+    }
+
+    [Fact]
+    public void Plan_chunks_cover_the_buffer_exactly_once()
+    {
+        using var weights = Empty();
+        var plan = BroadcastPlan.For(weights, 1, Chunk);
+        long end = 0;
+        for (int i = 0; i < plan.Chunks; i++)
+        {
+            var (offset, length) = plan.Chunk(i);
+            Assert.Equal(end, offset);
+            end += length;
+        }
+        Assert.Equal(weights.ByteLength, end);
+        Assert.Throws<ArgumentOutOfRangeException>(() => plan.Chunk(plan.Chunks));
+    }
+
+    [Fact]
+    public void Shared_memory_of_private_weights_is_refused_with_the_way_out()
+    {
+        using var transport = new SharedMemoryTransport();
+        using var weights = Empty();
+        Assert.False(transport.CanOffer(weights));
+        Assert.Contains("TCP", Assert.Throws<InvalidOperationException>(() => transport.Offer(weights, BroadcastPlan.For(weights, 1))).Message);
+    }
+
+    [Fact]
+    public void Shared_memory_is_not_followed_to_a_descriptor_that_holds_something_else()
+    {
+        using var transport = new SharedMemoryTransport();
+        using var source = Filled(3);
+        using var offer = transport.Offer(source, BroadcastPlan.For(source, 1));
+        string address = offer.Invitation.Address;
+        var stranger = offer.Invitation with { Address = address[..(address.LastIndexOf('/') + 1)] + "simple-r1-weights-of-another-trainer" };
+        Assert.False(transport.CanReceive(stranger));
+        using var destination = Empty();
+        Assert.Throws<IOException>(() => transport.Receive(stranger, destination, Long));
+    }
+
+    [Fact]
+    public void Shared_memory_leaves_nothing_behind_when_disposed()
+    {
+        string name;
+        using (var source = Filled(4))
+        using (var transport = new SharedMemoryTransport())
+        {
+            using var offer = transport.Offer(source, BroadcastPlan.For(source, 1));
+            using var destination = Empty();
+            transport.Receive(offer.Invitation, destination, Long);
+            name = offer.Invitation.Address.Split('/')[2];
+            Assert.Contains(name, File.ReadAllText("/proc/self/maps"));
+        }
+        Assert.DoesNotContain(name, File.ReadAllText("/proc/self/maps"));
+        Assert.DoesNotContain(Directory.GetFiles("/proc/self/fd"), f => new FileInfo(f).LinkTarget?.Contains(name) == true);
+    }
+
+    [Fact]
+    public void Tcp_chunk_damaged_on_the_way_is_fetched_again()
+    {
+        using var trainer = new TcpTransport();
+        using var worker = new TcpTransport();
+        using var source = Filled(5);
+        using var destination = Empty();
+        using var offer = trainer.Offer(source, BroadcastPlan.For(source, 1, Chunk));
+        // byte 16 + 100 of the stream lies in the data of the first chunk, the second one in that of a later chunk
+        using var proxy = new Proxy(offer.Invitation, damage: [116, 3 * (Chunk + 16) + 500]);
+        Assert.Equal(WeightHash.Compute(source.Pointer, source.ByteLength), worker.Receive(proxy.Invitation, destination, Long));
+        Assert.True(source.Flat.eq(destination.Flat).all().item<bool>());
+        Assert.Equal(2, proxy.Damaged);
+    }
+
+    [Fact]
+    public void Tcp_chunk_that_stays_damaged_is_an_error_that_names_it()
+    {
+        using var trainer = new TcpTransport();
+        using var worker = new TcpTransport();
+        using var source = Filled(6);
+        using var destination = Empty();
+        using var offer = trainer.Offer(source, BroadcastPlan.For(source, 1, Chunk));
+        int chunks = offer.Invitation.Plan.Chunks;
+        long length = source.ByteLength + 16L * chunks, again = Chunk + 16; // every time the first chunk passes
+        using var proxy = new Proxy(offer.Invitation, damage: [100, length + 100, length + again + 100]);
+        var error = Assert.Throws<IOException>(() => worker.Receive(proxy.Invitation, destination, Long));
+        Assert.Contains($"chunk 1 of {chunks}", error.Message);
+    }
+
+    [Fact]
+    public void Tcp_sender_that_stalls_is_a_timeout_that_names_the_chunk()
+    {
+        using var trainer = new TcpTransport();
+        using var worker = new TcpTransport();
+        using var source = Filled(7);
+        using var destination = Empty();
+        using var offer = trainer.Offer(source, BroadcastPlan.For(source, 9, Chunk));
+        using var proxy = new Proxy(offer.Invitation, stallAt: 2 * (Chunk + 16) + 50);
+        var error = Assert.Throws<TimeoutException>(() => worker.Receive(proxy.Invitation, destination, Short));
+        Assert.Contains($"chunk 3 of {offer.Invitation.Plan.Chunks} of weights version 9", error.Message);
+    }
+
+    [Fact]
+    public void Tcp_sender_that_dies_in_the_middle_is_an_error_that_names_the_chunk()
+    {
+        using var trainer = new TcpTransport();
+        using var worker = new TcpTransport();
+        using var source = Filled(8);
+        using var destination = Empty();
+        using var offer = trainer.Offer(source, BroadcastPlan.For(source, 9, Chunk));
+        using var proxy = new Proxy(offer.Invitation, closeAt: Chunk + 16 + 50);
+        Assert.Contains("chunk 2 of", Assert.Throws<IOException>(() => worker.Receive(proxy.Invitation, destination, Long)).Message);
+    }
+
+    [Fact]
+    public void Tcp_offer_is_closed_to_a_wrong_token_and_after_its_end()
+    {
+        using var trainer = new TcpTransport();
+        using var worker = new TcpTransport();
+        using var source = Filled(9);
+        using var destination = Empty();
+        var offer = trainer.Offer(source, BroadcastPlan.For(source, 1, Chunk));
+        var forged = offer.Invitation with { Address = offer.Invitation.Address[..^64] + new string('0', 64) };
+        Assert.Throws<IOException>(() => worker.Receive(forged, destination, Long));
+        Assert.Equal(0f, destination.Flat.abs().sum().item<float>());
+        offer.Dispose();
+        Assert.Throws<IOException>(() => worker.Receive(offer.Invitation, destination, Long));
+    }
+
+    [Fact]
+    public async Task Tcp_end_of_an_offer_stops_a_transfer_that_still_runs()
+    {
+        using var trainer = new TcpTransport();
+        using var worker = new TcpTransport();
+        using var source = Filled(10);
+        using var destination = Empty();
+        var offer = trainer.Offer(source, BroadcastPlan.For(source, 1, Chunk));
+        using var proxy = new Proxy(offer.Invitation, stallAt: 500);
+        var receiving = Task.Run(() => Assert.Throws<IOException>(() => worker.Receive(proxy.Invitation, destination, Long)), TestContext.Current.CancellationToken);
+        Assert.True(proxy.Stalled.Wait(Long, TestContext.Current.CancellationToken), "waited for the transfer to stall");
+        offer.Dispose(); // returns only when nothing reads the source any more
+        proxy.Dispose();
+        await receiving.WaitAsync(Long, TestContext.Current.CancellationToken);
+    }
+
+    [Fact]
+    public void Tcp_port_that_is_taken_is_a_clear_error()
+    {
+        using var taken = new TcpListener(IPAddress.Loopback, 0);
+        taken.Start();
+        using var trainer = new TcpTransport((IPEndPoint)taken.LocalEndpoint);
+        using var source = Filled(11);
+        var error = Assert.Throws<IOException>(() => trainer.Offer(source, BroadcastPlan.For(source, 1)));
+        Assert.Contains(taken.LocalEndpoint.ToString()!, error.Message);
+        Assert.Contains("another", error.Message);
+    }
+
+    /// <summary>A network between the two ends that damages, holds back or cuts what the trainer sends, at given bytes of the stream.</summary>
+    private sealed class Proxy : IDisposable
+    {
+        private readonly TcpListener listener = new(IPAddress.Loopback, 0);
+        private readonly Socket trainer;
+        private Socket? worker;
+
+        public Proxy(WeightInvitation to, long[]? damage = null, long stallAt = long.MaxValue, long closeAt = long.MaxValue)
+        {
+            listener.Start();
+            string[] address = to.Address.Split('/');
+            Invitation = to with { Address = $"{listener.LocalEndpoint}/{address[1]}" };
+            trainer = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+            trainer.Connect(IPEndPoint.Parse(address[0]));
+            Run(() =>
+            {
+                worker = listener.AcceptSocket();
+                Run(() => Pump(trainer, worker, damage ?? [], stallAt, closeAt));
+                Pump(worker, trainer, [], long.MaxValue, long.MaxValue);
+            });
+        }
+
+        public WeightInvitation Invitation { get; }
+        public int Damaged { get; private set; }
+        public ManualResetEventSlim Stalled { get; } = new();
+
+        private static void Run(Action action) => new Thread(() =>
+        {
+            try { action(); }
+            catch (Exception e) when (e is SocketException or ObjectDisposedException) { } // an end has closed
+        })
+        { IsBackground = true }.Start();
+
+        private void Pump(Socket from, Socket to, long[] damage, long stallAt, long closeAt)
+        {
+            var buffer = new byte[8192];
+            long passed = 0;
+            for (int read; (read = from.Receive(buffer)) > 0; passed += read)
+            {
+                foreach (long at in damage)
+                    if (at >= passed && at < passed + read)
+                    {
+                        buffer[at - passed] ^= 0x10;
+                        Damaged++;
+                    }
+                if (passed + read >= stallAt)
+                {
+                    to.Send(buffer.AsSpan(0, (int)(stallAt - passed)));
+                    Stalled.Set();
+                    return;
+                }
+                if (passed + read >= closeAt)
+                {
+                    to.Send(buffer.AsSpan(0, (int)(closeAt - passed)));
+                    to.Dispose();
+                    return;
+                }
+                to.Send(buffer.AsSpan(0, read));
+            }
+            to.Shutdown(SocketShutdown.Send);
+        }
+
+        public void Dispose()
+        {
+            listener.Dispose();
+            trainer.Dispose();
+            worker?.Dispose();
+        }
+    }
+}

@@ -1,0 +1,182 @@
+using System.Text.Json.Nodes;
+using SimpleR1.Training;
+using Xunit;
+
+namespace SimpleR1.Tests.Training;
+
+public sealed class DataTests : IDisposable
+{
+    private readonly string folder = Directory.CreateTempSubdirectory("simple-r1-data-").FullName;
+
+    public void Dispose() => Directory.Delete(folder, recursive: true);
+
+    private string Write(string name, string text)
+    {
+        string path = Path.Combine(folder, name);
+        File.WriteAllText(path, text);
+        return path;
+    }
+
+    private static IReadOnlyList<Problem> Load(string path, DataColumns? columns = null, DataFormat format = DataFormat.Auto) =>
+        Dataset.Load(new() { Path = path, Columns = columns ?? new(), Format = format });
+
+    [Fact]
+    public void Load_of_gsm8k_takes_the_gold_after_the_hashes_without_commas()
+    {
+        string path = Write("g.jsonl", """
+            {"question": "Half of 2,500?", "answer": "2500/2 = <<2500/2=1250>>1,250\n#### 1,250"}
+
+            {"question": "1+1?", "answer": "#### 2"}
+            """);
+        var problems = Load(path);
+        Assert.Equal(["1250", "2"], problems.Select(p => p.Answer));
+        Assert.Equal("Half of 2,500?", problems[0].Question);
+        Assert.EndsWith("#### 1,250", (string)problems[0].Fields["answer"]!);
+    }
+
+    [Fact]
+    public void Load_of_bad_json_names_the_line()
+    {
+        string path = Write("bad.jsonl", "{\"question\": \"a\", \"answer\": \"b\"}\n{\"question\": \n");
+        Assert.StartsWith($"{path}:2: not valid JSON", Assert.Throws<InvalidDataException>(() => Load(path)).Message);
+        path = Write("list.jsonl", "[1, 2]\n");
+        Assert.StartsWith($"{path}:1: expected a JSON object", Assert.Throws<InvalidDataException>(() => Load(path)).Message);
+    }
+
+    [Fact]
+    public void Load_of_a_file_without_rows_says_so() =>
+        Assert.Contains("no rows", Assert.Throws<InvalidDataException>(() => Load(Write("empty.jsonl", "\n\n"))).Message);
+
+    [Fact]
+    public void Load_of_a_missing_file_gives_its_full_path() =>
+        Assert.Contains(Path.Combine(folder, "none.jsonl"), Assert.Throws<FileNotFoundException>(() => Load(Path.Combine(folder, "none.jsonl"))).Message);
+
+    [Fact]
+    public void Load_with_a_missing_column_names_it_and_those_found()
+    {
+        string path = Write("cols.jsonl", "{\"text\": \"a\", \"answer\": \"b\"}\n{\"answer\": \"b\"}\n");
+        string message = Assert.Throws<InvalidDataException>(() => Load(path)).Message;
+        Assert.Contains("question", message);
+        Assert.Contains("found 'text', 'answer'", message);
+        Assert.StartsWith($"{path}:2: no column for 'text'; found 'answer'", Assert.Throws<InvalidDataException>(() => Load(path, new() { Question = "text" })).Message);
+        Assert.Contains("'nums' and 'target'", Assert.Throws<InvalidDataException>(() => Load(path, null, DataFormat.Countdown)).Message);
+        Assert.Contains("ends in '#### n'", Assert.Throws<InvalidDataException>(() => Load(path, new() { Question = "text" }, DataFormat.Gsm8k)).Message);
+    }
+
+    [Fact]
+    public void Load_with_skip_take_and_shuffle_is_the_same_each_time()
+    {
+        string path = Write("n.jsonl", string.Join("\n", Enumerable.Range(0, 20).Select(i => $"{{\"question\": \"q{i}\", \"answer\": {i}.0}}")));
+        Assert.Equal(["5", "6", "7"], Dataset.Load(new() { Path = path, Skip = 5, Take = 3 }).Select(p => p.Answer));
+        var source = new DataSource { Path = path, Shuffle = true, Seed = 4 };
+        var first = Dataset.Load(source).Select(p => p.Answer).ToList();
+        Assert.Equal(first, Dataset.Load(source).Select(p => p.Answer));
+        Assert.NotEqual(first, Dataset.Load(source with { Seed = 5 }).Select(p => p.Answer));
+        Assert.Equal(Enumerable.Range(0, 20).Select(i => $"{i}").Order(), first.Order());
+        Assert.Equal(first[18..], Dataset.Load(source with { Skip = 18 }).Select(p => p.Answer));
+        Assert.Contains("more than its 20 rows", Assert.Throws<InvalidDataException>(() => Dataset.Load(source with { Take = 21 })).Message);
+    }
+
+    [Theory]
+    [InlineData("gsm8k/test-first100.parquet", "gsm8k/test.jsonl")]
+    [InlineData("svamp/test.parquet", "svamp/test.jsonl")]
+    public void Load_of_parquet_equals_the_jsonl(string parquet, string jsonl)
+    {
+        var columns = jsonl.StartsWith("svamp", StringComparison.Ordinal) ? new DataColumns { Question = "{Body} {Question}", Answer = "Answer" } : new();
+        var expected = Load(SharedData.Require(jsonl), columns);
+        var found = Load(SharedData.Require(parquet), columns);
+        Assert.Equal(parquet.Contains("100") ? 100 : expected.Count, found.Count);
+        for (int i = 0; i < found.Count; i++)
+        {
+            Assert.Equal((expected[i].Question, expected[i].Answer), (found[i].Question, found[i].Answer));
+            Assert.Equal(expected[i].Fields.Keys.Order(), found[i].Fields.Keys.Order());
+            foreach (var (name, value) in expected[i].Fields) Assert.Equal(Text(value), Text(found[i].Fields[name]));
+        }
+
+        static string? Text(JsonNode? value) => value is JsonValue v && v.TryGetValue(out double d) ? d.ToString("R") : value?.ToString();
+    }
+
+    [Fact]
+    public void Load_of_the_other_layouts_works_by_columns()
+    {
+        Assert.Equal(@"\left( 3, \frac{\pi}{2} \right)", Load(SharedData.Require("math500/test.jsonl"))[0].Answer);
+        Assert.Equal("204", Load(SharedData.Require("aime24/test.jsonl"), new() { Answer = "answer" })[0].Answer);
+        var svamp = Load(SharedData.Require("svamp/test.jsonl"), new() { Question = "{Body} {Question}" })[0];
+        Assert.Equal("145", svamp.Answer);
+        Assert.EndsWith("93 groups How big is each group of bananas?", svamp.Question);
+        var countdown = Load(SharedData.Require("countdown/train.jsonl"));
+        Assert.Equal(10240, countdown.Count);
+        Assert.StartsWith("Using the numbers [44, 19, 35], create an expression that equals 98.", countdown[0].Question);
+    }
+
+    [Fact]
+    public void Load_of_a_damaged_parquet_file_names_it() =>
+        Assert.Contains("x.parquet: can't be read as Parquet", Assert.Throws<InvalidDataException>(() => Load(Write("x.parquet", "PAR1 nonsense PAR1"))).Message);
+
+    [Theory]
+    [InlineData("arithmetic")]
+    [InlineData("countdown")]
+    public void Generators_give_the_same_distinct_problems_for_a_seed_whatever_the_count(string name)
+    {
+        var long_ = Generators.Make(name, 300, 7);
+        Assert.Equal(long_.Take(50).Select(p => p.Question), Generators.Make(name, 50, 7).Select(p => p.Question));
+        Assert.Equal(300, long_.Select(p => p.Question).Distinct().Count());
+        Assert.NotEqual(long_[0].Question, Generators.Make(name, 1, 8)[0].Question);
+        Assert.Equal(long_.Skip(290).Select(p => p.Question), Dataset.Load(new() { Generator = name, Count = 300, Seed = 7, Skip = 290 }).Select(p => p.Question));
+    }
+
+    [Fact]
+    public void Arithmetic_answers_are_the_values_of_their_expressions()
+    {
+        foreach (var problem in Generators.Make("arithmetic", 500, 3, new() { Terms = 4, Digits = 3, Operations = "+-*" }))
+            Assert.True(MathAnswers.Match(problem.Answer, (string)problem.Fields["expression"]!), problem.Question + " " + problem.Answer);
+    }
+
+    [Fact]
+    public void Countdown_targets_can_be_reached()
+    {
+        foreach (var problem in Generators.Make("countdown", 200, 5, new() { MinNumbers = 2, MaxNumbers = 4, MaxTarget = 50 }))
+        {
+            var numbers = problem.Fields["nums"]!.AsArray().Select(n => (double)(int)n!).ToList();
+            int target = (int)problem.Fields["target"]!;
+            Assert.InRange(numbers.Count, 2, 4);
+            Assert.InRange(target, 1, 50);
+            Assert.True(Reachable(numbers, target), problem.Question);
+        }
+
+        static bool Reachable(List<double> left, double target)
+        {
+            if (left.Count == 1) return Math.Abs(left[0] - target) < 1e-9;
+            for (int i = 0; i < left.Count; i++)
+                for (int j = 0; j < left.Count; j++)
+                {
+                    if (i == j) continue;
+                    var rest = left.Where((_, k) => k != i && k != j).ToList();
+                    foreach (double value in new[] { left[i] + left[j], left[i] - left[j], left[i] * left[j], left[i] / left[j] })
+                        if (double.IsFinite(value) && Reachable([.. rest, value], target)) return true;
+                }
+            return false;
+        }
+    }
+
+    [Fact]
+    public void Generators_that_run_out_of_problems_say_how_many_there_are() =>
+        Assert.Contains("about 100 different problems, not 500", Assert.Throws<ArgumentException>(() => Generators.Make("arithmetic", 500, 1, new() { Digits = 1, Operations = "+" })).Message);
+
+    [Fact]
+    public void DataOrder_shuffles_each_epoch_and_continues_from_its_position()
+    {
+        var order = new DataOrder(10, 3);
+        int[] all = [.. Enumerable.Range(0, 35).Select(_ => order.Next())];
+        Assert.Equal(35, order.Position);
+        for (int epoch = 0; epoch < 3; epoch++) Assert.Equal(Enumerable.Range(0, 10), all[(10 * epoch)..(10 * epoch + 10)].Order());
+        Assert.NotEqual(all[..10], all[10..20]);
+        for (int position = 0; position < 35; position++)
+        {
+            var restored = new DataOrder(10, 3) { Position = position };
+            Assert.Equal(all[position..], Enumerable.Range(0, 35 - position).Select(_ => restored.Next()));
+        }
+        var other = new DataOrder(10, 4);
+        Assert.NotEqual(all[..10], Enumerable.Range(0, 10).Select(_ => other.Next()));
+    }
+}

@@ -1,0 +1,146 @@
+using System.Text.Json.Nodes;
+using CsCheck;
+using SimpleR1.Training;
+using Xunit;
+
+namespace SimpleR1.Tests.Training;
+
+public sealed class RewardTests : IDisposable
+{
+    private readonly string folder = Directory.CreateTempSubdirectory("simple-r1-rewards-").FullName;
+
+    public void Dispose() => Directory.Delete(folder, recursive: true);
+
+    private static RewardInput Input(string completion, string answer = "42") => new(new Problem("What is 6 * 7?", answer, new Dictionary<string, JsonNode?>()), completion, false);
+
+    private static RewardInput Countdown(string expression) => new(new Problem("?", "98",
+        new Dictionary<string, JsonNode?> { ["nums"] = new JsonArray(44, 19, 35), ["target"] = 98 }), $"<think>hm</think><answer>{expression}</answer>", false);
+
+    [Theory]
+    [InlineData("<think>a</think><answer>b</answer>", 1)]
+    [InlineData(" <think>\na\n</think>\n\n<answer>b</answer>\n", 1)]
+    [InlineData("<think></think><answer></answer>", 1)]
+    [InlineData("<think>a</think> so <answer>b</answer>", 0)]
+    [InlineData("a</think><answer>b</answer>", 0)]
+    [InlineData("<think>a</think><answer>b", 0)]
+    [InlineData("<think>a</think><answer>b</answer> and more", 0)]
+    [InlineData("<think>a<think>b</think><answer>c</answer>", 0)]
+    [InlineData("<think>a</think><answer>b</answer><answer>c</answer>", 0)]
+    [InlineData("<answer>b</answer><think>a</think>", 0)]
+    [InlineData("<think>a<answer></think>b</answer>", 0)]
+    [InlineData("<think>a</think><answer></answer", 0)]
+    [InlineData("<think></answer>", 0)]
+    [InlineData("", 0)]
+    public void Format_pays_only_one_think_block_and_then_one_answer_block(string completion, double expected) => Assert.Equal(expected, Rewards.Format(Input(completion)));
+
+    [Theory]
+    [InlineData("<think>41</think><answer>42</answer>", 1)]
+    [InlineData("<answer>41</answer> no, <answer> 42.0 </answer>", 1)]
+    [InlineData("<answer>42</answer> no, <answer>41</answer>", 0)]
+    [InlineData("so it is \\boxed{42}", 1)]
+    [InlineData("\\boxed{42} <answer>41</answer>", 0)]
+    [InlineData("<answer>The answer is $42$ apples.</answer>", 1)]
+    [InlineData("<answer>42", 0)]
+    [InlineData("it is 42", 0)]
+    [InlineData("<answer></answer>", 0)]
+    public void Accuracy_judges_the_last_answer(string completion, double expected) => Assert.Equal(expected, Rewards.Accuracy(Input(completion)));
+
+    [Fact]
+    public void Accuracy_takes_the_last_number_only_when_asked()
+    {
+        var set = RewardSet.Load([new() { Name = "accuracy", AcceptLastNumber = true }]);
+        Assert.Equal(1, set.Score(Input("6 times 7 is 42.")).Total);
+        Assert.Equal(0, set.Score(Input("42 or 43")).Total);
+        Assert.Equal(0, set.Score(Input("no idea")).Total);
+    }
+
+    [Theory]
+    [InlineData("44 + 19 + 35", 1)]
+    [InlineData("(44+19)+35", 1)]
+    [InlineData("35 - (-19) + 44", 1)]
+    [InlineData("44 + 19 + 36", 0)]
+    [InlineData("98", 0)]
+    [InlineData("44 + 44 + 10", 0)]
+    [InlineData("44 + 19 + 35 = 98", 0)]
+    [InlineData("44 + 19 + 35 + (44 - 44)", 0)]
+    [InlineData("(44 + 19 + 35", 0)]
+    [InlineData("44 + 19 + 35)", 0)]
+    [InlineData("44 / 0 + 19 + 35", 0)]
+    [InlineData("44 19 35", 0)]
+    [InlineData("", 0)]
+    public void Countdown_pays_an_expression_over_each_number_once(string expression, double expected) => Assert.Equal(expected, CountdownReward.Score(Countdown(expression)));
+
+    [Fact]
+    public void Countdown_is_exact_and_bounded()
+    {
+        Assert.True(CountdownReward.Reaches("3 / (1 - 2/3) * 3", [1, 2, 3, 3, 3], 27));
+        Assert.True(CountdownReward.Reaches("8/(3-8/3)", [3, 3, 8, 8], 24));
+        Assert.False(CountdownReward.Reaches(new string('(', 200) + "1" + new string(')', 200), [1], 1));
+        Assert.False(CountdownReward.Reaches(new string('-', 400) + "1", [1], 1));
+        Assert.False(CountdownReward.Reaches(new string('9', 100_000), [9], 9));
+    }
+
+    [Fact]
+    public void Countdown_never_throws_on_any_text() =>
+        Gen.String[Gen.Char["0123456789+-*/() .xe^\n√"], 0, 40].Sample(text => { CountdownReward.Reaches(text, [1, 2, 3], 6); }, iter: 20_000);
+
+    [Fact]
+    public void Countdown_of_a_problem_without_numbers_throws() =>
+        Assert.Contains("'nums'", Assert.Throws<InvalidDataException>(() => CountdownReward.Score(Input("<answer>1</answer>"))).Message);
+
+    [Fact]
+    public void Score_is_the_weighted_sum_and_keeps_each_value()
+    {
+        var set = RewardSet.Load([new() { Name = "accuracy", Weight = 2 }, new() { Name = "format", Weight = -0.5 }]);
+        var score = set.Score(Input("<think>6*7</think><answer>42</answer>"));
+        Assert.Equal(1.5, score.Total);
+        Assert.Equal([("accuracy", 1.0), ("format", 1.0)], score.ByName.Select(r => (r.Key, r.Value)));
+    }
+
+    [Fact]
+    public void Score_of_a_reward_that_throws_names_the_reward_the_problem_and_the_completion()
+    {
+        var set = new RewardSet([("broken", 1, _ => throw new FormatException("oh no"))]);
+        string message = Assert.Throws<RewardException>(() => set.Score(Input("half " + new string('x', 1000)))).Message;
+        Assert.StartsWith("the reward 'broken' threw FormatException: oh no", message);
+        Assert.Contains("What is 6 * 7?", message);
+        Assert.Contains("completion: half xxx", message);
+        Assert.True(message.Length < 800);
+        Assert.Contains("returned NaN", Assert.Throws<RewardException>(() => new RewardSet([("nan", 1, _ => double.NaN)]).Score(Input(""))).Message);
+    }
+
+    [Fact]
+    public void RewardFile_compiles_a_users_own_reward()
+    {
+        string path = Write("brief.cs", """
+            public static class MyRewards
+            {
+                // prefers short completions; the usual namespaces and SimpleR1's are there without a using
+                public static double Brevity(RewardInput input) => Math.Max(0, 1 - input.Completion.Split(' ').Count() / 10.0);
+                public static double Half(RewardInput input) => Rewards.Format(input) / 2;
+                static double Hidden(RewardInput input) => 1;
+            }
+            """);
+        var set = RewardSet.Load([new() { Name = "Brevity", File = path }, new() { Name = "Half", File = path, Weight = 2 }]);
+        var score = set.Score(Input("<think>a</think> <answer>b</answer>"));
+        Assert.Equal((0.8, 0.5, 1.8), (score.ByName["Brevity"], score.ByName["Half"], score.Total));
+        Assert.Contains("no reward 'Hidden'; found Brevity, Half", Assert.Throws<RewardCompilationException>(() => RewardSet.Load([new() { Name = "Hidden", File = path }])).Message);
+    }
+
+    [Fact]
+    public void RewardFile_with_errors_shows_each_with_its_line()
+    {
+        string path = Write("wrong.cs", "public static class R\n{\n    public static double A(RewardInput i) => i.Nothing;\n    public static double B(RewardInput i) => \"text\";\n}\n");
+        string message = Assert.Throws<RewardCompilationException>(() => RewardFile.Compile(path)).Message;
+        Assert.Contains($"{path}:3: CS1061", message);
+        Assert.Contains($"{path}:4: CS0029", message);
+        Assert.Contains("none.cs", Assert.Throws<FileNotFoundException>(() => RewardFile.Compile("none.cs")).Message);
+    }
+
+    private string Write(string name, string text)
+    {
+        string path = Path.Combine(folder, name);
+        File.WriteAllText(path, text);
+        return path;
+    }
+}
