@@ -87,7 +87,7 @@ public sealed class RecipeTests
     [InlineData("algorithm.importance_cap=0.5", "algorithm.importance_cap")]
     [InlineData("optimizer.warmup_steps=100", "optimizer.warmup_steps")]
     [InlineData("rollout.max_new_tokens=2048", "rollout.max_new_tokens")]
-    [InlineData("data.train.path=x.jsonl", "data.train.generator")]
+    [InlineData("data.train.path=x.jsonl", "data.train.path")]
     [InlineData("data.train={count: 5}", "data.train.path")]
     [InlineData("data.train={path: x.csv}", "data.train.path")]
     [InlineData("data.train.skip=100", "data.train.skip")]
