@@ -53,7 +53,7 @@ public sealed record DataSource : IRecipeSection
 
 public sealed record DataColumns
 {
-    [Description("Column of the question, or text around columns in braces, such as \"{Body} {Question}\". Without it: question, problem, prompt.")]
+    [Description("Column of the question, or text around columns in braces, such as \"{Body} {Question}\". Without it: question, problem, prompt. Empty (\"\") where rows are text without one.")]
     public string? Question { get; init; }
     [Description("Column of the gold answer. Without it: answer, solution, target.")]
     public string? Answer { get; init; }

@@ -93,6 +93,8 @@ public sealed class RecipeTests
     [InlineData("data.train.skip=100", "data.train.skip")]
     [InlineData("data.train.options.operations=x", "data.train.options.operations")]
     [InlineData("rewards=[]", "rewards")]
+    [InlineData("rewards.1.name=accuracy", "rewards.1.name")]
+    [InlineData("evaluation.max_new_tokens=2048", "evaluation.max_new_tokens")]
     [InlineData("training.tokens_per_micro_batch=64", "training.tokens_per_micro_batch")]
     [InlineData("training.evaluate_every=5", "training.evaluate_every")]
     [InlineData("name=a/b", "name")]
