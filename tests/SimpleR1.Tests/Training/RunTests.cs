@@ -171,6 +171,9 @@ public sealed class RunTests : IDisposable
         byte[] png = File.ReadAllBytes(run.Plot);
         Assert.Equal([0x89, (byte)'P', (byte)'N', (byte)'G'], png[..4]);
         Assert.Equal((900, 1000), (BinaryPrimitives.ReadInt32BigEndian(png.AsSpan(16)), BinaryPrimitives.ReadInt32BigEndian(png.AsSpan(20))));
+        using var image = SkiaSharp.SKBitmap.Decode(png);
+        var title = Enumerable.Range(0, 30 * image.Width).Select(i => image.GetPixel(i % image.Width, i / image.Width));
+        Assert.True(title.Count(p => p.Red < 100) > 50, "the title is missing: text needs the font that the project brings");
         if (Environment.GetEnvironmentVariable("SIMPLE_R1_KEEP_PLOT") is { Length: > 0 } keep) File.Copy(run.Plot, keep, overwrite: true);
         File.WriteAllText(run.Metrics, "{\"step\":1}\n");
         Assert.Contains("none of reward", Assert.Throws<InvalidDataException>(() => Plot.Write(run.Path, run.Plot)).Message);
