@@ -34,7 +34,9 @@ public static unsafe class Ops
         Require.Floats(weight, [-1, x.shape[^1]]);
         Require.Floats(x, [-1, weight.shape[1]]);
         if (bias is not null) Require.Floats(bias, [weight.shape[0]]);
-        var output = nn.functional.linear(x, weight, bias);
+        var (rows, outputs, inputs) = ((int)x.shape[0], (int)weight.shape[0], (int)weight.shape[1]);
+        var output = empty(rows, outputs, dtype: float32);
+        Cpu.Linear.Forward(Floats(x), Floats(weight), FloatsOrNull(bias), Floats(output), rows, outputs, inputs);
         tape?.Record([output], () =>
         {
             using var gradient = tape.TakeGradient(output);
