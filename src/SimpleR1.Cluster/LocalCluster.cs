@@ -4,6 +4,7 @@ namespace SimpleR1.Cluster;
 public sealed class LocalCluster : IAsyncDisposable
 {
     private readonly HeadSilo head;
+    private bool disposed;
 
     private LocalCluster(HeadSilo head, WorkerPool workers)
     {
@@ -24,8 +25,10 @@ public sealed class LocalCluster : IAsyncDisposable
         return new(head, new(head, options, setup));
     }
 
+    /// <summary>Ends the workers, then the head.</summary>
     public async ValueTask DisposeAsync()
     {
+        if (Interlocked.Exchange(ref disposed, true)) return;
         await Workers.DisposeAsync();
         await head.DisposeAsync();
     }

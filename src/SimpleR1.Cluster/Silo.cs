@@ -17,8 +17,8 @@ internal static class Silo
     {
         bool isHead = primary.Port == port;
         var builder = Host.CreateEmptyApplicationBuilder(null);
-        // A worker's warnings are about peers that end or hang, which the head sees, judges and tells in its own words.
-        builder.Logging.SetMinimumLevel(isHead ? LogLevel.Warning : LogLevel.Error).AddProvider(new LineLog(log));
+        // What a worker's silo complains about is peers that end or hang, which the head sees, judges and tells in its own words.
+        builder.Logging.SetMinimumLevel(isHead ? LogLevel.Warning : LogLevel.Critical).AddProvider(new LineLog(log));
         // Start-up notes without consequence: on server garbage collection, and on a timer that has not run yet.
         builder.Logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error).AddFilter("Orleans.Runtime.Watchdog", LogLevel.Error);
         builder.UseOrleans(silo =>

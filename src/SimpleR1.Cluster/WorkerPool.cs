@@ -4,6 +4,7 @@ using System.Threading.Channels;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Sync;
+using SimpleR1.Tensors;
 
 namespace SimpleR1.Cluster;
 
@@ -21,6 +22,7 @@ public sealed class WorkerPool : IAsyncDisposable
     private readonly Task[] keepers;
     private readonly SemaphoreSlim syncing = new(1, 1); // one weight transfer at a time, a replacement's included
     private readonly CancellationTokenSource stopping = new();
+    private readonly TensorThread hashing = new("weight hash");
     private readonly IReadOnlyList<IWeightTransport> transports;
     private TaskCompletionSource changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private Published? published;
@@ -178,7 +180,7 @@ public sealed class WorkerPool : IAsyncDisposable
         await syncing.WaitAsync(cancellation);
         try
         {
-            var hash = HashAsync(source, cancellation);
+            var hash = HashAsync(source);
             newestSent = version;
             report = await TransferAsync(In(WorkerState.Waiting, WorkerState.Ready, WorkerState.Suspect), source, version, hash, cancellation);
             published = new(source, version, report.Hash);
@@ -229,7 +231,7 @@ public sealed class WorkerPool : IAsyncDisposable
             await AllAsync(Receive);
             double transfer = Lap();
             ulong expected = await hash;
-            if (receipts.Values.Any(r => r.Failure is null && r.Hash != expected) && await HashAsync(source, cancellation) != expected)
+            if (receipts.Values.Any(r => r.Failure is null && r.Hash != expected) && await HashAsync(source) != expected)
                 throw new InvalidOperationException($"The trainer's weights changed while version {version} was being sent; nothing may write to them until the push has returned");
             await AllAsync(async worker =>
             {
@@ -257,8 +259,7 @@ public sealed class WorkerPool : IAsyncDisposable
             receipt.Failure ?? (receipt.Hash == expected ? null : $"its hash is {receipt.Hash:x16}, the trainer's {expected:x16}");
     }
 
-    private static Task<ulong> HashAsync(FlatWeights weights, CancellationToken cancellation) =>
-        Task.Run(() => WeightHash.Compute(weights.Pointer, weights.ByteLength), cancellation);
+    private Task<ulong> HashAsync(FlatWeights weights) => hashing.RunAsync(() => WeightHash.Compute(weights.Pointer, weights.ByteLength));
 
     /// <summary>Brings a late joiner to the current weights, where the trainer still has them; else it waits for the next push.</summary>
     private async Task CatchUpAsync(Worker worker, CancellationToken stop)
@@ -268,7 +269,7 @@ public sealed class WorkerPool : IAsyncDisposable
         {
             if (published is not { } current || worker.State != WorkerState.Waiting) return; // the first push, or one just now, takes it along
             // The trainer may be in the middle of the next step, changing them: then the hash is not the published one.
-            if (await HashAsync(current.Source, stop) == current.Hash)
+            if (await HashAsync(current.Source) == current.Hash)
                 await TransferAsync([worker], current.Source, current.Version, Task.FromResult(current.Hash), stop);
         }
         finally { syncing.Release(); }
@@ -352,5 +353,6 @@ public sealed class WorkerPool : IAsyncDisposable
         stopping.Cancel();
         await Task.WhenAll(keepers);
         foreach (var transport in transports) transport.Dispose();
+        hashing.Dispose();
     }
 }

@@ -140,13 +140,15 @@ internal sealed class WorkerRuntime : IAsyncDisposable
             }
         }
         catch (OperationCanceledException) when (batch.Stop.IsCancellationRequested) { }
-        catch (Exception e) when (e is ArgumentException or NotSupportedException) { batch.Rejected = e.Message.Replace(Prefix(name), "", StringComparison.Ordinal); }
+        catch (Exception e) when (e is ArgumentException or NotSupportedException) { batch.Rejected = WithoutPrefix(e.Message); }
         catch (Exception e)
         {
-            Console.Error.WriteLine(e); // the head gets the first line
-            batch.Failed = $"{e.GetType().Name}: {e.Message}";
+            Console.Error.WriteLine(e); // the head gets the message only
+            batch.Failed = WithoutPrefix(e.Message);
         }
         batch.Finished.Writer.Complete();
+
+        string WithoutPrefix(string message) => message.Replace(Prefix(name), "", StringComparison.Ordinal);
     }
 
     public async Task<CompletionsMessage> NextAsync(string name, TimeSpan wait)

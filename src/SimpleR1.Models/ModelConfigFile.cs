@@ -80,7 +80,7 @@ public static class ModelConfigFile
             Layers = Size("num_hidden_layers"),
             Heads = heads,
             KeyValueHeads = Size("num_key_value_heads", heads),
-            HeadDimension = json["head_dim"] is null && hidden % heads == 0 ? Size("head_dim", hidden / heads) : Size("head_dim"),
+            HeadDimension = Size("head_dim", family == ModelFamily.Qwen3 ? 128 : hidden % heads == 0 ? hidden / heads : null), // Qwen3 has a default of its own
             MaxPositions = Size("max_position_embeddings", 2048),
             RmsNormEpsilon = Read<double>("rms_norm_eps", 1e-6),
             RopeTheta = theta,

@@ -95,7 +95,7 @@ public static partial class Dataset
                 string target = Text(row, "target", origin);
                 return new(Generators.CountdownQuestion(numbers.Select(n => AsText(n)), target), target, row);
             }
-            string asked = question.Contains('{') ? Placeholder().Replace(question, m => Text(row, m.Groups[1].Value, origin)) : Text(row, question, origin);
+            string asked = question == "" ? "" : question.Contains('{') ? Placeholder().Replace(question, m => Text(row, m.Groups[1].Value, origin)) : Text(row, question, origin);
             string gold = Text(row, answer, origin);
             if (format == DataFormat.Gsm8k)
             {

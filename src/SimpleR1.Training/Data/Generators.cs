@@ -67,7 +67,7 @@ public static class Generators
             if (RandomValue(ref random, numbers) is not { } target || target < 1 || target > options.MaxTarget) continue;
             string goal = target.ToString(CultureInfo.InvariantCulture);
             return new(CountdownQuestion(numbers.Select(n => n.ToString(CultureInfo.InvariantCulture)), goal), goal,
-                new Dictionary<string, JsonNode?> { ["nums"] = new JsonArray([.. numbers.Select(n => (JsonNode)n)]), ["target"] = target });
+                new Dictionary<string, JsonNode?> { ["nums"] = new JsonArray([.. numbers.Select(n => (JsonNode)n)]), ["target"] = (int)target });
         }
         throw new ArgumentException($"no countdown problem found with {options}; allow larger targets or fewer numbers");
     }

@@ -40,7 +40,7 @@ public sealed record DataSource : IRecipeSection
     public IEnumerable<Conflict> Validate()
     {
         if (Path is null && Generator is null) yield return new("give 'path' (a file) or 'generator'", "path", "generator");
-        if (Path is not null && Generator is not null) yield return new("'path' and 'generator' exclude each other; keep one", "generator", "path");
+        if (Path is not null && Generator is not null) yield return new("'path' and 'generator' exclude each other; keep one", "path", "generator");
         if (Path is not null && System.IO.Path.GetExtension(Path) is not (".jsonl" or ".parquet")) yield return new($"expected a .jsonl or .parquet file, found '{Path}'", "path");
         if (Path is not null && Generator is null && Count is not null) yield return new("count belongs to a generator; for a file use take", "count", "path");
         if (Generator is not null && !Generators.Names.Contains(Generator))
@@ -53,7 +53,7 @@ public sealed record DataSource : IRecipeSection
 
 public sealed record DataColumns
 {
-    [Description("Column of the question, or text around columns in braces, such as \"{Body} {Question}\". Without it: question, problem, prompt.")]
+    [Description("Column of the question, or text around columns in braces, such as \"{Body} {Question}\". Without it: question, problem, prompt. Empty (\"\") where rows are text without one.")]
     public string? Question { get; init; }
     [Description("Column of the gold answer. Without it: answer, solution, target.")]
     public string? Answer { get; init; }

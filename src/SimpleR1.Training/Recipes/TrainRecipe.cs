@@ -33,10 +33,12 @@ public sealed record TrainRecipe : IRecipeSection
     {
         if (Name.IndexOfAny(['/', '\\', '\0']) >= 0 || Name is "." or "..") yield return new("must be a plain folder name, without '/'", "name");
         if (Rewards.Count == 0) yield return new("at least one reward is needed, such as [{name: accuracy}]", "rewards");
+        for (int i = 1; i < Rewards.Count; i++)
+            if (Rewards.Take(i).Any(r => r.Name == Rewards[i].Name)) yield return new($"'{Rewards[i].Name}' is given twice; add the weights up", $"rewards.{i}.name");
         if (Rollout.MaxNewTokens >= Model.MaxContext)
             yield return new($"{Rollout.MaxNewTokens} new tokens leave no room for a prompt in a context of {Model.MaxContext}", "rollout.max_new_tokens", "model.max_context");
-        if (Evaluation.MaxNewTokens >= Model.MaxContext)
-            yield return new($"{Evaluation.MaxNewTokens} new tokens leave no room for a prompt in a context of {Model.MaxContext}", "evaluation.max_new_tokens", "model.max_context");
+        if (Evaluation.MaxNewTokens is { } evaluated && evaluated >= Model.MaxContext)
+            yield return new($"{evaluated} new tokens leave no room for a prompt in a context of {Model.MaxContext}", "evaluation.max_new_tokens", "model.max_context");
         if (Optimizer.WarmupSteps >= Training.Steps)
             yield return new($"warm-up of {Optimizer.WarmupSteps} steps never ends in {Training.Steps} steps", "optimizer.warmup_steps", "training.steps");
         if (Rollout.SamplesPerPrompt < 2)
@@ -207,6 +209,6 @@ public sealed record EvaluationSection
     [Limits(AtLeast = 1)] public int Samples { get; init; } = 1;
     [Description("0 is greedy.")]
     [Limits(AtLeast = 0, AtMost = 10)] public double Temperature { get; init; }
-    [Description("Longest completion, in tokens.")]
-    [Limits(AtLeast = 1)] public int MaxNewTokens { get; init; } = 1024;
+    [Description("Longest completion, in tokens; without it that of rollout.")]
+    [Limits(AtLeast = 1)] public int? MaxNewTokens { get; init; }
 }

@@ -10,15 +10,16 @@ namespace SimpleR1.Training;
 public static partial class MathAnswers
 {
     /// <summary>True when <paramref name="prediction"/> states the same answer as <paramref name="gold"/>; either may be a bare answer or a text that ends on one.
-    /// <paramref name="decimals"/> must agree where an answer is not a whole number.</summary>
-    public static bool Match(string gold, string prediction, int decimals = 6)
+    /// <paramref name="decimals"/> must agree where an answer is not a whole number. With <paramref name="calculated"/> a gold number must be
+    /// answered by a number, not by a calculation that equals it: else a policy learns to hand the question back.</summary>
+    public static bool Match(string gold, string prediction, int decimals = 6, bool calculated = false)
     {
         if (string.IsNullOrWhiteSpace(gold) || string.IsNullOrWhiteSpace(prediction)) return false;
         var wanted = MathText.Find(gold);
         var found = MathText.Find(prediction);
         string goldText = string.Join(",", wanted.Parts), foundText = string.Join(",", found.Parts);
         if (Squeeze().Replace(goldText, "") == Squeeze().Replace(foundText, "")) return true;
-        var equality = new MathEquality(decimals);
+        var equality = new MathEquality(decimals, calculated);
         var readings = Readings(found);
         if (Readings(wanted).Any(g => readings.Any(p => equality.Same(g, p)))) return true;
         bool words = !goldText.Any(char.IsAsciiDigit) && MathText.Words(goldText) is { Length: > 0 };

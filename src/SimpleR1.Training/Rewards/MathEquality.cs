@@ -3,7 +3,7 @@ using System.Numerics;
 namespace SimpleR1.Training;
 
 /// <summary>Equality of parsed answers. The first argument is the gold answer.</summary>
-internal sealed class MathEquality(int decimals)
+internal sealed class MathEquality(int decimals, bool calculated)
 {
     private const int MaxItems = 64, Points = 8;
     private const double SymbolicTolerance = 1e-8;
@@ -13,7 +13,7 @@ internal sealed class MathEquality(int decimals)
         a = Simplify(a);
         b = Simplify(b);
         if (a.Kind == MathKind.Percent != (b.Kind == MathKind.Percent)) // 28% may be meant as 28 or as 0.28
-            return Same(Bare(a), Bare(b)) || (a.Kind == MathKind.Percent ? SameValue(a, b) : SameValue(b, a));
+            return Same(Bare(a), Bare(b)) || SameValue(a, b);
         if (a.Kind == MathKind.Relation || b.Kind == MathKind.Relation) return SameRelation(a, b);
         if ((a.Kind, b.Kind) is (MathKind.Tuple, MathKind.List) or (MathKind.List, MathKind.Tuple)) return InOrder(a.Items, b.Items); // brackets left out
         if ((a.Kind, b.Kind) is (MathKind.Tuple, MathKind.Set) or (MathKind.Set, MathKind.Tuple)) return false;
@@ -79,6 +79,7 @@ internal sealed class MathEquality(int decimals)
 
     private bool SameValue(MathNode a, MathNode b)
     {
+        if (calculated && IsLiteral(a) && (!IsLiteral(b) || (a.Kind == MathKind.Number && a.Value.Denominator.IsOne && b is { Kind: MathKind.Divide, Name: "" }))) return false;
         if (a.Kind == MathKind.Infinity || b.Kind == MathKind.Infinity || a.Has(MathKind.Infinity) || b.Has(MathKind.Infinity)) return Endpoint(a) is { } x && Endpoint(b) is { } y && x.Equals(y);
         if (a.Exact() is { } p && b.Exact() is { } q)
         {
@@ -96,6 +97,16 @@ internal sealed class MathEquality(int decimals)
         }
         return compared >= (symbolic ? Points / 2 : 1);
     }
+
+    /// <summary>A number as it is written at the end of a calculation: 5, -5, 0.5, 5/6, 1\frac{1}{2}, 5%, 1.2*10^3.</summary>
+    private static bool IsLiteral(MathNode node) => node.Kind switch
+    {
+        MathKind.Number => true,
+        MathKind.Negate or MathKind.Percent or MathKind.Divide => node.Items.All(IsLiteral),
+        MathKind.Add => node.Items is [{ Kind: MathKind.Number }, { Kind: MathKind.Divide, Name: "frac" }],
+        MathKind.Multiply => node.Items is [var mantissa, { Kind: MathKind.Power, Items: [{ Kind: MathKind.Number, Value: var radix }, _] }] && IsLiteral(mantissa) && (radix - new Rational(10)).Numerator.IsZero,
+        _ => false,
+    };
 
     /// <summary>Within half a unit of the last decimal asked for, tighter for small numbers, which would otherwise all be equal.</summary>
     private bool Close(Complex gold, Complex other, bool symbolic)

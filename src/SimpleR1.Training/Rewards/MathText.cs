@@ -56,7 +56,7 @@ internal static partial class MathText
         var parts = new List<string>();
         for (int i = boxes.Count - 1; i >= 0; i--)
         {
-            if (parts.Count > 0 && !Joined(text[boxes[i].End..boxes[i + 1].Start])) break;
+            if (parts.Count > 0 && (boxes[i].End > boxes[i + 1].Start || !Joined(text[boxes[i].End..boxes[i + 1].Start]))) break; // boxes in boxes, or apart
             parts.Insert(0, boxes[i].Content);
         }
         return parts;

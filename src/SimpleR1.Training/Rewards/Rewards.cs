@@ -39,11 +39,11 @@ public static class Rewards
         return ordered && new[] { ThinkOpen, ThinkClose, AnswerOpen, AnswerClose }.All(tag => text.IndexOf(tag, StringComparison.Ordinal) == text.LastIndexOf(tag, StringComparison.Ordinal)) ? 1 : 0;
     }
 
-    /// <summary>1 when the completion's answer equals the gold answer (<see cref="MathAnswers.Match"/>).</summary>
+    /// <summary>1 when the completion's answer equals the gold answer (<see cref="MathAnswers.Match"/>); "6 * 7" does not answer 42.</summary>
     public static double Accuracy(RewardInput input, bool acceptLastNumber = false)
     {
         string? answer = Answer(input.Completion) ?? (acceptLastNumber ? MathAnswers.LastNumber(input.Completion) : null);
-        return answer is not null && MathAnswers.Match(input.Problem.Answer, answer) ? 1 : 0;
+        return answer is not null && MathAnswers.Match(input.Problem.Answer, answer, calculated: true) ? 1 : 0;
     }
 
     /// <summary>The last answer block; without one the last \boxed{}; null without either. An answer block that is not closed does not count.</summary>

@@ -34,9 +34,10 @@ public static class AtomicFolder
         }
         catch (Exception e)
         {
-            long written = Files(temporary).Sum(f => new FileInfo(f).Length), free = new DriveInfo(parent).AvailableFreeSpace;
+            bool full = IsDiskFull(e);
+            long written = full ? Files(temporary).Sum(f => new FileInfo(f).Length) : 0, free = full ? new DriveInfo(parent).AvailableFreeSpace : 0;
             if (Directory.Exists(temporary)) Directory.Delete(temporary, recursive: true);
-            if (!IsDiskFull(e)) throw;
+            if (!full) throw;
             throw new IOException($"disk full while writing {folder}: {Mib(written)} were written and {Mib(free)} were free when it failed. The partial folder was removed; " +
                 $"folders written before are intact. Free some space on the disk of {parent} (or keep fewer checkpoints), then continue with --resume.", e);
         }

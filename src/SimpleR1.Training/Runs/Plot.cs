@@ -1,10 +1,17 @@
 using ScottPlot;
+using SkiaSharp;
 
 namespace SimpleR1.Training;
 
 /// <summary>The picture of a run: reward, accuracy and completion length over its steps.</summary>
 public static class Plot
 {
+    static Plot()
+    {
+        Fonts.FontResolvers.Add(new OwnFont());
+        Fonts.Default = OwnFont.Name;
+    }
+
     /// <summary>Panels from top to bottom, and the metrics that each shows where a run has them.</summary>
     public static IReadOnlyList<(string Title, string[] Metrics)> Panels { get; } =
     [
@@ -62,4 +69,15 @@ public static class Plot
 
     private static double[] RunningMean(double[] values, int window) =>
         [.. values.Select((_, i) => values[Math.Max(0, i - window + 1)..(i + 1)].Average())];
+
+    /// <summary>A font of our own: a fresh server has none, and text would be missing without a word.</summary>
+    private sealed class OwnFont : IFontResolver
+    {
+        public const string Name = "SimpleR1 Plot";
+
+        public SKTypeface? CreateTypeface(string fontName, FontWeight weight, FontSlant slant, FontSpacing spacing) =>
+            fontName == Name ? SKTypeface.FromStream(typeof(Plot).Assembly.GetManifestResourceStream("PlotFont.ttf")!) : null;
+
+        public SKTypeface? CreateTypeface(string fontName, bool bold, bool italic) => CreateTypeface(fontName, FontWeight.Normal, FontSlant.Upright, FontSpacing.Normal);
+    }
 }

@@ -135,6 +135,9 @@ public sealed partial class ClusterTests : IAsyncDisposable
         Assert.Contains(log, line => line.Contains("worker 1 was lost") && line.Contains("SIGKILL"));
         Assert.Contains(log, line => line.Contains("unfinished requests"));
         await WaitAsync(() => pool.Status()[0] is { State: WorkerState.Ready, WeightVersion: 4, Replacements: 1 } w && w.ProcessId != victim, "the replacement to be ready");
+        // Nobody was disturbed this time, and the samples are the same.
+        var again = (await GenerateAsync(pool, requests)).ToDictionary(c => (c.RequestId, c.SampleIndex));
+        Assert.All(completions, c => Assert.Equal(again[(c.RequestId, c.SampleIndex)].Tokens, c.Tokens));
         var report = await pool.PushWeightsAsync(weights, 5, Cancel);
         Assert.True(report.Workers is [1, 2], string.Join('\n', [.. log, .. report.Dropped, .. pool.Status().Select(w => w.ToString())]));
         RequireEachOnce(Requests(6), await GenerateAsync(pool, Requests(6)));
@@ -164,7 +167,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
     [Fact]
     public async Task Worker_that_hangs_is_replaced_and_its_samples_still_come()
     {
-        var pool = await StartAsync(Options(2) with { ResponseTimeout = TimeSpan.FromSeconds(2) });
+        var pool = await StartAsync(Options(2) with { ResponseTimeout = TimeSpan.FromSeconds(3) });
         await pool.PushWeightsAsync(weights, 0, Cancel);
         int victim = pool.Status()[1].ProcessId;
         var requests = Requests(8, samples: 2, tokens: 20, more: 40);
@@ -176,7 +179,66 @@ public sealed partial class ClusterTests : IAsyncDisposable
         }
         RequireEachOnce(requests, completions);
         Assert.Contains(log, line => line.Contains("worker 2 was lost"));
-        await WaitAsync(() => !Lives(victim), "the hung process to be gone");
+        await WaitAsync(() => !Lives(victim) && pool.Status()[1].State == WorkerState.Ready, "the hung process to be replaced");
+
+        victim = pool.Status()[0].ProcessId;
+        Signal(victim, Stop);
+        var report = await pool.PushWeightsAsync(weights, 1, Cancel);
+        Assert.Equal([2], report.Workers);
+        Assert.Contains("worker 1", Assert.Single(report.Dropped));
+        await WaitAsync(() => pool.Status().All(w => w is { State: WorkerState.Ready, WeightVersion: 1 }), "the replacement to have caught up");
+    }
+
+    [Fact]
+    public async Task Push_in_the_middle_of_a_rollout_throws_no_work_away_and_marks_each_token()
+    {
+        var pool = await StartAsync(Options(2));
+        await pool.PushWeightsAsync(weights, 0, Cancel);
+        var requests = Requests(8, samples: 2, tokens: 30, more: 60);
+        var completions = new List<Completion>();
+        await foreach (var completion in pool.GenerateAsync(requests, Cancel))
+        {
+            if (completions.Count == 0) Assert.Equal([1, 2], (await pool.PushWeightsAsync(weights, 1, Cancel)).Workers);
+            completions.Add(completion);
+        }
+        RequireEachOnce(requests, completions);
+        Assert.Contains(completions, c => c.WeightVersions.Distinct().SequenceEqual([0, 1])); // old first, then new
+        Assert.Empty(log);
+    }
+
+    [Fact]
+    public async Task Weights_that_change_during_a_push_are_an_error_and_never_sampled_from()
+    {
+        var pool = await StartAsync(Options(2));
+        await pool.PushWeightsAsync(weights, 0, Cancel);
+        using var stop = new CancellationTokenSource();
+        var meddling = Task.Run(() => { while (!stop.IsCancellationRequested) unsafe { ++*(int*)weights.Pointer; } }, Cancel);
+        var error = await Assert.ThrowsAsync<InvalidOperationException>(() => pool.PushWeightsAsync(weights, 1, Cancel));
+        Assert.Contains("changed while version 1", error.Message);
+        stop.Cancel();
+        await meddling;
+        weights.Flat.uniform_(-0.1, 0.1);
+        await WaitAsync(() => pool.Status().All(w => w is { State: WorkerState.Waiting, Replacements: 1 }), "new workers");
+        Assert.Equal([1, 2], (await pool.PushWeightsAsync(weights, 2, Cancel)).Workers);
+        RequireEachOnce(Requests(3), await GenerateAsync(pool, Requests(3)));
+    }
+
+    [Fact]
+    public async Task Weights_that_break_the_engine_are_an_error_with_the_engines_reason()
+    {
+        string folder = Directory.CreateTempSubdirectory("simple-r1-cluster-").FullName;
+        var pool = await StartAsync(Options(2) with { LogFolder = folder });
+        weights.Flat.fill_(float.NaN);
+        await pool.PushWeightsAsync(weights, 0, Cancel);
+        var error = await Assert.ThrowsAsync<InvalidOperationException>(() => GenerateAsync(pool, Requests(2)));
+        Assert.Contains("engine failed", error.Message);
+        Assert.Contains("not finite", error.Message);
+        Assert.Contains("not tried again", error.Message);
+        Assert.DoesNotContain("batch", error.Message); // the worker's own names for requests stay inside
+        await cluster!.DisposeAsync();
+        Assert.Contains("not finite", File.ReadAllText(Path.Combine(folder, "worker-1.log")));
+        Assert.True(File.Exists(Path.Combine(folder, "cluster.log")));
+        Directory.Delete(folder, recursive: true);
     }
 
     [Fact]
@@ -219,7 +281,6 @@ public sealed partial class ClusterTests : IAsyncDisposable
         var pool = await StartAsync(Options(1));
         using var other = SharedWeightMemory.Allocate(new WeightLayout(Model with { Layers = 1 }));
         Assert.Contains("another model", (await Assert.ThrowsAsync<InvalidOperationException>(() => pool.PushWeightsAsync(other, 0, Cancel))).Message);
-        Assert.Equal([1], (await pool.PushWeightsAsync(weights, 0, Cancel)).Workers);
     }
 
     [Fact]

@@ -64,6 +64,13 @@ public sealed class DataTests : IDisposable
     }
 
     [Fact]
+    public void Load_of_text_without_questions_leaves_them_empty()
+    {
+        var problem = Load(Write("t.jsonl", "{\"text\": \"once upon a time\"}\n"), new() { Question = "", Answer = "text" }).Single();
+        Assert.Equal(("", "once upon a time"), (problem.Question, problem.Answer));
+    }
+
+    [Fact]
     public void Load_with_skip_take_and_shuffle_is_the_same_each_time()
     {
         string path = Write("n.jsonl", string.Join("\n", Enumerable.Range(0, 20).Select(i => $"{{\"question\": \"q{i}\", \"answer\": {i}.0}}")));
