@@ -6,6 +6,7 @@ namespace SimpleR1.Models;
 /// <summary>Hugging Face model folders ↔ flat weights. Here, and only here, tensors are fused and split.</summary>
 public static unsafe class Checkpoint
 {
+    private const string Embedding = "model.embed_tokens.weight", Output = "lm_head.weight";
     private static readonly string[] Companions = ["generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "chat_template.jinja", "LICENSE"];
 
     /// <summary>The weights of a model folder, in f32 on the CPU.</summary>
@@ -33,6 +34,8 @@ public static unsafe class Checkpoint
             foreach (var file in files)
                 foreach (var entry in file.Entries.Values)
                     if (!found.TryAdd(entry.Name, (file, entry))) throw new InvalidDataException($"{folder}: tensor '{entry.Name}' is in {found[entry.Name].File.Path} and in {file.Path}");
+            // A tied pair is one tensor, and some writers keep it under its other name.
+            if (weights.Layout.Config.TieEmbeddings && !found.ContainsKey(Embedding) && found.Remove(Output, out var shared)) found[Embedding] = shared;
             Check(folder, weights.Layout, found.ToDictionary(p => p.Key, p => p.Value.Entry));
             foreach (var tensor in weights.Layout.CheckpointTensors)
                 found[tensor.Name].File.Read(found[tensor.Name].Entry, (float*)weights.Pointer + tensor.Offset);
@@ -48,7 +51,7 @@ public static unsafe class Checkpoint
     {
         Directory.CreateDirectory(folder);
         SafetensorsWriter.WriteFolder(folder, [.. weights.Layout.CheckpointTensors.Select(t => new SafetensorsWriter.Source(t.Name, t.Shape, weights.Pointer + (nint)(4 * t.Offset)))], type, shardBytes);
-        File.WriteAllText(Path.Combine(folder, "config.json"), ModelConfigFile.ToJson(weights.Layout.Config));
+        File.WriteAllText(Path.Combine(folder, "config.json"), ModelConfigFile.ToJson(weights.Layout.Config, type));
         foreach (string name in Companions)
             if (source is not null && File.Exists(Path.Combine(source, name))) File.Copy(Path.Combine(source, name), Path.Combine(folder, name), overwrite: true);
     }
@@ -79,7 +82,7 @@ public static unsafe class Checkpoint
             else if (entry.Type is not ("F32" or "F16" or "BF16")) problems.Add($"'{wanted.Name}': expected dtype F32, F16 or BF16, found {entry.Type}");
         }
         // A tied checkpoint may repeat its embedding as lm_head, and old ones hold rotary tables: both are recomputed here.
-        problems.AddRange(found.Keys.Where(n => !(n == "lm_head.weight" && layout.Config.TieEmbeddings) && !n.EndsWith("rotary_emb.inv_freq", StringComparison.Ordinal))
+        problems.AddRange(found.Keys.Where(n => !(n == Output && layout.Config.TieEmbeddings) && !n.EndsWith("rotary_emb.inv_freq", StringComparison.Ordinal))
             .Select(n => $"'{n}': unexpected, this architecture has no such tensor"));
         if (problems.Count == 0) return;
         string rest = problems.Count > 12 ? $"\n  and {problems.Count - 12} more" : "";

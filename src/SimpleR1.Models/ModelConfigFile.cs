@@ -123,7 +123,8 @@ public static class ModelConfigFile
     };
 
     /// <summary>A <c>config.json</c> that transformers reads.</summary>
-    public static string ToJson(ModelConfig c)
+    /// <param name="type">Of the weights beside it.</param>
+    public static string ToJson(ModelConfig c, WeightType type = WeightType.F32)
     {
         var json = new JsonObject
         {
@@ -141,7 +142,7 @@ public static class ModelConfigFile
             ["rope_theta"] = c.RopeTheta,
             ["hidden_act"] = "silu",
             ["tie_word_embeddings"] = c.TieEmbeddings,
-            ["torch_dtype"] = "bfloat16",
+            ["torch_dtype"] = type switch { WeightType.F32 => "float32", WeightType.F16 => "float16", _ => "bfloat16" },
         };
         if (c.RopeScaling is { } s)
             json["rope_scaling"] = new JsonObject

@@ -46,6 +46,8 @@ public sealed class Experiment : IAsyncDisposable
     /// <summary>Steps finished. The weights after step n have version n.</summary>
     public int Step { get; private set; }
 
+    private int EvaluationTokens => Recipe.Evaluation.MaxNewTokens ?? Recipe.Rollout.MaxNewTokens;
+
     /// <summary>Loads everything, resumes where asked to, and starts the workers. Errors in files come before anything slow.</summary>
     public static async Task<Experiment> StartAsync(TrainRecipe recipe, ExperimentOptions options, CancellationToken stop)
     {
@@ -133,7 +135,7 @@ public sealed class Experiment : IAsyncDisposable
         if (HeldOut.Count == 0 || stop.IsCancellationRequested) return null;
         double start = clock.Elapsed.TotalSeconds;
         var requests = HeldOut.Select((problem, i) => (problem, Request($"evaluation-{Step}-{i}", problem, Seed(-1, i), Recipe.Evaluation.Samples, Recipe.Evaluation.Temperature,
-            Recipe.Evaluation.MaxNewTokens))).ToArray();
+            EvaluationTokens))).ToArray();
         Evaluation evaluation;
         try { evaluation = new(Step, await CollectAsync(requests, stop), clock.Elapsed.TotalSeconds - start); }
         catch (OperationCanceledException) when (stop.IsCancellationRequested) { return null; }
@@ -210,7 +212,7 @@ public sealed class Experiment : IAsyncDisposable
 
     private void CheckPrompts()
     {
-        int longest = Math.Max(Recipe.Rollout.MaxNewTokens, HeldOut.Count > 0 ? Recipe.Evaluation.MaxNewTokens : 0);
+        int longest = Math.Max(Recipe.Rollout.MaxNewTokens, HeldOut.Count > 0 ? EvaluationTokens : 0);
         foreach (var problem in Problems.Concat(HeldOut))
         {
             int length = Tokenizer.EncodePrompt(Template.Render(problem.Question)).Length;
