@@ -53,9 +53,12 @@ public sealed class ReferenceModelTests
             using var scope = NewDisposeScope();
             using var batch = new PackedBatch([new([.. prompt, .. greedy], 1)]);
             using var decoder = new Decoder(weights);
-            var logits = decoder.Logits(decoder.Hidden(batch.Ids, batch.Positions, new PackedAttention(decoder.Config, batch.Offsets)))[prompt.Length - 1].data<float>().ToArray();
-            double[] expected = [.. item.GetProperty("first_step_all_logits").EnumerateArray().Select(e => e.GetDouble())];
-            Assert.True(expected.Zip(logits).Max(p => Math.Abs(p.First - p.Second)) <= 2e-4, "largest logit difference of the training path");
+            if (item.TryGetProperty("first_step_all_logits", out var firstLogits)) // after the first token
+            {
+                float[] logits = decoder.Logits(decoder.Hidden(batch.Ids, batch.Positions, new PackedAttention(decoder.Config, batch.Offsets))).data<float>().ToArray()[..decoder.Config.VocabularySize];
+                double worst = firstLogits.EnumerateArray().Select(e => e.GetDouble()).Zip(logits).Max(p => Math.Abs(p.First - p.Second));
+                Assert.True(worst <= 2e-4, $"largest logit difference of the training path: {worst:E2}");
+            }
             float[] promptLogProbs = batch.LogProbs(decoder, null, 1).LogProbs.data<float>().ToArray()[..(prompt.Length - 1)];
             Assert.True(item.GetProperty("prompt_logprobs").EnumerateArray().Select(e => e.GetDouble()).Zip(promptLogProbs).Max(p => Math.Abs(p.First - p.Second)) <= 2e-4, "prompt log-probs");
             Assert.Equal(greedy, GreedyByTrainingPath(decoder, prompt, greedy.Length));
