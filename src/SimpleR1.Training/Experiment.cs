@@ -39,7 +39,8 @@ public sealed class Experiment : IAsyncDisposable
     public required IReadOnlyList<Problem> HeldOut { get; init; }
     public required DataOrder Order { get; init; }
     public required RewardSet Rewards { get; init; }
-    public Algorithm Algorithm { get; set; } = Grpo.Create();
+    /// <summary>The recipe's; set it before a step to train with another.</summary>
+    public Algorithm Algorithm { get => Trainer.Algorithm; set => Trainer.Algorithm = value; }
     public Policy Policy { get; private set; } = null!;
     public PolicyGradient Trainer { get; private set; } = null!;
     public WorkerPool Workers => cluster!.Workers;
@@ -68,7 +69,6 @@ public sealed class Experiment : IAsyncDisposable
             HeldOut = heldOut,
             Order = new(training.Length, recipe.Seed),
             Rewards = RewardSet.Load(recipe.Rewards),
-            Algorithm = Grpo.Create(recipe.Algorithm.NormalizeByStd, recipe.Algorithm.ClipLow, recipe.Algorithm.ClipHigh, recipe.Algorithm.KlCoefficient, recipe.Algorithm.ImportanceCap),
         };
         try
         {
@@ -224,20 +224,21 @@ public sealed class Experiment : IAsyncDisposable
     private void LoadPolicy(bool resume)
     {
         CpuParallel.Threads = Environment.ProcessorCount;
+        var a = Recipe.Algorithm;
         var weights = SharedWeightMemory.Allocate(new WeightLayout(Config));
         Checkpoint.ReadInto(Recipe.Model.Path, weights);
         Decoder? reference = null;
-        if (Recipe.Algorithm.KlCoefficient > 0)
+        if (a.KlCoefficient > 0)
         {
             var frozen = new FlatWeights(weights.Layout, TorchSharp.torch.ScalarType.Float32, TorchSharp.torch.CPU);
             Checkpoint.ReadInto(Recipe.Model.Path, frozen);
             reference = new(frozen);
         }
         Policy = new(new(weights), new(weights, Recipe.Optimizer), new(Recipe.Training.TokensPerMicroBatch, Recipe.Training.GradientCheckpointing));
-        Trainer = new(Policy, Algorithm, new()
+        Trainer = new(Policy, Grpo.Create(a.NormalizeByStd, a.ClipLow, a.ClipHigh, a.KlCoefficient, a.ImportanceCap), new()
         {
             TokensPerMicroBatch = Recipe.Training.TokensPerMicroBatch, Temperature = Recipe.Rollout.Temperature, MaxNewTokens = Recipe.Rollout.MaxNewTokens,
-            LossAverage = Recipe.Algorithm.LossAverage, Epochs = Recipe.Algorithm.Epochs, MiniBatches = Recipe.Algorithm.MiniBatches,
+            LossAverage = a.LossAverage, Epochs = a.Epochs, MiniBatches = a.MiniBatches,
         }, reference);
         if (resume && Checkpoints.LoadLatest(Run, Policy) is { } state)
         {

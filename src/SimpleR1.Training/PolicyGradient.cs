@@ -6,6 +6,9 @@ namespace SimpleR1.Training;
 /// <summary>A batch of scored rollouts → one or several updates of the policy by an <see cref="Algorithm"/>.</summary>
 public sealed class PolicyGradient(Policy policy, Algorithm algorithm, PolicyGradientOptions options, Decoder? reference)
 {
+    /// <summary>May be set between two updates.</summary>
+    public Algorithm Algorithm { get; set; } = algorithm;
+
     /// <summary>Makes options.Epochs × options.MiniBatches optimizer steps on the rollouts of one step.</summary>
     /// <param name="rollouts">All samples of all groups, in a fixed order (the order is part of what makes a run repeatable).</param>
     /// <returns>One entry per optimizer step.</returns>
@@ -19,7 +22,7 @@ public sealed class PolicyGradient(Policy policy, Algorithm algorithm, PolicyGra
                 {
                     var part = miniBatch.Take(range).ToArray();
                     Tensor Values(Func<Sample, IEnumerable<float>> of) => tensor(part.SelectMany(of).ToArray());
-                    return algorithm.Loss(new LossInput
+                    return Algorithm.Loss(new LossInput
                     {
                         LogProbs = logProbs,
                         OldLogProbs = samples[0].Old is null ? logProbs.detach() : Values(s => s.Old!),
@@ -41,7 +44,7 @@ public sealed class PolicyGradient(Policy policy, Algorithm algorithm, PolicyGra
         foreach (var group in rollouts.GroupBy(r => r.Group))
         {
             var members = group.ToArray();
-            var values = algorithm.Advantages(members);
+            var values = Algorithm.Advantages(members);
             for (int i = 0; i < members.Length; i++) advantages[members[i]] = values[i].Length == 1 ? [.. Enumerable.Repeat(values[i][0], members[i].Tokens.Length)] : values[i];
         }
         TrainingSequence[] sequences = [.. rollouts.Select(r => new TrainingSequence([.. r.PromptTokens, .. r.Tokens], r.PromptTokens.Length))];
