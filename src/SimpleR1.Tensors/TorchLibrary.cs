@@ -1,3 +1,5 @@
+using System.ComponentModel;
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using TorchSharp;
 
@@ -53,5 +55,18 @@ public static class TorchLibrary
             foreach (string python in Directory.EnumerateDirectories(lib, "python3*"))
                 foreach (string packages in new[] { "site-packages", "dist-packages" })
                     if (Directory.Exists(Path.Combine(python, packages, "torch", "lib"))) yield return Path.Combine(python, packages, "torch", "lib");
+        if (AskPython() is { } asked) yield return asked;
+    }
+
+    /// <summary>Where the python3 on the path keeps its torch package; found without importing it.</summary>
+    private static string? AskPython()
+    {
+        try
+        {
+            using var python = Process.Start(new ProcessStartInfo("python3", ["-c", "import importlib.util as u; print(u.find_spec('torch').origin)"]) { RedirectStandardOutput = true, RedirectStandardError = true });
+            string? origin = python?.StandardOutput.ReadLine();
+            return python is not null && python.WaitForExit(10_000) && python.ExitCode == 0 && origin is not null ? Path.Combine(Path.GetDirectoryName(origin)!, "lib") : null;
+        }
+        catch (Win32Exception) { return null; } // no python3
     }
 }
