@@ -1,0 +1,44 @@
+using System.Text.Json;
+using SimpleR1.Inference;
+using SimpleR1.Models;
+using SimpleR1.Models.Tokenization;
+using SimpleR1.Training;
+using Xunit;
+
+namespace SimpleR1.Tests.Inference;
+
+/// <summary>
+/// The real Qwen2.5-Coder-0.5B-Instruct against transformers in f32. SIMPLE_R1_QWEN names the unpacked model folder; half a minute, 5 GB:
+/// <c>SIMPLE_R1_QWEN=FOLDER dotnet test -c Release --filter-class "*QwenReferenceTests"</c>.
+/// </summary>
+public sealed class QwenReferenceTests
+{
+    [Fact]
+    public void Prompt_log_probs_and_greedy_tokens_equal_transformers()
+    {
+        string reference = SharedData.Require("models/Qwen2.5-Coder-0.5B-Instruct/reference_f32.json");
+        string? folder = Environment.GetEnvironmentVariable("SIMPLE_R1_QWEN");
+        Assert.SkipWhen(string.IsNullOrEmpty(folder), "needs SIMPLE_R1_QWEN: the folder of the unpacked model");
+        using var weights = Checkpoint.Load(folder!);
+        var tokenizer = Tokenizer.Load(folder!);
+        using var decoder = new Decoder(weights);
+        using var document = JsonDocument.Parse(File.ReadAllBytes(reference));
+        foreach (var prompt in document.RootElement.GetProperty("prompts").EnumerateArray())
+        {
+            int[] ids = [.. prompt.GetProperty("prompt_ids").EnumerateArray().Select(e => e.GetInt32())];
+            Assert.Equal(ids, tokenizer.Encode(prompt.GetProperty("text").GetString()!));
+            float[] logProbs = Policy.LogProbs(decoder, [new(ids, 1)], 1, 4096)[0];
+            double worst = prompt.GetProperty("prompt_logprobs").EnumerateArray().Select(e => e.GetDouble()).Zip(logProbs).Max(p => Math.Abs(p.First - p.Second));
+            Assert.True(worst <= 1e-3, $"prompt log-probs differ by {worst:E2}");
+
+            var greedy = prompt.GetProperty("greedy").EnumerateArray().ToArray();
+            using var engine = new Engine(decoder, tokenizer, new() { KvCacheBytes = 128 << 20 });
+            Completion? completion = null;
+            engine.Submit([new("r", ids, new() { MaxTokens = greedy.Length, Temperature = 0, TopLogProbs = 5 })], onCompletion: c => completion = c);
+            while (engine.Step()) engine.CheckInvariants();
+            Assert.Equal(greedy.Select(g => g.GetProperty("id").GetInt32()), completion!.Tokens);
+            for (int i = 0; i < greedy.Length; i++)
+                Assert.Equal(greedy[i].GetProperty("logprob").GetDouble(), completion.LogProbs[i], 1e-3);
+        }
+    }
+}
