@@ -11,7 +11,7 @@ public static class RecipeReference
         var text = new StringBuilder("""
             # Recipes
 
-            Generated from the code by `simple-r1 recipes`; a test checks that it is up to date.
+            Generated from the code by `simple-r1 recipe-reference`; a test checks that it is up to date.
 
             A recipe is one YAML file with a strict schema. Unknown keys, wrong types, values out of range and impossible
             combinations are all reported together, with file and line, before anything is loaded. Any value can be overridden on
