@@ -1,6 +1,8 @@
+using System.Reflection;
 using System.Text.Json.Nodes;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp;
+using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Training;
 using Xunit;
@@ -33,17 +35,42 @@ public sealed class ExampleTests
         RewardSet.Load([.. recipe.Rewards.Select(r => r.File is null ? r : r with { File = Path.Combine(Root, r.File) })]);
     }
 
-    /// <summary>As the SDK compiles a program of one file: its #: lines are the build's, its usings the project's.</summary>
     [Theory, MemberData(nameof(Programs))]
-    public void Program_compiles(string path)
+    public void Program_compiles_without_a_warning(string path) =>
+        Assert.Equal([], Compile(path).GetDiagnostics(TestContext.Current.CancellationToken).Where(d => d.Severity >= DiagnosticSeverity.Warning).Select(d => d.ToString()));
+
+    [Fact]
+    public void Algorithm_of_the_example_compares_each_sample_with_the_others_and_takes_effect_when_set()
     {
-        var stop = TestContext.Current.CancellationToken;
+        using var image = new MemoryStream();
+        Assert.True(Compile("examples/my-algorithm.cs").Emit(image, cancellationToken: TestContext.Current.CancellationToken).Success);
+        var rloo = (Algorithm)Assembly.Load(image.ToArray()).GetType("Rloo", throwOnError: true)!.GetMethod("Create")!.Invoke(null, [2.0])!;
+        var config = TinyModels.Config();
+        Rollout[] group = [.. new[] { 1.0, 0, 0.5 }.Select((reward, i) => new Rollout
+        {
+            Group = 0, Sample = i, Question = "", Gold = "", Text = "", Reward = reward, Rewards = new Dictionary<string, double>(), FinishReason = FinishReason.Stop,
+            PromptTokens = [1, 2], Tokens = [3 + i, 4, 5], LogProbs = [-1, -1, -1], WeightVersions = [0, 0, 0],
+        })];
+        Assert.Equal([0.75f, -0.75f, 0], rloo.Advantages(group).Select(Assert.Single));
+
+        using var weights = TinyModels.Random(config);
+        using var policy = new Policy(new Decoder(weights), new Optimizer(weights, new()), new(64));
+        var trainer = new PolicyGradient(policy, Grpo.Create(), new() { TokensPerMicroBatch = 64, Temperature = 1, MaxNewTokens = 3 }, null);
+        Assert.Contains("clip_fraction", Assert.Single(trainer.Update(group, 0, 0)).Report.Keys);
+        trainer.Algorithm = rloo;
+        var update = Assert.Single(trainer.Update(group, 0, 0));
+        Assert.Equal(["capped"], update.Report.Keys);
+        Assert.True(update.GradientNorm > 0);
+    }
+
+    /// <summary>As the SDK compiles a program of one file: its #: lines are the build's, its usings the project's.</summary>
+    private static CSharpCompilation Compile(string path)
+    {
         string source = string.Join('\n', File.ReadAllLines(Path.Combine(Root, path)).Select(line => line.StartsWith("#:", StringComparison.Ordinal) ? "" : line));
         string usings = string.Concat(new[] { "System", "System.Collections.Generic", "System.IO", "System.Linq", "System.Threading", "System.Threading.Tasks" }.Select(u => $"global using {u};\n"));
         var references = ((string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES")!).Split(Path.PathSeparator).Select(f => MetadataReference.CreateFromFile(f));
-        var compilation = CSharpCompilation.Create("example", [CSharpSyntaxTree.ParseText(usings, cancellationToken: stop), CSharpSyntaxTree.ParseText(source, cancellationToken: stop)],
+        return CSharpCompilation.Create(Path.GetFileNameWithoutExtension(path), [CSharpSyntaxTree.ParseText(usings), CSharpSyntaxTree.ParseText(source)],
             references, new CSharpCompilationOptions(OutputKind.ConsoleApplication, nullableContextOptions: NullableContextOptions.Enable));
-        Assert.Equal([], compilation.GetDiagnostics(stop).Where(d => d.Severity >= DiagnosticSeverity.Warning).Select(d => d.ToString()));
     }
 
     [Theory]
