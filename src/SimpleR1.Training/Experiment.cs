@@ -129,16 +129,19 @@ public sealed class Experiment : IAsyncDisposable
     /// <summary>Sends the policy's weights into every worker's live weights and has each prove by its hash that it holds them.</summary>
     public Task<SyncReport> PushWeightsAsync() => Workers.PushWeightsAsync(Policy.Weights, Policy.Weights.Version, CancellationToken.None);
 
-    /// <summary>Answers the held-out problems; null where the recipe has none, or when stopped.</summary>
+    /// <summary>Answers the held-out problems; null where the recipe has none, or when stopped. What a resumed run has answered before is read back.</summary>
     public async Task<Evaluation?> EvaluateAsync(CancellationToken stop)
     {
         if (HeldOut.Count == 0 || stop.IsCancellationRequested) return null;
+        string file = Evaluation.FileOf(Run, Step);
+        if (File.Exists(file)) return Evaluation.Read(file, Step);
         double start = clock.Elapsed.TotalSeconds;
         var requests = HeldOut.Select((problem, i) => (problem, Request($"evaluation-{Step}-{i}", problem, Seed(-1, i), Recipe.Evaluation.Samples, Recipe.Evaluation.Temperature,
             EvaluationTokens))).ToArray();
         Evaluation evaluation;
         try { evaluation = new(Step, await CollectAsync(requests, stop), clock.Elapsed.TotalSeconds - start); }
         catch (OperationCanceledException) when (stop.IsCancellationRequested) { return null; }
+        evaluation.Write(file);
         log!.Write(evaluation);
         onEvaluation(evaluation);
         return evaluation;
@@ -183,19 +186,21 @@ public sealed class Experiment : IAsyncDisposable
         Checkpoints.Save(Run, Policy, new RunState(Step, Policy.Optimizer.Steps, Order.Position, Recipe.Seed), Recipe.Model.Path, Recipe.Training.KeepCheckpoints));
 
     /// <summary>The last checkpoint, the plot, and what there is to say at the end.</summary>
-    public async Task<RunOutcome> FinishAsync(Evaluation? before, Evaluation? after, bool interrupted)
+    public async Task<RunOutcome> FinishAsync(Evaluation? after)
     {
         await SaveAsync();
+        string first = Evaluation.FileOf(Run, 0);
+        var before = File.Exists(first) ? Evaluation.Read(first, 0) : null;
         var memory = new List<(string, long)> { ("trainer", Cluster.ProcessMemory.Peak(Environment.ProcessId)) };
         memory.AddRange(Workers.Status().Select(w => ($"worker {w.Number}", w.PeakMemoryBytes)));
         log!.Dispose();
         log = null;
         if (Step > 0) Plot.Write(Run.Path, Run.Plot);
-        return new(before, after, Step, interrupted, clock.Elapsed.TotalSeconds, Files(), memory);
+        return new(before, after, Step, Step < Recipe.Training.Steps, clock.Elapsed.TotalSeconds, Files(), memory);
     }
 
     private string[] Files() =>
-        [.. new[] { Run.Recipe, Run.Metrics, Run.Samples, Run.Plot, Run.Events, Checkpoints.Folder(Run, Step), Path.Combine(Run.Path, "logs") }.Where(Path.Exists).Select(p => Path.GetRelativePath(Environment.CurrentDirectory, p))];
+        [.. new[] { Run.Recipe, Run.Metrics, Run.Samples, Run.Plot, Run.Events, Path.Combine(Run.Path, "evaluations"), Checkpoints.Folder(Run, Step), Path.Combine(Run.Path, "logs") }.Where(Path.Exists).Select(p => Path.GetRelativePath(Environment.CurrentDirectory, p))];
 
     private GenerationRequest Request(string id, Problem problem, ulong seed, int samples, double temperature, int maxTokens)
     {
@@ -242,6 +247,7 @@ public sealed class Experiment : IAsyncDisposable
         }, reference);
         if (resume && Checkpoints.LoadLatest(Run, Policy) is { } state)
         {
+            if (state.Seed != Recipe.Seed) throw new InvalidDataException($"{Run.Path}: the run was started with seed {state.Seed}, the recipe says {Recipe.Seed}: --set seed={state.Seed} goes on with it");
             (Step, Order.Position) = (state.Step, state.DataPosition);
             say($"resumed after step {Step} from {Checkpoints.Folder(Run, Step)}");
         }

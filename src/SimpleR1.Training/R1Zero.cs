@@ -10,7 +10,7 @@ public static class R1Zero
     public static async Task<RunOutcome> RunAsync(Experiment e, CancellationToken stop)
     {
         await e.PushWeightsAsync();                             // nothing is sampled before every worker proves that it has these weights
-        var before = await e.EvaluateAsync(stop);
+        if (e.Step == 0) await e.EvaluateAsync(stop);
 
         while (e.Step < e.Recipe.Training.Steps && !stop.IsCancellationRequested)
         {
@@ -24,7 +24,6 @@ public static class R1Zero
             if (e.Due(e.Recipe.Training.EvaluateEvery)) await e.EvaluateAsync(stop);
             if (e.Due(e.Recipe.Training.CheckpointEvery)) await e.SaveAsync();
         }
-        var after = await e.EvaluateAsync(CancellationToken.None);
-        return await e.FinishAsync(before, after, interrupted: e.Step < e.Recipe.Training.Steps);
+        return await e.FinishAsync(after: await e.EvaluateAsync(stop));
     }
 }
