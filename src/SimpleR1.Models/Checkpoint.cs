@@ -53,7 +53,7 @@ public static unsafe class Checkpoint
         SafetensorsWriter.WriteFolder(folder, [.. weights.Layout.CheckpointTensors.Select(t => new SafetensorsWriter.Source(t.Name, t.Shape, weights.Pointer + (nint)(4 * t.Offset)))], type, shardBytes);
         File.WriteAllText(Path.Combine(folder, "config.json"), ModelConfigFile.ToJson(weights.Layout.Config, type));
         foreach (string name in Companions)
-            if (source is not null && File.Exists(Path.Combine(source, name))) File.Copy(Path.Combine(source, name), Path.Combine(folder, name), overwrite: true);
+            if (source is not null && Path.GetFullPath(source) != Path.GetFullPath(folder) && File.Exists(Path.Combine(source, name))) File.Copy(Path.Combine(source, name), Path.Combine(folder, name), overwrite: true);
     }
 
     private static List<SafetensorsFile> OpenAll(string folder)

@@ -53,13 +53,14 @@ public static class Grpo
             var report = new Dictionary<string, Tensor>
             {
                 ["clip_fraction"] = ((ratio.detach() - clipped.detach()).abs().gt(0).to(float32) * t.Weights).sum(),
-                ["engine_kl"] = ((mismatch - 1 - mismatch.log()) * t.Weights).sum(), // k3 of KL(engine ‖ trainer)
+                ["kl_engine"] = ((mismatch - 1 - mismatch.log()) * t.Weights).sum(),                  // k3 of KL(engine ‖ trainer before the update)
+                ["kl_update"] = ((ratio.detach() - 1 - ratio.detach().log()) * t.Weights).sum(),      // k3 of KL(before the update ‖ now)
             };
             if (t.ReferenceLogProbs is { } reference)
             {
                 var difference = reference - t.LogProbs;
                 var kl = ((difference.exp() - 1 - difference) * t.Weights).sum();
-                report["kl"] = kl.detach();
+                report["kl_reference"] = kl.detach();
                 loss += klCoefficient * kl;
             }
             return (loss, report);
