@@ -22,7 +22,7 @@ var recipe = RecipeFile.Load<TrainRecipe>(path, overrides) with { Name = "my-loo
 await using var e = await Experiment.StartAsync(recipe, new("runs", ExistingRun.Overwrite, events), stop.Token);
 
 await e.PushWeightsAsync();
-if (e.Step == 0) await e.EvaluateAsync(stop.Token);
+if (e.Due(e.Recipe.Training.EvaluateEvery)) await e.EvaluateAsync(stop.Token);
 while (e.Step < e.Recipe.Training.Steps && !stop.IsCancellationRequested)
 {
     e.BeginStep();
@@ -32,9 +32,9 @@ while (e.Step < e.Recipe.Training.Steps && !stop.IsCancellationRequested)
     var updates = await e.UpdateAsync(useful.Length > 0 ? useful : rollouts);   // the change
 
     e.EndStep(rollouts, updates, await e.PushWeightsAsync());
-    if (e.Due(e.Recipe.Training.EvaluateEvery)) await e.EvaluateAsync(stop.Token);
     if (e.Due(e.Recipe.Training.CheckpointEvery)) await e.SaveAsync();
+    if (e.Due(e.Recipe.Training.EvaluateEvery)) await e.EvaluateAsync(stop.Token);
 }
-var outcome = await e.FinishAsync(after: await e.EvaluateAsync(stop.Token));
+var outcome = await e.FinishAsync();
 Console.WriteLine(string.Join("\n", outcome.Files));
 return 0;

@@ -29,11 +29,17 @@ public static class Checkpoints
     }
 
     /// <summary>Loads weights, moments and state of the newest complete checkpoint; null where there is none.</summary>
-    /// <exception cref="InvalidDataException">The checkpoint is damaged; says which file, and what to do.</exception>
-    public static unsafe RunState? LoadLatest(RunFolder run, Policy policy)
+    /// <param name="seed">Of the recipe.</param>
+    /// <param name="startHash">Of the weights of the recipe's model.</param>
+    /// <exception cref="InvalidDataException">The checkpoint is damaged, or of another seed or model; says which file, and what to do.</exception>
+    public static unsafe RunState? LoadLatest(RunFolder run, Policy policy, ulong seed, ulong startHash)
     {
         if (All(run).LastOrDefault() is not { } folder) return null;
-        AtomicFolder.Verify(folder);
+        try { AtomicFolder.Verify(folder); }
+        catch (InvalidDataException e) { throw new InvalidDataException($"{e.Message}. Delete {folder} to resume from the checkpoint before it.", e); }
+        var state = RunState.Read(folder);
+        if (state.Seed != seed) throw new InvalidDataException($"{folder} is of a run with seed {state.Seed}, the recipe says seed {seed}: its data order and samples would be others. Resume with --set seed={state.Seed}, or start a new run under another name.");
+        if (state.StartHash != startHash) throw new InvalidDataException($"{folder} is of a run that began with other weights than those of the recipe's model.path. Resume with the model that the run began with ({run.Recipe} names it), or start a new run under another name.");
         Checkpoint.ReadInto(folder, policy.Weights);
         using var moments = SafetensorsFile.Open(Path.Combine(folder, OptimizerFile));
         foreach (var (name, tensor) in new[] { ("mean", policy.Optimizer.Mean), ("variance", policy.Optimizer.Variance) })
@@ -42,7 +48,6 @@ public static class Checkpoints
                 throw new InvalidDataException($"{moments.Path}: '{name}' does not fit the model; was the checkpoint written by another model?");
             moments.Read(entry, (float*)Tensors.Aten.DataPointer(tensor));
         }
-        var state = RunState.Read(folder);
         policy.Optimizer.Steps = state.OptimizerSteps;
         return state;
     }

@@ -21,8 +21,11 @@ public sealed class Experiment : IAsyncDisposable
     private readonly Action<string> say;
     private double stepStart, generationSeconds, firstStepStart = -1;
     private int firstStep;
+    private ulong startHash;
+    private RunState finished = null!; // after the last step that was done wholly
     private LocalCluster? cluster;
     private RunLog? log;
+    private IDisposable? runLock;
 
     private Experiment(TrainRecipe recipe, RunFolder run, ExperimentEvents events)
     {
@@ -52,6 +55,7 @@ public sealed class Experiment : IAsyncDisposable
     /// <summary>Loads everything, resumes where asked to, and starts the workers. Errors in files come before anything slow.</summary>
     public static async Task<Experiment> StartAsync(TrainRecipe recipe, ExperimentOptions options, CancellationToken stop)
     {
+        var run = RunFolder.Find(options.RunsFolder, recipe.Name, options.Existing);
         var config = ModelConfigFile.Load(recipe.Model.Path);
         var tokenizer = Tokenizer.Load(recipe.Model.Path);
         tokenizer.CheckFits(config);
@@ -60,7 +64,7 @@ public sealed class Experiment : IAsyncDisposable
         var known = heldOut.Select(p => p.Question).ToHashSet();
         Problem[] training = [.. problems.Where(p => !known.Contains(p.Question))];
         if (training.Length == 0) throw new InvalidDataException("every training problem is also held out for evaluation; nothing is left to train on");
-        var e = new Experiment(recipe, RunFolder.Open(options.RunsFolder, recipe.Name, options.Existing), options.Events)
+        var e = new Experiment(recipe, run, options.Events)
         {
             Config = config with { MaxPositions = Math.Min(config.MaxPositions, recipe.Model.MaxContext) },
             Tokenizer = tokenizer,
@@ -74,7 +78,11 @@ public sealed class Experiment : IAsyncDisposable
         {
             if (training.Length < problems.Count) e.say($"{problems.Count - training.Length} training problems are held out for evaluation and left out of training");
             e.CheckPrompts();
-            await e.tensors.RunAsync(() => e.LoadPolicy(options.Existing == ExistingRun.Resume));
+            await e.tensors.RunAsync(e.LoadPolicy);
+            e.runLock = run.Lock();
+            RunFolder.Open(options.RunsFolder, recipe.Name, options.Existing); // the first trace on the disk, after all that may be wrong with the input
+            if (options.Existing == ExistingRun.Resume) await e.tensors.RunAsync(e.Resume);
+            e.log = new(run, options.Existing == ExistingRun.Resume ? e.Step : null);
             e.cluster = await e.StartClusterAsync(stop);
             e.Run.WriteRecipe(recipe);
             return e;
@@ -129,19 +137,17 @@ public sealed class Experiment : IAsyncDisposable
     /// <summary>Sends the policy's weights into every worker's live weights and has each prove by its hash that it holds them.</summary>
     public Task<SyncReport> PushWeightsAsync() => Workers.PushWeightsAsync(Policy.Weights, Policy.Weights.Version, CancellationToken.None);
 
-    /// <summary>Answers the held-out problems; null where the recipe has none, or when stopped. What a resumed run has answered before is read back.</summary>
+    /// <summary>Answers the held-out problems, unless that was done after this step before the run was resumed. Null where the recipe has none, or when stopped.</summary>
     public async Task<Evaluation?> EvaluateAsync(CancellationToken stop)
     {
+        if (Evaluated(Step) is { } known) return known;
         if (HeldOut.Count == 0 || stop.IsCancellationRequested) return null;
-        string file = Evaluation.FileOf(Run, Step);
-        if (File.Exists(file)) return Evaluation.Read(file, Step);
         double start = clock.Elapsed.TotalSeconds;
         var requests = HeldOut.Select((problem, i) => (problem, Request($"evaluation-{Step}-{i}", problem, Seed(-1, i), Recipe.Evaluation.Samples, Recipe.Evaluation.Temperature,
             EvaluationTokens))).ToArray();
         Evaluation evaluation;
         try { evaluation = new(Step, await CollectAsync(requests, stop), clock.Elapsed.TotalSeconds - start); }
         catch (OperationCanceledException) when (stop.IsCancellationRequested) { return null; }
-        evaluation.Write(file);
         log!.Write(evaluation);
         onEvaluation(evaluation);
         return evaluation;
@@ -174,33 +180,46 @@ public sealed class Experiment : IAsyncDisposable
             SyncSeconds = sync.TotalSeconds, StepSeconds = now - stepStart,
             EtaSeconds = (now - firstStepStart) / (Step - firstStep) * (Recipe.Training.Steps - Step),
         };
+        finished = State();
         log!.Write(report, rollouts.Take(Recipe.Training.SamplesLogged));
         onStep(report);
     }
 
-    /// <summary>Whether something that happens every so many steps happens now.</summary>
-    public bool Due(int every) => every > 0 && Step % every == 0 && Step < Recipe.Training.Steps;
+    /// <summary>Whether something that happens every so many steps, and before the first and after the last, happens now.</summary>
+    public bool Due(int every) => Step == 0 || Step >= Recipe.Training.Steps || every > 0 && Step % every == 0;
 
     /// <summary>Writes a checkpoint that <c>--resume</c> continues from bit for bit; older ones beyond the recipe's number go.</summary>
-    public Task SaveAsync() => tensors.RunAsync(() =>
-        Checkpoints.Save(Run, Policy, new RunState(Step, Policy.Optimizer.Steps, Order.Position, Recipe.Seed), Recipe.Model.Path, Recipe.Training.KeepCheckpoints));
+    public Task SaveAsync() => tensors.RunAsync(() => Checkpoints.Save(Run, Policy, finished, Recipe.Model.Path, Recipe.Training.KeepCheckpoints));
+
+    /// <summary>After a failure: saves what the last whole step left, where the weights are still that.</summary>
+    /// <returns>The checkpoint; null where the failed step has changed the weights already.</returns>
+    public async Task<string?> RescueAsync()
+    {
+        if (Policy.Optimizer.Steps != finished.OptimizerSteps) return null;
+        await SaveAsync();
+        return Checkpoints.Folder(Run, finished.Step);
+    }
 
     /// <summary>The last checkpoint, the plot, and what there is to say at the end.</summary>
-    public async Task<RunOutcome> FinishAsync(Evaluation? after)
+    public async Task<RunOutcome> FinishAsync()
     {
         await SaveAsync();
-        string first = Evaluation.FileOf(Run, 0);
-        var before = File.Exists(first) ? Evaluation.Read(first, 0) : null;
+        var (before, after) = (Evaluated(0), Evaluated(Step));
         var memory = new List<(string, long)> { ("trainer", Cluster.ProcessMemory.Peak(Environment.ProcessId)) };
         memory.AddRange(Workers.Status().Select(w => ($"worker {w.Number}", w.PeakMemoryBytes)));
         log!.Dispose();
         log = null;
         if (Step > 0) Plot.Write(Run.Path, Run.Plot);
-        return new(before, after, Step, Step < Recipe.Training.Steps, clock.Elapsed.TotalSeconds, Files(), memory);
+        bool interrupted = Step < Recipe.Training.Steps || HeldOut.Count > 0 && after is null;
+        return new(before, after, Step, interrupted, clock.Elapsed.TotalSeconds, Files(), memory);
     }
 
+    private Evaluation? Evaluated(int step) => HeldOut.Count == 0 ? null : Evaluation.Read(Run, step, HeldOut.Count * Recipe.Evaluation.Samples);
+
+    private RunState State() => new(Step, Policy.Optimizer.Steps, Order.Position, Recipe.Seed, startHash);
+
     private string[] Files() =>
-        [.. new[] { Run.Recipe, Run.Metrics, Run.Samples, Run.Plot, Run.Events, Path.Combine(Run.Path, "evaluations"), Checkpoints.Folder(Run, Step), Path.Combine(Run.Path, "logs") }.Where(Path.Exists).Select(p => Path.GetRelativePath(Environment.CurrentDirectory, p))];
+        [.. new[] { Run.Recipe, Run.Metrics, Run.Samples, Run.Evaluations, Run.Plot, Run.Events, Checkpoints.Folder(Run, Step), Path.Combine(Run.Path, "logs") }.Where(Path.Exists).Select(p => Path.GetRelativePath(Environment.CurrentDirectory, p))];
 
     private GenerationRequest Request(string id, Problem problem, ulong seed, int samples, double temperature, int maxTokens)
     {
@@ -226,12 +245,13 @@ public sealed class Experiment : IAsyncDisposable
         }
     }
 
-    private void LoadPolicy(bool resume)
+    private void LoadPolicy()
     {
         CpuParallel.Threads = Environment.ProcessorCount;
         var a = Recipe.Algorithm;
         var weights = SharedWeightMemory.Allocate(new WeightLayout(Config));
         Checkpoint.ReadInto(Recipe.Model.Path, weights);
+        startHash = WeightHash.Compute(weights.Pointer, weights.ByteLength);
         Decoder? reference = null;
         if (a.KlCoefficient > 0)
         {
@@ -245,14 +265,21 @@ public sealed class Experiment : IAsyncDisposable
             TokensPerMicroBatch = Recipe.Training.TokensPerMicroBatch, Temperature = Recipe.Rollout.Temperature, MaxNewTokens = Recipe.Rollout.MaxNewTokens,
             LossAverage = a.LossAverage, Epochs = a.Epochs, MiniBatches = a.MiniBatches,
         }, reference);
-        if (resume && Checkpoints.LoadLatest(Run, Policy) is { } state)
+        weights.Version = 0;
+        finished = State();
+    }
+
+    private void Resume()
+    {
+        if (Checkpoints.LoadLatest(Run, Policy, Recipe.Seed, startHash) is { } state)
         {
-            if (state.Seed != Recipe.Seed) throw new InvalidDataException($"{Run.Path}: the run was started with seed {state.Seed}, the recipe says {Recipe.Seed}: --set seed={state.Seed} goes on with it");
-            (Step, Order.Position) = (state.Step, state.DataPosition);
+            (Step, Order.Position, finished) = (state.Step, state.DataPosition, state);
             say($"resumed after step {Step} from {Checkpoints.Folder(Run, Step)}");
+            if (Step >= Recipe.Training.Steps) say($"all {Recipe.Training.Steps} steps are done; to train on, resume with --set training.steps=N");
         }
-        weights.Version = Step;
-        log = new(Run, resume ? Step : null);
+        else say($"{Run.Path} has no checkpoint yet; starting at the first step");
+        Policy.Weights.Version = Step;
+        Evaluation.Cut(Run, Step);
     }
 
     private Task<LocalCluster> StartClusterAsync(CancellationToken stop)
@@ -278,6 +305,7 @@ public sealed class Experiment : IAsyncDisposable
         });
         tensors.Dispose();
         log?.Dispose();
+        runLock?.Dispose();
     }
 }
 

@@ -10,7 +10,7 @@ public static class R1Zero
     public static async Task<RunOutcome> RunAsync(Experiment e, CancellationToken stop)
     {
         await e.PushWeightsAsync();                             // nothing is sampled before every worker proves that it has these weights
-        if (e.Step == 0) await e.EvaluateAsync(stop);
+        if (e.Due(e.Recipe.Training.EvaluateEvery)) await e.EvaluateAsync(stop);
 
         while (e.Step < e.Recipe.Training.Steps && !stop.IsCancellationRequested)
         {
@@ -21,9 +21,9 @@ public static class R1Zero
             var sync = await e.PushWeightsAsync();              // from the trainer's flat buffer into the workers' live one
             e.EndStep(rollouts, updates, sync);
 
-            if (e.Due(e.Recipe.Training.EvaluateEvery)) await e.EvaluateAsync(stop);
             if (e.Due(e.Recipe.Training.CheckpointEvery)) await e.SaveAsync();
+            if (e.Due(e.Recipe.Training.EvaluateEvery)) await e.EvaluateAsync(stop);
         }
-        return await e.FinishAsync(after: await e.EvaluateAsync(stop));
+        return await e.FinishAsync();
     }
 }

@@ -10,7 +10,8 @@ namespace SimpleR1.Training;
 /// <param name="OptimizerSteps">Updates the optimizer has made (several a step with mini-batches).</param>
 /// <param name="DataPosition">Problems drawn so far.</param>
 /// <param name="Seed">Of the run: a resumed run must have the same.</param>
-public sealed record RunState(int Step, long OptimizerSteps, long DataPosition, ulong Seed)
+/// <param name="StartHash">Of the weights that the run began with: a resumed run must name the same model.</param>
+public sealed record RunState(int Step, long OptimizerSteps, long DataPosition, ulong Seed, ulong StartHash)
 {
     public const string FileName = "state.json";
 
@@ -23,7 +24,7 @@ public sealed record RunState(int Step, long OptimizerSteps, long DataPosition, 
         try { return JsonSerializer.Deserialize<RunState>(File.ReadAllText(path)) ?? throw new JsonException("null"); }
         catch (Exception e) when (e is IOException or JsonException)
         {
-            throw new InvalidDataException($"{path}: expected the state of a checkpoint, found: {e.Message}. Resume from an older checkpoint, or delete this folder.", e);
+            throw new InvalidDataException($"{path}: expected the state of a checkpoint, found: {e.Message}. Delete this folder to resume from the checkpoint before it.", e);
         }
     }
 }

@@ -7,17 +7,18 @@ namespace SimpleR1;
 /// <summary>A run on the console: a live table on a terminal, one plain line a step elsewhere.</summary>
 internal sealed class ConsoleReport
 {
-    private const int RowsShown = 15;
+    private const int MostRows = 15;
     private static readonly string[] Columns = ["step", "reward", "accuracy", "length", "entropy", "gen tok/s", "train tok/s", "sync", "step time", "left"];
     private readonly Queue<string[]> rows = new();
-    private readonly bool live = !Console.IsOutputRedirected && AnsiConsole.Profile.Capabilities.Interactive;
-    private int linesDrawn;
+    private readonly bool live = !Console.IsOutputRedirected && AnsiConsole.Profile.Capabilities is { Interactive: true, Ansi: true };
+    private readonly Lock gate = new(); // workers report from their own threads
+    private int linesDrawn, widthDrawn;
 
     public void Step(StepReport r)
     {
         string[] cells =
         [
-            string.Create(CultureInfo.InvariantCulture, $"{r.Step}/{r.Steps}"), F($"{r.Reward:F3}"), F($"{r.Accuracy:P1}"), F($"{r.Length:F1}"), F($"{r.Entropy:F3}"),
+            string.Create(CultureInfo.InvariantCulture, $"{r.Step}/{r.Steps}"), F($"{r.Reward:F3}"), F($"{100 * r.Accuracy:F1}%"), F($"{r.Length:F1}"), F($"{r.Entropy:F3}"),
             F($"{r.GenerationTokensPerSecond:N0}"), F($"{r.TrainingTokensPerSecond:N0}"), F($"{r.SyncSeconds * 1000:F0} ms"), F($"{r.StepSeconds:F2} s"), Duration(r.EtaSeconds),
         ];
         if (!live)
@@ -25,20 +26,61 @@ internal sealed class ConsoleReport
             Console.WriteLine(string.Join("  ", Columns.Zip(cells, (name, value) => $"{name} {value}")));
             return;
         }
-        rows.Enqueue(cells);
-        if (rows.Count > RowsShown) rows.Dequeue();
-        var table = new Table().Border(TableBorder.Rounded);
-        foreach (string column in Columns) table.AddColumn(new TableColumn(column).RightAligned());
-        foreach (var row in rows) table.AddRow(row);
-        if (linesDrawn > 0) Console.Write($"\x1b[{linesDrawn}A\x1b[J"); // redraw in place
-        AnsiConsole.Write(table);
-        linesDrawn = rows.Count + 4;
+        lock (gate)
+        {
+            rows.Enqueue(cells);
+            Draw("");
+        }
     }
 
+    /// <summary>A line above the table, which stays the last thing on the screen.</summary>
     public void Say(string line)
     {
-        linesDrawn = 0; // what is above stays
-        Console.WriteLine(line);
+        lock (gate) Draw(line + Environment.NewLine);
+    }
+
+    /// <summary>Puts the text where the table was, and the table below it, in one write so that nothing flickers.</summary>
+    private void Draw(string text)
+    {
+        if (rows.Count == 0)
+        {
+            Console.Write(text);
+            return;
+        }
+        int width = Console.WindowWidth > 0 ? Console.WindowWidth : 80, height = Console.WindowHeight > 0 ? Console.WindowHeight : 24;
+        // After a resize the terminal has wrapped what was drawn, nobody knows into how many lines: that stays, and the table starts again below.
+        string erase = linesDrawn > 0 && widthDrawn == width && linesDrawn < height ? $"\r\x1b[{linesDrawn}A\x1b[J" : "\r";
+        while (rows.Count > Math.Clamp(height - 6, 1, MostRows)) rows.Dequeue();
+        var rendered = new StringWriter();
+        var console = AnsiConsole.Create(new() { Ansi = AnsiSupport.Yes, ColorSystem = ColorSystemSupport.NoColors, Out = new AnsiConsoleOutput(rendered) });
+        console.Profile.Width = width;
+        console.Write(Table(width));
+        string table = rendered.ToString();
+        Console.Write(erase + text + table);
+        (linesDrawn, widthDrawn) = (table.Count(c => c == '\n'), width);
+    }
+
+    /// <summary>As many columns as the terminal holds, the less telling ones left out first.</summary>
+    private Table Table(int width)
+    {
+        int[] widths = [.. Columns.Select((name, i) => Math.Max(name.Length, rows.Max(r => r[i].Length)) + 3)];
+        var shown = Enumerable.Range(0, Columns.Length).ToList();
+        foreach (int least in new[] { 7, 4, 6, 5, 8, 3, 2, 9 })
+            if (shown.Sum(i => widths[i]) + 1 > width) shown.Remove(least);
+        var table = new Table().Border(TableBorder.Rounded);
+        foreach (int i in shown) table.AddColumn(new TableColumn(Columns[i]).RightAligned().NoWrap());
+        foreach (var row in rows) table.AddRow([.. shown.Select(i => row[i])]);
+        return table;
+    }
+
+    /// <summary>Nothing is drawn over what is on the screen from here on.</summary>
+    private void LeaveTable()
+    {
+        lock (gate)
+        {
+            rows.Clear();
+            linesDrawn = 0;
+        }
     }
 
     public void Evaluation(Evaluation e)
@@ -49,8 +91,8 @@ internal sealed class ConsoleReport
     /// <summary>The end report: accuracy before and after, three problems side by side, files and memory.</summary>
     public void Outcome(RunOutcome o)
     {
+        LeaveTable();
         Say("");
-        if (o.Interrupted) Say($"stopped after step {o.Step} and saved; go on with --resume");
         if (o.Before is { } before && o.After is { } after)
         {
             foreach (var (name, e) in new[] { ("before", before), ("after", after) })

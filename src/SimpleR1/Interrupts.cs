@@ -9,14 +9,16 @@ internal sealed class Interrupts : IDisposable
     private readonly List<PosixSignalRegistration> registrations = [];
     private int count;
 
-    public Interrupts(string message)
+    /// <param name="message">What happens now.</param>
+    /// <param name="say">Tells it; on standard error by default.</param>
+    public Interrupts(string message, Action<string>? say = null)
     {
         foreach (var signal in new[] { PosixSignal.SIGINT, PosixSignal.SIGTERM })
             registrations.Add(PosixSignalRegistration.Create(signal, context =>
             {
                 context.Cancel = true;
-                if (Interlocked.Increment(ref count) > 1) Environment.Exit(130);
-                Console.Error.WriteLine($"\n{message} (again: stop at once)");
+                if (Interlocked.Increment(ref count) > 1) Environment.Exit(130); // the workers end with this process
+                (say ?? Console.Error.WriteLine)($"{message} (again: stop at once)");
                 source.Cancel();
             }));
     }

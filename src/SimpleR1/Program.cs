@@ -4,7 +4,8 @@ using SimpleR1.Commands;
 using SimpleR1.Tensors;
 
 NativeMemoryTuning.Apply(); // before the first tensor is allocated
-if (args is ["worker", .. var options]) return await WorkerProcess.RunAsync(WorkerOptions.Parse(options), CancellationToken.None); // started by train, never by hand
+if (args is ["worker", .. var options]) // started by train, never by hand
+    return await CommandErrors.RunAsync(() => WorkerProcess.RunAsync(WorkerOptions.Parse(options), CancellationToken.None));
 
 var root = new RootCommand("""
     SimpleR1: teach a base language model to reason by reinforcement learning with verifiable rewards.
@@ -18,4 +19,11 @@ var root = new RootCommand("""
     ExportCommand.Create(), DoctorCommand.Create(), ClusterSelfTestCommand.Create(), RecipeReferenceCommand.Create(),
 };
 // Ctrl-C is ours: a run finishes its step and saves.
-return await root.Parse(args).InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });
+var parsed = root.Parse(args.Length > 0 ? args : ["--help"]);
+if (parsed.Errors.Count > 0)
+{
+    foreach (var error in parsed.Errors) Console.Error.WriteLine($"error: {error.Message}");
+    Console.Error.WriteLine($"See: simple-r1 {(parsed.CommandResult.Command == root ? "" : parsed.CommandResult.Command.Name + " ")}--help");
+    return 2;
+}
+return await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null });

@@ -31,6 +31,7 @@ public sealed record TrainRecipe : IRecipeSection
 
     public IEnumerable<Conflict> Validate()
     {
+        if (string.IsNullOrWhiteSpace(Name)) yield return new("must not be empty", "name");
         if (Name.IndexOfAny(['/', '\\', '\0']) >= 0 || Name is "." or "..") yield return new("must be a plain folder name, without '/'", "name");
         if (Rewards.Count == 0) yield return new("at least one reward is needed, such as [{name: accuracy}]", "rewards");
         for (int i = 1; i < Rewards.Count; i++)

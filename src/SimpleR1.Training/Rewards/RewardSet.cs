@@ -1,3 +1,5 @@
+using System.Diagnostics;
+
 namespace SimpleR1.Training;
 
 /// <summary>A completion's pay: the weighted sum and each reward's own value, unweighted.</summary>
@@ -46,13 +48,16 @@ public sealed class RewardSet
         {
             double value;
             try { value = reward(input); }
-            catch (Exception e) { throw new RewardException($"the reward '{name}' threw {e.GetType().Name}: {e.Message}\n{Where(input)}", e); }
+            catch (Exception e) { throw new RewardException($"the reward '{name}' threw {e.GetType().Name}: {e.Message}{Line(e)}\n{Where(input)}", e); }
             if (!double.IsFinite(value)) throw new RewardException($"the reward '{name}' returned {value}; it must return a finite number\n{Where(input)}", null);
             values[name] = value;
             total += weight * value;
         }
         return new(total, values);
     }
+
+    private static string Line(Exception e) =>
+        new StackTrace(e, fNeedFileInfo: true).GetFrames().FirstOrDefault(f => f.GetFileName() is not null) is { } frame ? $" ({frame.GetFileName()}:{frame.GetFileLineNumber()})" : "";
 
     private static string Where(RewardInput input) => $"  problem: {Excerpt(input.Problem.Question)}\n  gold answer: {Excerpt(input.Problem.Answer)}\n  completion: {Excerpt(input.Completion)}";
 

@@ -37,6 +37,7 @@ public static class AtomicFolder
             bool full = IsDiskFull(e);
             long written = full ? Files(temporary).Sum(f => new FileInfo(f).Length) : 0, free = full ? new DriveInfo(parent).AvailableFreeSpace : 0;
             if (Directory.Exists(temporary)) Directory.Delete(temporary, recursive: true);
+            if (!full && e is IOException or UnauthorizedAccessException) throw new IOException($"can't write {folder}: {e.Message}. Folders written before are intact; make {parent} writable, then continue with --resume.", e);
             if (!full) throw;
             throw new IOException($"disk full while writing {folder}: {Mib(written)} were written and {Mib(free)} were free when it failed. The partial folder was removed; " +
                 $"folders written before are intact. Free some space on the disk of {parent} (or keep fewer checkpoints), then continue with --resume.", e);

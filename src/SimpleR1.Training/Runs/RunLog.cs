@@ -6,14 +6,16 @@ public sealed class RunLog(RunFolder run, int? resumedStep) : IDisposable
     private readonly MetricsWriter metrics = new(run, resumedStep);
     private readonly SamplesWriter samples = new(run, resumedStep);
 
-    public void Write(StepReport report, IEnumerable<Rollout> shown)
+    /// <exception cref="IOException">The disk is full, or the like; says what to do.</exception>
+    public void Write(StepReport report, IEnumerable<Rollout> shown) => Write(() =>
     {
         metrics.Write(report.Step, report.Metrics());
         foreach (var r in shown)
             samples.Write(new(report.Step, r.Question, r.Gold, r.Text, new(r.Reward, r.Rewards), r.Tokens.Length, r.FinishReason == Inference.FinishReason.Length));
-    }
+    });
 
-    public void Write(Evaluation evaluation)
+    /// <inheritdoc cref="Write(StepReport, IEnumerable{Rollout})"/>
+    public void Write(Evaluation evaluation) => Write(() =>
     {
         var interval = Statistics.Wilson(evaluation.Correct, evaluation.Answers.Count);
         metrics.Write(evaluation.Step,
@@ -21,6 +23,13 @@ public sealed class RunLog(RunFolder run, int? resumedStep) : IDisposable
             new("evaluation_accuracy", interval.Estimate), new("evaluation_accuracy_low", interval.Low), new("evaluation_accuracy_high", interval.High),
             new("evaluation_reward", evaluation.MeanReward), new("evaluation_length", evaluation.MeanLength), new("evaluation_seconds", evaluation.Seconds),
         ]);
+        evaluation.Write(run);
+    });
+
+    private void Write(Action write)
+    {
+        try { write(); }
+        catch (IOException e) { throw new IOException($"can't write to {run.Path}: {e.Message}. Checkpoints written before are intact; make room (or make it writable), then continue with --resume.", e); }
     }
 
     public void Dispose()

@@ -1,3 +1,4 @@
+using SimpleR1.Cluster;
 using SimpleR1.Training;
 
 namespace SimpleR1.Commands;
@@ -18,10 +19,15 @@ internal static class CommandErrors
             Console.Error.WriteLine($"error: {inner.Message}");
             return 1;
         }
+        catch (Exception e)
+        {
+            Console.Error.WriteLine($"error: this looks like a bug in SimpleR1; please report it with what follows\n{e}");
+            return 1;
+        }
     }
 
     private static Exception Unwrap(Exception e) => e is AggregateException { InnerExceptions.Count: 1 } a ? Unwrap(a.InnerException!) : e;
 
     private static bool IsForUser(Exception e) => e is RecipeException or IOException or InvalidDataException or NotSupportedException or TimeoutException
-        or NonFiniteException or UnauthorizedAccessException or ArgumentException or RewardException or DllNotFoundException;
+        or NonFiniteException or UnauthorizedAccessException or ArgumentException or RewardException or RewardCompilationException or NoWorkerException or DllNotFoundException;
 }
