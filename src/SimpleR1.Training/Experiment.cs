@@ -219,7 +219,8 @@ public sealed class Experiment : IAsyncDisposable
     private RunState State() => new(Step, Policy.Optimizer.Steps, Order.Position, Recipe.Seed, startHash);
 
     private string[] Files() =>
-        [.. new[] { Run.Recipe, Run.Metrics, Run.Samples, Run.Evaluations, Run.Plot, Run.Events, Checkpoints.Folder(Run, Step), Path.Combine(Run.Path, "logs") }.Where(Path.Exists).Select(p => Path.GetRelativePath(Environment.CurrentDirectory, p))];
+        [.. new[] { Run.Recipe, Run.Metrics, Run.Samples, Run.Evaluations, Run.Plot, Run.Events, Checkpoints.Folder(Run, Step), Path.Combine(Run.Path, "logs") }.Where(Path.Exists)
+        .Select(p => Path.GetRelativePath(Environment.CurrentDirectory, p) is var near && near.StartsWith("..", StringComparison.Ordinal) ? p : near)];
 
     private GenerationRequest Request(string id, Problem problem, ulong seed, int samples, double temperature, int maxTokens)
     {

@@ -6,7 +6,9 @@ namespace SimpleR1.Commands;
 /// <summary>Turns the errors that a user can do something about into a message and an exit code; bugs keep their stack trace.</summary>
 internal static class CommandErrors
 {
-    public static async Task<int> RunAsync(Func<Task<int>> command)
+    /// <param name="command">Returns the exit code.</param>
+    /// <param name="advice">What to do next, said after the error.</param>
+    public static async Task<int> RunAsync(Func<Task<int>> command, Func<string?>? advice = null)
     {
         try { return await command(); }
         catch (OperationCanceledException)
@@ -17,11 +19,13 @@ internal static class CommandErrors
         catch (Exception e) when (Unwrap(e) is var inner && IsForUser(inner))
         {
             Console.Error.WriteLine($"error: {inner.Message}");
+            if (advice?.Invoke() is { } next) Console.Error.WriteLine(next);
             return 1;
         }
         catch (Exception e)
         {
             Console.Error.WriteLine($"error: this looks like a bug in SimpleR1; please report it with what follows\n{e}");
+            if (advice?.Invoke() is { } next) Console.Error.WriteLine(next);
             return 1;
         }
     }
