@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using System.Text;
 
 namespace SimpleR1.Cluster;
 
@@ -13,14 +14,14 @@ internal sealed class ChildProcess : IAsyncDisposable
     private static readonly BlockingCollection<Action> Starts = [];
 
     private readonly Process process;
-    private readonly TextWriter? log;
+    private readonly LogFile? log;
     private readonly Queue<string> tail = [];
     private readonly TaskCompletionSource exited = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     static ChildProcess() => new Thread(() => { foreach (var start in Starts.GetConsumingEnumerable()) start(); })
     { IsBackground = true, Name = "child process starter" }.Start();
 
-    private ChildProcess(ProcessStartInfo start, string name, TextWriter? log)
+    private ChildProcess(ProcessStartInfo start, string name, LogFile? log)
     {
         this.log = log;
         process = new Process { StartInfo = start, EnableRaisingEvents = true };
@@ -51,15 +52,9 @@ internal sealed class ChildProcess : IAsyncDisposable
         var started = new TaskCompletionSource<ChildProcess>(TaskCreationOptions.RunContinuationsAsynchronously);
         Starts.Add(() =>
         {
-            TextWriter? log = null;
-            try
-            {
-                if (logFile is not null) log = TextWriter.Synchronized(new StreamWriter(logFile, append: true) { AutoFlush = true });
-                started.SetResult(new(start, name, log));
-            }
+            try { started.SetResult(new(start, name, logFile is null ? null : new(logFile))); }
             catch (Exception e)
             {
-                log?.Dispose();
                 started.SetException(new IOException($"Can't start {name} with '{string.Join(' ', command)}': {e.Message}", e));
             }
         });
@@ -124,6 +119,22 @@ internal sealed class ChildProcess : IAsyncDisposable
         }
         await EndedAsync();
         process.Dispose();
-        if (log is not null) await log.DisposeAsync();
+    }
+}
+
+/// <summary>
+/// Appends lines to a file and never fails its writer: a full disk costs lines of the log, and is told where results are written.
+/// </summary>
+internal sealed class LogFile(string path) : TextWriter
+{
+    private readonly Lock gate = new();
+
+    public override Encoding Encoding => Encoding.UTF8;
+
+    public override void WriteLine(string? line)
+    {
+        lock (gate)
+            try { File.AppendAllText(path, line + "\n"); }
+            catch (IOException) { }
     }
 }

@@ -37,7 +37,7 @@ internal sealed class HeadSilo : IAsyncDisposable, ISiloStatusListener
         if (port != 0) RequireFree(port);
         string clusterId = "simple-r1-" + Guid.NewGuid().ToString("N")[..12];
         TextWriter log = logFolder is null ? TextWriter.Null
-            : new StreamWriter(Path.Combine(Directory.CreateDirectory(logFolder).FullName, "cluster.log"), append: true) { AutoFlush = true };
+            : new LogFile(Path.Combine(Directory.CreateDirectory(logFolder).FullName, "cluster.log"));
         for (int attempt = 1; ; attempt++)
         {
             var endpoint = new IPEndPoint(IPAddress.Loopback, port != 0 ? port : Silo.FreePort());

@@ -107,7 +107,7 @@ internal sealed class RolloutLedger
                 entry.Share = null;
                 released++;
                 if (++entry.Losses == MaxLosses)
-                    throw new InvalidOperationException($"Request '{entry.Request.Id}' ({entry.Request.PromptTokens.Length} prompt tokens) was running on {MaxLosses} workers "
+                    throw new WorkersLostException($"Request '{entry.Request.Id}' ({entry.Request.PromptTokens.Length} prompt tokens) was running on {MaxLosses} workers "
                         + $"when they were lost; it is not tried again. The last was lost because {reason}");
             }
             return released;

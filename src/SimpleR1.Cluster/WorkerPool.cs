@@ -8,8 +8,8 @@ using SimpleR1.Tensors;
 
 namespace SimpleR1.Cluster;
 
-/// <summary>Every worker failed to start again and again; says why.</summary>
-public sealed class NoWorkerException(string message) : InvalidOperationException(message);
+/// <summary>Workers failed again and again, at starting or at one request; says why.</summary>
+public sealed class WorkersLostException(string message) : InvalidOperationException(message);
 
 /// <summary>
 /// The workers as the trainer uses them: prompts in, completions out as they finish, weights to all. A worker that dies or hangs is
@@ -334,7 +334,7 @@ public sealed class WorkerPool : IAsyncDisposable
             string[] givenUp;
             lock (gate) givenUp = [.. slots.Where(s => s.GivenUp is not null).Select(s => s.GivenUp!)];
             if (givenUp.Length == slots.Length)
-                throw new NoWorkerException($"No worker is left to wait for ({awaited}):\n{string.Join('\n', givenUp)}");
+                throw new WorkersLostException($"No worker is left to wait for ({awaited}):\n{string.Join('\n', givenUp)}");
             if (!told && Workers.All(w => w.State is WorkerState.Dead or WorkerState.Joining) && published is not null)
             {
                 options.Log($"Waiting for {awaited} (at most {timeout.TotalSeconds:0} s)");

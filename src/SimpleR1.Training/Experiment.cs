@@ -192,10 +192,10 @@ public sealed class Experiment : IAsyncDisposable
     public Task SaveAsync() => tensors.RunAsync(() => Checkpoints.Save(Run, Policy, finished, Recipe.Model.Path, Recipe.Training.KeepCheckpoints));
 
     /// <summary>After a failure: saves what the last whole step left, where the weights are still that.</summary>
-    /// <returns>The checkpoint; null where the failed step has changed the weights already.</returns>
+    /// <returns>The checkpoint; null where the failed step has changed the weights already, or they are not finite.</returns>
     public async Task<string?> RescueAsync()
     {
-        if (Policy.Optimizer.Steps != finished.OptimizerSteps) return null;
+        if (Policy.Optimizer.Steps != finished.OptimizerSteps || !await tensors.RunAsync(() => Policy.Weights.Flat.isfinite().all().item<bool>())) return null;
         await SaveAsync();
         return Checkpoints.Folder(Run, finished.Step);
     }

@@ -5,6 +5,7 @@ public sealed class RunLog(RunFolder run, int? resumedStep) : IDisposable
 {
     private readonly MetricsWriter metrics = new(run, resumedStep);
     private readonly SamplesWriter samples = new(run, resumedStep);
+    private bool failed;
 
     /// <exception cref="IOException">The disk is full, or the like; says what to do.</exception>
     public void Write(StepReport report, IEnumerable<Rollout> shown) => Write(() =>
@@ -29,12 +30,20 @@ public sealed class RunLog(RunFolder run, int? resumedStep) : IDisposable
     private void Write(Action write)
     {
         try { write(); }
-        catch (IOException e) { throw new IOException($"can't write to {run.Path}: {e.Message}. Checkpoints written before are intact; make room (or make it writable), then continue with --resume.", e); }
+        catch (IOException e)
+        {
+            failed = true;
+            throw new IOException($"can't write to {run.Path}: {e.Message}. Checkpoints written before are intact; make room (or make it writable), then continue with --resume.", e);
+        }
     }
 
     public void Dispose()
     {
-        metrics.Dispose();
-        samples.Dispose();
+        try
+        {
+            metrics.Dispose();
+            samples.Dispose();
+        }
+        catch (IOException) when (failed) { } // told already; what is buffered can't be written now either
     }
 }

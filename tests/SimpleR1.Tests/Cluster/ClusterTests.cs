@@ -230,7 +230,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
         var pool = await StartAsync(Options(2) with { LogFolder = folder });
         weights.Flat.fill_(float.NaN);
         await pool.PushWeightsAsync(weights, 0, Cancel);
-        var error = await Assert.ThrowsAsync<InvalidOperationException>(() => GenerateAsync(pool, Requests(2)));
+        var error = await Assert.ThrowsAsync<WorkersLostException>(() => GenerateAsync(pool, Requests(2)));
         Assert.Contains("engine failed", error.Message);
         Assert.Contains("not finite", error.Message);
         Assert.Contains("not tried again", error.Message);
@@ -269,7 +269,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
     public async Task Worker_that_cannot_start_is_given_up_and_the_error_shows_its_last_words()
     {
         var pool = await StartAsync(Options(1) with { WorkerCommand = ["sh", "-c", "echo no libtorch on this machine >&2; exit 3"], StartAttempts = 2 });
-        var error = await Assert.ThrowsAsync<InvalidOperationException>(() => pool.PushWeightsAsync(weights, 0, Cancel));
+        var error = await Assert.ThrowsAsync<WorkersLostException>(() => pool.PushWeightsAsync(weights, 0, Cancel));
         Assert.Contains("exit code 3", error.Message);
         Assert.Contains("no libtorch on this machine", error.Message);
         Assert.Equal(WorkerState.Dead, pool.Status()[0].State);

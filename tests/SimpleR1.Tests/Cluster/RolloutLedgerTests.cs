@@ -54,7 +54,7 @@ public sealed class RolloutLedgerTests
         var ledger = new RolloutLedger([Request(7)]);
         for (int loss = 1; loss < RolloutLedger.MaxLosses; loss++) Assert.Equal(1, ledger.Release(ledger.Assign([(1, 0)]).Single(), ""));
         var last = ledger.Assign([(1, 0)]).Single();
-        var error = Assert.Throws<InvalidOperationException>(() => ledger.Release(last, "it ran out of memory"));
+        var error = Assert.Throws<WorkersLostException>(() => ledger.Release(last, "it ran out of memory"));
         Assert.Contains("'r7'", error.Message);
         Assert.Contains("ran out of memory", error.Message);
     }

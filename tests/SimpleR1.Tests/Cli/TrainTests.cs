@@ -1,0 +1,244 @@
+using System.Diagnostics;
+using SimpleR1.Training;
+using Xunit;
+
+namespace SimpleR1.Tests.Cli;
+
+/// <summary>Whole runs by the real program: what they write, how they stop, and how they go on.</summary>
+public sealed class TrainTests : IDisposable
+{
+    private readonly string runs = Directory.CreateTempSubdirectory("simple-r1-cli-").FullName;
+
+    public void Dispose() => Directory.Delete(runs, recursive: true);
+
+    /// <summary>The quickstart, small: 4 prompts of 4 samples a step, two updates on them, a frozen reference.</summary>
+    private string[] Train(string name, params string[] more) =>
+    [
+        "train", "recipes/quickstart.yaml", "--runs", runs, .. Set("name=" + name, "data.train.count=100", "data.evaluation.count=8", "rollout.prompts_per_step=4", "rollout.samples_per_prompt=4",
+            "algorithm.mini_batches=2", "algorithm.kl_coefficient=0.01", "optimizer.warmup_steps=2", "training.checkpoint_every=3", "training.evaluate_every=4", "workers.count=1", "workers.kv_cache_mib=8"), .. more,
+    ];
+
+    private static string[] Set(params string[] values) => [.. values.SelectMany(v => new[] { "--set", v })];
+
+    private string In(string name, params string[] path) => Path.Combine([runs, name, .. path]);
+
+    /// <summary>Rows without what a clock measured.</summary>
+    private static string[] Rows(string path) => [.. JsonLines.Read(path).Select(row =>
+    {
+        foreach (string measured in row.Select(p => p.Key).Where(k => k.EndsWith("_seconds", StringComparison.Ordinal) || k.EndsWith("_per_second", StringComparison.Ordinal)).ToArray()) row.Remove(measured);
+        return row.ToJsonString();
+    })];
+
+    private static void SameRun(string expected, string found)
+    {
+        foreach (string file in new[] { "metrics.jsonl", "samples.jsonl" }) Assert.Equal(Rows(Path.Combine(expected, file)), Rows(Path.Combine(found, file)));
+        string last = Directory.GetDirectories(Path.Combine(expected, "checkpoints")).Order(StringComparer.Ordinal).Last();
+        foreach (string file in new[] { "model.safetensors", "optimizer.safetensors", "state.json" })
+            Assert.Equal(File.ReadAllBytes(Path.Combine(last, file)), File.ReadAllBytes(Path.Combine(found, "checkpoints", Path.GetFileName(last), file)));
+    }
+
+    [Fact]
+    public async Task Run_that_was_interrupted_twice_and_resumed_is_bit_for_bit_the_run_that_was_not()
+    {
+        var (code, output, errors) = await ProgramRun.RunAsync(Train("whole", Set("training.steps=10")));
+        Assert.True(code == 0, output + errors);
+
+        using (var first = ProgramRun.Start(Train("parts", Set("training.steps=10"))))
+        {
+            await first.SaysAsync("step 1/10");
+            first.Signal(ProgramRun.Interrupt);
+            Assert.Equal(0, await first.EndAsync());
+            Assert.Contains("finishing this step, then saving", first.Output);
+            Assert.Contains("go on with: simple-r1 train recipes/quickstart.yaml", first.Output);
+            await first.WorkersEndAsync();
+        }
+        Assert.False(Directory.Exists(In("parts", "checkpoints", "step-000010")));
+        using (var second = ProgramRun.Start(Train("parts", [.. Set("training.steps=10"), "--resume"])))
+        {
+            await second.SaysAsync("resumed after step ");
+            second.Signal(ProgramRun.Terminate); // before the first step, as likely as not: that is fine as well
+            Assert.Equal(0, await second.EndAsync());
+        }
+        (code, output, errors) = await ProgramRun.RunAsync(Train("parts", [.. Set("training.steps=10"), "--resume"]));
+        Assert.True(code == 0, output + errors);
+        Assert.Contains("resumed after step ", output);
+        Assert.Contains("accuracy before", output); // the evaluation before step 1 was kept
+        SameRun(In("whole"), In("parts"));
+        Assert.Equal(3 + 1, Rows(In("whole", "metrics.jsonl")).Count(r => r.Contains("evaluation_accuracy", StringComparison.Ordinal))); // after 0, 4, 8, 10
+    }
+
+    [Fact]
+    public async Task Run_writes_what_it_promises_and_a_finished_one_is_refused_replaced_or_resumed()
+    {
+        var (code, output, errors) = await ProgramRun.RunAsync(Train("a", Set("training.steps=2", "training.evaluate_every=0")));
+        Assert.True(code == 0 && errors == "", output + errors);
+        foreach (string file in new[] { "recipe.yaml", "metrics.jsonl", "samples.jsonl", "plot.png", "evaluations/step-000000.jsonl", "evaluations/step-000002.jsonl", "logs/worker-1.log" })
+        {
+            Assert.True(File.Exists(In("a", file)), file);
+            Assert.Contains(In("a", file.Split('/')[0]), output);
+        }
+        Assert.Equal([0x89, (byte)'P', (byte)'N', (byte)'G'], File.ReadAllBytes(In("a", "plot.png"))[..4]);
+        Assert.True(new FileInfo(Assert.Single(Directory.GetFiles(In("a", "events")))).Length > 500);
+        Assert.Equal(["step-000002"], Directory.GetDirectories(In("a", "checkpoints")).Select(Path.GetFileName));
+        AtomicFolder.Verify(In("a", "checkpoints", "step-000002"));
+        Assert.Equal(2, RunState.Read(In("a", "checkpoints", "step-000002")).Step);
+        var rows = JsonLines.Read(In("a", "metrics.jsonl")).ToArray();
+        Assert.Equal([0, 1, 2, 2], rows.Select(r => (int)r["step"]!));
+        foreach (string figure in new[] { "reward", "accuracy", "completion_length", "loss", "entropy", "kl", "gradient_norm", "sync_seconds" }) Assert.NotNull(rows[1][figure]);
+        Assert.Equal(8, Rows(In("a", "samples.jsonl")).Length);
+        Assert.Contains("peak memory: trainer", output);
+        Assert.Equal("a", RecipeFile.Load<TrainRecipe>(In("a", "recipe.yaml")).Name);
+        Assert.False(File.Exists(In("a") + ".lock"));
+
+        (code, _, errors) = await ProgramRun.RunAsync(Train("a"));
+        Assert.Equal(1, code);
+        Assert.Contains("a run of this name exists. Continue it with --resume, replace it with --overwrite", errors);
+        (code, _, errors) = await ProgramRun.RunAsync(Train("a", "--resume", "--set", "seed=9"));
+        Assert.Equal(1, code);
+        Assert.Contains("is of a run with seed 1, the recipe says seed 9", errors);
+
+        string other = Path.Combine(runs, "other-model");
+        Directory.CreateDirectory(other);
+        foreach (string file in Directory.GetFiles(Path.Combine(SharedData.RepositoryRoot, "recipes", "tiny-base"))) File.Copy(file, Path.Combine(other, Path.GetFileName(file)));
+        byte[] weights = File.ReadAllBytes(Path.Combine(other, "model.safetensors"));
+        weights[^1000] ^= 1;
+        File.WriteAllBytes(Path.Combine(other, "model.safetensors"), weights);
+        (code, _, errors) = await ProgramRun.RunAsync(Train("a", "--resume", "--set", "model.path=" + other));
+        Assert.Equal(1, code);
+        Assert.Contains("began with other weights than those of the recipe's model.path", errors);
+
+        (code, output, errors) = await ProgramRun.RunAsync(Train("a", [.. Set("training.steps=2", "training.evaluate_every=0"), "--resume"]));
+        Assert.True(code == 0, output + errors);
+        Assert.Contains("all 2 steps are done; to train on, resume with --set training.steps=N", output);
+        Assert.Equal(rows.Length, Rows(In("a", "metrics.jsonl")).Length); // nothing was done twice
+    }
+
+    [Fact]
+    public async Task Damaged_checkpoint_is_named_and_the_one_before_takes_its_place()
+    {
+        Assert.Equal(0, (await ProgramRun.RunAsync(Train("a", Set("training.steps=4", "training.evaluate_every=0")))).Code);
+        string last = In("a", "checkpoints", "step-000004"), file = Path.Combine(last, "optimizer.safetensors");
+        byte[] bytes = File.ReadAllBytes(file);
+        bytes[^1] ^= 1;
+        File.WriteAllBytes(file, bytes);
+        var (code, _, errors) = await ProgramRun.RunAsync(Train("a", [.. Set("training.steps=4", "training.evaluate_every=0"), "--resume"]));
+        Assert.Equal(1, code);
+        Assert.Contains($"Delete {last} to resume from the checkpoint before it", errors);
+        Assert.Contains("optimizer.safetensors has other contents", errors);
+        Directory.Delete(last, recursive: true);
+        (code, var output, errors) = await ProgramRun.RunAsync(Train("a", [.. Set("training.steps=4", "training.evaluate_every=0"), "--resume"]));
+        Assert.True(code == 0, output + errors);
+        Assert.Contains("resumed after step 3", output);
+    }
+
+    [Fact]
+    public async Task Second_interrupt_ends_at_once_and_killed_trainer_leaves_no_worker()
+    {
+        using var run = ProgramRun.Start(Train("a", Set("training.steps=1000", "data.evaluation.count=4000")));
+        await Condition(() => run.Workers().Length == 1 && File.Exists(In("a", "metrics.jsonl")), "the start of the workers", run);
+        Assert.Equal(1, (await ProgramRun.RunAsync(Train("a", "--overwrite"))).Code); // another process is at it
+        run.Signal(ProgramRun.Interrupt); // as it answers 4000 problems or before
+        await run.SaysAsync("again: stop at once");
+        run.Signal(ProgramRun.Interrupt);
+        Assert.Contains(await run.EndAsync(), new[] { 130, 0 }); // 0 where it was done before the second
+        await run.WorkersEndAsync();
+
+        using var killed = ProgramRun.Start(Train("b", Set("training.steps=1000")));
+        await killed.SaysAsync("step 1/1000");
+        killed.Signal(ProgramRun.Kill);
+        Assert.Equal(128 + ProgramRun.Kill, await killed.EndAsync());
+        await killed.WorkersEndAsync();
+    }
+
+    [Fact]
+    public async Task Interrupt_during_an_evaluation_saves_and_the_run_can_go_on()
+    {
+        using var run = ProgramRun.Start(Train("a", Set("training.steps=1", "data.evaluation.count=4000", "training.evaluate_every=0")));
+        await Condition(() => File.Exists(In("a", "recipe.yaml")), "the start of the run", run);
+        run.Signal(ProgramRun.Interrupt);
+        Assert.Equal(0, await run.EndAsync());
+        Assert.Contains("stopped after step 0 and saved", run.Output);
+        var (code, output, errors) = await ProgramRun.RunAsync(Train("a", [.. Set("training.steps=1", "training.evaluate_every=0"), "--resume"]));
+        Assert.True(code == 0, output + errors);
+        Assert.Contains("evaluation after step 0", output);
+        Assert.Contains("evaluation after step 1", output);
+    }
+
+    [Fact]
+    public async Task Killed_worker_costs_time_and_changes_nothing()
+    {
+        string[] steps = Set("training.steps=8", "training.evaluate_every=0", "workers.count=2");
+        Assert.Equal(0, (await ProgramRun.RunAsync(Train("whole", steps))).Code);
+        using var run = ProgramRun.Start(Train("lost", steps));
+        await run.SaysAsync("step 2/8");
+        ProgramRun.SendSignal(run.Workers()[0], ProgramRun.Kill);
+        Assert.Equal(0, await run.EndAsync());
+        Assert.Contains("was lost and is replaced", run.Output);
+        Assert.Contains("SIGKILL", run.Output);
+        SameRun(In("whole"), In("lost"));
+    }
+
+    [Fact]
+    public async Task Reward_that_throws_stops_the_run_names_the_sample_and_saves_the_last_whole_step()
+    {
+        string file = Path.Combine(runs, "Reward.cs");
+        File.WriteAllText(file, """
+            public static class Mine
+            {
+                private static int calls;
+                public static double Fragile(RewardInput input) =>
+                    ++calls > 40 ? throw new FormatException("41 is too many") : input.Completion.Length % 7;
+            }
+            """);
+        var (code, output, errors) = await ProgramRun.RunAsync(Train("a", Set($"rewards=[{{name: Fragile, file: {file}}}]", "training.evaluate_every=0", "data.evaluation.count=1")));
+        Assert.Equal(1, code);
+        Assert.Contains($"the reward 'Fragile' threw FormatException: 41 is too many ({file}:5)", errors);
+        Assert.Matches(@"problem: \S+\n +gold answer: \d+\n +completion: ", errors);
+        Assert.Contains($"The last whole step was saved: {In("a", "checkpoints", "step-000002")}", errors);
+        Assert.DoesNotContain("   at ", errors); // no stack trace
+        Assert.Equal(2, RunState.Read(In("a", "checkpoints", "step-000002")).Step);
+        Assert.Contains("step 2/", output);
+        File.WriteAllText(file, File.ReadAllText(file).Replace("> 40", "> 400", StringComparison.Ordinal));
+        (code, output, errors) = await ProgramRun.RunAsync(Train("a", [.. Set($"rewards=[{{name: Fragile, file: {file}}}]", "training.evaluate_every=0", "data.evaluation.count=1", "training.steps=4"), "--resume"]));
+        Assert.True(code == 0, output + errors);
+        Assert.Contains("resumed after step 2", output);
+    }
+
+    [Fact]
+    public async Task Full_disk_leaves_the_earlier_checkpoint_and_says_what_to_do()
+    {
+        string disk = Directory.CreateDirectory(In("disk")).FullName;
+        Assert.SkipUnless(Shell("mount", "-t", "tmpfs", "-o", "size=16m", "none", disk) == 0, "needs the right to mount a small disk (root)");
+        try
+        {
+            string[] command = Train("a", [.. Set("training.steps=6", "training.evaluate_every=0", "training.keep_checkpoints=9"), "--runs", disk])
+                .Where((_, i) => i is not (2 or 3)).ToArray(); // a checkpoint takes 10 MB
+            using var run = ProgramRun.Start(command);
+            Assert.Equal(1, await run.EndAsync());
+            await run.WorkersEndAsync();
+            Assert.Contains("disk full while writing", run.Errors);
+            Assert.Contains("Free some space", run.Errors);
+            Assert.DoesNotContain("   at ", run.Errors);
+            Assert.Equal(["step-000003"], Directory.GetDirectories(Path.Combine(disk, "a", "checkpoints")).Select(Path.GetFileName));
+            AtomicFolder.Verify(Path.Combine(disk, "a", "checkpoints", "step-000003"));
+            Assert.Equal(0, Shell("mount", "-o", "remount,size=64m", disk));
+            var (code, output, errors) = await ProgramRun.RunAsync([.. command, "--resume"]);
+            Assert.True(code == 0, output + errors);
+            Assert.Contains("resumed after step 3", output);
+        }
+        finally { Shell("umount", disk); }
+    }
+
+    private static int Shell(string program, params string[] arguments)
+    {
+        using var process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardError = true, RedirectStandardOutput = true })!;
+        process.WaitForExit();
+        return process.ExitCode;
+    }
+
+    private static async Task Condition(Func<bool> condition, string awaited, ProgramRun run)
+    {
+        for (var clock = Stopwatch.StartNew(); !condition(); await Task.Delay(10))
+            if (clock.Elapsed > TimeSpan.FromSeconds(60)) throw new TimeoutException($"waited 60 s for {awaited}:\n{run.Output}\n{run.Errors}");
+    }
+}
