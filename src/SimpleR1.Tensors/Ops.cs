@@ -40,8 +40,11 @@ public static unsafe class Ops
         tape?.Record([output], () =>
         {
             using var gradient = tape.TakeGradient(output);
-            tape.Accumulate(x, gradient.mm(weight));
-            if (tape.ParameterGradient(weight) is { } place) place.addmm_(gradient.t(), x, 1, 1);
+            var (rows, outputs, inputs) = ((int)x.shape[0], (int)weight.shape[0], (int)weight.shape[1]);
+            var dx = empty_like(x);
+            LinearGradient.Input(Floats(gradient), Floats(weight), Floats(dx), rows, outputs, inputs);
+            if (tape.ParameterGradient(weight) is { } place) LinearGradient.Weight(Floats(gradient), Floats(x), Floats(place), rows, outputs, inputs);
+            tape.Accumulate(x, dx);
             if (bias is not null && tape.ParameterGradient(bias) is { } biasPlace) biasPlace.add_(gradient.sum([0L]));
         });
         return output;
@@ -211,7 +214,7 @@ public static unsafe class Ops
     }
 
     /// <summary>Logits' bytes that may stay alive between forward and backward; beyond, chunks of logits are made again.</summary>
-    private const long LogitsKept = 256L << 20;
+    private const long LogitsKept = 512L << 20;
     private const long LogitsPerChunk = 64L << 20;
 
     /// <summary>
@@ -236,7 +239,7 @@ public static unsafe class Ops
         {
             int count = (int)Math.Min(chunk, rows - from);
             using var scope = NewDisposeScope();
-            var logits = nn.functional.linear(x.narrow(0, from, count), weight);
+            var logits = Linear(null, x.narrow(0, from, count), weight); // [count, vocabulary]
             LogProbs.Forward(Floats(logits), ids + from, Floats(logProbs) + from, Floats(logSum) + from, Floats(entropy) + from, count, (int)vocabulary, (float)temperature);
             if (keep) kept.Add(logits.DetachFromDisposeScope());
         }
@@ -255,10 +258,11 @@ public static unsafe class Ops
                 int count = (int)Math.Min(chunk, rows - from);
                 using var scope = NewDisposeScope();
                 var part = x.narrow(0, from, count);
-                var logits = keep ? kept[(int)i] : nn.functional.linear(part, weight);
+                var logits = keep ? kept[(int)i] : Linear(null, part, weight);
                 LogProbs.Backward(Floats(logits), ids + from, Floats(logSum) + from, Floats(gradient) + from, count, (int)vocabulary, (float)temperature);
-                dx.narrow(0, from, count).copy_(logits.mm(weight));
-                place?.addmm_(logits.t(), part, 1, 1);
+                int width = (int)x.shape[1];
+                LinearGradient.Input(Floats(logits), Floats(weight), Floats(dx) + from * width, count, (int)vocabulary, width);
+                if (place is not null) LinearGradient.Weight(Floats(logits), Floats(part), Floats(place), count, (int)vocabulary, width);
             }
             tape.Accumulate(x, dx);
         });
