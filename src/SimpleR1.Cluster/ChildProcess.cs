@@ -125,9 +125,17 @@ internal sealed class ChildProcess : IAsyncDisposable
 /// <summary>
 /// Appends lines to a file and never fails its writer: a full disk costs lines of the log, and is told where results are written.
 /// </summary>
-internal sealed class LogFile(string path) : TextWriter
+internal sealed class LogFile : TextWriter
 {
     private readonly Lock gate = new();
+    private readonly string path;
+
+    /// <exception cref="IOException">The file can't be made.</exception>
+    public LogFile(string path)
+    {
+        this.path = path;
+        File.AppendAllText(path, "");
+    }
 
     public override Encoding Encoding => Encoding.UTF8;
 

@@ -33,7 +33,7 @@ internal sealed partial class ProgramRun : IDisposable
 
     public string Output { get { lock (output) return output.ToString(); } }
     public string Errors { get { lock (errors) return errors.ToString(); } }
-    public int Id => process.Id;
+    public bool HasEnded => process.HasExited;
 
     public static ProgramRun Start(params string[] arguments) => new(arguments);
 

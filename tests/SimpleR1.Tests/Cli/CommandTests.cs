@@ -1,0 +1,187 @@
+using System.Text.Json.Nodes;
+using SimpleR1.Models;
+using Xunit;
+
+namespace SimpleR1.Tests.Cli;
+
+/// <summary>The commands beside train, and what becomes of wrong input, by the real program.</summary>
+public sealed class CommandTests : IDisposable
+{
+    private const string TinyBase = "recipes/tiny-base";
+    private readonly string folder = Directory.CreateTempSubdirectory("simple-r1-cli-").FullName;
+
+    public void Dispose() => Directory.Delete(folder, recursive: true);
+
+    private string In(string name) => Path.Combine(folder, name);
+
+    private string Written(string name, string text)
+    {
+        File.WriteAllText(In(name), text);
+        return In(name);
+    }
+
+    /// <summary>A copy of the tiny base model to be spoilt.</summary>
+    private string Model(string name)
+    {
+        Directory.CreateDirectory(In(name));
+        foreach (string file in Directory.GetFiles(Path.Combine(SharedData.RepositoryRoot, TinyBase))) File.Copy(file, Path.Combine(In(name), Path.GetFileName(file)));
+        return In(name);
+    }
+
+    private static async Task<string> SucceedsAsync(params string[] arguments)
+    {
+        var (code, output, errors) = await ProgramRun.RunAsync(arguments);
+        Assert.True(code == 0, output + errors);
+        return output;
+    }
+
+    private static async Task<string> FailsAsync(int code, params string[] arguments)
+    {
+        var run = await ProgramRun.RunAsync(arguments);
+        Assert.True(run.Code == code, $"exit code {run.Code}\n{run.Output}{run.Errors}");
+        Assert.DoesNotContain("   at ", run.Errors); // no stack trace for what a person can put right
+        Assert.StartsWith("error: ", run.Errors);
+        return run.Errors;
+    }
+
+    [Fact]
+    public async Task Help_is_the_answer_to_nothing_and_usage_errors_point_to_it()
+    {
+        string help = await SucceedsAsync();
+        Assert.Contains("Start here:   simple-r1 train recipes/quickstart.yaml", help);
+        Assert.Contains("--resume", await SucceedsAsync("train", "--help"));
+        Assert.Contains("'frobnicate'", await FailsAsync(2, "frobnicate"));
+        string errors = await FailsAsync(2, "train", "recipes/quickstart.yaml", "--overwritten");
+        Assert.Contains("'--overwritten'", errors);
+        Assert.Contains("See: simple-r1 train --help", errors);
+        Assert.Contains("started by the trainer", await FailsAsync(1, "worker"));
+    }
+
+    [Fact]
+    public async Task Generate_goes_on_from_a_prompt_and_the_same_seed_says_the_same()
+    {
+        string[] command = ["generate", TinyBase, "--prompt", "Q: 12+30-5\\nA:", "--max-tokens", "40", "--seed", "5"];
+        string text = await SucceedsAsync(command);
+        Assert.True(text.Length > 3, text);
+        Assert.Equal(text, await SucceedsAsync(command));
+    }
+
+    [Fact]
+    public async Task Export_writes_a_model_that_loads_again()
+    {
+        Assert.Contains("parameters in BF16", await SucceedsAsync("export", TinyBase, In("out")));
+        using var original = Checkpoint.Load(Path.Combine(SharedData.RepositoryRoot, TinyBase));
+        using var exported = Checkpoint.Load(In("out"));
+        Assert.True(original.Flat.equal(exported.Flat).all().item<bool>()); // bf16 before, bf16 now
+        Assert.True(File.Exists(Path.Combine(In("out"), "tokenizer.json")));
+        Assert.Contains("not empty", await FailsAsync(1, "export", TinyBase, In("out")));
+    }
+
+    [Fact]
+    public async Task Eval_reports_accuracy_with_its_interval_and_leaves_nothing_behind()
+    {
+        string[] small = ["--set", "data.evaluation.count=16", "--set", "workers.count=1", "--set", "workers.kv_cache_mib=8"];
+        string output = await SucceedsAsync(["eval", "recipes/quickstart.yaml", "--model", TinyBase, .. small]);
+        Assert.Matches(@"evaluation after step 0: \d+ of 16 correct, \d+\.\d% \[\d+\.\d, \d+\.\d\]", output);
+        Assert.Contains("no data.evaluation", await FailsAsync(1, "eval", "recipes/quickstart.yaml", "--set", "data.evaluation="));
+    }
+
+    [Fact]
+    public async Task Sft_trains_on_text_and_writes_a_model()
+    {
+        string output = await SucceedsAsync("sft", "recipes/tiny-base.yaml", "--set", "output=" + In("model"), "--set", "training.steps=3", "--set", "training.evaluate_every=0", "--set", "optimizer.warmup_steps=1",
+            "--set", "data.train.count=200", "--set", "data.evaluation=", "--set", "training.tokens_per_batch=2048");
+        Assert.Contains("step 3/3", output);
+        using var weights = Checkpoint.Load(In("model"));
+        Assert.True(weights.Flat.isfinite().all().item<bool>());
+    }
+
+    [Fact]
+    public async Task Recipe_reference_is_the_page_in_docs() =>
+        Assert.Equal(File.ReadAllText(Path.Combine(SharedData.RepositoryRoot, "docs", "recipes.md")), await SucceedsAsync("recipe-reference"));
+
+    [Fact]
+    public async Task Doctor_names_what_the_machine_has()
+    {
+        string output = await SucceedsAsync("doctor");
+        foreach (string line in new[] { "processor", "memory", "libtorch", "GFLOP/s" }) Assert.Contains(line, output);
+    }
+
+    [Fact]
+    public async Task Plot_draws_a_run_and_names_the_metrics_that_are_missing()
+    {
+        Directory.CreateDirectory(In("run"));
+        Assert.Contains("no metrics to plot", await FailsAsync(1, "plot", In("run")));
+        Written("run/metrics.jsonl", string.Concat(Enumerable.Range(1, 30).Select(i => new JsonObject { ["step"] = i, ["reward"] = i / 30.0, ["accuracy"] = 0.5, ["completion_length"] = 9 }.ToJsonString() + "\n")));
+        Assert.Contains(In("run/plot.png"), await SucceedsAsync("plot", In("run")));
+        Assert.True(new FileInfo(In("run/plot.png")).Length > 10_000);
+    }
+
+    [Fact]
+    public async Task Recipe_with_many_mistakes_has_all_of_them_reported_with_their_lines()
+    {
+        string errors = await FailsAsync(1, "train", Written("bad.yaml", "nam: x\nseed: -3\nmodel: {path: recipes/tiny-base, templat: a}\nrollout: {prompts_per_step: many, max_new_tokens: 0}\n"));
+        foreach (string problem in new[] { ":1: nam: unknown key; did you mean 'name'?", ":2: seed:", ":3: model.templat:", ":4: rollout.prompts_per_step:", ":4: rollout.max_new_tokens:", "data: missing" })
+            Assert.Contains(problem, errors);
+        Assert.Contains("recipe not found", await FailsAsync(1, "train", In("none.yaml")));
+    }
+
+    /// <summary>Each is one message, and none leaves a folder that would be in the way of the next attempt.</summary>
+    [Fact]
+    public async Task Wrong_input_is_told_before_anything_is_written()
+    {
+        string truncated = Model("truncated"), misshapen = Model("misshapen"), mute = Model("mute"), foreign = Model("foreign");
+        using (var file = File.OpenWrite(Path.Combine(truncated, "model.safetensors"))) file.SetLength(100_000);
+        var config = JsonNode.Parse(File.ReadAllText(Path.Combine(misshapen, "config.json")))!;
+        config["hidden_size"] = 64;
+        File.WriteAllText(Path.Combine(misshapen, "config.json"), config.ToJsonString());
+        File.Delete(Path.Combine(mute, "tokenizer.json"));
+        config["hidden_size"] = 128;
+        config["vocab_size"] = 100;
+        File.WriteAllText(Path.Combine(foreign, "config.json"), config.ToJsonString());
+        string longProblem = Written("long.jsonl", new JsonObject { ["question"] = new string('7', 200), ["answer"] = "7" }.ToJsonString() + "\n");
+        string noReward = Written("Reward.cs", "public static class R { public static double Mine(RewardInput i) => i.Nothing; }");
+
+        foreach (var (setting, message) in new[]
+        {
+            ("model.path=" + In("nowhere"), "no such folder. Give the path of a Hugging Face model folder"),
+            ("model.path=" + mute, "tokenizer.json: not found"),
+            ("model.path=" + truncated, "it is truncated"),
+            ("model.path=" + misshapen, "'model.embed_tokens.weight': expected shape [264, 64] from config.json, found [264, 128]"),
+            ("model.path=" + foreign, "the tokenizer does not fit the model"),
+            ($"data.train={{path: {In("none.jsonl")}}}", "data file not found"),
+            ($"data.train={{path: {Written("empty.jsonl", "")}}}", "no rows"),
+            ($"data.train={{path: {Written("columns.jsonl", "{\"foo\": 1}\n")}}}", "no column for a question"),
+            ($"data.train={{path: {longProblem}}}", "do not fit the context of 128"),
+            ($"rewards=[{{name: Mine, file: {noReward}}}]", "Reward.cs:1: CS1061"),
+            ("rewards=[{name: accuarcy}]", "did you mean 'accuracy'?"),
+        })
+        {
+            Assert.Contains(message, await FailsAsync(1, "train", "recipes/quickstart.yaml", "--runs", In("runs"), "--set", setting));
+            Assert.False(Directory.Exists(In("runs/quickstart")), setting);
+        }
+        Assert.Contains("no run of this name to resume", await FailsAsync(1, "train", "recipes/quickstart.yaml", "--runs", In("runs"), "--resume"));
+        Assert.Contains("exclude each other", await FailsAsync(1, "train", "recipes/quickstart.yaml", "--runs", In("runs"), "--resume", "--overwrite"));
+    }
+
+    [Fact]
+    public async Task Occupied_port_is_named_and_the_next_attempt_is_not_refused_for_it()
+    {
+        using var occupied = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0);
+        occupied.Start();
+        int port = ((System.Net.IPEndPoint)occupied.LocalEndpoint).Port;
+        for (int attempt = 0; attempt < 2; attempt++)
+            Assert.Contains($"Port {port} of the cluster's head is taken", await FailsAsync(1, "train", "recipes/quickstart.yaml", "--runs", In("runs"), "--set", $"workers.port={port}"));
+    }
+
+    [Fact]
+    public async Task Weights_that_diverge_end_the_run_with_the_reason()
+    {
+        var run = await ProgramRun.RunAsync("train", "recipes/quickstart.yaml", "--runs", In("runs"), "--set", "optimizer.learning_rate=3e38", "--set", "optimizer.warmup_steps=0", "--set", "data.evaluation=",
+            "--set", "rollout.prompts_per_step=2", "--set", "workers.count=1", "--set", "workers.kv_cache_mib=8");
+        Assert.Equal(1, run.Code);
+        Assert.Contains("not finite", run.Errors);
+        Assert.DoesNotContain("   at ", run.Errors);
+        Assert.Empty(Directory.GetDirectories(In("runs/quickstart/checkpoints"))); // weights that are no numbers are not saved
+    }
+}
