@@ -50,6 +50,8 @@ public sealed class Experiment : IAsyncDisposable
     /// <summary>Steps finished. The weights after step n have version n.</summary>
     public int Step { get; private set; }
 
+    /// <summary>Longest prompt and completion together, in tokens.</summary>
+    private int Context => Math.Min(Config.MaxPositions, Recipe.Model.MaxContext);
     private int EvaluationTokens => Recipe.Evaluation.MaxNewTokens ?? Recipe.Rollout.MaxNewTokens;
 
     /// <summary>Loads everything, resumes where asked to, and starts the workers. Errors in files come before anything slow.</summary>
@@ -66,7 +68,7 @@ public sealed class Experiment : IAsyncDisposable
         if (training.Length == 0) throw new InvalidDataException("every training problem is also held out for evaluation; nothing is left to train on");
         var e = new Experiment(recipe, run, options.Events)
         {
-            Config = config with { MaxPositions = Math.Min(config.MaxPositions, recipe.Model.MaxContext) },
+            Config = config,
             Tokenizer = tokenizer,
             Template = PromptTemplate.Create(recipe.Model.Template, recipe.Model.System),
             Problems = training,
@@ -241,8 +243,8 @@ public sealed class Experiment : IAsyncDisposable
         foreach (var problem in Problems.Concat(HeldOut))
         {
             int length = Tokenizer.EncodePrompt(Template.Render(problem.Question)).Length;
-            if (length + longest > Config.MaxPositions)
-                throw new InvalidDataException($"a prompt of {length} tokens and {longest} new tokens do not fit the context of {Config.MaxPositions}: lower rollout.max_new_tokens or leave out long problems. It begins: {problem.Question[..Math.Min(80, problem.Question.Length)]}");
+            if (length + longest > Context)
+                throw new InvalidDataException($"a prompt of {length} tokens and {longest} new tokens do not fit the context of {Context}: lower rollout.max_new_tokens or leave out long problems. It begins: {problem.Question[..Math.Min(80, problem.Question.Length)]}");
         }
     }
 
@@ -292,7 +294,7 @@ public sealed class Experiment : IAsyncDisposable
         };
         return LocalCluster.StartAsync(options, new(Config, Tokenizer.Json, new()
         {
-            BlockSize = w.BlockSize, KvCacheBytes = (long)w.KvCacheMib << 20, MaxBatchedTokens = w.MaxBatchedTokens, MaxSequences = w.MaxSequences,
+            BlockSize = w.BlockSize, KvCacheBytes = (long)w.KvCacheMib << 20, MaxBatchedTokens = w.MaxBatchedTokens, MaxSequences = w.MaxSequences, MaxContext = Context,
         }), stop);
     }
 
