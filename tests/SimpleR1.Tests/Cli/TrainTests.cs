@@ -240,7 +240,7 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
         Assert.SkipUnless(Shell("mount", "-t", "tmpfs", "-o", "size=16m", "none", disk) == 0, "needs the right to mount a small disk (root)");
         try
         {
-            string[] command = Train("a", [.. Set("training.steps=6", "training.evaluate_every=0", "training.keep_checkpoints=9"), "--runs", disk])
+            string[] command = Train("a", [.. Set("training.steps=2", "training.evaluate_every=0", "training.checkpoint_every=1"), "--runs", disk])
                 .Where((_, i) => i is not (2 or 3)).ToArray(); // a checkpoint takes 10 MB
             using var run = ProgramRun.Start(command);
             Assert.Equal(1, await run.EndAsync());
@@ -248,12 +248,12 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
             Assert.Contains("disk full while writing", run.Errors);
             Assert.Contains("Free some space", run.Errors);
             Assert.DoesNotContain("   at ", run.Errors);
-            Assert.Equal(["step-000003"], Directory.GetDirectories(Path.Combine(disk, "a", "checkpoints")).Select(Path.GetFileName));
-            AtomicFolder.Verify(Path.Combine(disk, "a", "checkpoints", "step-000003"));
+            Assert.Equal(["step-000001"], Directory.GetDirectories(Path.Combine(disk, "a", "checkpoints")).Select(Path.GetFileName));
+            AtomicFolder.Verify(Path.Combine(disk, "a", "checkpoints", "step-000001"));
             Assert.Equal(0, Shell("mount", "-o", "remount,size=64m", disk));
             var (code, output, errors) = await ProgramRun.RunAsync([.. command, "--resume"]);
             Assert.True(code == 0, output + errors);
-            Assert.Contains("resumed after step 3", output);
+            Assert.Contains("resumed after step 1", output);
         }
         finally { Shell("umount", disk); }
     }
