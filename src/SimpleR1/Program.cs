@@ -10,7 +10,7 @@ if (args is ["worker", .. var options]) // started by train, never by hand
 var root = new RootCommand("""
     SimpleR1: teach a base language model to reason by reinforcement learning with verifiable rewards.
 
-    Start here:   simple-r1 train recipes/quickstart.yaml      a whole run in about four minutes, on CPUs
+    Start here:   simple-r1 train recipes/quickstart.yaml      a whole run in about two minutes, on two cores
     Then:         simple-r1 train my.yaml --set optimizer.learning_rate=1e-6
                   simple-r1 generate runs/NAME/checkpoints/step-000100 --prompt "Q: 12+30-5\nA:"
     """)
