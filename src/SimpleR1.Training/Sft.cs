@@ -16,6 +16,7 @@ public static class Sft
     /// <returns>Mean loss over the held-out texts at the end, or of the last step where there are none.</returns>
     public static double Run(SftRecipe recipe, Action<SftStep> report, CancellationToken stop)
     {
+        Directory.CreateDirectory(recipe.Output); // rather now than after hours that it fails
         CpuParallel.Threads = Environment.ProcessorCount;
         var tokenizer = Tokenizer.Load(recipe.Model.Path ?? recipe.Model.Shape!.Tokenizer);
         using var weights = recipe.Model.Path is { } path ? Checkpoint.Load(path) : Initialize(recipe.Model.Shape!, tokenizer, recipe.Seed);
