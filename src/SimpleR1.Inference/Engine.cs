@@ -1,8 +1,6 @@
-using System.Runtime.InteropServices;
+using System.Diagnostics;
 using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
-using SimpleR1.Tensors;
-using static TorchSharp.torch;
 
 namespace SimpleR1.Inference;
 
@@ -10,22 +8,18 @@ namespace SimpleR1.Inference;
 /// Completes prompts with one model: continuous batching over a paged KV cache. Synchronous and of one thread; whoever owns it calls
 /// <see cref="Step"/> until it returns false, and may do anything in between, a weight update included. <see cref="EngineThread"/> is the asynchronous edge.
 /// </summary>
-public sealed unsafe class Engine : IDisposable
+public sealed class Engine : IDisposable
 {
-    /// <summary>Logits of more rows than fit in this are made part by part.</summary>
-    private const long LogitBytes = 64L << 20;
-
     private readonly Models.Decoder decoder;
     private readonly Tokenizer? tokenizer;
     private readonly BlockPool pool;
-    private readonly KvCache cache;
     private readonly Scheduler scheduler;
-    private readonly PagedAttention attention;
+    private readonly IModelRunner runner;
     private readonly Dictionary<string, List<Sequence>> active = [];
-    private readonly long* inputs; // [2, MaxBatchedTokens]: ids, positions
-    private readonly Sampled[] sampled;
-    private readonly List<Sequence> sampling = [];
-    private long arrivals, steps, computedTokens, sampledTokens, finishedSequences;
+    private readonly Queue<(List<Sequence> Sampling, int WeightVersion)> launched = []; // steps whose tokens have not arrived
+    private readonly Stack<List<Sequence>> spare = [];                                  // lists to use again
+    private int watched;                                                                // sequences whose next step depends on what the last one drew
+    private long arrivals, steps, computedTokens, sampledTokens, finishedSequences, stepTicks;
     private bool idle = true;
     private Exception? failure;
 
@@ -35,13 +29,9 @@ public sealed unsafe class Engine : IDisposable
         options.Check(decoder.Config);
         tokenizer?.CheckFits(decoder.Config);
         (this.decoder, this.tokenizer, Options) = (decoder, tokenizer, options);
-        int blocks = options.BlocksOf(decoder.Config);
-        pool = new(blocks, options.BlockSize, options.PrefixCaching);
-        cache = new(decoder.Config, blocks, options.BlockSize);
+        runner = decoder.Weights.Device is { } gpu ? new CudaRunner(gpu, decoder, options) : new CpuRunner(decoder, options);
+        pool = new(runner.Blocks, options.BlockSize, options.PrefixCaching);
         scheduler = new(pool, options.MaxBatchedTokens, options.MaxSequences);
-        attention = new(decoder.Config, cache, options.BlockSize);
-        inputs = (long*)NativeMemory.Alloc((nuint)options.MaxBatchedTokens, 2 * sizeof(long));
-        sampled = new Sampled[options.MaxSequences];
     }
 
     public EngineOptions Options { get; }
@@ -49,7 +39,9 @@ public sealed unsafe class Engine : IDisposable
     public FlatWeights Weights => decoder.Weights;
     /// <summary>The version that tokens are marked with; see <see cref="SetWeightVersion"/>.</summary>
     public int WeightVersion { get; private set; }
-    public bool HasWork => active.Count > 0;
+    public bool HasWork => active.Count > 0 || launched.Count > 0;
+    /// <summary>Where it runs and what memory it took, for people; null on a CPU.</summary>
+    public string? Description => runner.Description;
 
     public EngineStatistics Statistics => new()
     {
@@ -66,6 +58,8 @@ public sealed unsafe class Engine : IDisposable
         Preemptions = scheduler.Preemptions,
         FinishedSequences = finishedSequences,
         WeightVersion = WeightVersion,
+        StepSeconds = stepTicks / (double)Stopwatch.Frequency,
+        GpuSeconds = runner.GpuSeconds,
     };
 
     /// <summary>Enqueues requests, all or none. Callbacks run inside <see cref="Step"/> and <see cref="Abort"/>, on their thread.</summary>
@@ -76,7 +70,7 @@ public sealed unsafe class Engine : IDisposable
         var ids = new HashSet<string>();
         foreach (var request in requests)
         {
-            RequestCheck.Check(request, Config, Options, tokenizer is not null);
+            RequestCheck.Check(request, Config, Options, pool.Count, tokenizer is not null);
             if (active.ContainsKey(request.Id) || !ids.Add(request.Id)) throw new ArgumentException($"request '{request.Id}': another one with this id is running; give each its own");
         }
         var submission = new Submission(onToken, onCompletion);
@@ -86,10 +80,11 @@ public sealed unsafe class Engine : IDisposable
             for (int i = 0; i < request.Sampling.Samples; i++)
             {
                 var text = tokenizer is null ? null : new CompletionText(tokenizer, request.Sampling.StopStrings, request.Sampling.IncludeStopString);
-                samples.Add(new(request, i, submission, arrivals++, text));
+                samples.Add(new(request, i, submission, arrivals++, text, Options.ContextOf(Config)));
                 scheduler.Add(samples[^1]);
             }
             active.Add(request.Id, samples);
+            if (request.Sampling.BadWords.Count > 0) watched += samples.Count;
         }
     }
 
@@ -103,23 +98,25 @@ public sealed unsafe class Engine : IDisposable
         return true;
     }
 
-    /// <summary>One forward pass over what the scheduler chose, and the next token of each sequence that has all of its tokens computed.</summary>
+    /// <summary>
+    /// One forward pass over what the scheduler chose, and the next token of each sequence that has all of its tokens computed. On a GPU the step
+    /// is launched, and the tokens of the step before are taken: the GPU computes while the host thinks.
+    /// </summary>
     /// <returns>False when there is nothing to do.</returns>
     /// <exception cref="ArithmeticException">Logits are not finite. After an exception the engine takes no more work.</exception>
     public bool Step()
     {
         ThrowIfFailed();
-        if (active.Count == 0) return false;
+        if (!HasWork) return false;
+        long start = Stopwatch.GetTimestamp();
         try
         {
             idle = false;
-            var batch = scheduler.Schedule();
-            if (batch.Count == 0) throw new InvalidOperationException($"engine: {scheduler.Waiting.Count} sequences wait but none can run, with {pool.Free} of {pool.Count} blocks free");
-            Forward(batch);
-            for (int i = 0; i < sampling.Count; i++)
-                if (!sampling[i].Finished) Advance(sampling[i], sampled[i]); // a callback may have aborted it
-            steps++;
+            if (watched > 0) TakeAll();
+            bool some = active.Count > 0 && Launch();
+            if (launched.Count > (some ? runner.Lookahead : 0)) Take();
             CheckIdle();
+            stepTicks += Stopwatch.GetTimestamp() - start;
             return true;
         }
         catch (Exception e)
@@ -129,7 +126,23 @@ public sealed unsafe class Engine : IDisposable
         }
     }
 
-    /// <summary>Marks the tokens sampled from now on. The weights themselves are written straight into <see cref="Weights"/>, between two steps.</summary>
+    /// <summary>Takes the tokens of all launched steps: after it, nothing runs, and the weights may be written.</summary>
+    public void Quiesce()
+    {
+        ThrowIfFailed();
+        try { TakeAll(); }
+        catch (Exception e)
+        {
+            failure = e;
+            throw;
+        }
+        runner.Synchronize();
+    }
+
+    /// <summary>
+    /// Marks the tokens of the steps from now on. The weights themselves are written straight into <see cref="Weights"/>, between two steps,
+    /// after <see cref="Quiesce"/>.
+    /// </summary>
     public void SetWeightVersion(int version) => WeightVersion = version;
 
     /// <summary>Forgets cached prefixes; call it after each weight update. Running sequences keep their keys and values.</summary>
@@ -146,47 +159,49 @@ public sealed unsafe class Engine : IDisposable
             throw new InvalidOperationException($"engine: {active.Values.Sum(s => s.Count)} sequences are active, {scheduler.Running.Count} run and {scheduler.Waiting.Count} wait, {scheduler.Waiting.Count(s => s.Blocks.Count > 0)} of these with blocks");
     }
 
-    private void Forward(IReadOnlyList<(Sequence Sequence, int Count)> batch)
+    /// <returns>Whether there was anything to launch.</returns>
+    private bool Launch()
     {
-        attention.Prepare(batch);
-        long* ids = inputs, positions = inputs + Options.MaxBatchedTokens;
-        int tokens = 0;
-        var lastRows = new List<long>(batch.Count);
-        sampling.Clear();
+        var batch = scheduler.Schedule();
+        if (batch.Count == 0)
+            return launched.Count > 0 ? false
+                : throw new InvalidOperationException($"engine: {scheduler.Waiting.Count} sequences wait but none can run, with {pool.Free} of {pool.Count} blocks free");
+        var sampling = spare.TryPop(out var list) ? list : [];
+        foreach (var (sequence, count) in batch)
+            if (sequence.Computed + count == sequence.Length) sampling.Add(sequence);
+        runner.Launch(batch, sampling);
         foreach (var (sequence, count) in batch)
         {
-            for (int i = 0; i < count; i++, tokens++) (ids[tokens], positions[tokens]) = (sequence.Tokens[sequence.Computed + i], sequence.Computed + i);
             sequence.Computed += count;
-            if (sequence.Pending > 0) continue; // more of its prompt next time
-            sampling.Add(sequence);
-            lastRows.Add(tokens - 1);
+            computedTokens += count;
         }
-        using var scope = NewDisposeScope();
-        using var gradients = no_grad();
-        var hidden = decoder.Hidden(Aten.FromPointer((nint)ids, [tokens], int64), Aten.FromPointer((nint)positions, [tokens], int64), attention); // [tokens, hidden]
-        computedTokens += tokens;
-        if (sampling.Count == 0) return;
-        if (sampling.Count < tokens) hidden = hidden.index_select(0, tensor(lastRows.ToArray())); // [rows, hidden]
-        Sample(hidden);
+        foreach (var sequence in sampling) sequence.Expect();
+        launched.Enqueue((sampling, WeightVersion));
+        steps++;
+        return true;
     }
 
-    private void Sample(Tensor hidden)
+    private void TakeAll()
     {
-        int vocabulary = Config.VocabularySize, chunk = (int)Math.Clamp(LogitBytes / sizeof(float) / vocabulary, 1, sampling.Count);
-        for (int from = 0; from < sampling.Count; from += chunk)
-        {
-            using var scope = NewDisposeScope();
-            int rows = Math.Min(chunk, sampling.Count - from);
-            var logits = decoder.Logits(hidden.narrow(0, from, rows)); // [rows, vocabulary]
-            Sampler.Sample((float*)Aten.DataPointer(logits), vocabulary, Config, sampling, from, rows, sampled);
-        }
+        while (launched.Count > 0) Take();
+    }
+
+    /// <summary>Takes the tokens of the oldest launched step.</summary>
+    private void Take()
+    {
+        var (sampling, version) = launched.Dequeue();
+        var results = runner.Collect();
+        for (int i = 0; i < sampling.Count; i++)
+            if (!sampling[i].Finished) Advance(sampling[i], results[i], version); // it may have ended since: by a token before, or by an abort in a callback
+        sampling.Clear();
+        spare.Push(sampling);
     }
 
     /// <summary>Appends a token, decides whether the sample ends with it, and tells.</summary>
-    private void Advance(Sequence sequence, Sampled next)
+    private void Advance(Sequence sequence, Sampled next, int version)
     {
         var s = sequence.Request.Sampling;
-        sequence.Append(next.Token, next.LogProb, WeightVersion);
+        sequence.Append(next.Token, next.LogProb, version);
         sequence.TopLogProbs?.Add(next.Top!);
         sampledTokens++;
         bool mayStop = sequence.OutputLength >= s.MinTokens, stops = mayStop && (s.StopTokenIds.Contains(next.Token) || (!s.IgnoreEos && Config.EosTokenIds.Contains(next.Token)));
@@ -197,7 +212,7 @@ public sealed unsafe class Engine : IDisposable
             else if (text.Append(next.Token, mayStop, out piece)) stops = true;
             else if (stops) piece += text.Flush();
         }
-        bool full = sequence.OutputLength >= s.MaxTokens || sequence.Length >= Options.ContextOf(Config);
+        bool full = sequence.Known >= sequence.MaxLength;
         if (stops || full)
         {
             if (!stops) piece += sequence.Text?.Flush();
@@ -214,6 +229,7 @@ public sealed unsafe class Engine : IDisposable
         siblings.Remove(sequence);
         if (siblings.Count == 0) active.Remove(sequence.Request.Id);
         finishedSequences++;
+        if (sequence.Request.Sampling.BadWords.Count > 0) watched--;
         var completion = new Completion
         {
             RequestId = sequence.Request.Id,
@@ -246,7 +262,6 @@ public sealed unsafe class Engine : IDisposable
 
     public void Dispose()
     {
-        cache.Dispose();
-        NativeMemory.Free(inputs);
+        runner.Dispose();
     }
 }

@@ -7,8 +7,12 @@ public sealed record EngineOptions
 {
     /// <summary>Tokens of a KV block, a multiple of 16 (the width of one vector of keys).</summary>
     public int BlockSize { get; init; } = 16;
-    /// <summary>Memory for keys and values. It is taken from the system as it is used.</summary>
-    public long KvCacheBytes { get; init; } = 1L << 30;
+    /// <summary>Memory for keys and values; 0 is 1 GiB on a CPU (taken from the system as it is used), and on a GPU what <see cref="GpuMemoryUtilization"/> leaves.</summary>
+    public long KvCacheBytes { get; init; }
+    /// <summary>Share of a GPU's whole memory that may be in use after the engine has taken its own, what other processes use counted in.</summary>
+    public double GpuMemoryUtilization { get; init; } = 0.9;
+    /// <summary>Record decode steps as CUDA graphs. Without, the same tokens come, slower; for debugging.</summary>
+    public bool CudaGraphs { get; init; } = true;
     /// <summary>Most tokens of one step; longer prompts are computed in chunks, between which other sequences go on decoding.</summary>
     public int MaxBatchedTokens { get; init; } = 2048;
     /// <summary>Most sequences of one step.</summary>
@@ -18,18 +22,19 @@ public sealed record EngineOptions
     /// <summary>Keep the keys and values of full blocks findable by their tokens, so that equal beginnings are computed once.</summary>
     public bool PrefixCaching { get; init; } = true;
 
+    /// <summary>Sizes for a GPU: steps large enough to keep it busy.</summary>
+    public static EngineOptions ForGpu => new() { MaxBatchedTokens = 16_384, MaxSequences = 1_024 };
+
     /// <summary>The longest context with this model.</summary>
     public int ContextOf(ModelConfig config) => MaxContext == 0 ? config.MaxPositions : MaxContext;
-
-    /// <summary>How many blocks <see cref="KvCacheBytes"/> holds.</summary>
-    public int BlocksOf(ModelConfig config) => (int)Math.Min(int.MaxValue / BlockSize, KvCacheBytes / KvCache.BytesPerBlock(config, BlockSize));
 
     /// <exception cref="ArgumentException">Some options are out of range or don't fit the model; all are named.</exception>
     public void Check(ModelConfig config)
     {
         var problems = new List<string>();
         if (BlockSize <= 0 || BlockSize % 16 != 0) problems.Add($"BlockSize: expected a multiple of 16, found {BlockSize}");
-        else if (BlocksOf(config) == 0) problems.Add($"KvCacheBytes: {KvCacheBytes} bytes hold no block of {KvCache.BytesPerBlock(config, BlockSize)} bytes; give more");
+        if (KvCacheBytes < 0) problems.Add($"KvCacheBytes: expected 0 (automatic) or more, found {KvCacheBytes}");
+        if (GpuMemoryUtilization is not (> 0 and <= 1)) problems.Add($"GpuMemoryUtilization: expected above 0, up to 1, found {GpuMemoryUtilization}");
         if (MaxSequences < 1) problems.Add($"MaxSequences: expected at least 1, found {MaxSequences}");
         if (MaxBatchedTokens < MaxSequences) problems.Add($"MaxBatchedTokens: expected at least MaxSequences ({MaxSequences}), so that every sequence can decode in each step, found {MaxBatchedTokens}");
         if (MaxContext < 0 || MaxContext > config.MaxPositions) problems.Add($"MaxContext: expected 0 .. {config.MaxPositions} (the model's positions), found {MaxContext}");
@@ -58,4 +63,7 @@ public sealed record EngineStatistics
     public long Preemptions { get; init; }
     public long FinishedSequences { get; init; }
     public int WeightVersion { get; init; }
+    /// <summary>Time spent in steps; and, on a GPU, the part of it in which the GPU worked.</summary>
+    public double StepSeconds { get; init; }
+    public double GpuSeconds { get; init; }
 }

@@ -56,7 +56,11 @@ public sealed class EngineThread : IAsyncDisposable
         using var call = Waiting(e => done.TrySetException(e));
         Post(engine =>
         {
-            try { done.TrySetResult(work(engine)); }
+            try
+            {
+                engine.Quiesce(); // between two steps, not while one runs
+                done.TrySetResult(work(engine));
+            }
             catch (Exception e) { done.TrySetException(e); }
         });
         return await done.Task;

@@ -6,7 +6,7 @@ namespace SimpleR1.Inference;
 internal static class RequestCheck
 {
     /// <exception cref="ArgumentException">The request is out of range or can never fit; says all reasons.</exception>
-    public static void Check(GenerationRequest request, ModelConfig config, EngineOptions options, bool hasTokenizer)
+    public static void Check(GenerationRequest request, ModelConfig config, EngineOptions options, int blocks, bool hasTokenizer)
     {
         var s = request.Sampling;
         var problems = new List<string>();
@@ -19,12 +19,12 @@ internal static class RequestCheck
             foreach (int id in ids.Where(id => (uint)id >= (uint)config.VocabularySize).Take(1))
                 problems.Add($"{what}: token id {id} is outside the vocabulary of {config.VocabularySize}");
         }
-        int context = options.ContextOf(config), prompt = request.PromptTokens.Length, blocks = options.BlocksOf(config);
+        int context = options.ContextOf(config), prompt = request.PromptTokens.Length;
         Require(prompt > 0, "the prompt is empty; give at least one token (the beginning-of-text id, for one)");
         Require(prompt < context, $"the prompt has {prompt} tokens, the context is {context}; at most {context - 1} leave room for a completion");
         long positions = Math.Min((long)prompt + s.MaxTokens, context) - 1; // the last token is never computed
         Require(prompt >= context || (positions + options.BlockSize - 1) / options.BlockSize <= blocks,
-            $"prompt and completion take up to {positions} positions, the KV cache has {blocks} blocks of {options.BlockSize}; raise KvCacheBytes or lower MaxTokens");
+            $"prompt and completion take up to {positions} positions, the KV cache has {blocks} blocks of {options.BlockSize}; give the KV cache more memory or lower MaxTokens");
         Tokens(request.PromptTokens, "prompt");
         Require(s.Samples >= 1, $"Samples: expected at least 1, found {s.Samples}");
         Require(s.MaxTokens >= 1, $"MaxTokens: expected at least 1, found {s.MaxTokens}");

@@ -9,6 +9,7 @@ internal sealed class Scheduler(BlockPool pool, int maxBatchedTokens, int maxSeq
     private readonly SortedSet<Sequence> waiting = new(Sequence.Order), running = new(Sequence.Order);
     private readonly List<(Sequence Sequence, int Count)> batch = [];
     private readonly List<Sequence> order = [];
+    private readonly Stack<int> slots = new(Enumerable.Range(0, maxSequences).Reverse());
     private int budget;
 
     public IReadOnlyCollection<Sequence> Waiting => waiting;
@@ -23,7 +24,7 @@ internal sealed class Scheduler(BlockPool pool, int maxBatchedTokens, int maxSeq
     public void Remove(Sequence sequence)
     {
         if (!running.Remove(sequence)) waiting.Remove(sequence);
-        ReleaseBlocks(sequence);
+        Release(sequence);
     }
 
     /// <summary>All running sequences lose their keys and values and wait to be computed again.</summary>
@@ -41,9 +42,9 @@ internal sealed class Scheduler(BlockPool pool, int maxBatchedTokens, int maxSeq
         order.AddRange(running);
         long preemptedBefore = Preemptions;
         foreach (var sequence in order)
-            if (sequence.Decoding) Continue(sequence);
+            if (sequence.Decoding && !sequence.Exhausted) Continue(sequence);
         foreach (var sequence in order)
-            if (!sequence.Decoding && running.Contains(sequence)) Continue(sequence);
+            if (!sequence.Decoding && !sequence.Exhausted) Continue(sequence);
         // Only now is it certain that these run, and so that their blocks will hold what they are registered for.
         foreach (var (sequence, count) in batch) Register(sequence, sequence.Computed + count);
         if (Preemptions == preemptedBefore)
@@ -53,7 +54,7 @@ internal sealed class Scheduler(BlockPool pool, int maxBatchedTokens, int maxSeq
 
     private void Continue(Sequence sequence)
     {
-        if (budget == 0 || !running.Contains(sequence)) return;
+        if (budget == 0 || sequence.Slot < 0) return; // it may have been preempted a moment ago
         int count = Math.Min(sequence.Pending, budget);
         while (BlocksFor(sequence.Computed + count) - sequence.Blocks.Count > pool.Free)
         {
@@ -68,7 +69,7 @@ internal sealed class Scheduler(BlockPool pool, int maxBatchedTokens, int maxSeq
     {
         running.Remove(sequence);
         waiting.Add(sequence);
-        ReleaseBlocks(sequence);
+        Release(sequence);
         Preemptions++;
         int scheduled = batch.FindIndex(b => b.Sequence == sequence);
         if (scheduled < 0) return;
@@ -79,6 +80,7 @@ internal sealed class Scheduler(BlockPool pool, int maxBatchedTokens, int maxSeq
     /// <summary>Starts a waiting sequence behind what the prefix cache has of it, if there are blocks for all of its tokens.</summary>
     private bool TryAdmit(Sequence sequence)
     {
+        if (sequence.OnTheWay > 0) return false; // preempted while its token was being drawn: what is to be computed is not known yet
         int size = pool.BlockSize, mostHits = (sequence.Length - 1) / size, fromFree = 0; // the last token is always computed: its logits are needed
         long prefix = pool.Root;
         while (sequence.Blocks.Count < mostHits && pool.TryFind(prefix, sequence.Tokens.Slice(sequence.Blocks.Count * size, size), out int block, out long next))
@@ -100,6 +102,7 @@ internal sealed class Scheduler(BlockPool pool, int maxBatchedTokens, int maxSeq
         PrefixHitTokens += hits * size;
         waiting.Remove(sequence);
         running.Add(sequence);
+        (sequence.Slot, sequence.Admissions) = (slots.Pop(), sequence.Admissions + 1);
         int count = Math.Min(sequence.Pending, budget);
         Run(sequence, count);
         Register(sequence, sequence.Computed + count);
@@ -115,16 +118,20 @@ internal sealed class Scheduler(BlockPool pool, int maxBatchedTokens, int maxSeq
 
     /// <summary>
     /// Blocks are findable from the step on that fills them: a step writes all its keys and values of a layer before any attention of that
-    /// layer reads, so that sequences admitted together share a prompt that is computed in the same step.
+    /// layer reads, so that sequences admitted together share a prompt that is computed in the same step. A block whose last token is still being
+    /// drawn has no name yet; it gets one in the next step.
     /// </summary>
     private void Register(Sequence sequence, int tokens)
     {
+        tokens = Math.Min(tokens, sequence.Known);
         for (int size = pool.BlockSize; (sequence.Registered + 1) * size <= tokens; sequence.Registered++)
             sequence.Prefix = pool.Register(sequence.Blocks[sequence.Registered], sequence.Prefix, sequence.Tokens.Slice(sequence.Registered * size, size));
     }
 
-    private void ReleaseBlocks(Sequence sequence)
+    private void Release(Sequence sequence)
     {
+        if (sequence.Slot >= 0) slots.Push(sequence.Slot);
+        sequence.Slot = -1;
         for (int i = sequence.Blocks.Count - 1; i >= 0; i--) pool.Release(sequence.Blocks[i]); // ends first: a prefix outlives what follows it
         sequence.Blocks.Clear();
         sequence.Computed = sequence.Registered = 0;

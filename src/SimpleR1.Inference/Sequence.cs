@@ -1,7 +1,11 @@
 namespace SimpleR1.Inference;
 
-/// <summary>One sample of a request while it is on its way.</summary>
-internal sealed class Sequence(GenerationRequest request, int sample, Submission submission, long arrival, CompletionText? text)
+/// <summary>
+/// One sample of a request while it is on its way. Of the tokens of prompt and output, the last may be drawn on the device but not known here yet:
+/// the scheduler plans with <see cref="Length"/>, which counts them; everything else sees the known ones.
+/// </summary>
+/// <param name="context">The engine's longest context.</param>
+internal sealed class Sequence(GenerationRequest request, int sample, Submission submission, long arrival, CompletionText? text, int context)
 {
     private int[] tokens = [.. request.PromptTokens];
 
@@ -15,11 +19,18 @@ internal sealed class Sequence(GenerationRequest request, int sample, Submission
     /// <summary>The stream that this sample draws from.</summary>
     public ulong Seed { get; } = Tensors.Cpu.Sampling.StreamSeed(request.Sampling.Seed, sample);
 
-    /// <summary>Tokens of prompt and output.</summary>
-    public int Length { get; private set; } = request.PromptTokens.Length;
-    public int OutputLength => Length - request.PromptTokens.Length;
-    public ReadOnlySpan<int> Tokens => tokens.AsSpan(0, Length);
+    /// <summary>Tokens of prompt and output that are known.</summary>
+    public int Known { get; private set; } = request.PromptTokens.Length;
+    /// <summary>Tokens that are being drawn.</summary>
+    public int OnTheWay { get; private set; }
+    public int Length => Known + OnTheWay;
+    public int OutputLength => Known - request.PromptTokens.Length;
+    public ReadOnlySpan<int> Tokens => tokens.AsSpan(0, Known);
     public ReadOnlySpan<int> Output => tokens.AsSpan(request.PromptTokens.Length, OutputLength);
+    /// <summary>The length at which the sample ends, if nothing ends it before.</summary>
+    public int MaxLength { get; } = (int)Math.Min((long)request.PromptTokens.Length + request.Sampling.MaxTokens, context);
+    /// <summary>All of its tokens are known or on the way: nothing of it is left to compute.</summary>
+    public bool Exhausted => Length >= MaxLength;
 
     /// <summary>Block table: block i holds positions i · blockSize and on.</summary>
     public List<int> Blocks { get; } = [];
@@ -28,6 +39,9 @@ internal sealed class Sequence(GenerationRequest request, int sample, Submission
     public int Pending => Length - Computed;
     /// <summary>One token is missing: the one that was just sampled.</summary>
     public bool Decoding => Computed > 0 && Pending == 1;
+    /// <summary>Its row in the device's tables while it runs, and how often it was admitted, which tells its stays apart; −1 while it waits.</summary>
+    public int Slot { get; set; } = -1;
+    public int Admissions { get; set; }
     /// <summary>Full blocks that are registered in the pool, and the prefix that ends with the last of them.</summary>
     public int Registered { get; set; }
     public long Prefix { get; set; }
@@ -42,10 +56,15 @@ internal sealed class Sequence(GenerationRequest request, int sample, Submission
     public Dictionary<int, int>? OutputCounts { get; } = request.Sampling is { RepetitionPenalty: 1, PresencePenalty: 0, FrequencyPenalty: 0 } ? null : [];
     public HashSet<int>? PromptSet { get; } = request.Sampling.RepetitionPenalty == 1 ? null : [.. request.PromptTokens];
 
+    /// <summary>Its next token is being drawn.</summary>
+    public void Expect() => OnTheWay++;
+
+    /// <summary>The oldest of the tokens on the way has arrived.</summary>
     public void Append(int token, float logProb, int weightVersion)
     {
-        if (Length == tokens.Length) Array.Resize(ref tokens, Math.Max(16, 2 * tokens.Length));
-        tokens[Length++] = token;
+        if (Known == tokens.Length) Array.Resize(ref tokens, Math.Max(16, 2 * tokens.Length));
+        tokens[Known++] = token;
+        OnTheWay--;
         LogProbs.Add(logProb);
         WeightVersions.Add(weightVersion);
         if (OutputCounts is not null) OutputCounts[token] = OutputCounts.GetValueOrDefault(token) + 1;

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using SimpleR1.Tensors.Cuda;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Models;
@@ -12,9 +13,14 @@ public static unsafe class Checkpoint
     /// <summary>The weights of a model folder, in f32 on the CPU.</summary>
     /// <exception cref="FileNotFoundException">A file is missing.</exception>
     /// <exception cref="InvalidDataException">A file is damaged, or tensors are missing, unexpected or of another shape; all are listed.</exception>
-    public static FlatWeights Load(string folder)
+    public static FlatWeights Load(string folder) => Load(folder, new(new WeightLayout(ModelConfigFile.Load(folder)), ScalarType.Float32, CPU));
+
+    /// <summary>The weights of a model folder, in this type on a GPU.</summary>
+    /// <inheritdoc cref="Load(string)"/>
+    public static FlatWeights Load(string folder, ScalarType type, CudaDevice gpu) => Load(folder, new(new WeightLayout(ModelConfigFile.Load(folder)), type, gpu));
+
+    private static FlatWeights Load(string folder, FlatWeights weights)
     {
-        var weights = new FlatWeights(new WeightLayout(ModelConfigFile.Load(folder)), ScalarType.Float32, CPU);
         try { ReadInto(folder, weights); }
         catch
         {
@@ -24,7 +30,7 @@ public static unsafe class Checkpoint
         return weights;
     }
 
-    /// <inheritdoc cref="Load"/>
+    /// <inheritdoc cref="Load(string)"/>
     public static void ReadInto(string folder, FlatWeights weights)
     {
         var files = OpenAll(folder);
@@ -37,8 +43,14 @@ public static unsafe class Checkpoint
             // A tied pair is one tensor, and some writers keep it under its other name.
             if (weights.Layout.Config.TieEmbeddings && !found.ContainsKey(Embedding) && found.Remove(Output, out var shared)) found[Embedding] = shared;
             Check(folder, weights.Layout, found.ToDictionary(p => p.Key, p => p.Value.Entry));
+            using var upload = weights.Device is { } gpu ? new DeviceUpload(gpu) : null;
+            var type = NumberConversion.Of(weights.Flat.dtype);
             foreach (var tensor in weights.Layout.CheckpointTensors)
-                found[tensor.Name].File.Read(found[tensor.Name].Entry, (float*)weights.Pointer + tensor.Offset);
+            {
+                var (file, entry) = found[tensor.Name];
+                if (upload is null) file.Read(entry, (float*)weights.Pointer + tensor.Offset);
+                else file.Read(entry, upload, weights.Pointer + (nint)(tensor.Offset * NumberConversion.Size(type)), type);
+            }
         }
         finally
         {

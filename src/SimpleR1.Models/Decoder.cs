@@ -7,11 +7,24 @@ namespace SimpleR1.Models;
 public sealed class Decoder : IDisposable
 {
     private readonly Tensor cosine, sine; // [positions, headDimension / 2]
+    private readonly Tensors.Cuda.DeviceMemory? rotaryMemory;
 
     public Decoder(FlatWeights weights)
     {
         Weights = weights;
         (cosine, sine) = RotaryTables(Config);
+        if (weights.Device is not { } gpu) return;
+        long bytes = cosine.numel() * sizeof(float);
+        rotaryMemory = gpu.Allocate(2 * bytes, "rotary tables");
+        (cosine, sine) = (MoveTo(cosine, 0), MoveTo(sine, bytes));
+
+        Tensor MoveTo(Tensor table, long offset)
+        {
+            gpu.Write<float>(rotaryMemory.Pointer + (nint)offset, table.data<float>().ToArray());
+            var there = rotaryMemory.Tensor(table.shape, float32, offset).DetachFromDisposeScope();
+            table.Dispose();
+            return there;
+        }
     }
 
     public FlatWeights Weights { get; }
@@ -28,19 +41,22 @@ public sealed class Decoder : IDisposable
     public Tensor Hidden(Tensor ids, Tensor positions, IAttention attention, Tape? tape = null, bool checkpointing = false)
     {
         using var gradients = no_grad();
-        var x = Ops.Embedding(tape, Weights["embedding"], ids); // [tokens, hidden]
+        Tensor[] state = [Ops.Embedding(tape, Weights["embedding"], ids)]; // x [tokens, hidden], and what the layer before has to add to it
         for (int i = 0; i < Config.Layers; i++)
         {
             int layer = i;
-            Tensor Run(Tape? t, Tensor input) => Layer(t, layer, input, positions, attention);
-            if (tape is not null) x = checkpointing ? tape.Checkpoint(Run, x) : Run(tape, x);
-            else
+            Tensor[] Run(Tape? t, Tensor[] input) => Layer(t, layer, input, positions, attention);
+            if (tape is not null)
             {
-                using var scope = NewDisposeScope();
-                x = Run(null, x).MoveToOuterDisposeScope();
+                state = checkpointing ? tape.Checkpoint(Run, state) : Run(tape, state);
+                continue;
             }
+            Weights.Device?.Scratch.Flip();
+            using var scope = NewDisposeScope();
+            state = [.. Run(null, state).Select(o => o.MoveToOuterDisposeScope())];
         }
-        return Ops.RmsNorm(tape, x, Weights["final_norm"], Config.RmsNormEpsilon);
+        Weights.Device?.Scratch.Flip();
+        return AddAndNorm(tape, state, Weights["final_norm"]).Normed;
     }
 
     /// <summary>[rows, hidden] → [rows, vocabulary]</summary>
@@ -50,21 +66,30 @@ public sealed class Decoder : IDisposable
         return Ops.Linear(null, hidden, OutputWeight);
     }
 
-    private Tensor Layer(Tape? tape, int layer, Tensor x, Tensor positions, IAttention attention)
+    /// <summary>The same into memory of the caller's, f32.</summary>
+    public void LogitsInto(Tensor hidden, Tensor logits)
+    {
+        using var gradients = no_grad();
+        Ops.LinearInto(hidden, OutputWeight, logits);
+    }
+
+    private Tensor[] Layer(Tape? tape, int layer, Tensor[] state, Tensor positions, IAttention attention)
     {
         var c = Config;
         Tensor W(string name) => Weights[$"layers.{layer}.{name}"];
-        var normed = Ops.RmsNorm(tape, x, W("attention_norm"), c.RmsNormEpsilon);                          // [tokens, hidden]
+        var rotation = new QueryKeyRotation(c, positions, cosine, sine, c.QueryKeyNorm ? W("query_norm") : null, c.QueryKeyNorm ? W("key_norm") : null);
+        var (x, normed) = AddAndNorm(tape, state, W("attention_norm"));                                    // [tokens, hidden]
         var qkv = Ops.Linear(tape, normed, W("qkv"), c.QueryKeyValueBias ? W("qkv_bias") : null);          // [tokens, (heads + 2 kvHeads) · d]
-        if (c.QueryKeyNorm) qkv = Ops.QueryKeyNorm(tape, qkv, W("query_norm"), W("key_norm"), c.Heads, c.KeyValueHeads, c.RmsNormEpsilon);
-        qkv = Ops.Rotary(tape, qkv, positions, cosine, sine, c.Heads + c.KeyValueHeads, c.HeadDimension);
-        var attended = attention.Attend(tape, layer, qkv);                                                 // [tokens, heads · d]
+        var attended = attention.Attend(tape, layer, qkv, rotation);                                       // [tokens, heads · d]
         var delta = Ops.Linear(tape, attended, W("attention_output"));                                     // [tokens, hidden]
         (x, normed) = Ops.AddRmsNorm(tape, x, delta, W("mlp_norm"), c.RmsNormEpsilon);
         var gateUp = Ops.Linear(tape, normed, W("gate_up"));                                               // [tokens, 2 · intermediate]
-        delta = Ops.Linear(tape, Ops.SwiGlu(tape, gateUp), W("down"));                                     // [tokens, hidden]
-        return Ops.Add(tape, x, delta);
+        return [x, Ops.Linear(tape, Ops.SwiGlu(tape, gateUp), W("down"))];
     }
+
+    /// <summary>The residual stream with what the layer before adds to it (nothing before the first), and its norm.</summary>
+    private (Tensor X, Tensor Normed) AddAndNorm(Tape? tape, Tensor[] state, Tensor weight) =>
+        state.Length == 2 ? Ops.AddRmsNorm(tape, state[0], state[1], weight, Config.RmsNormEpsilon) : (state[0], Ops.RmsNorm(tape, state[0], weight, Config.RmsNormEpsilon));
 
     /// <summary>cos and sin of position × frequency, computed in doubles; Llama 3's scaling after its reference implementation.</summary>
     private static (Tensor, Tensor) RotaryTables(ModelConfig config)
@@ -94,5 +119,6 @@ public sealed class Decoder : IDisposable
     {
         cosine.Dispose();
         sine.Dispose();
+        rotaryMemory?.Dispose();
     }
 }

@@ -1,4 +1,5 @@
 using SimpleR1.Tensors;
+using SimpleR1.Tensors.Cuda;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Models;
@@ -7,7 +8,7 @@ namespace SimpleR1.Models;
 /// All parameters of a model in one contiguous tensor, every parameter a view into it. A weight update is one copy into
 /// <see cref="Flat"/>; nothing has to be told, because the views see it.
 /// </summary>
-public sealed class FlatWeights : IDisposable
+public sealed unsafe class FlatWeights : IDisposable
 {
     private readonly Dictionary<string, Tensor> views = [];
 
@@ -18,6 +19,12 @@ public sealed class FlatWeights : IDisposable
     /// <summary>Uses memory of the caller's, at least <c>layout.Length</c> f32 elements (shared memory, for one); disposed with the weights.</summary>
     public FlatWeights(WeightLayout layout, nint memory, IDisposable memoryOwner)
         : this(layout, Aten.FromPointer(memory, [layout.Length], ScalarType.Float32).DetachFromDisposeScope(), memoryOwner) { }
+
+    /// <summary>Allocates the buffer (zeros) on a GPU.</summary>
+    public FlatWeights(WeightLayout layout, ScalarType type, CudaDevice device) : this(layout, type, device.AllocateZeros(layout.Length * type.ElementSize(), "the weights")) { }
+
+    private FlatWeights(WeightLayout layout, ScalarType type, DeviceMemory memory)
+        : this(layout, memory.Tensor([layout.Length], type).DetachFromDisposeScope(), memory) { }
 
     private FlatWeights(WeightLayout layout, Tensor flat, IDisposable? owner)
     {
@@ -31,6 +38,8 @@ public sealed class FlatWeights : IDisposable
     public WeightLayout Layout { get; }
     /// <summary>Who owns the memory, where it isn't libtorch's own allocation (how shared memory is recognised).</summary>
     public IDisposable? MemoryOwner { get; }
+    /// <summary>The GPU that holds them; null on the CPU.</summary>
+    public CudaDevice? Device => (MemoryOwner as DeviceMemory)?.Device;
     /// <summary>[layout.Length], contiguous.</summary>
     public Tensor Flat { get; }
     /// <summary>Which update these are; -1 before the first.</summary>
@@ -38,6 +47,16 @@ public sealed class FlatWeights : IDisposable
     public long ByteLength => Flat.numel() * Flat.element_size();
     /// <summary>Address of the first element (device memory on a GPU).</summary>
     public nint Pointer => Aten.DataPointer(Flat);
+    /// <summary>A copy of these f32 weights of the CPU on a GPU, in this type.</summary>
+    public FlatWeights CopyTo(CudaDevice gpu, ScalarType type)
+    {
+        if (Device is not null || Flat.dtype != ScalarType.Float32) throw new InvalidOperationException($"expected f32 weights on the CPU to copy from, found {Flat.dtype} on {(Device is null ? "the CPU" : "a GPU")}");
+        var copy = new FlatWeights(Layout, type, gpu) { Version = Version };
+        using var upload = new DeviceUpload(gpu);
+        upload.Write((byte*)Pointer, WeightType.F32, copy.Pointer, NumberConversion.Of(type), Layout.Length);
+        return copy;
+    }
+
     /// <summary>A parameter by its slot's name, in its shape; writing to it writes to <see cref="Flat"/>.</summary>
     public Tensor this[string slot] => views[slot];
 

@@ -1,6 +1,5 @@
 using System.Buffers.Binary;
 using System.IO.MemoryMappedFiles;
-using System.Runtime.Intrinsics;
 using System.Text.Json;
 using SimpleR1.Tensors;
 
@@ -63,34 +62,33 @@ public sealed unsafe class SafetensorsFile : IDisposable
     /// <param name="to">Room for the entry's elements.</param>
     public void Read(SafetensorsEntry entry, float* to)
     {
-        byte* from = data + entry.Begin;
-        long length = entry.Length;
+        var (from, type) = Data(entry);
+        int size = NumberConversion.Size(type);
         const int chunk = 1 << 16;
-        if (entry.Type is not ("F32" or "F16" or "BF16")) throw Bad($"tensor '{entry.Name}': dtype {entry.Type} is not supported (F32, F16 and BF16 are)");
-        CpuParallel.For((int)((length + chunk - 1) / chunk), item =>
+        CpuParallel.For((int)((entry.Length + chunk - 1) / chunk), item =>
         {
             long at = (long)item * chunk;
-            int count = (int)Math.Min(chunk, length - at);
-            if (entry.Type == "F32") new ReadOnlySpan<byte>(from + at * 4, count * 4).CopyTo(new(to + at, count * 4));
-            else if (entry.Type == "BF16") WidenBFloat16((ushort*)from + at, to + at, count);
-            else System.Numerics.Tensors.TensorPrimitives.ConvertToSingle(new ReadOnlySpan<Half>(from + at * 2, count), new Span<float>(to + at, count));
+            NumberConversion.Convert((byte*)from + at * size, type, (byte*)(to + at), WeightType.F32, (int)Math.Min(chunk, entry.Length - at));
         });
     }
 
+    /// <summary>Copies a tensor's elements to a GPU, converted.</summary>
+    internal void Read(SafetensorsEntry entry, DeviceUpload upload, nint to, WeightType toType)
+    {
+        var (from, type) = Data(entry);
+        upload.Write((byte*)from, type, to, toType, entry.Length);
+    }
+
+    private (nint Data, WeightType Type) Data(SafetensorsEntry entry) => ((nint)(data + entry.Begin), entry.Type switch
+    {
+        "F32" => WeightType.F32,
+        "F16" => WeightType.F16,
+        "BF16" => WeightType.BF16,
+        _ => throw Bad($"tensor '{entry.Name}': dtype {entry.Type} is not supported (F32, F16 and BF16 are)"),
+    });
+
     /// <summary>The stored bytes of a tensor of less than 2 GiB.</summary>
     public ReadOnlySpan<byte> Bytes(SafetensorsEntry entry) => new(data + entry.Begin, checked((int)(entry.End - entry.Begin)));
-
-    private static void WidenBFloat16(ushort* from, float* to, int count)
-    {
-        int i = 0;
-        for (; i <= count - 16; i += 16)
-        {
-            var (low, high) = Vector256.Widen(Vector256.Load(from + i));
-            (low << 16).AsSingle().Store(to + i);
-            (high << 16).AsSingle().Store(to + i + 8);
-        }
-        for (; i < count; i++) to[i] = BitConverter.UInt32BitsToSingle((uint)from[i] << 16);
-    }
 
     private Dictionary<string, SafetensorsEntry> ReadHeader(byte[] json, long dataLength)
     {

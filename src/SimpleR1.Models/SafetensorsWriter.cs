@@ -20,7 +20,7 @@ public static unsafe class SafetensorsWriter
         long inShard = 0;
         foreach (var tensor in tensors)
         {
-            long bytes = tensor.Length * Size(type);
+            long bytes = tensor.Length * NumberConversion.Size(type);
             if (inShard > 0 && inShard + bytes > shardBytes)
             {
                 shards.Add([]);
@@ -41,7 +41,7 @@ public static unsafe class SafetensorsWriter
             Write(Path.Combine(folder, name), shards[i], type);
             foreach (var tensor in shards[i]) map[tensor.Name] = name;
         }
-        var index = new JsonObject { ["metadata"] = new JsonObject { ["total_size"] = tensors.Sum(t => t.Length) * Size(type) }, ["weight_map"] = map };
+        var index = new JsonObject { ["metadata"] = new JsonObject { ["total_size"] = tensors.Sum(t => t.Length) * NumberConversion.Size(type) }, ["weight_map"] = map };
         File.WriteAllText(Path.Combine(folder, "model.safetensors.index.json"), index.ToJsonString(new JsonSerializerOptions { WriteIndented = true }));
     }
 
@@ -52,7 +52,7 @@ public static unsafe class SafetensorsWriter
         long at = 0;
         foreach (var tensor in tensors)
         {
-            long end = checked(at + tensor.Length * Size(type));
+            long end = checked(at + tensor.Length * NumberConversion.Size(type));
             header[tensor.Name] = new JsonObject { ["dtype"] = type.ToString(), ["shape"] = new JsonArray([.. tensor.Shape.Select(n => (JsonNode)n)]), ["data_offsets"] = new JsonArray(at, end) };
             at = end;
         }
@@ -70,27 +70,9 @@ public static unsafe class SafetensorsWriter
             for (long from = 0; from < tensor.Length; from += chunk)
             {
                 int count = (int)Math.Min(chunk, tensor.Length - from);
-                fixed (byte* to = buffer) Convert((float*)tensor.Values + from, to, count, type);
-                file.Write(buffer, 0, count * Size(type));
+                fixed (byte* to = buffer) NumberConversion.Convert((byte*)tensor.Values + 4 * from, WeightType.F32, to, type, count);
+                file.Write(buffer, 0, count * NumberConversion.Size(type));
             }
         file.Flush(flushToDisk: true);
-    }
-
-    private static int Size(WeightType type) => type == WeightType.F32 ? 4 : 2;
-
-    private static void Convert(float* from, byte* to, int count, WeightType type)
-    {
-        if (type == WeightType.F32) new ReadOnlySpan<byte>(from, count * 4).CopyTo(new(to, count * 4));
-        else if (type == WeightType.F16) System.Numerics.Tensors.TensorPrimitives.ConvertToHalf(new ReadOnlySpan<float>(from, count), new Span<Half>(to, count));
-        else
-            for (int i = 0; i < count; i++) ((ushort*)to)[i] = ToBFloat16(from[i]);
-    }
-
-    /// <summary>Rounds to nearest, ties to even; NaN stays NaN.</summary>
-    private static ushort ToBFloat16(float value)
-    {
-        uint bits = BitConverter.SingleToUInt32Bits(value);
-        if (float.IsNaN(value)) return (ushort)(bits >> 16 | 0x40);
-        return (ushort)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
     }
 }

@@ -55,8 +55,8 @@ public static unsafe partial class Aten
         return Tensor.UnsafeCreateTensor((nint)stack[0]);
     }
 
-    /// <summary>A contiguous CPU tensor over memory that the caller keeps alive and frees.</summary>
-    public static Tensor FromPointer(nint memory, long[] shape, ScalarType type)
+    /// <summary>A contiguous tensor over memory that the caller keeps alive and frees: on the CPU, or on this CUDA device.</summary>
+    public static Tensor FromPointer(nint memory, long[] shape, ScalarType type, int? cudaDevice = null)
     {
         long* sizes = stackalloc long[shape.Length], strides = stackalloc long[shape.Length];
         long stride = 1;
@@ -66,9 +66,19 @@ public static unsafe partial class Aten
             strides[i] = stride;
             stride = checked(stride * shape[i]);
         }
-        Check(aoti_torch_create_tensor_from_blob(memory, shape.Length, sizes, strides, 0, (int)type, 0, -1, out nint handle), "create_tensor_from_blob");
+        Check(aoti_torch_create_tensor_from_blob(memory, shape.Length, sizes, strides, 0, (int)type, cudaDevice is null ? 0 : 1, cudaDevice ?? -1, out nint handle), "create_tensor_from_blob");
         return Tensor.UnsafeCreateTensor(handle);
     }
+
+    /// <summary>Bytes of an element.</summary>
+    public static int ElementSize(this ScalarType type) => type switch
+    {
+        ScalarType.Float64 or ScalarType.Int64 => 8,
+        ScalarType.Float32 or ScalarType.Int32 => 4,
+        ScalarType.BFloat16 or ScalarType.Float16 => 2,
+        ScalarType.Byte or ScalarType.Int8 or ScalarType.Bool => 1,
+        _ => throw new ArgumentException($"element size of {type} is not known"),
+    };
 
     /// <summary>Address of the first element, storage offset included.</summary>
     public static nint DataPointer(Tensor tensor)

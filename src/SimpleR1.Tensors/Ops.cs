@@ -1,11 +1,13 @@
 using SimpleR1.Tensors.Cpu;
+using SimpleR1.Tensors.Cuda;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tensors;
 
 /// <summary>
-/// The operations a decoder is made of. Each checks its shapes, runs (f32 on the CPU), and, when a <see cref="Tape"/> is given,
-/// records its gradient. Without a tape the results belong to the current dispose scope. Shapes: t tokens, h hidden, v vocabulary.
+/// The operations a decoder is made of. Each checks its shapes, runs where its weights are, and, when a <see cref="Tape"/> is given, records its
+/// gradient (on the CPU). Without a tape the results belong to the current dispose scope, on a GPU to its <see cref="Arena"/>. On the CPU all
+/// is f32; on a GPU weights and activations are bf16, f16 or f32, and x [t, h], the residual stream, is f32. Shapes: t tokens, h hidden, v vocabulary.
 /// </summary>
 public static unsafe class Ops
 {
@@ -13,6 +15,12 @@ public static unsafe class Ops
     /// <exception cref="ArgumentOutOfRangeException">An id is outside the table.</exception>
     public static Tensor Embedding(Tape? tape, Tensor table, Tensor ids)
     {
+        if (Gpu(tape, table) is { } gpu)
+        {
+            Require.On(gpu, table, [-1, -1], table.dtype);
+            Require.On(gpu, ids, [-1], int64);
+            return CudaOps.Embedding(gpu, table, ids);
+        }
         Require.Floats(table, [-1, -1]);
         Require.Integers(ids, [-1]);
         var (rows, width, count) = (table.shape[0], (int)table.shape[1], (int)ids.shape[0]);
@@ -31,6 +39,11 @@ public static unsafe class Ops
     /// <summary>x·Wᵀ + b: x [t, in], weight [out, in], bias [out] or null → [t, out].</summary>
     public static Tensor Linear(Tape? tape, Tensor x, Tensor weight, Tensor? bias = null)
     {
+        if (Gpu(tape, weight) is { } gpu)
+        {
+            RequireProduct(gpu, x, weight, bias);
+            return CudaOps.Linear(gpu, x, weight, bias);
+        }
         Require.Floats(weight, [-1, x.shape[^1]]);
         Require.Floats(x, [-1, weight.shape[1]]);
         if (bias is not null) Require.Floats(bias, [weight.shape[0]]);
@@ -50,9 +63,30 @@ public static unsafe class Ops
         return output;
     }
 
+    /// <summary>The same without bias into memory of the caller's: output [t, out], f32 or of the weights' type.</summary>
+    public static void LinearInto(Tensor x, Tensor weight, Tensor output)
+    {
+        if (CudaDevice.Of(weight) is { } gpu)
+        {
+            RequireProduct(gpu, x, weight, null);
+            Require.On(gpu, output, [x.shape[0], weight.shape[0]], output.dtype == float32 ? float32 : weight.dtype);
+            CudaOps.Linear(gpu, x, weight, null, output);
+            return;
+        }
+        Require.Floats(weight, [-1, x.shape[^1]]);
+        Require.Floats(x, [-1, weight.shape[1]]);
+        Require.Floats(output, [x.shape[0], weight.shape[0]]);
+        Cpu.Linear.Forward(Floats(x), Floats(weight), null, Floats(output), (int)x.shape[0], (int)weight.shape[0], (int)weight.shape[1]);
+    }
+
     /// <summary>x / rms(x) · weight over the last dimension: x [t, h], weight [h] → [t, h].</summary>
     public static Tensor RmsNorm(Tape? tape, Tensor x, Tensor weight, double epsilon)
     {
+        if (Gpu(tape, weight) is { } gpu)
+        {
+            RequireNorm(gpu, x, null, weight);
+            return CudaOps.AddRmsNorm(gpu, x, null, weight, epsilon).Normed;
+        }
         Require.Floats(weight, [x.shape[^1]]);
         Require.Floats(x, [-1, weight.shape[0]]);
         var (rows, width) = ((int)x.shape[0], (int)x.shape[1]);
@@ -71,6 +105,11 @@ public static unsafe class Ops
     /// <summary>The residual stream's step: sum = x + delta, and sum's RMS norm. Both [t, h]. <paramref name="delta"/> is used up.</summary>
     public static (Tensor Sum, Tensor Normed) AddRmsNorm(Tape? tape, Tensor x, Tensor delta, Tensor weight, double epsilon)
     {
+        if (Gpu(tape, weight) is { } gpu)
+        {
+            RequireNorm(gpu, x, delta, weight);
+            return CudaOps.AddRmsNorm(gpu, x, delta, weight, epsilon);
+        }
         Require.Floats(weight, [x.shape[^1]]);
         Require.Floats(x, [-1, weight.shape[0]]);
         Require.Floats(delta, x.shape);
@@ -86,21 +125,6 @@ public static unsafe class Ops
             tape.Accumulate(x, dSum);
         });
         return (sum, normed);
-    }
-
-    /// <summary>x + delta, both [t, h].</summary>
-    public static Tensor Add(Tape? tape, Tensor x, Tensor delta)
-    {
-        Require.Floats(x, delta.shape);
-        Require.Floats(delta, x.shape);
-        var output = x + delta;
-        tape?.Record([output], () =>
-        {
-            var gradient = tape.TakeGradient(output);
-            tape.Accumulate(delta, gradient.alias()); // shared: delta's own operations have read it before anything adds to x's
-            tape.Accumulate(x, gradient);
-        });
-        return output;
     }
 
     /// <summary>Qwen3's norm of each q and k head: qkv [t, (heads + 2·kvHeads)·d] → the same with q and k heads RMS-normalised.</summary>
@@ -185,6 +209,11 @@ public static unsafe class Ops
     /// <summary>silu(gate)·up: gateUp [t, 2·i] → [t, i].</summary>
     public static Tensor SwiGlu(Tape? tape, Tensor gateUp)
     {
+        if (Gpu(tape, gateUp) is { } gpu)
+        {
+            Require.On(gpu, gateUp, [-1, -1], gateUp.dtype);
+            return CudaOps.SwiGlu(gpu, gateUp);
+        }
         Require.Floats(gateUp, [-1, -1]);
         var (rows, width) = ((int)gateUp.shape[0], (int)gateUp.shape[1] / 2);
         var output = empty(rows, width, dtype: float32);
@@ -202,6 +231,12 @@ public static unsafe class Ops
     /// <summary>Chosen rows of x: x [t, h], indices [r] int64, all different → [r, h].</summary>
     public static Tensor SelectRows(Tape? tape, Tensor x, Tensor indices)
     {
+        if (Gpu(tape, x) is { } gpu)
+        {
+            Require.On(gpu, x, [-1, -1], x.dtype);
+            Require.On(gpu, indices, [-1], int64);
+            return CudaOps.SelectRows(gpu, x, indices);
+        }
         Require.Floats(x, [-1, -1]);
         Require.Integers(indices, [-1]);
         var output = x.index_select(0, indices);
@@ -283,6 +318,27 @@ public static unsafe class Ops
     {
         Require.Floats(x, [-1]);
         return Math.Sqrt(AdamW.SumOfSquares(Floats(x), x.shape[0]));
+    }
+
+    private static CudaDevice? Gpu(Tape? tape, Tensor weights)
+    {
+        var gpu = CudaDevice.Of(weights);
+        if (gpu is not null && tape is not null) throw new NotSupportedException("gradients are computed on the CPU only; train with weights on the CPU");
+        return gpu;
+    }
+
+    private static void RequireProduct(CudaDevice gpu, Tensor x, Tensor weight, Tensor? bias)
+    {
+        Require.On(gpu, weight, [-1, x.shape[^1]], weight.dtype);
+        Require.On(gpu, x, [-1, weight.shape[1]], weight.dtype);
+        if (bias is not null) Require.On(gpu, bias, [weight.shape[0]], weight.dtype);
+    }
+
+    private static void RequireNorm(CudaDevice gpu, Tensor x, Tensor? delta, Tensor weight)
+    {
+        Require.On(gpu, weight, [x.shape[^1]], weight.dtype);
+        Require.On(gpu, x, [-1, weight.shape[0]], float32);
+        if (delta is not null) Require.On(gpu, delta, x.shape, weight.dtype);
     }
 
     private static float* Floats(Tensor tensor) => (float*)Aten.DataPointer(tensor);

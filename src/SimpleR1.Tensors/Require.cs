@@ -23,6 +23,15 @@ public static class Require
             throw new ArgumentException($"{name}: expected a contiguous int64 tensor on the CPU, found {tensor.dtype} on {tensor.device}");
     }
 
+    /// <summary>The tensor has this shape and type, is contiguous and on this GPU. The last dimension is a multiple of 8: kernels move 8 elements at a time.</summary>
+    public static void On(Cuda.CudaDevice gpu, Tensor tensor, ReadOnlySpan<long> shape, ScalarType type, [CallerArgumentExpression(nameof(tensor))] string name = "")
+    {
+        Shape(tensor, shape, name);
+        if (tensor.dtype != type || Cuda.CudaDevice.Of(tensor) != gpu || !tensor.is_contiguous())
+            throw new ArgumentException($"{name}: expected a contiguous {type} tensor on cuda:{gpu.Index}, found {tensor.dtype} on {tensor.device}{(tensor.is_contiguous() ? "" : ", not contiguous")}");
+        if (tensor.dim() > 1 && tensor.shape[^1] % 8 != 0) throw new NotSupportedException($"{name}: GPUs need sizes that are multiples of 8, found {tensor.shape[^1]}; run this model with --device cpu");
+    }
+
     public static void Shape(Tensor tensor, ReadOnlySpan<long> shape, [CallerArgumentExpression(nameof(tensor))] string name = "")
     {
         var found = tensor.shape;

@@ -64,19 +64,20 @@ public sealed class Tape : IDisposable
     /// Runs <paramref name="forward"/> without keeping what it makes, and runs it again, recorded, when its gradient is needed:
     /// gradient checkpointing (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost").
     /// </summary>
-    public Tensor Checkpoint(Func<Tape?, Tensor, Tensor> forward, Tensor input)
+    public Tensor[] Checkpoint(Func<Tape?, Tensor[], Tensor[]> forward, Tensor[] inputs)
     {
-        Tensor output;
-        using (NewDisposeScope()) output = forward(null, input).DetachFromDisposeScope();
-        Record([output], () =>
+        Tensor[] outputs;
+        using (NewDisposeScope()) outputs = [.. forward(null, inputs).Select(o => o.DetachFromDisposeScope())];
+        Record(outputs, () =>
         {
             using var inner = new Tape();
             foreach (var (parameter, place) in parameters) inner.Parameter(parameter, place);
-            var again = forward(inner, input);
-            inner.Backward(again, TakeGradient(output));
-            Accumulate(input, inner.TakeGradient(input));
+            var again = forward(inner, inputs);
+            for (int i = 1; i < again.Length; i++) inner.Accumulate(again[i], TakeGradient(outputs[i]));
+            inner.Backward(again[0], TakeGradient(outputs[0]));
+            foreach (var input in inputs) Accumulate(input, inner.TakeGradient(input));
         });
-        return output;
+        return outputs;
     }
 
     /// <summary>Any TorchSharp expression of one input as one operation, differentiated by libtorch's autograd.</summary>

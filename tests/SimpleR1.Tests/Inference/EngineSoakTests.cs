@@ -52,7 +52,7 @@ public sealed class EngineSoakTests
                 test.Run(request).Select(c => string.Join(' ', c.Tokens)));
     }
 
-    private static GenerationRequest Random(Random random, string id)
+    internal static GenerationRequest Random(Random random, string id)
     {
         int max = 1 + random.Next(40);
         return new(id, TestEngine.Prompt(1 + random.Next(100), random.Next(6)), new()

@@ -6,7 +6,7 @@ using Kernel = SimpleR1.Tensors.Cpu.PagedAttention;
 namespace SimpleR1.Inference;
 
 /// <summary>Attention over the paged cache: stores the step's keys and values, then attends over each sequence's block table.</summary>
-internal sealed unsafe class PagedAttention(ModelConfig config, KvCache cache, int blockSize) : IAttention
+internal sealed unsafe class CpuPagedAttention(ModelConfig config, CpuKvCache cache, int blockSize) : IAttention
 {
     private readonly Kernel.Shape shape = new(config.Heads, config.KeyValueHeads, config.HeadDimension, blockSize);
     private readonly List<Kernel.Segment> segments = [];
@@ -29,10 +29,11 @@ internal sealed unsafe class PagedAttention(ModelConfig config, KvCache cache, i
         batch = new([.. segments], [.. tables], shape);
     }
 
-    public Tensor Attend(Tape? tape, int layer, Tensor qkv)
+    public Tensor Attend(Tape? tape, int layer, Tensor qkv, QueryKeyRotation rotation)
     {
         if (tape is not null) throw new NotSupportedException("attention over the paged cache has no gradient; train with PackedAttention");
         Require.Floats(qkv, [tokens, shape.QkvRow]);
+        qkv = rotation.Apply(null, qkv);
         var output = empty(tokens, shape.OutputRow, dtype: float32); // [tokens, heads · headDimension]
         float* rows = (float*)Aten.DataPointer(qkv);
         Kernel.Write(rows, cache.Keys(layer), cache.Values(layer), batch);

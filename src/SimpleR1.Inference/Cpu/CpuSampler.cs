@@ -4,14 +4,11 @@ using SimpleR1.Tensors.Cpu;
 
 namespace SimpleR1.Inference;
 
-/// <summary>A drawn token, its log-probability under the distribution it was drawn from, and the most probable ones when asked for.</summary>
-internal readonly record struct Sampled(int Token, float LogProb, TokenLogProb[]? Top);
-
 /// <summary>
 /// From logits to tokens: logit bias, bad words, minimum length, penalties, temperature, top-k, top-p, min-p, then the draw.
 /// Greedy sampling (temperature 0) takes the largest logit, the smallest id among equals; its log-prob is that of temperature 1 without filters.
 /// </summary>
-internal static unsafe class Sampler
+internal static unsafe class CpuSampler
 {
     /// <param name="logits">[rows, vocabulary]; changed</param>
     /// <param name="sequences">Row i is the next token of sequence <paramref name="from"/> + i, and result <paramref name="from"/> + i.</param>
@@ -24,9 +21,7 @@ internal static unsafe class Sampler
         var s = sequence.Request.Sampling;
         Adjust(x, config, sequence, s);
         var (max, top) = Sampling.Max(x, vocabulary);
-        if (!float.IsFinite(max))
-            throw new ArithmeticException($"request '{sequence.Request.Id}' sample {sequence.Sample}, output position {sequence.OutputLength}: " + (float.IsNaN(max)
-                ? "the model's logits are not finite; check the weights (a diverged training step?)" : "every token is masked; check logit bias and bad words"));
+        if (!float.IsFinite(max)) throw Sampled.Impossible(sequence, sequence.OutputLength, masked: !float.IsNaN(max));
         float scale = s.Temperature == 0 ? 1 : (float)(1 / s.Temperature), threshold = float.NegativeInfinity;
         int token = top;
         double sum;
@@ -38,7 +33,7 @@ internal static unsafe class Sampler
         }
         double logSum = Math.Log(sum);
         float LogProb(int t) => (float)(((double)x[t] - max) * scale - logSum);
-        return new(token, LogProb(token), s.TopLogProbs == 0 ? null : MostProbable(x, vocabulary, s.TopLogProbs, threshold, LogProb));
+        return new(token, LogProb(token), s.TopLogProbs == 0 ? null : Sampled.MostProbable(x, vocabulary, s.TopLogProbs, threshold, LogProb));
     }
 
     /// <summary>Everything that changes single logits. Penalties as in vLLM: repetition over prompt and output, presence and frequency over the output.</summary>
@@ -63,14 +58,5 @@ internal static unsafe class Sampler
             if (s.RepetitionPenalty != 1) Repeat(token);
             x[token] -= (float)(s.FrequencyPenalty * count + s.PresencePenalty);
         }
-    }
-
-    private static TokenLogProb[] MostProbable(float* x, int vocabulary, int wanted, float threshold, Func<int, float> logProb)
-    {
-        float least = Math.Max(threshold, SamplingFilters.KthLargest(x, vocabulary, Math.Min(wanted, vocabulary)));
-        var found = new List<TokenLogProb>();
-        for (int t = 0; t < vocabulary; t++)
-            if (x[t] >= least && x[t] > float.NegativeInfinity) found.Add(new(t, logProb(t)));
-        return [.. found.OrderByDescending(p => p.LogProb).ThenBy(p => p.Token).Take(wanted)];
     }
 }

@@ -1,0 +1,81 @@
+using System.Numerics.Tensors;
+using System.Runtime.Intrinsics;
+using static TorchSharp.torch;
+
+namespace SimpleR1.Models;
+
+/// <summary>Between the element types of weights, by way of f32: rounding to nearest, ties to even; NaN stays NaN.</summary>
+internal static unsafe class NumberConversion
+{
+    public static int Size(WeightType type) => type == WeightType.F32 ? 4 : 2;
+
+    public static WeightType Of(ScalarType type) => type switch
+    {
+        ScalarType.Float32 => WeightType.F32,
+        ScalarType.Float16 => WeightType.F16,
+        ScalarType.BFloat16 => WeightType.BF16,
+        _ => throw new NotSupportedException($"weights are f32, f16 or bf16, not {type}"),
+    };
+
+    /// <param name="from"><paramref name="count"/> elements of type <paramref name="fromType"/></param>
+    public static void Convert(byte* from, WeightType fromType, byte* to, WeightType toType, int count)
+    {
+        if (fromType == toType)
+        {
+            Buffer.MemoryCopy(from, to, (long)count * Size(toType), (long)count * Size(toType));
+            return;
+        }
+        if (toType == WeightType.F32)
+        {
+            Widen(from, fromType, (float*)to, count);
+            return;
+        }
+        const int piece = 1024;
+        float* wide = stackalloc float[piece];
+        for (int at = 0; at < count; at += piece)
+        {
+            int n = Math.Min(piece, count - at);
+            float* source = fromType == WeightType.F32 ? (float*)from + at : wide;
+            if (fromType != WeightType.F32) Widen(from + at * 2, fromType, wide, n);
+            if (toType == WeightType.F16) TensorPrimitives.ConvertToHalf(new ReadOnlySpan<float>(source, n), new Span<Half>(to + at * 2, n));
+            else NarrowBFloat16(source, (ushort*)to + at, n);
+        }
+    }
+
+    private static void Widen(byte* from, WeightType type, float* to, int count)
+    {
+        if (type == WeightType.F16)
+        {
+            TensorPrimitives.ConvertToSingle(new ReadOnlySpan<Half>(from, count), new Span<float>(to, count));
+            return;
+        }
+        var bits = (ushort*)from;
+        int i = 0;
+        for (; i <= count - 16; i += 16)
+        {
+            var (low, high) = Vector256.Widen(Vector256.Load(bits + i));
+            (low << 16).AsSingle().Store(to + i);
+            (high << 16).AsSingle().Store(to + i + 8);
+        }
+        for (; i < count; i++) to[i] = BitConverter.UInt32BitsToSingle((uint)bits[i] << 16);
+    }
+
+    private static void NarrowBFloat16(float* from, ushort* to, int count)
+    {
+        int i = 0;
+        for (; i <= count - 16; i += 16) Vector256.Narrow(Rounded(from + i), Rounded(from + i + 8)).Store(to + i);
+        for (; i < count; i++)
+        {
+            uint bits = BitConverter.SingleToUInt32Bits(from[i]);
+            to[i] = float.IsNaN(from[i]) ? (ushort)(bits >> 16 | 0x40) : (ushort)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+        }
+
+        static Vector256<uint> Rounded(float* x)
+        {
+            var value = Vector256.Load(x);
+            var bits = value.AsUInt32();
+            var rounded = bits + Vector256.Create(0x7FFFu) + (bits >> 16 & Vector256<uint>.One) >> 16;
+            return Vector256.ConditionalSelect(Vector256.Equals(value, value).AsUInt32(), rounded, bits >> 16 | Vector256.Create(0x40u));
+        }
+    }
+}

@@ -1,0 +1,295 @@
+using System.Text;
+using static SimpleR1.Tensors.Cuda.CudaDriver;
+using static TorchSharp.torch;
+
+namespace SimpleR1.Tensors.Cuda;
+
+/// <summary>Memory of a GPU, freed with this object.</summary>
+public sealed class DeviceMemory(CudaDevice device, nint pointer, long bytes) : IDisposable
+{
+    private nint pointer = pointer;
+
+    public CudaDevice Device => device;
+    public nint Pointer => pointer != 0 ? pointer : throw new ObjectDisposedException(nameof(DeviceMemory));
+    public long Bytes => bytes;
+
+    /// <summary>The memory, or a part of it, as a tensor; valid as long as this object.</summary>
+    /// <param name="offset">In bytes.</param>
+    public Tensor Tensor(long[] shape, ScalarType type, long offset = 0) => device.Wrap(Pointer + (nint)offset, shape, type);
+
+    public void Dispose()
+    {
+        if (Interlocked.Exchange(ref pointer, 0) is var freed and not 0) device.Free(freed, bytes);
+    }
+}
+
+/// <summary>Host memory that the GPU reads and writes directly, and copies from without stopping the host.</summary>
+public sealed unsafe class PinnedMemory : IDisposable
+{
+    private nint pointer;
+
+    public PinnedMemory(CudaDevice device, long bytes)
+    {
+        device.Use();
+        Check(cuMemHostAlloc(out pointer, (nuint)bytes, 3)); // portable and mapped: with unified addressing the pointer is the device's too
+        Bytes = bytes;
+    }
+
+    public nint Pointer => pointer;
+    public long Bytes { get; }
+    public Span<T> Span<T>() where T : unmanaged => new((void*)pointer, checked((int)(Bytes / sizeof(T))));
+
+    public void Dispose()
+    {
+        if (Interlocked.Exchange(ref pointer, 0) is var freed and not 0) Check(cuMemFreeHost(freed));
+    }
+}
+
+/// <summary>
+/// One NVIDIA GPU: its memory, one stream on which everything happens in order, and kernels. Launches return at once; what they compute is
+/// there after <see cref="Synchronize"/> or when an event has been reached. One thread at a time.
+/// </summary>
+public sealed unsafe class CudaDevice
+{
+    /// <summary>cuBLASLt's scratch memory; NVIDIA's advice for Hopper.</summary>
+    private const long CublasWorkspace = 32L << 20;
+
+    private static readonly Lock gate = new();
+    private static readonly List<CudaDevice> opened = [];
+    [ThreadStatic] private static CudaDevice? current;
+
+    private readonly nint context;
+    private readonly SortedDictionary<nint, long> allocations = []; // locked; how emulated tensors are told from the CPU's
+
+    private CudaDevice(int index)
+    {
+        Check(cuInit(0));
+        Check(cuDeviceGetCount(out int count));
+        if (index < 0 || index >= count) throw new CudaException($"cuda:{index}: this machine has {count} CUDA device{(count == 1 ? "" : "s")} (CUDA_VISIBLE_DEVICES may hide some)");
+        Check(cuDeviceGet(out int device, index));
+        byte* name = stackalloc byte[256];
+        Check(cuDeviceGetName(name, 256, device));
+        Name = Encoding.UTF8.GetString(name, new ReadOnlySpan<byte>(name, 256).IndexOf((byte)0));
+        int Attribute(int attribute)
+        {
+            Check(cuDeviceGetAttribute(out int value, attribute, device));
+            return value;
+        }
+        Index = index;
+        Multiprocessors = Attribute(CudaDriver.Multiprocessors);
+        ComputeCapability = 10 * Attribute(ComputeMajor) + Attribute(ComputeMinor);
+        SharedMemoryPerBlock = Attribute(CudaDriver.SharedMemoryPerBlock);
+        if (ComputeCapability < 80) throw new CudaException($"{Name} has compute capability {ComputeCapability / 10.0:0.0}; 8.0 (Ampere) or newer is needed");
+        Check(cuDevicePrimaryCtxRetain(out context, device));
+        Use();
+        Check(cuStreamCreate(out nint stream, 1)); // not synchronous with the null stream
+        Stream = stream;
+        Blas = new(this, CublasWorkspace);
+        Kernels = new(this);
+        Scratch = new(this);
+    }
+
+    public int Index { get; }
+    public string Name { get; }
+    public int Multiprocessors { get; }
+    /// <summary>90 is 9.0, Hopper.</summary>
+    public int ComputeCapability { get; }
+    /// <summary>Most dynamic shared memory of a block, in bytes.</summary>
+    public int SharedMemoryPerBlock { get; }
+    public nint Stream { get; }
+    /// <summary>Where operations put their results.</summary>
+    public Arena Scratch { get; }
+    public KernelLibrary Kernels { get; }
+    internal CublasLt Blas { get; }
+
+    /// <summary>The GPU with this index; opened once a process.</summary>
+    /// <exception cref="CudaException">There is no such device, or it is too old.</exception>
+    /// <exception cref="DllNotFoundException">A library is missing; says which and how to get it.</exception>
+    public static CudaDevice Open(int index)
+    {
+        lock (gate)
+        {
+            if (opened.Find(d => d.Index == index) is { } there) return there;
+            if (!CudaLibraries.Emulated) TorchLibrary.UseCuda();
+            var device = new CudaDevice(index);
+            opened.Add(device);
+            return device;
+        }
+    }
+
+    /// <summary>"cpu" → null, "cuda" or "cuda:1" → that GPU.</summary>
+    /// <exception cref="ArgumentException">Neither.</exception>
+    public static CudaDevice? Parse(string text) => text switch
+    {
+        "cpu" => null,
+        "cuda" => Open(0),
+        _ when text.StartsWith("cuda:", StringComparison.Ordinal) && int.TryParse(text.AsSpan(5), out int index) => Open(index),
+        _ => throw new ArgumentException($"device '{text}': expected cpu, cuda or cuda:N"),
+    };
+
+    /// <summary>The GPU that a tensor's memory is on; null for the CPU.</summary>
+    public static CudaDevice? Of(Tensor tensor)
+    {
+        if (opened.Count == 0) return null;
+        if (CudaLibraries.Emulated) return opened.Find(d => d.Owns(Aten.DataPointer(tensor)));
+        return tensor.device_type == TorchSharp.DeviceType.CUDA ? opened.Find(d => d.Index == tensor.device_index) : null;
+    }
+
+    /// <summary>Makes this the calling thread's device; every operation here begins with it.</summary>
+    public void Use()
+    {
+        if (current == this) return;
+        Check(cuCtxSetCurrent(context));
+        current = this;
+    }
+
+    // ---- memory
+
+    /// <param name="purpose">Named when there is no room: "the KV cache".</param>
+    /// <param name="remedy">What to change then.</param>
+    /// <exception cref="CudaOutOfMemoryException">It doesn't fit.</exception>
+    public DeviceMemory Allocate(long bytes, string purpose, string remedy = "use a smaller model or another GPU")
+    {
+        Use();
+        bytes = Math.Max(256, (bytes + 255) / 256 * 256);
+        int result = cuMemAlloc_v2(out nint pointer, (nuint)bytes);
+        if (result == OutOfMemory)
+            throw new CudaOutOfMemoryException($"{purpose} needs {Gigabytes(bytes)} on cuda:{Index} ({Name}), {Gigabytes(FreeMemory().Free)} of {Gigabytes(FreeMemory().Total)} are free; {remedy}");
+        Check(result, "cuMemAlloc(");
+        lock (allocations) allocations.Add(pointer, bytes);
+        return new(this, pointer, bytes);
+    }
+
+    /// <summary>Memory for a tensor of this shape, zeroed.</summary>
+    public DeviceMemory AllocateZeros(long bytes, string purpose)
+    {
+        var memory = Allocate(bytes, purpose);
+        Fill(memory.Pointer, 0, memory.Bytes);
+        return memory;
+    }
+
+    internal void Free(nint pointer, long bytes)
+    {
+        Use();
+        Synchronize(); // nothing under way may still use it
+        lock (allocations) allocations.Remove(pointer);
+        Check(cuMemFree_v2(pointer));
+    }
+
+    /// <summary>Bytes that are free now, over all processes, and in all.</summary>
+    public (long Free, long Total) FreeMemory()
+    {
+        Use();
+        Check(cuMemGetInfo_v2(out nuint free, out nuint total));
+        return ((long)free, (long)total);
+    }
+
+    /// <summary>A tensor over device memory that the caller keeps alive.</summary>
+    public Tensor Wrap(nint pointer, long[] shape, ScalarType type) => Aten.FromPointer(pointer, shape, type, CudaLibraries.Emulated ? null : Index);
+
+    public void Upload(nint host, nint device, long bytes) => Copy(cuMemcpyHtoDAsync_v2, device, host, bytes);
+    public void Download(nint device, nint host, long bytes) => Copy(cuMemcpyDtoHAsync_v2, host, device, bytes);
+    public void CopyWithin(nint from, nint to, long bytes) => Copy(cuMemcpyDtoDAsync_v2, to, from, bytes);
+
+    public void Fill(nint pointer, byte value, long bytes)
+    {
+        Use();
+        Check(cuMemsetD8Async(pointer, value, (nuint)bytes, Stream));
+    }
+
+    /// <summary>Copies numbers to the device and waits until they are there.</summary>
+    public void Write<T>(nint device, ReadOnlySpan<T> values) where T : unmanaged
+    {
+        fixed (T* from = values) Upload((nint)from, device, (long)values.Length * sizeof(T));
+        Synchronize();
+    }
+
+    /// <summary>Copies numbers from the device, after everything launched before.</summary>
+    public T[] Read<T>(nint device, int count) where T : unmanaged
+    {
+        var values = new T[count];
+        fixed (T* to = values) Download(device, (nint)to, (long)count * sizeof(T));
+        Synchronize();
+        return values;
+    }
+
+    private void Copy(Func<nint, nint, nuint, nint, int> copy, nint to, nint from, long bytes)
+    {
+        Use();
+        Check(copy(to, from, (nuint)bytes, Stream), "cuMemcpyAsync(");
+    }
+
+    private bool Owns(nint pointer)
+    {
+        lock (allocations)
+        {
+            foreach (var (start, bytes) in allocations)
+                if (pointer >= start && pointer < start + bytes) return true;
+            return false;
+        }
+    }
+
+    // ---- order
+
+    /// <summary>Waits until everything launched so far is done; errors of kernels show here.</summary>
+    public void Synchronize()
+    {
+        Use();
+        Check(cuStreamSynchronize(Stream));
+    }
+
+    public static string Gigabytes(long bytes) => $"{bytes / (double)(1L << 30):0.00} GiB";
+}
+
+/// <summary>A point in the stream that can be waited for.</summary>
+public sealed class CudaEvent : IDisposable
+{
+    private readonly CudaDevice device;
+    private nint handle;
+
+    /// <param name="timed">Whether <see cref="MillisecondsSince"/> will be asked.</param>
+    public CudaEvent(CudaDevice device, bool timed = false)
+    {
+        this.device = device;
+        device.Use();
+        Check(cuEventCreate(out handle, timed ? 0u : 2u));
+    }
+
+    /// <summary>Marks what has been launched so far.</summary>
+    public void Record()
+    {
+        device.Use();
+        Check(cuEventRecord(handle, device.Stream));
+    }
+
+    public void Wait()
+    {
+        device.Use();
+        Check(cuEventSynchronize(handle));
+    }
+
+    /// <summary>Whether the GPU has come so far.</summary>
+    public bool Reached
+    {
+        get
+        {
+            device.Use();
+            int result = cuEventQuery(handle);
+            if (result != NotReady) Check(result, "cuEventQuery(");
+            return result == 0;
+        }
+    }
+
+    /// <summary>GPU time between two recorded events that have been reached.</summary>
+    public double MillisecondsSince(CudaEvent earlier)
+    {
+        Check(cuEventElapsedTime(out float milliseconds, earlier.handle, handle));
+        return milliseconds;
+    }
+
+    public void Dispose()
+    {
+        device.Use();
+        if (Interlocked.Exchange(ref handle, 0) is var freed and not 0) Check(cuEventDestroy_v2(freed));
+    }
+}

@@ -1,0 +1,20 @@
+// The hash by which a worker proves which weights it holds: Σ over 64-bit words of mix(word ⊕ (index + 1)·φ), mod 2⁶⁴, so that any order
+// of adding gives the same. Reference: WeightHash.Reference in SimpleR1.Sync.
+
+#include "Prelude.cuh"
+#include "Reductions.cuh"
+
+/// Adds the hash of `words` words to *sum. Grid: any.
+extern "C" __global__ void weight_hash(const u64* memory, i64 words, u64* sum)
+{
+    u64 total = 0;
+    for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < words; i += (i64)gridDim.x * blockDim.x)
+    {
+        u64 x = memory[i] ^ (u64)(i + 1) * 0x9E3779B97F4A7C15ull;
+        x = (x ^ x >> 33) * 0xFF51AFD7ED558CCDull;
+        x = (x ^ x >> 33) * 0xC4CEB9FE1A85EC53ull;
+        total += x ^ x >> 33;
+    }
+    total = warp_sum(total);
+    if (threadIdx.x % 32 == 0) atomicAdd(sum, total);
+}

@@ -1,0 +1,222 @@
+using SimpleR1.Inference;
+using SimpleR1.Models;
+using SimpleR1.Sync;
+using SimpleR1.Tensors;
+using SimpleR1.Tensors.Cuda;
+using Xunit;
+using static TorchSharp.torch;
+using Reference = SimpleR1.Tensors.Cpu.PagedAttention;
+
+namespace SimpleR1.Tests.Gpu;
+
+/// <summary>Each kernel against its CPU reference on random inputs; results start as NaNs.</summary>
+[Collection("GPU"), Trait("Category", "Gpu")]
+public sealed class KernelTests
+{
+    public static readonly TheoryData<ScalarType> Types = [ScalarType.Float32, ScalarType.Float16, ScalarType.BFloat16];
+
+    private static void Poison(CudaDevice gpu, long bytes = 8 << 20)
+    {
+        gpu.Scratch.Reserve(bytes, "");
+        gpu.Scratch.Reset();
+        using var all = gpu.Scratch.Take([bytes / 4], float32);
+        gpu.Fill(Aten.DataPointer(all), 0xff, bytes / 4 * 4);
+        gpu.Scratch.Reset();
+    }
+
+    [Theory, MemberData(nameof(Types))]
+    public void Embedding_is_a_gather(ScalarType type)
+    {
+        var gpu = Gpu.Require();
+        Poison(gpu);
+        using var scope = NewDisposeScope();
+        using var table = Gpu.Upload(gpu, Gpu.Normal(37 * 56, 1), type, out float[] values);
+        long[] ids = [36, 0, 5, 5, -1, 12];
+        using var idMemory = gpu.Allocate(64, "a test");
+        gpu.Write<long>(idMemory.Pointer, ids);
+        var x = Ops.Embedding(null, table.Tensor([37, 56], type), idMemory.Tensor([6], int64));
+        float[] expected = [.. ids.SelectMany(id => Enumerable.Range(0, 56).Select(i => id < 0 ? 0 : values[id * 56 + i]))];
+        Assert.Equal(expected, Gpu.Download(gpu, Aten.DataPointer(x), expected.Length, ScalarType.Float32));
+    }
+
+    [Theory, MemberData(nameof(Types))]
+    public void Norms_equal_the_CPUs(ScalarType type)
+    {
+        var gpu = Gpu.Require();
+        foreach (int width in new[] { 8, 56, 896, 9000 })
+        {
+            Poison(gpu);
+            using var scope = NewDisposeScope();
+            const int rows = 5;
+            float[] x = Gpu.Normal(rows * width, 2, 3);
+            using var xMemory = Gpu.Upload(gpu, x, ScalarType.Float32, out _);
+            using var deltaMemory = Gpu.Upload(gpu, Gpu.Normal(rows * width, 3), type, out float[] delta);
+            using var weightMemory = Gpu.Upload(gpu, Gpu.Normal(width, 4), type, out float[] weight);
+            var (sum, normed) = Ops.AddRmsNorm(null, xMemory.Tensor([rows, width], float32), deltaMemory.Tensor([rows, width], type), weightMemory.Tensor([width], type), 1e-5);
+            var (cpuSum, cpuNormed) = Ops.AddRmsNorm(null, tensor(x, [rows, width]), tensor(delta, [rows, width]), tensor(weight), 1e-5);
+            Gpu.AssertClose(cpuSum.data<float>().ToArray(), Gpu.Download(gpu, Aten.DataPointer(sum), rows * width, ScalarType.Float32), 1e-6);
+            Gpu.AssertClose(cpuNormed.data<float>().ToArray(), Gpu.Download(gpu, Aten.DataPointer(normed), rows * width, type), Gpu.Tolerance(type));
+            var alone = Ops.RmsNorm(null, xMemory.Tensor([rows, width], float32), weightMemory.Tensor([width], type), 1e-5);
+            Gpu.AssertClose(Ops.RmsNorm(null, tensor(x, [rows, width]), tensor(weight), 1e-5).data<float>().ToArray(), Gpu.Download(gpu, Aten.DataPointer(alone), rows * width, type), Gpu.Tolerance(type));
+        }
+    }
+
+    [Theory, MemberData(nameof(Types))]
+    public void Products_of_few_and_many_rows_equal_the_CPUs(ScalarType type)
+    {
+        var gpu = Gpu.Require();
+        foreach (int rows in new[] { 1, 2, 3, 4, 5, 33 })
+            foreach (var (outputs, inputs, biased) in new[] { (64, 56, true), (40, 896, false), (24, 8, true) })
+            {
+                Poison(gpu);
+                using var scope = NewDisposeScope();
+                using var xMemory = Gpu.Upload(gpu, Gpu.Normal(rows * inputs, 5), type, out float[] x);
+                using var weightMemory = Gpu.Upload(gpu, Gpu.Normal(outputs * inputs, 6, 0.1), type, out float[] weight);
+                using var biasMemory = Gpu.Upload(gpu, Gpu.Normal(outputs, 7), type, out float[] bias);
+                var (gpuX, gpuWeight) = (xMemory.Tensor([rows, inputs], type), weightMemory.Tensor([outputs, inputs], type));
+                var y = Ops.Linear(null, gpuX, gpuWeight, biased ? biasMemory.Tensor([outputs], type) : null);
+                var expected = Ops.Linear(null, tensor(x, [rows, inputs]), tensor(weight, [outputs, inputs]), biased ? tensor(bias) : null);
+                Gpu.AssertClose(expected.data<float>().ToArray(), Gpu.Download(gpu, Aten.DataPointer(y), rows * outputs, type), Gpu.Tolerance(type));
+                var wide = gpu.Scratch.Take([rows, outputs], float32);
+                Ops.LinearInto(gpuX, gpuWeight, wide);
+                var plain = Ops.Linear(null, tensor(x, [rows, inputs]), tensor(weight, [outputs, inputs]));
+                Gpu.AssertClose(plain.data<float>().ToArray(), Gpu.Download(gpu, Aten.DataPointer(wide), rows * outputs, ScalarType.Float32), 1e-5);
+            }
+    }
+
+    [Theory, MemberData(nameof(Types))]
+    public void SwiGlu_and_chosen_rows_equal_the_CPUs(ScalarType type)
+    {
+        var gpu = Gpu.Require();
+        Poison(gpu);
+        using var scope = NewDisposeScope();
+        const int rows = 3, width = 2 * 1240;
+        using var memory = Gpu.Upload(gpu, Gpu.Normal(rows * width, 8, 2), type, out float[] values);
+        var x = memory.Tensor([rows, width], type);
+        var y = Ops.SwiGlu(null, x);
+        Gpu.AssertClose(Ops.SwiGlu(null, tensor(values, [rows, width])).data<float>().ToArray(), Gpu.Download(gpu, Aten.DataPointer(y), rows * width / 2, type), Gpu.Tolerance(type));
+        using var indices = gpu.Allocate(64, "a test");
+        gpu.Write<long>(indices.Pointer, [2, 0]);
+        var chosen = Ops.SelectRows(null, x, indices.Tensor([2], int64));
+        Assert.Equal([.. values[(2 * width)..], .. values[..width]], Gpu.Download(gpu, Aten.DataPointer(chosen), 2 * width, type));
+    }
+
+    /// <summary>Heads, kv heads, head size: Qwen2.5's, Qwen3's, one group of 16, one head a group, and sizes that only the plain kernel has.</summary>
+    public static readonly TheoryData<int, int, int, ScalarType> Attentions = new()
+    {
+        { 14, 2, 64, ScalarType.BFloat16 }, { 16, 8, 128, ScalarType.BFloat16 }, { 16, 1, 64, ScalarType.BFloat16 }, { 2, 2, 64, ScalarType.Float16 }, { 14, 2, 64, ScalarType.Float16 },
+        { 14, 2, 64, ScalarType.Float32 }, { 4, 2, 16, ScalarType.Float32 }, { 7, 1, 8, ScalarType.BFloat16 }, { 12, 4, 96, ScalarType.Float32 },
+    };
+
+    /// <summary>Rotation, the write into the cache, and attention, for a mix of single tokens and prompts at many lengths.</summary>
+    [Theory, MemberData(nameof(Attentions))]
+    public void Attention_over_the_paged_cache_equals_the_CPUs(int heads, int kvHeads, int dimension, ScalarType type)
+    {
+        var gpu = Gpu.Require();
+        const int block = 16, blocks = 160;
+        var config = TinyModels.Config() with { Heads = heads, KeyValueHeads = kvHeads, HeadDimension = dimension, Layers = 1, HiddenSize = 64 };
+        var shape = new Reference.Shape(heads, kvHeads, dimension, block);
+        var random = new Random(heads * 1000 + dimension);
+        (int Past, int Count)[] sequences = [(0, 1), (15, 1), (16, 1), (300, 1), (517, 1), (31, 1), (40, 1), (0, 70), (33, 19), (64, 2)];
+        int tokens = sequences.Sum(s => s.Count), slotCount = sequences.Length, stride = 40;
+        var free = new Stack<int>(Enumerable.Range(0, blocks).OrderBy(_ => random.Next()));
+        int[] tables = new int[slotCount * stride];
+        for (int s = 0; s < slotCount; s++)
+            for (int i = 0; i * block < sequences[s].Past + sequences[s].Count; i++) tables[s * stride + i] = free.Pop();
+
+        Poison(gpu);
+        using var scope = NewDisposeScope();
+        int cacheLength = blocks * kvHeads * block * dimension;
+        using var cache = gpu.Allocate(2L * cacheLength * type.ElementSize(), "a test");
+        using var attention = new CudaPagedAttention(gpu, config, type, cache, blocks, block, 16);
+        // What is in the cache: keys and values of the past; everything else NaN, as in memory that was never written.
+        float[] past = Gpu.Normal(2 * cacheLength, 9);
+        for (int b = 0; b < blocks; b++)
+            for (int i = 0; i < block; i++)
+            {
+                int owner = Array.FindIndex(sequences, q => true && Enumerable.Range(0, (q.Past + block - 1) / block).Any(n => tables[Array.IndexOf(sequences, q) * stride + n] == b && n * block + i < q.Past));
+                if (owner >= 0) continue;
+                foreach (int half in new[] { 0, cacheLength })
+                    for (int h = 0; h < kvHeads; h++) Array.Fill(past, float.NaN, half + ((b * kvHeads + h) * block + i) * dimension, dimension);
+            }
+        using (var filled = Gpu.Upload(gpu, past, type, out past)) gpu.CopyWithin(filled.Pointer, cache.Pointer, 2L * cacheLength * type.ElementSize());
+
+        using var qkvMemory = Gpu.Upload(gpu, Gpu.Normal(tokens * shape.QkvRow, 10), type, out float[] qkv);
+        using var normMemory = Gpu.Upload(gpu, [.. Gpu.Normal(2 * dimension, 11, 0.2).Select(v => v + 1)], type, out float[] norms);
+        float[] angles = [.. Enumerable.Range(0, 1024 * dimension / 2).Select(_ => (float)(random.NextDouble() * 6))];
+        float[] cos = [.. angles.Select(MathF.Cos)], sin = [.. angles.Select(MathF.Sin)];
+        using var cosMemory = Gpu.Upload(gpu, cos, ScalarType.Float32, out _);
+        using var sinMemory = Gpu.Upload(gpu, sin, ScalarType.Float32, out _);
+        var rows = sequences.SelectMany((q, s) => Enumerable.Range(q.Past, q.Count).Select(p => (Slot: s, Position: p))).ToArray();
+        int decoding = sequences.Count(q => q.Count == 1), perItem = attention.TokensPerItem;
+        var items = new List<int>();
+        for (int s = decoding, first = decoding; perItem > 0 && s < slotCount; first += sequences[s++].Count)
+            for (int i = 0; i < sequences[s].Count; i += perItem) items.AddRange([first + i, Math.Min(perItem, sequences[s].Count - i), sequences[s].Past + i, s]);
+        int[] at = [.. rows[..decoding].Select(r => r.Position)], plan = new int[4], before = new int[decoding + 1];
+        attention.PlanDecode(at, plan, before);
+        using var numbers = gpu.Allocate(1 << 16, "a test");
+        nint Put(int offset, int[] values)
+        {
+            gpu.Write<int>(numbers.Pointer + 4 * offset, values);
+            return numbers.Pointer + 4 * offset;
+        }
+        nint slots = Put(0, [.. rows.Select(r => r.Slot)]), atAddress = Put(1024, [.. rows.Select(r => r.Position)]), planAddress = Put(2048, plan), beforeAddress = Put(2064, before), itemAddress = Put(3072, [.. items]);
+        nint tableAddress = Put(4096, tables), tokenTable = Put(8192, new int[4096]);
+        using var ids = gpu.Allocate(8 * tokens, "a test");
+        using var positions = gpu.Allocate(8 * tokens, "a test");
+        gpu.Kernels.Get("StepInputs", "prepare_step", $"KV_HEADS={kvHeads}").Launch((8, 1), 256, 0, slots, atAddress, tokens, tokenTable, 1, ids, positions, planAddress, beforeAddress, attention.StartsAddress);
+        Assert.Equal(rows.Select(r => (long)r.Position), gpu.Read<long>(positions.Pointer, tokens));
+        attention.Current = new(slots, tableAddress, stride, planAddress, beforeAddress, slots, atAddress, true, itemAddress, items.Count / 4);
+        var rotation = new QueryKeyRotation(config, positions.Tensor([tokens], int64), cosMemory.Tensor([1024, dimension / 2], float32), sinMemory.Tensor([1024, dimension / 2], float32),
+            normMemory.Tensor([dimension], type), normMemory.Tensor([dimension], type, dimension * type.ElementSize()));
+
+        // The reference: rotated on the CPU, rounded as the device rounds, in the CPU's cache layout.
+        var cpuRotation = new QueryKeyRotation(config, tensor(rows.Select(r => (long)r.Position).ToArray()), tensor(cos, [1024, dimension / 2]), tensor(sin, [1024, dimension / 2]), tensor(norms[..dimension]), tensor(norms[dimension..]));
+        float[] rotated = [.. cpuRotation.Apply(null, tensor(qkv, [tokens, shape.QkvRow])).data<float>().ToArray().Select(v => Gpu.Round(v, type))];
+        float[] keys = new float[cacheLength], values = past[cacheLength..], expected = new float[tokens * shape.OutputRow];
+        for (int b = 0; b < blocks * kvHeads; b++)
+            for (int i = 0; i < block; i++)
+                for (int d = 0; d < dimension; d++) keys[b * dimension * block + d * block + i] = past[(b * block + i) * dimension + d];
+        var segments = sequences.Select((q, s) => new Reference.Segment(sequences[..s].Sum(o => o.Count), q.Count, q.Past, s * stride)).ToArray();
+        Reference.Reference(rotated, keys, values, expected, segments, tables, shape);
+
+        for (int repeat = 0; repeat < 2; repeat++) // the second launch finds the counters of the first
+        {
+            using var copy = Gpu.Upload(gpu, qkv, type, out _);
+            var output = attention.Attend(null, 0, copy.Tensor([tokens, shape.QkvRow], type), rotation);
+            Gpu.AssertClose(expected, Gpu.Download(gpu, Aten.DataPointer(output), expected.Length, type), 2 * Gpu.Tolerance(type));
+        }
+    }
+
+    [Fact]
+    public void Weight_hash_is_the_hosts()
+    {
+        var gpu = Gpu.Require();
+        byte[] bytes = new byte[8 * 10_007];
+        new Random(3).NextBytes(bytes);
+        using var memory = gpu.Allocate(bytes.Length, "a test");
+        using var sum = gpu.AllocateZeros(8, "a test");
+        gpu.Write<byte>(memory.Pointer, bytes);
+        gpu.Kernels.Get("WeightHash", "weight_hash", "ELEMENT=float").Launch((3, 1), 128, 0, memory, (long)bytes.Length / 8, sum);
+        Assert.Equal(WeightHash.Reference(bytes), gpu.Read<ulong>(sum.Pointer, 1)[0]);
+    }
+
+    [Fact]
+    public void A_kernel_that_does_not_compile_is_named_with_the_compilers_log()
+    {
+        var gpu = Gpu.Require();
+        var error = Assert.Throws<CudaException>(() => gpu.Kernels.Get("SwiGlu", "swiglu", "ELEMENT=no_such_type"));
+        Assert.Contains("SwiGlu.cu", error.Message);
+        Assert.Contains("no_such_type", error.Message);
+    }
+
+    [Fact]
+    public void Memory_that_does_not_fit_says_what_for_and_what_to_change()
+    {
+        var gpu = Gpu.Require();
+        var error = Assert.Throws<CudaOutOfMemoryException>(() => gpu.Allocate(1L << 50, "a petabyte", "buy more"));
+        Assert.Contains("a petabyte", error.Message);
+        Assert.Contains("free", error.Message);
+        Assert.Contains("buy more", error.Message);
+    }
+}
