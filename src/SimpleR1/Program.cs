@@ -16,7 +16,7 @@ var root = new RootCommand("""
     """)
 {
     TrainCommand.Create(), SftCommand.Create(), EvaluateCommand.Create(), GenerateCommand.Create(), PlotCommand.Create(),
-    ExportCommand.Create(), DoctorCommand.Create(), ClusterSelfTestCommand.Create(), RecipeReferenceCommand.Create(),
+    ExportCommand.Create(), BenchCommand.Create(), DoctorCommand.Create(), ClusterSelfTestCommand.Create(), RecipeReferenceCommand.Create(),
 };
 // Ctrl-C is ours: a run finishes its step and saves.
 var parsed = root.Parse(args.Length > 0 ? args : ["--help"]);

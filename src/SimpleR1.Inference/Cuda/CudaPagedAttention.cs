@@ -29,7 +29,7 @@ internal sealed class CudaPagedAttention : IAttention, IDisposable
         layerBytes = (long)blocks * config.KeyValueSize * blockSize * type.ElementSize();
         scale = (float)(1 / Math.Sqrt(config.HeadDimension));
         int stages = config.HeadDimension <= 64 ? 4 : 3;
-        string[] shape = [CudaKernelType(type), $"HEADS={config.Heads}", $"KV_HEADS={config.KeyValueHeads}", $"GROUP={config.GroupSize}", $"HEAD_DIM={config.HeadDimension}", $"BLOCK={blockSize}"];
+        string[] shape = [CudaOps.Element(type), $"HEADS={config.Heads}", $"KV_HEADS={config.KeyValueHeads}", $"GROUP={config.GroupSize}", $"HEAD_DIM={config.HeadDimension}", $"BLOCK={blockSize}"];
         rotary = gpu.Kernels.Get("RotaryCache", "rotary_cache", shape);
         if (HasTensorCores(config, type))
         {
@@ -88,14 +88,20 @@ internal sealed class CudaPagedAttention : IAttention, IDisposable
             plain.Launch((tokens, c.Heads), 32, 0, qkv, output, keys, values, s.Tables, s.TableStride, s.Slots, r.Positions, scale);
             return output;
         }
-        if (s.Decodes)
-            decode!.Launch((decodeBlocks, 1), 32 * Warps, decodeShared, qkv, output, keys, values, s.Tables, s.TableStride, s.DecodeSlots, s.DecodeAt, s.Plan, s.TilesBefore, starts, parts, sums, arrived, scale);
+        if (s.Decodes) LaunchDecode(layer, qkv, output);
         if (s.ItemCount > 0)
             prefill!.Launch((s.ItemCount, c.KeyValueHeads), 32 * Warps, prefillShared, qkv, output, keys, values, s.Tables, s.TableStride, s.Items, scale);
         return output;
     }
 
-    private static string CudaKernelType(ScalarType type) => type switch { ScalarType.BFloat16 => "ELEMENT=bf16", ScalarType.Float16 => "ELEMENT=f16", _ => "ELEMENT=float" };
+    /// <summary>paged_decode alone: qkv [rows, …], rotated, and the cache's layer → output [rows, heads · d].</summary>
+    internal void LaunchDecode(int layer, Tensor qkv, Tensor output)
+    {
+        var s = Current;
+        nint keys = cache.Pointer + (nint)(2 * layer * layerBytes), values = keys + (nint)layerBytes;
+        (decode ?? throw new NotSupportedException("these sizes have no tensor-core kernel"))
+            .Launch((decodeBlocks, 1), 32 * Warps, decodeShared, qkv, output, keys, values, s.Tables, s.TableStride, s.DecodeSlots, s.DecodeAt, s.Plan, s.TilesBefore, starts, parts, sums, arrived, scale);
+    }
 
     /// <summary>The tensor-core kernels have rows of whole 128 bytes in shared memory, and up to 16 query heads a kv head.</summary>
     private static bool HasTensorCores(ModelConfig config, ScalarType type) => type != ScalarType.Float32 && config.HeadDimension is 64 or 128 && config.GroupSize <= 16;

@@ -101,6 +101,8 @@ public sealed unsafe class CudaDevice
     public Arena Scratch { get; }
     public KernelLibrary Kernels { get; }
     internal CublasLt Blas { get; }
+    /// <summary>Set to find out where GPU time goes.</summary>
+    public KernelProfile? Profile { get; set; }
 
     /// <summary>The GPU with this index; opened once a process.</summary>
     /// <exception cref="CudaException">There is no such device, or it is too old.</exception>

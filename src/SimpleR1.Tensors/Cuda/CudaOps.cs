@@ -6,7 +6,7 @@ namespace SimpleR1.Tensors.Cuda;
 /// The decoder's operations on a GPU; <see cref="Ops"/> calls them and has checked shapes. Weights and activations are bf16, f16 or f32, the residual
 /// stream is f32. Results lie in <see cref="CudaDevice.Scratch"/>. Gradients are not computed here.
 /// </summary>
-internal static class CudaOps
+public static class CudaOps
 {
     private const int SmallRows = 4; // up to here our own product is faster than cuBLAS's; see SmallLinear.cu
 
@@ -19,7 +19,7 @@ internal static class CudaOps
         _ => throw new NotSupportedException($"kernels exist for bf16, f16 and f32, not for {type}"),
     };
 
-    public static Tensor Embedding(CudaDevice gpu, Tensor table, Tensor ids)
+    internal static Tensor Embedding(CudaDevice gpu, Tensor table, Tensor ids)
     {
         int width = (int)table.shape[1];
         var output = gpu.Scratch.Take([ids.shape[0], width], ScalarType.Float32);
@@ -27,19 +27,20 @@ internal static class CudaOps
         return output;
     }
 
-    public static Tensor Linear(CudaDevice gpu, Tensor x, Tensor weight, Tensor? bias)
+    internal static Tensor Linear(CudaDevice gpu, Tensor x, Tensor weight, Tensor? bias)
     {
         var output = gpu.Scratch.Take([x.shape[0], weight.shape[0]], weight.dtype);
         Linear(gpu, x, weight, bias, output);
         return output;
     }
 
-    public static void Linear(CudaDevice gpu, Tensor x, Tensor weight, Tensor? bias, Tensor output)
+    internal static void Linear(CudaDevice gpu, Tensor x, Tensor weight, Tensor? bias, Tensor output)
     {
         int rows = (int)x.shape[0], outputs = (int)weight.shape[0], inputs = (int)weight.shape[1];
         if (rows > SmallRows)
         {
-            gpu.Blas.Linear(x, weight, bias, output);
+            if (gpu.Profile is null) gpu.Blas.Linear(x, weight, bias, output);
+            else ProfiledLinear(gpu, gpu.Profile, x, weight, bias, output);
             return;
         }
         const int warps = 4;
@@ -47,7 +48,10 @@ internal static class CudaOps
         gpu.Kernels.Get("SmallLinear", name, Element(weight.dtype)).Launch(((outputs + 4 * warps - 1) / (4 * warps), 1), 32 * warps, 0, x, weight, bias, output, rows, outputs, inputs);
     }
 
-    public static (Tensor Sum, Tensor Normed) AddRmsNorm(CudaDevice gpu, Tensor x, Tensor? delta, Tensor weight, double epsilon)
+    private static void ProfiledLinear(CudaDevice gpu, KernelProfile profile, Tensor x, Tensor weight, Tensor? bias, Tensor output) =>
+        profile.Measure($"product with [{weight.shape[0]}, {weight.shape[1]}]", () => gpu.Blas.Linear(x, weight, bias, output));
+
+    internal static (Tensor Sum, Tensor Normed) AddRmsNorm(CudaDevice gpu, Tensor x, Tensor? delta, Tensor weight, double epsilon)
     {
         int rows = (int)x.shape[0], width = (int)x.shape[1];
         var sum = delta is null ? x : gpu.Scratch.Take(x.shape, ScalarType.Float32);
@@ -56,7 +60,7 @@ internal static class CudaOps
         return (sum, normed);
     }
 
-    public static Tensor SwiGlu(CudaDevice gpu, Tensor gateUp)
+    internal static Tensor SwiGlu(CudaDevice gpu, Tensor gateUp)
     {
         int rows = (int)gateUp.shape[0], width = (int)gateUp.shape[1] / 2, threads = Math.Min(256, ThreadsFor(width / 8));
         var output = gpu.Scratch.Take([rows, width], gateUp.dtype);
@@ -64,7 +68,7 @@ internal static class CudaOps
         return output;
     }
 
-    public static Tensor SelectRows(CudaDevice gpu, Tensor x, Tensor indices)
+    internal static Tensor SelectRows(CudaDevice gpu, Tensor x, Tensor indices)
     {
         int width = (int)x.shape[1];
         var output = gpu.Scratch.Take([indices.shape[0], width], x.dtype);

@@ -43,12 +43,22 @@ public sealed unsafe class Kernel
             var config = new LaunchConfig
             {
                 GridX = (uint)grid.X, GridY = (uint)grid.Y, GridZ = 1, BlockX = (uint)threads, BlockY = 1, BlockZ = 1, SharedBytes = (uint)shared,
-                Stream = device.Stream, Attributes = &early, AttributeCount = device.ComputeCapability >= 90 ? 1u : 0,
+                Stream = device.Stream, Attributes = &early, AttributeCount = device.ComputeCapability >= 90 && device.Profile is null ? 1u : 0,
             };
-            int result = cuLaunchKernelEx(&config, function, parameters, null);
-            if (result != 0) Check(result, $"launch of {name}, grid {grid}, {threads} threads, {shared} bytes of shared memory(");
+            var (place, at) = ((nint)(&config), (nint)parameters);
+            if (device.Profile is null) Launch(place, at);
+            else LaunchProfiled(device.Profile, place, at);
         }
         LaunchCount++;
+    }
+
+    private void LaunchProfiled(KernelProfile profile, nint config, nint parameters) => profile.Measure(name, () => Launch(config, parameters));
+
+    private void Launch(nint config, nint parameters)
+    {
+        int result = cuLaunchKernelEx((LaunchConfig*)config, function, (void**)parameters, null);
+        var c = (LaunchConfig*)config;
+        if (result != 0) Check(result, $"launch of {name}, grid {c->GridX} × {c->GridY}, {c->BlockX} threads, {c->SharedBytes} bytes of shared memory(");
     }
 
     /// <summary>Launches of all kernels so far, those recorded in graphs counted once.</summary>

@@ -3,6 +3,7 @@ using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Tensors;
+using SimpleR1.Tensors.Cuda;
 
 namespace SimpleR1.Commands;
 
@@ -18,16 +19,18 @@ internal static class GenerateCommand
         var topP = new Option<double>("--top-p") { Description = "Keep the most probable tokens up to this mass", DefaultValueFactory = _ => 1 };
         var seed = new Option<ulong>("--seed") { Description = "The same seed draws the same text", DefaultValueFactory = _ => (ulong)Random.Shared.NextInt64() };
         var stop = new Option<string[]>("--stop") { Description = "A text that ends the completion (repeatable)" };
-        var command = new Command("generate", "Complete a prompt, printed as it is made") { model, prompt, template, max, temperature, topP, seed, stop };
+        var (device, type, utilization, noGraphs) = (DeviceOptions.Device(), DeviceOptions.Type(), DeviceOptions.Utilization(), DeviceOptions.NoGraphs());
+        var command = new Command("generate", "Complete a prompt, printed as it is made") { model, prompt, template, max, temperature, topP, seed, stop, device, type, utilization, noGraphs };
         command.SetAction((parse, _) => CommandErrors.RunAsync(async () =>
         {
             string folder = parse.GetValue(model)!;
-            using var weights = Checkpoint.Load(folder);
+            var gpu = CudaDevice.Parse(parse.GetValue(device)!);
+            using var weights = gpu is null ? Checkpoint.Load(folder) : Checkpoint.Load(folder, DeviceOptions.ParseType(parse.GetValue(type)!, gpu), gpu);
             var tokenizer = Tokenizer.Load(folder);
             tokenizer.CheckFits(weights.Layout.Config);
             CpuParallel.Threads = Environment.ProcessorCount;
             using var interrupts = new Interrupts("stopping");
-            await using var engine = new EngineThread(() => new Engine(new Decoder(weights), tokenizer, new EngineOptions()));
+            await using var engine = new EngineThread(() => new Engine(new Decoder(weights), tokenizer, DeviceOptions.Engine(gpu, parse.GetValue(utilization), parse.GetValue(noGraphs))));
             string text = PromptTemplate.Create(parse.GetValue(template)!).Render(parse.GetValue(prompt)!.Replace("\\n", "\n", StringComparison.Ordinal));
             var request = new GenerationRequest("prompt", tokenizer.EncodePrompt(text), new()
             {
