@@ -19,7 +19,7 @@ public sealed class Engine : IDisposable
     private readonly Queue<(List<Sequence> Sampling, int WeightVersion)> launched = []; // steps whose tokens have not arrived
     private readonly Stack<List<Sequence>> spare = [];                                  // lists to use again
     private int watched;                                                                // sequences whose next step depends on what the last one drew
-    private long arrivals, steps, computedTokens, sampledTokens, finishedSequences, stepTicks;
+    private long arrivals, steps, computedTokens, sampledTokens, finishedSequences, stepTicks, launchTicks;
     private bool idle = true;
     private Exception? failure;
 
@@ -60,6 +60,8 @@ public sealed class Engine : IDisposable
         WeightVersion = WeightVersion,
         StepSeconds = stepTicks / (double)Stopwatch.Frequency,
         GpuSeconds = runner.GpuSeconds,
+        WaitSeconds = runner.WaitSeconds,
+        LaunchSeconds = launchTicks / (double)Stopwatch.Frequency,
     };
 
     /// <summary>Enqueues requests, all or none. Callbacks run inside <see cref="Step"/> and <see cref="Abort"/>, on their thread.</summary>
@@ -169,7 +171,9 @@ public sealed class Engine : IDisposable
         var sampling = spare.TryPop(out var list) ? list : [];
         foreach (var (sequence, count) in batch)
             if (sequence.Computed + count == sequence.Length) sampling.Add(sequence);
+        long start = Stopwatch.GetTimestamp();
         runner.Launch(batch, sampling);
+        launchTicks += Stopwatch.GetTimestamp() - start;
         foreach (var (sequence, count) in batch)
         {
             sequence.Computed += count;

@@ -66,4 +66,8 @@ public sealed record EngineStatistics
     /// <summary>Time spent in steps; and, on a GPU, the part of it in which the GPU worked.</summary>
     public double StepSeconds { get; init; }
     public double GpuSeconds { get; init; }
+    /// <summary>Time in which the host waited for the GPU; where it is much less than a step's, the GPU waits for the host.</summary>
+    public double WaitSeconds { get; init; }
+    /// <summary>Time in which the host prepared and launched steps.</summary>
+    public double LaunchSeconds { get; init; }
 }

@@ -39,6 +39,9 @@ internal interface IModelRunner : IDisposable
     /// <summary>Seconds in which a GPU computed, over all collected steps.</summary>
     double GpuSeconds { get; }
 
+    /// <summary>Seconds in which the host waited for a GPU.</summary>
+    double WaitSeconds { get; }
+
     /// <summary>Starts a step: each sequence's next Count tokens from Computed on, then the draw of the next token of each of <paramref name="sampling"/>.</summary>
     /// <param name="sampling">Those of the batch whose tokens are all computed with this step, in the batch's order.</param>
     void Launch(IReadOnlyList<(Sequence Sequence, int Count)> batch, IReadOnlyList<Sequence> sampling);

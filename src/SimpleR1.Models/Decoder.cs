@@ -83,8 +83,8 @@ public sealed class Decoder : IDisposable
         var attended = attention.Attend(tape, layer, qkv, rotation);                                       // [tokens, heads · d]
         var delta = Ops.Linear(tape, attended, W("attention_output"));                                     // [tokens, hidden]
         (x, normed) = Ops.AddRmsNorm(tape, x, delta, W("mlp_norm"), c.RmsNormEpsilon);
-        var gateUp = Ops.Linear(tape, normed, W("gate_up"));                                               // [tokens, 2 · intermediate]
-        return [x, Ops.Linear(tape, Ops.SwiGlu(tape, gateUp), W("down"))];
+        var gated = Ops.GatedLinear(tape, normed, W("gate_up"));                                           // [tokens, intermediate]
+        return [x, Ops.Linear(tape, gated, W("down"))];
     }
 
     /// <summary>The residual stream with what the layer before adds to it (nothing before the first), and its norm.</summary>

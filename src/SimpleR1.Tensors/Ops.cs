@@ -228,6 +228,14 @@ public static unsafe class Ops
         return output;
     }
 
+    /// <summary>silu(x·gateᵀ)·(x·upᵀ): x [t, h], weight [2·i, h] (gate, then up) → [t, i].</summary>
+    public static Tensor GatedLinear(Tape? tape, Tensor x, Tensor weight)
+    {
+        if (Gpu(tape, weight) is not { } gpu) return SwiGlu(tape, Linear(tape, x, weight));
+        RequireProduct(gpu, x, weight, null);
+        return CudaOps.GatedLinear(gpu, x, weight);
+    }
+
     /// <summary>Chosen rows of x: x [t, h], indices [r] int64, all different → [r, h].</summary>
     public static Tensor SelectRows(Tape? tape, Tensor x, Tensor indices)
     {

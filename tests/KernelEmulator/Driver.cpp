@@ -214,6 +214,7 @@ int nvrtcDestroyProgram(Program** p) { delete *p; *p = nullptr; return 0; }
 struct Matmul { int epilogue = 1, bias_type = 0; const void* bias = nullptr; };
 struct Layout { int type; unsigned long long rows, columns; long long leading; };
 const char* cublasLtGetStatusString(int) { return "emulated cuBLASLt error"; }
+size_t cublasLtGetVersion() { return 0; }
 int cublasLtCreate(void** h) { *h = (void*)1; return 0; }
 int cublasLtDestroy(void*) { return 0; }
 int cublasLtMatmulDescCreate(Matmul** d, int, int) { *d = new Matmul; return 0; }

@@ -65,6 +65,16 @@ template <class T> static inline T exchange(T x, int from)
 template <class T> static inline T __shfl_xor_sync(u32, T x, int step) { return exchange(x, emulated::lane() ^ step); }
 template <class T> static inline T __shfl_sync(u32, T x, int from) { return exchange(x, from); }
 template <class T> static inline T __shfl_up_sync(u32, T x, int step) { int from = emulated::lane() - step; return exchange(x, from < 0 ? emulated::lane() : from); }
+static inline bool __any_sync(u32, bool x)
+{
+    auto& warp = emulated::current_warp();
+    warp.slots[emulated::lane()][0] = x;
+    emulated::warp_barrier();
+    bool any = false;
+    for (int i = 0; i < warp.alive; i++) any |= warp.slots[i][0] != 0;
+    emulated::warp_barrier();
+    return any;
+}
 template <class T, class U> static inline T atomicAdd(T* p, U x) { T before = *p; *p += (T)x; return before; }
 static inline u32 atomicOr(u32* p, u32 x) { u32 before = *p; *p |= x; return before; }
 

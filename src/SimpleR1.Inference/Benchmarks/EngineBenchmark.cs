@@ -102,15 +102,17 @@ public sealed class EngineBenchmark(FlatWeights weights, string model, EngineBen
         if (weights.Device is { } gpu)
         {
             figures["share_outside_gpu"] = Math.Max(0, 1 - median.GpuSeconds / median.Seconds);
+            figures["share_host_waits"] = median.WaitSeconds / median.Seconds;
+            figures["share_host_launches"] = median.LaunchSeconds / median.Seconds;
             var (free, total) = gpu.FreeMemory();
             figures["gpu_memory_gib"] = (total - free) / (double)(1L << 30);
         }
         print($"{name,-9} {figures["tokens_per_second"],9:N0} tokens/s [{figures["tokens_per_second_least"]:N0}, {figures["tokens_per_second_largest"]:N0}], {figures["milliseconds_per_step"]:0.000} ms a step"
-            + (weights.Device is null ? "" : $", {figures["share_outside_gpu"]:P1} of it outside the GPU, {figures["gpu_memory_gib"]:0.0} GiB") + $" (first run: {figures["tokens_per_second_first_run"]:N0})");
+            + (weights.Device is null ? "" : $", {figures["share_outside_gpu"]:P1} of it outside the GPU (the host launches {figures["share_host_launches"]:P0} and waits {figures["share_host_waits"]:P0}), {figures["gpu_memory_gib"]:0.0} GiB") + $" (first run: {figures["tokens_per_second_first_run"]:N0})");
         return new(name, model, weights.Device?.Name ?? "CPU", weights.Flat.dtype.ToString(), figures);
     }
 
-    private (double Seconds, double GpuSeconds, long Tokens, long Steps) RunAll(Engine engine, GenerationRequest[] requests)
+    private (double Seconds, double GpuSeconds, double WaitSeconds, double LaunchSeconds, long Tokens, long Steps) RunAll(Engine engine, GenerationRequest[] requests)
     {
         engine.ResetPrefixCache();
         long tokens = 0;
@@ -120,7 +122,7 @@ public sealed class EngineBenchmark(FlatWeights weights, string model, EngineBen
         while (engine.Step()) { }
         double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
         var after = engine.Statistics;
-        return (seconds, after.GpuSeconds - before.GpuSeconds, tokens, after.Steps - before.Steps);
+        return (seconds, after.GpuSeconds - before.GpuSeconds, after.WaitSeconds - before.WaitSeconds, after.LaunchSeconds - before.LaunchSeconds, tokens, after.Steps - before.Steps);
     }
 
     // ---- the decode kernel alone

@@ -36,6 +36,7 @@ internal sealed unsafe class CpuRunner : IModelRunner
     public int Lookahead => 0;
     public string? Description => null;
     public double GpuSeconds => 0;
+    public double WaitSeconds => 0;
 
     public void Launch(IReadOnlyList<(Sequence Sequence, int Count)> batch, IReadOnlyList<Sequence> sampling)
     {

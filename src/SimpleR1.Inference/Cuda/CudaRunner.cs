@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.InteropServices;
 using SimpleR1.Models;
 using SimpleR1.Tensors;
@@ -79,6 +80,7 @@ internal sealed class CudaRunner : IModelRunner
     public int Lookahead => 1;
     public string Description { get; }
     public double GpuSeconds { get; private set; }
+    public double WaitSeconds { get; private set; }
 
     public void Launch(IReadOnlyList<(Sequence Sequence, int Count)> batch, IReadOnlyList<Sequence> sampling)
     {
@@ -109,7 +111,9 @@ internal sealed class CudaRunner : IModelRunner
     {
         int number = (int)(collected++ % Depth);
         var turn = turns[number];
+        long start = Stopwatch.GetTimestamp();
         turn.End.Wait();
+        WaitSeconds += Stopwatch.GetElapsedTime(start).TotalSeconds;
         GpuSeconds += turn.End.MillisecondsSince(turn.Begin) / 1000;
         sampler.Collect(number, turn.Sampling, turn.Positions, sampled);
         return sampled.AsSpan(0, turn.Sampling.Count);

@@ -1,11 +1,13 @@
+using System.Globalization;
 using System.Runtime.InteropServices;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tensors.Cuda;
 
 /// <summary>
-/// y = x · Wᵀ + b by NVIDIA's cuBLASLt. Which of its kernels serves a shape is its own heuristic's choice, so that the same program gives the same
-/// bits every time; choices are kept by shape. Products accumulate in f32 (f32 operands are not rounded to TF32).
+/// y = x · Wᵀ + b by NVIDIA's cuBLASLt. It has many kernels for a shape, and its own first choice is often far from the fastest where a batch is
+/// small: the candidates are measured once a machine, the choice is kept on disk (beside the kernels), and is the same from then on, so that
+/// runs give the same bits. Products accumulate in f32 (f32 operands are not rounded to TF32).
 /// </summary>
 internal sealed unsafe partial class CublasLt : IDisposable
 {
@@ -13,7 +15,10 @@ internal sealed unsafe partial class CublasLt : IDisposable
     private const int Compute32F = 68, Real32F = 0, Real16F = 2, Real16BF = 14;                              // cublasComputeType_t, cudaDataType
     private const int TransposeA = 3, Epilogue = 7, BiasPointer = 8, BiasDataType = 26;                       // cublasLtMatmulDescAttributes_t
     private const int EpilogueBias = 4, MaxWorkspace = 1, MinAlignmentA = 5;                                  // cublasLtEpilogue_t, cublasLtMatmulPreferenceAttributes_t
-    private const int RowsPerChoice = 64; // above, shapes of nearly the same number of rows share a choice
+    private const int RowsPerChoice = 64;      // above, shapes of nearly the same number of rows share a choice
+    private const int MeasuredRows = 1024;     // larger products are served well by the first choice
+    private const int Candidates = 16, Rounds = 4;
+    private const long FlushBytes = 128L << 20; // more than a cache holds: in a model's step, weights come from memory
 
     /// <summary>cublasLtMatmulAlgo_t and what the heuristic says about it (cublasLtMatmulHeuristicResult_t).</summary>
     [StructLayout(LayoutKind.Sequential, Size = 96)]
@@ -30,6 +35,7 @@ internal sealed unsafe partial class CublasLt : IDisposable
     private readonly CudaDevice device;
     private readonly DeviceMemory workspace;
     private readonly Dictionary<Shape, Choice> choices = [];
+    private readonly string file;
     private nint handle;
 
     public CublasLt(CudaDevice device, long workspaceBytes)
@@ -38,6 +44,8 @@ internal sealed unsafe partial class CublasLt : IDisposable
         device.Use();
         Check(cublasLtCreate(out handle), "cublasLtCreate");
         workspace = device.Allocate(workspaceBytes, "cuBLASLt's workspace");
+        file = Path.Combine(KernelLibrary.CacheFolder(), $"products-{string.Concat(device.Name.Select(c => char.IsLetterOrDigit(c) ? c : '-'))}-{cublasLtGetVersion()}.txt");
+        ReadChoices();
     }
 
     /// <param name="x">[rows, inputs], like <paramref name="weight"/> [outputs, inputs] and <paramref name="bias"/> [outputs]</param>
@@ -64,10 +72,8 @@ internal sealed unsafe partial class CublasLt : IDisposable
             Check(cublasLtMatrixLayoutCreate(out b, DataType(x.dtype), (ulong)inputs, (ulong)rows, inputs), "cublasLtMatrixLayoutCreate");
             Check(cublasLtMatrixLayoutCreate(out c, DataType(y.dtype), (ulong)outputs, (ulong)rows, outputs), "cublasLtMatrixLayoutCreate");
             var key = shape with { Rows = rows <= RowsPerChoice ? rows : (rows + RowsPerChoice - 1) / RowsPerChoice * RowsPerChoice };
-            if (!choices.TryGetValue(key, out var choice)) choices[key] = choice = Choose(operation, a, b, c, shape);
-            float one = 1, zero = 0;
-            Check(cublasLtMatmul(handle, operation, &one, Aten.DataPointer(weight), a, Aten.DataPointer(x), b, &zero, Aten.DataPointer(y), c, Aten.DataPointer(y), c,
-                &choice, workspace.Pointer, (nuint)workspace.Bytes, device.Stream), $"cublasLtMatmul {shape}");
+            if (!choices.TryGetValue(key, out var choice)) choices[key] = choice = Choose(key, operation, a, b, c, x, weight, y);
+            Check(Multiply(operation, a, b, c, x, weight, y, &choice), $"cublasLtMatmul {shape}");
         }
         finally
         {
@@ -77,7 +83,7 @@ internal sealed unsafe partial class CublasLt : IDisposable
         }
     }
 
-    private Choice Choose(nint operation, nint a, nint b, nint c, Shape shape)
+    private Choice Choose(Shape key, nint operation, nint a, nint b, nint c, Tensor x, Tensor weight, Tensor y)
     {
         Check(cublasLtMatmulPreferenceCreate(out nint preference), "cublasLtMatmulPreferenceCreate");
         try
@@ -86,12 +92,72 @@ internal sealed unsafe partial class CublasLt : IDisposable
             Check(cublasLtMatmulPreferenceSetAttribute(preference, MaxWorkspace, &bytes, (nuint)sizeof(nuint)), "cublasLtMatmulPreferenceSetAttribute");
             uint aligned = 128; // where slots of the flat weights begin; all else is aligned as cuBLAS expects
             Check(cublasLtMatmulPreferenceSetAttribute(preference, MinAlignmentA, &aligned, sizeof(uint)), "cublasLtMatmulPreferenceSetAttribute");
-            Choice choice;
-            int found;
-            Check(cublasLtMatmulAlgoGetHeuristic(handle, operation, a, b, c, c, preference, 1, &choice, &found), $"cublasLtMatmulAlgoGetHeuristic {shape}");
-            return found > 0 ? choice : throw new CudaException($"cuBLASLt has no kernel for {shape}");
+            Choice* found = stackalloc Choice[Candidates];
+            int count;
+            Check(cublasLtMatmulAlgoGetHeuristic(handle, operation, a, b, c, c, preference, Candidates, found, &count), $"cublasLtMatmulAlgoGetHeuristic {key}");
+            if (count == 0) throw new CudaException($"cuBLASLt has no kernel for {key}");
+            if (count == 1 || key.Rows > MeasuredRows || device.Capturing) return found[0];
+            var best = Fastest(found, count, operation, a, b, c, x, weight, y);
+            Keep(key, best);
+            return best;
         }
         finally { _ = cublasLtMatmulPreferenceDestroy(preference); }
+    }
+
+    private Choice Fastest(Choice* candidates, int count, nint operation, nint a, nint b, nint c, Tensor x, Tensor weight, Tensor y)
+    {
+        using var flush = device.Allocate(FlushBytes, "measuring products");
+        using CudaEvent begin = new(device, timed: true), end = new(device, timed: true);
+        int fastest = 0;
+        double least = double.MaxValue;
+        for (int i = 0; i < count; i++)
+        {
+            double time = double.MaxValue;
+            for (int round = 0; round < Rounds; round++)
+            {
+                device.Fill(flush.Pointer, 0, FlushBytes);
+                begin.Record();
+                if (Multiply(operation, a, b, c, x, weight, y, candidates + i) != 0) break; // it can't do this shape after all
+                end.Record();
+                end.Wait();
+                if (round > 0) time = Math.Min(time, end.MillisecondsSince(begin)); // the first loads it
+            }
+            if (time >= 0.97 * least) continue; // the heuristic's order decides between equals
+            (fastest, least) = (i, time);
+        }
+        return candidates[fastest];
+    }
+
+    private int Multiply(nint operation, nint a, nint b, nint c, Tensor x, Tensor weight, Tensor y, Choice* choice)
+    {
+        float one = 1, zero = 0;
+        return cublasLtMatmul(handle, operation, &one, Aten.DataPointer(weight), a, Aten.DataPointer(x), b, &zero, Aten.DataPointer(y), c, Aten.DataPointer(y), c,
+            choice, workspace.Pointer, (nuint)workspace.Bytes, device.Stream);
+    }
+
+    // A line of the file: rows outputs inputs type outputType bias, then the choice's bytes.
+
+    private void Keep(Shape key, Choice choice)
+    {
+        string line = string.Create(CultureInfo.InvariantCulture, $"{key.Rows} {key.Outputs} {key.Inputs} {key.Type} {key.OutputType} {key.Bias} {Convert.ToHexString(new ReadOnlySpan<byte>(&choice, sizeof(Choice)))}\n");
+        try
+        {
+            Directory.CreateDirectory(Path.GetDirectoryName(file)!);
+            File.AppendAllText(file, line);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { } // measured again next time
+    }
+
+    private void ReadChoices()
+    {
+        if (!File.Exists(file)) return;
+        foreach (string line in File.ReadLines(file))
+        {
+            if (line.Split(' ') is not [var rows, var outputs, var inputs, var type, var outputType, var bias, { Length: 2 * 96 } bytes]) continue; // cut off by a crash
+            var key = new Shape(int.Parse(rows, CultureInfo.InvariantCulture), int.Parse(outputs, CultureInfo.InvariantCulture), int.Parse(inputs, CultureInfo.InvariantCulture),
+                Enum.Parse<ScalarType>(type), Enum.Parse<ScalarType>(outputType), bool.Parse(bias));
+            choices.TryAdd(key, MemoryMarshal.Read<Choice>(Convert.FromHexString(bytes)));
+        }
     }
 
     private static void Set(nint operation, int attribute, int value) =>
@@ -117,6 +183,7 @@ internal sealed unsafe partial class CublasLt : IDisposable
     }
 
     [LibraryImport(Library)] private static partial nint cublasLtGetStatusString(int status);
+    [LibraryImport(Library)] private static partial nuint cublasLtGetVersion();
     [LibraryImport(Library)] private static partial int cublasLtCreate(out nint handle);
     [LibraryImport(Library)] private static partial int cublasLtDestroy(nint handle);
     [LibraryImport(Library)] private static partial int cublasLtMatmulDescCreate(out nint operation, int computeType, int scaleType);

@@ -81,6 +81,7 @@ public sealed unsafe class CudaDevice
         SharedMemoryPerBlock = Attribute(CudaDriver.SharedMemoryPerBlock);
         if (ComputeCapability < 80) throw new CudaException($"{Name} has compute capability {ComputeCapability / 10.0:0.0}; 8.0 (Ampere) or newer is needed");
         Check(cuDevicePrimaryCtxRetain(out context, device));
+        EarlyLaunch = ComputeCapability >= 90 && Environment.GetEnvironmentVariable("SIMPLE_R1_EARLY_LAUNCH") != "0";
         Use();
         Check(cuStreamCreate(out nint stream, 1)); // not synchronous with the null stream
         Stream = stream;
@@ -101,6 +102,10 @@ public sealed unsafe class CudaDevice
     public Arena Scratch { get; }
     public KernelLibrary Kernels { get; }
     internal CublasLt Blas { get; }
+    /// <summary>Whether kernels may be started while the one before them ends (programmatic dependent launch, Hopper and newer).</summary>
+    public bool EarlyLaunch { get; set; }
+    /// <summary>A graph is being recorded: nothing may be measured or allocated.</summary>
+    public bool Capturing { get; internal set; }
     /// <summary>Set to find out where GPU time goes.</summary>
     public KernelProfile? Profile { get; set; }
 

@@ -16,12 +16,14 @@ public sealed class CudaGraph : IDisposable
         device.Use();
         Check(cuStreamBeginCapture_v2(device.Stream, 2)); // relaxed: what else this process does with CUDA does not disturb it
         nint graph;
+        device.Capturing = true;
         try { work(); }
         catch
         {
             if (cuStreamEndCapture(device.Stream, out graph) == 0 && graph != 0) _ = cuGraphDestroy(graph); // the stream must not stay in capture
             throw;
         }
+        finally { device.Capturing = false; }
         Check(cuStreamEndCapture(device.Stream, out graph));
         try
         {

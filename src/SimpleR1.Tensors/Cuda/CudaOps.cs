@@ -9,6 +9,7 @@ namespace SimpleR1.Tensors.Cuda;
 public static class CudaOps
 {
     private const int SmallRows = 4; // up to here our own product is faster than cuBLAS's; see SmallLinear.cu
+    private const int SmallWarps = 4, ManyOutputs = 4096;
 
     /// <summary>"ELEMENT=bf16", which specialises a kernel's text.</summary>
     public static string Element(ScalarType type) => type switch
@@ -43,9 +44,22 @@ public static class CudaOps
             else ProfiledLinear(gpu, gpu.Profile, x, weight, bias, output);
             return;
         }
-        const int warps = 4;
-        string name = (output.dtype == weight.dtype ? "small_linear_" : "small_linear_to_float_") + (rows <= 2 ? rows : 4);
-        gpu.Kernels.Get("SmallLinear", name, Element(weight.dtype)).Launch(((outputs + 4 * warps - 1) / (4 * warps), 1), 32 * warps, 0, x, weight, bias, output, rows, outputs, inputs);
+        string most = rows <= 2 ? $"{rows}" : "4";
+        bool wide = output.dtype != weight.dtype;
+        int perWarp = wide || outputs >= ManyOutputs ? 4 : 1; // few outputs: a warp each, so that enough loads are under way
+        string name = wide ? $"small_linear_to_float_{most}" : $"small_linear_{most}_{perWarp}";
+        gpu.Kernels.Get("SmallLinear", name, Element(weight.dtype)).Launch(((outputs + perWarp * SmallWarps - 1) / (perWarp * SmallWarps), 1), 32 * SmallWarps, 0, x, weight, bias, output, rows, outputs, inputs);
+    }
+
+    /// <summary>silu(x · gateᵀ) · (x · upᵀ), for few rows in one kernel.</summary>
+    internal static Tensor GatedLinear(CudaDevice gpu, Tensor x, Tensor weight)
+    {
+        int rows = (int)x.shape[0], width = (int)weight.shape[0] / 2, inputs = (int)weight.shape[1];
+        if (rows > SmallRows) return SwiGlu(gpu, Linear(gpu, x, weight, null));
+        var output = gpu.Scratch.Take([rows, width], weight.dtype);
+        string name = rows <= 2 ? $"small_gated_{rows}" : "small_gated_4";
+        gpu.Kernels.Get("SmallLinear", name, Element(weight.dtype)).Launch(((width + 2 * SmallWarps - 1) / (2 * SmallWarps), 1), 32 * SmallWarps, 0, x, weight, output, rows, width, inputs);
+        return output;
     }
 
     private static void ProfiledLinear(CudaDevice gpu, KernelProfile profile, Tensor x, Tensor weight, Tensor? bias, Tensor output) =>

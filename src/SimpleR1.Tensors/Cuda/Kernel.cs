@@ -43,7 +43,7 @@ public sealed unsafe class Kernel
             var config = new LaunchConfig
             {
                 GridX = (uint)grid.X, GridY = (uint)grid.Y, GridZ = 1, BlockX = (uint)threads, BlockY = 1, BlockZ = 1, SharedBytes = (uint)shared,
-                Stream = device.Stream, Attributes = &early, AttributeCount = device.ComputeCapability >= 90 && device.Profile is null ? 1u : 0,
+                Stream = device.Stream, Attributes = &early, AttributeCount = device.EarlyLaunch && device.Profile is null ? 1u : 0,
             };
             var (place, at) = ((nint)(&config), (nint)parameters);
             if (device.Profile is null) Launch(place, at);
@@ -148,7 +148,7 @@ public sealed unsafe class KernelLibrary(CudaDevice device)
         return image;
     }
 
-    private static string CacheFolder() =>
+    internal static string CacheFolder() =>
         Environment.GetEnvironmentVariable("SIMPLE_R1_KERNEL_CACHE") is { Length: > 0 } set ? set
         : Path.Combine(Environment.GetEnvironmentVariable("XDG_CACHE_HOME") is { Length: > 0 } cache ? cache : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache"), "simple-r1", "kernels");
 

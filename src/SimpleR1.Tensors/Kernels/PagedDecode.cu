@@ -35,6 +35,9 @@ struct Place // in the line of units
 /// Where 16 bytes of a row lie in shared memory: rows are permuted so that 8 rows of one column lie in different banks.
 __device__ __forceinline__ int swizzled(int row, int chunk) { return row * HEAD_DIM + (chunk ^ (row % 8)) * 8; }
 
+/// Where warp w leaves its part of a sequence and head: two of its pieces can be parts, the one at its beginning (0) and the one at its end (1).
+__device__ __forceinline__ i64 part_of(int w, int firstWarp, int perWarp, int firstUnit) { return 2 * w + (w > firstWarp || w * perWarp == firstUnit ? 0 : 1); }
+
 /// qkv [rows, qkvRow], rotated; at [rows]: position of each row's token; out [rows, KV_HEADS · GROUP · HEAD_DIM].
 /// parts [2 · warps, GROUP, HEAD_DIM], sums [2 · warps, GROUP] (max, sum), arrived [rows · KV_HEADS], zero before and after.
 /// Grid: any number of blocks of 128 threads; plan and starts are prepare_step's. Dynamic shared memory: 4 · STAGES · StageElements elements.
@@ -43,12 +46,14 @@ extern "C" __global__ void __launch_bounds__(Warps * 32) paged_decode(const ELEM
     float* parts, float2* sums, int* arrived, float scale)
 {
     DYNAMIC_SHARED(memory);
-    wait_for_previous_kernel();
-    let_next_kernel_start();
     int lane = threadIdx.x % 32, warp = blockIdx.x * Warps + threadIdx.x / 32;
     int rows = plan[0], perWarp = plan[2], units = tilesBefore[rows] * KV_HEADS;
     int begin = warp * perWarp, end = min(units, begin + perWarp);
-    if (begin >= end) return;
+    if (begin >= end)
+    {
+        wait_for_previous_kernel();
+        return;
+    }
     ELEMENT* stages = (ELEMENT*)memory + threadIdx.x / 32 * STAGES * StageElements;
     float toBase2 = scale * 1.44269504f;
 
@@ -59,6 +64,9 @@ extern "C" __global__ void __launch_bounds__(Warps * 32) paged_decode(const ELEM
     next = now;
     int nextBlock = tables[(i64)next.slot * tableStride + next.tile * Tile / BLOCK];
     int fetched = begin;
+    // The plan is older than the kernel before this one, so it could be read already; queries and the newest keys are that kernel's work.
+    wait_for_previous_kernel();
+    let_next_kernel_start();
 
     auto fetch = [&]() // starts the copies of unit `fetched`, and looks up where the one after it lies
     {
@@ -178,8 +186,7 @@ extern "C" __global__ void __launch_bounds__(Warps * 32) paged_decode(const ELEM
             bool write = true;
             if (firstWarp != lastWarp)
             {
-                // Two pieces of a warp can be parts: the one at its beginning, and the one at its end.
-                i64 part = 2 * warp + (firstUnit <= begin ? 0 : 1);
+                i64 part = part_of(warp, firstWarp, perWarp, firstUnit);
 #pragma unroll
                 for (int r = 0; r < (Upper ? 2 : 1); r++)
                 {
@@ -204,25 +211,28 @@ extern "C" __global__ void __launch_bounds__(Warps * 32) paged_decode(const ELEM
                     for (int r = 0; r < (Upper ? 2 : 1); r++)
                     {
                         int g = row + 8 * r;
-                        if (g >= GROUP) continue;
-                        highest[r] = -INFINITY_F;
+                        // First the maximum over all parts, 4 lanes at a time; then nothing that is loaded waits for what was loaded before.
+                        float top = -INFINITY_F;
+                        for (int w = firstWarp + lane % 4; w <= lastWarp; w += 4) top = fmaxf(top, load_shared_l2((const float*)(sums + part_of(w, firstWarp, perWarp, firstUnit) * GROUP + min(g, GROUP - 1))));
+                        top = fmaxf(top, __shfl_xor_sync(FULL_WARP, top, 1));
+                        top = fmaxf(top, __shfl_xor_sync(FULL_WARP, top, 2));
                         total[r] = 0;
 #pragma unroll
                         for (int j = 0; j < HEAD_DIM / 8; j++) mixed[j][2 * r] = mixed[j][2 * r + 1] = 0;
+                        if (g >= GROUP) continue;
+#pragma unroll 4
                         for (int w = firstWarp; w <= lastWarp; w++)
                         {
-                            i64 other = 2 * w + (w > firstWarp || w * perWarp == firstUnit ? 0 : 1);
-                            const float* sum = (const float*)(sums + other * GROUP + g);
-                            float theirs = load_shared_l2(sum), top = fmaxf(highest[r], theirs);
-                            float shrink = exp2_fast(highest[r] - top), grow = exp2_fast(theirs - top);
-                            highest[r] = top;
-                            total[r] = total[r] * shrink + load_shared_l2(sum + 1) * grow;
-                            const float* from = parts + (other * GROUP + g) * HEAD_DIM + column;
+                            i64 other = part_of(w, firstWarp, perWarp, firstUnit) * GROUP + g;
+                            float grow = exp2_fast(load_shared_l2((const float*)(sums + other)) - top);
+                            total[r] += load_shared_l2((const float*)(sums + other) + 1) * grow;
+                            const float* from = parts + other * HEAD_DIM + column;
 #pragma unroll
                             for (int j = 0; j < HEAD_DIM / 8; j++)
                             {
-                                mixed[j][2 * r] = mixed[j][2 * r] * shrink + load_shared_l2(from + 8 * j) * grow;
-                                mixed[j][2 * r + 1] = mixed[j][2 * r + 1] * shrink + load_shared_l2(from + 8 * j + 1) * grow;
+                                float2 theirs = load_shared_l2((const float2*)(from + 8 * j));
+                                mixed[j][2 * r] += theirs.x * grow;
+                                mixed[j][2 * r + 1] += theirs.y * grow;
                             }
                         }
                     }

@@ -100,6 +100,7 @@ template <int N> __device__ __forceinline__ void wait_copies() { asm volatile("c
 
 /// Loads that see what other multiprocessors wrote in this launch.
 __device__ __forceinline__ float load_shared_l2(const float* p) { return __ldcg(p); }
+__device__ __forceinline__ float2 load_shared_l2(const float2* p) { return __ldcg(p); }
 __device__ __forceinline__ double load_shared_l2(const double* p) { return __ldcg(p); }
 __device__ __forceinline__ int load_shared_l2(const int* p) { return __ldcg(p); }
 __device__ __forceinline__ u32 load_shared_l2(const u32* p) { return __ldcg(p); }

@@ -103,12 +103,11 @@ extern "C" __global__ void __launch_bounds__(512) sample(const float* logits, in
             max = top;
             bar = exp2_fast(leading2 - max * toBase2) * (1 - 1e-5f);
         }
-        if (max == -INFINITY_F) continue;
         float weight[4];
 #pragma unroll
         for (int k = 0; k < 4; k++)
         {
-            weight[k] = exp2_fast((v[k] - max) * toBase2);
+            weight[k] = v[k] > -INFINITY_F ? exp2_fast((v[k] - max) * toBase2) : 0.0f;
             sum += weight[k];
         }
         if (p.greedy)
@@ -123,7 +122,7 @@ extern "C" __global__ void __launch_bounds__(512) sample(const float* logits, in
         }
         else
         {
-            float heaviest = fmaxf(fmaxf(weight[0], weight[1]), fmaxf(weight[2], weight[3]));
+            float heaviest = fmaxf(fmaxf(weight[0], weight[1]), fmaxf(weight[2], weight[3])), before = leading2;
             if (heaviest * 8589934592.0f > bar) // v ≥ 2⁻³³
             {
                 u32 words[4];
@@ -134,12 +133,16 @@ extern "C" __global__ void __launch_bounds__(512) sample(const float* logits, in
                     float least = (float)words[k] * 2.3283064e-10f + 1.1641532e-10f; // · 2⁻³² + 2⁻³³
                     if (!(weight[k] > least * bar)) continue;
                     double e = -log1p(-((double)words[k] + 0.5) / 4294967296.0), score = (double)v[k] * scale - log(e);
+                    leading2 = fmaxf(leading2, (float)(score * 1.4426950408889634));
                     if (!beats(score, token0 + 16 * k, best, winner)) continue;
                     best = score;
                     winner = token0 + 16 * k;
-                    leading2 = fmaxf(leading2, (float)(score * 1.4426950408889634));
-                    bar = exp2_fast(leading2 - max * toBase2) * (1 - 1e-5f);
                 }
+            }
+            if (__any_sync(FULL_WARP, leading2 > before)) // a higher bar for all lanes: exact scores are needed for a few tokens a warp only
+            {
+                for (int step = 16; step > 0; step >>= 1) leading2 = fmaxf(leading2, __shfl_xor_sync(FULL_WARP, leading2, step));
+                bar = exp2_fast(leading2 - max * toBase2) * (1 - 1e-5f);
             }
         }
         if (turn % 8 == 7)

@@ -1,58 +1,101 @@
-// y = x · Wᵀ + b for a few rows: reading W is all the work, so each warp streams its own rows of W and keeps many loads under way.
-// cuBLAS's products need about twice the time at these sizes. Reference: Cpu/Linear.cs.
+// y = x · Wᵀ + b for a few rows: reading W is all the work. A warp takes one output, or several where there are many, and starts all its loads of
+// W before it needs the first, even before the kernel that makes x has ended. cuBLAS's products need about twice the time at these sizes.
+// References: Cpu/Linear.cs, Cpu/SwiGlu.cs.
 
 #include "Prelude.cuh"
 #include "Reductions.cuh"
 
-constexpr int OutputsPerWarp = 4;
-
-template <int ROWS, class OUT> __device__ __forceinline__ void small_linear(const ELEMENT* x, const ELEMENT* weight, const ELEMENT* bias, OUT* y, int rows, int outputs, int inputs)
+/// OUTPUTS dot products of each row of x with rows of W: TOGETHER that follow each other from `first` on, the next ones `stride` further. Every lane has the sums.
+template <int ROWS, int OUTPUTS, int TOGETHER> __device__ __forceinline__ void dot_products(float (&sums)[OUTPUTS][ROWS], const ELEMENT* x, const ELEMENT* weight, int first, int stride, int rows, int inputs)
 {
-    int lane = threadIdx.x % 32, first = (blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32) * OutputsPerWarp;
-    if (first >= outputs)
-    {
-        wait_for_previous_kernel();
-        return;
-    }
-    float sums[OutputsPerWarp][ROWS] = {};
+    constexpr int Unroll = 8 / OUTPUTS; // loads of 16 bytes that are under way at a time: 8 a lane
+    int lane = threadIdx.x % 32, chunks = inputs / 8;
     bool waited = false;
-    for (int i = lane; i < inputs / 8; i += 32)
+    for (int i = lane; i - lane < chunks; i += 32 * Unroll)
     {
-        Eight<ELEMENT> w[OutputsPerWarp]; // the weights do not depend on the kernel before: their loads start while it ends
-        for (int o = 0; o < OutputsPerWarp; o++) w[o] = ((const Eight<ELEMENT>*)(weight + (i64)min(first + o, outputs - 1) * inputs))[i];
-        if (!waited)
+        Eight<ELEMENT> w[Unroll][OUTPUTS];
+#pragma unroll
+        for (int u = 0; u < Unroll; u++)
+            if (i + 32 * u < chunks)
+#pragma unroll
+                for (int o = 0; o < OUTPUTS; o++) w[u][o] = ((const Eight<ELEMENT>*)(weight + (i64)(first + o % TOGETHER + o / TOGETHER * stride) * inputs))[i + 32 * u];
+        if (!waited) wait_for_previous_kernel();
+        waited = true;
+#pragma unroll
+        for (int u = 0; u < Unroll; u++)
         {
-            wait_for_previous_kernel();
-            waited = true;
-        }
-        for (int r = 0; r < ROWS; r++)
-        {
-            if (r >= rows) break;
-            Eight<ELEMENT> v = ((const Eight<ELEMENT>*)(x + (i64)r * inputs))[i];
-            for (int o = 0; o < OutputsPerWarp; o++)
-                for (int k = 0; k < 8; k++) sums[o][r] += to_float(v.at[k]) * to_float(w[o].at[k]);
+            if (i + 32 * u >= chunks) break;
+#pragma unroll
+            for (int r = 0; r < ROWS; r++)
+            {
+                if (r >= rows) break;
+                Eight<ELEMENT> v = ((const Eight<ELEMENT>*)(x + (i64)r * inputs))[i + 32 * u];
+#pragma unroll
+                for (int o = 0; o < OUTPUTS; o++)
+#pragma unroll
+                    for (int k = 0; k < 8; k++) sums[o][r] += to_float(v.at[k]) * to_float(w[u][o].at[k]);
+            }
         }
     }
-    if (!waited) wait_for_previous_kernel();
     let_next_kernel_start();
-    for (int o = 0; o < OutputsPerWarp; o++)
-        for (int r = 0; r < ROWS; r++)
-        {
-            if (r >= rows) break;
-            float sum = warp_sum(sums[o][r]);
-            if (lane == 0 && first + o < outputs) y[(i64)r * outputs + first + o] = from_float<OUT>(sum + (bias ? to_float(bias[first + o]) : 0.0f));
-        }
+#pragma unroll
+    for (int o = 0; o < OUTPUTS; o++)
+#pragma unroll
+        for (int r = 0; r < ROWS; r++) sums[o][r] = warp_sum(sums[o][r]);
 }
 
-/// x [rows, inputs], weight [outputs, inputs], bias [outputs] or null → y [rows, outputs]; inputs % 8 == 0, rows ≤ the number in the name.
-/// Grid: ceil(outputs / (4 · warps of a block)).
-#define SMALL_LINEAR(name, rowsAtMost, OUT) \
-    extern "C" __global__ void name(const ELEMENT* x, const ELEMENT* weight, const ELEMENT* bias, OUT* y, int rows, int outputs, int inputs) \
-    { small_linear<rowsAtMost, OUT>(x, weight, bias, y, rows, outputs, inputs); }
+template <int ROWS, int OUTPUTS, class OUT> __device__ __forceinline__ void small_linear(const ELEMENT* x, const ELEMENT* weight, const ELEMENT* bias, OUT* y, int rows, int outputs, int inputs)
+{
+    int first = (blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32) * OUTPUTS;
+    if (first + OUTPUTS > outputs) first = max(0, outputs - OUTPUTS); // the last warps compute some outputs twice, with the same result
+    float sums[OUTPUTS][ROWS] = {};
+    dot_products<ROWS, OUTPUTS, OUTPUTS>(sums, x, weight, first, 0, rows, inputs);
+    if (threadIdx.x % 32 > 0) return;
+#pragma unroll
+    for (int o = 0; o < OUTPUTS; o++)
+#pragma unroll
+        for (int r = 0; r < ROWS; r++)
+            if (r < rows) y[(i64)r * outputs + first + o] = from_float<OUT>(sums[o][r] + (bias ? to_float(bias[first + o]) : 0.0f));
+}
 
-SMALL_LINEAR(small_linear_1, 1, ELEMENT)
-SMALL_LINEAR(small_linear_2, 2, ELEMENT)
-SMALL_LINEAR(small_linear_4, 4, ELEMENT)
-SMALL_LINEAR(small_linear_to_float_1, 1, float)
-SMALL_LINEAR(small_linear_to_float_2, 2, float)
-SMALL_LINEAR(small_linear_to_float_4, 4, float)
+/// x [rows, inputs], weight [outputs, inputs], bias [outputs] or null → y [rows, outputs]; inputs % 8 == 0; rows ≤ the first number of the name, and a
+/// warp computes the second's number of outputs, of which there are at least as many. Grid: ceil(outputs / (that · warps of a block)).
+#define SMALL_LINEAR(name, rowsAtMost, perWarp, OUT) \
+    extern "C" __global__ void name(const ELEMENT* x, const ELEMENT* weight, const ELEMENT* bias, OUT* y, int rows, int outputs, int inputs) \
+    { small_linear<rowsAtMost, perWarp, OUT>(x, weight, bias, y, rows, outputs, inputs); }
+
+SMALL_LINEAR(small_linear_1_1, 1, 1, ELEMENT)
+SMALL_LINEAR(small_linear_2_1, 2, 1, ELEMENT)
+SMALL_LINEAR(small_linear_4_1, 4, 1, ELEMENT)
+SMALL_LINEAR(small_linear_1_4, 1, 4, ELEMENT)
+SMALL_LINEAR(small_linear_2_4, 2, 4, ELEMENT)
+SMALL_LINEAR(small_linear_4_4, 4, 4, ELEMENT)
+SMALL_LINEAR(small_linear_to_float_1, 1, 4, float)
+SMALL_LINEAR(small_linear_to_float_2, 2, 4, float)
+SMALL_LINEAR(small_linear_to_float_4, 4, 4, float)
+
+/// silu(x · gateᵀ) · (x · upᵀ) in one: weight [2 · width, inputs] holds gate, then up → y [rows, width], width ≥ 2. A warp computes two outputs.
+template <int ROWS> __device__ __forceinline__ void small_gated(const ELEMENT* x, const ELEMENT* weight, ELEMENT* y, int rows, int width, int inputs)
+{
+    int first = min((int)(blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32) * 2, width - 2);
+    float sums[4][ROWS] = {}; // gate, gate, up, up
+    dot_products<ROWS, 4, 2>(sums, x, weight, first, width, rows, inputs);
+    if (threadIdx.x % 32 > 0) return;
+#pragma unroll
+    for (int o = 0; o < 2; o++)
+#pragma unroll
+        for (int r = 0; r < ROWS; r++)
+            if (r < rows)
+            {
+                // Rounded as the two products alone would be.
+                float gate = to_float(from_float<ELEMENT>(sums[o][r])), up = to_float(from_float<ELEMENT>(sums[2 + o][r]));
+                y[(i64)r * width + first + o] = from_float<ELEMENT>(gate / (1 + __expf(-gate)) * up);
+            }
+}
+
+#define SMALL_GATED(name, rowsAtMost) \
+    extern "C" __global__ void name(const ELEMENT* x, const ELEMENT* weight, ELEMENT* y, int rows, int width, int inputs) { small_gated<rowsAtMost>(x, weight, y, rows, width, inputs); }
+
+SMALL_GATED(small_gated_1, 1)
+SMALL_GATED(small_gated_2, 2)
+SMALL_GATED(small_gated_4, 4)
