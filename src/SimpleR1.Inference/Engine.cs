@@ -256,7 +256,8 @@ public sealed class Engine : IDisposable
     {
         if (active.Count > 0 || idle) return;
         idle = true;
-        CheckInvariants();
+        if (pool.Free != pool.Count || scheduler.Running.Count + scheduler.Waiting.Count > 0)
+            throw new InvalidOperationException($"engine: no request is active, but {pool.Count - pool.Free} blocks are held, {scheduler.Running.Count} sequences run and {scheduler.Waiting.Count} wait");
     }
 
     private void ThrowIfFailed()

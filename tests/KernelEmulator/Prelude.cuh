@@ -147,5 +147,6 @@ template <int N> static inline void wait_copies()
     }
 }
 template <class T> static inline T load_shared_l2(const T* p) { return *p; }
+static inline u64 global_nanoseconds() { static u64 now; return now += 1000000; }
 static inline void wait_for_previous_kernel() {}
 static inline void let_next_kernel_start() {}

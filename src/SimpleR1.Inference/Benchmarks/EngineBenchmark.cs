@@ -27,8 +27,9 @@ public sealed record EngineBenchmarkOptions
 /// </summary>
 public sealed class EngineBenchmark(FlatWeights weights, string model, EngineBenchmarkOptions options, Action<string> print)
 {
-    /// <summary>groups: 128 prompts of 128 tokens, 8 samples each, 256 new tokens; lengths: nano-vllm's benchmark; single: one sequence, 512 new tokens; attention: the decode kernel alone.</summary>
-    public static readonly string[] Cases = ["groups", "lengths", "single", "attention"];
+    /// <summary>groups: 128 prompts of 128 tokens, 8 samples each, 256 new tokens; lengths: nano-vllm's benchmark; single: one sequence, 512 new tokens; attention: the decode kernel alone; products: the matrix products of a layer alone.</summary>
+    public static readonly string[] Cases = ["groups", "lengths", "single", "attention", "products"];
+    private static readonly string[] EngineCases = ["groups", "lengths", "single"];
 
     private readonly ModelConfig config = weights.Layout.Config;
 
@@ -36,14 +37,15 @@ public sealed class EngineBenchmark(FlatWeights weights, string model, EngineBen
     {
         var results = new List<BenchmarkResult>();
         using var decoder = new Models.Decoder(weights);
-        if (options.Cases.Any(c => c != "attention"))
+        if (options.Cases.Any(EngineCases.Contains))
         {
             using var engine = new Engine(decoder, null, options.Engine);
             if (engine.Description is { } description) print(description);
-            foreach (string name in options.Cases.Where(c => c != "attention"))
+            foreach (string name in options.Cases.Where(EngineCases.Contains))
                 results.Add(Measure(engine, name, name switch { "groups" => Groups(), "lengths" => Lengths(), _ => Single() }));
         }
         if (options.Cases.Contains("attention") && weights.Device is { } gpu) results.Add(Attention(gpu));
+        if (options.Cases.Contains("products") && weights.Device is { } same) results.Add(Products(same));
         return results;
     }
 
@@ -157,10 +159,8 @@ public sealed class EngineBenchmark(FlatWeights weights, string model, EngineBen
         }
         var (tables, planAt, beforeAt, slotsAt, atAt) = (Put(order), Put(plan), Put(before), Put(slots), Put(at));
         using var ids = gpu.Allocate(16L * sequences, "ids");
-        int threads = Math.Max(sequences, attention.WarpCount);
-        gpu.Kernels.Get("StepInputs", "prepare_step", $"KV_HEADS={config.KeyValueHeads}")
-            .Launch(((threads + 255) / 256, 1), 256, 0, slotsAt, atAt, sequences, tables, perSequence, ids, ids.Pointer + 8 * sequences, planAt, beforeAt, attention.StartsAddress);
         attention.Current = new(slotsAt, tables, perSequence, planAt, beforeAt, slotsAt, atAt, true, 0, 0);
+        attention.Prepare(atAt, sequences, tables, perSequence, ids.Pointer, ids.Pointer + 8 * sequences);
         var (q, o) = (qkv.Tensor([sequences, row], type), output.Tensor([sequences, config.QuerySize], type));
         double perLayer = TimeEach(gpu, config.Layers, layer => attention.LaunchDecode(layer, q, o));
         double bytes = 2.0 * sequences * context * config.KeyValueSize * type.ElementSize();
@@ -174,6 +174,34 @@ public sealed class EngineBenchmark(FlatWeights weights, string model, EngineBen
         });
     }
 
+    /// <summary>Microseconds of each product of a layer by the number of rows; every layer's weights in turn, so that they come from memory.</summary>
+    private BenchmarkResult Products(CudaDevice gpu)
+    {
+        int[] rows = [1, 4, 8, 32, 64, 128, 256, 512, 1024];
+        var figures = new SortedDictionary<string, double>(StringComparer.Ordinal);
+        print($"products  {"µs with rows",-22}{string.Concat(rows.Select(r => $"{r,8}"))}");
+        foreach (string name in new[] { "qkv", "attention_output", "gate_up", "down" })
+        {
+            var shape = weights[$"layers.0.{name}"].shape;
+            using var x = gpu.Allocate(rows[^1] * shape[1] * weights.Flat.element_size(), "the benchmark's input");
+            gpu.Kernels.Get("RandomFill", "random_fill", CudaOps.Element(weights.Flat.dtype)).Launch((gpu.Multiprocessors, 1), 256, 0, x, rows[^1] * shape[1], 0f, 1f, 3);
+            gpu.Scratch.Reserve(rows[^1] * shape[0] * 4, "");
+            var times = rows.Select(r =>
+            {
+                using var scope = NewDisposeScope();
+                var input = x.Tensor([r, shape[1]], weights.Flat.dtype);
+                return 1e6 * TimeEach(gpu, config.Layers, layer =>
+                {
+                    gpu.Scratch.Reset();
+                    Ops.Linear(null, input, weights[$"layers.{layer}.{name}"]);
+                });
+            }).ToArray();
+            for (int i = 0; i < rows.Length; i++) figures[$"{name}_{rows[i]}_microseconds"] = times[i];
+            print($"  {$"{name} [{shape[0]}, {shape[1]}]",-30}{string.Concat(times.Select(t => $"{t,8:0.0}"))}");
+        }
+        return new("products", model, gpu.Name, weights.Flat.dtype.ToString(), figures);
+    }
+
     /// <summary>Seconds of one call, the median of several rounds over all items.</summary>
     private static double TimeEach(CudaDevice gpu, int items, Action<int> call)
     {
@@ -181,6 +209,7 @@ public sealed class EngineBenchmark(FlatWeights weights, string model, EngineBen
         var times = new List<double>();
         for (int round = 0; round < 12; round++)
         {
+            gpu.Kernels.Get("Delay", "delay", "ELEMENT=float").Launch((1, 1), 32, 0, 1_000_000); // the host gets ahead
             begin.Record();
             for (int i = 0; i < items; i++) call(i);
             end.Record();

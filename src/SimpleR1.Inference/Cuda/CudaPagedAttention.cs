@@ -11,13 +11,13 @@ namespace SimpleR1.Inference;
 /// </summary>
 internal sealed class CudaPagedAttention : IAttention, IDisposable
 {
-    private const int Tile = 16, Warps = 4, PrefillRows = 64, LeastTilesPerWarp = 2;
+    private const int Tile = 16, Warps = 4, PrefillRows = 64, LeastTilesPerWarp = 4;
 
     private readonly CudaDevice gpu;
     private readonly ModelConfig config;
     private readonly DeviceMemory cache, parts, sums, arrived, starts;
     private readonly long layerBytes; // of keys, and of values
-    private readonly Kernel rotary;
+    private readonly Kernel rotary, prepare;
     private readonly Kernel? decode, prefill, plain;
     private readonly int decodeShared, prefillShared, decodeBlocks;
     private readonly float scale;
@@ -28,9 +28,10 @@ internal sealed class CudaPagedAttention : IAttention, IDisposable
         (this.gpu, this.config, this.cache) = (gpu, config, cache);
         layerBytes = (long)blocks * config.KeyValueSize * blockSize * type.ElementSize();
         scale = (float)(1 / Math.Sqrt(config.HeadDimension));
-        int stages = config.HeadDimension <= 64 ? 4 : 3;
+        int stages = config.HeadDimension <= 64 ? 4 : 2; // measured: about 100 KB a multiprocessor on its way either way
         string[] shape = [CudaOps.Element(type), $"HEADS={config.Heads}", $"KV_HEADS={config.KeyValueHeads}", $"GROUP={config.GroupSize}", $"HEAD_DIM={config.HeadDimension}", $"BLOCK={blockSize}"];
         rotary = gpu.Kernels.Get("RotaryCache", "rotary_cache", shape);
+        prepare = gpu.Kernels.Get("StepInputs", "prepare_step", $"KV_HEADS={config.KeyValueHeads}", $"BLOCK={blockSize}");
         if (HasTensorCores(config, type))
         {
             decode = gpu.Kernels.Get("PagedDecode", "paged_decode", [.. shape, $"STAGES={stages}"]);
@@ -44,7 +45,7 @@ internal sealed class CudaPagedAttention : IAttention, IDisposable
         parts = gpu.Allocate(2L * warps * config.GroupSize * config.HeadDimension * sizeof(float), "attention's partial results");
         sums = gpu.Allocate(2L * warps * config.GroupSize * 2 * sizeof(float), "attention's partial results");
         arrived = gpu.AllocateZeros((long)maxSequences * config.KeyValueHeads * sizeof(int), "attention's counters");
-        starts = gpu.Allocate(warps * 16L, "attention's plan");
+        starts = gpu.Allocate(warps * 32L, "attention's plan");
     }
 
     /// <summary>The step that is computed next.</summary>
@@ -54,12 +55,21 @@ internal sealed class CudaPagedAttention : IAttention, IDisposable
     public readonly record struct Step(nint Slots, nint Tables, int TableStride, nint Plan, nint TilesBefore, nint DecodeSlots, nint DecodeAt, bool Decodes, nint Items, int ItemCount);
 
     public Step Current { get; set; }
-    public int WarpCount => decodeBlocks * Warps;
-    public nint StartsAddress => starts.Pointer;
     /// <summary>Tokens of an item of paged_prefill; 0 where the plain kernel serves all.</summary>
     public int TokensPerItem => prefill is null ? 0 : PrefillRows / config.GroupSize;
 
     public static long BytesPerBlock(ModelConfig config, ScalarType type, int blockSize) => 2L * config.Layers * config.KeyValueSize * blockSize * type.ElementSize();
+
+    /// <summary>Launches prepare_step: ids and positions of the tokens, and where each of paged_decode's warps starts.</summary>
+    /// <param name="at">Position of each token, like <c>Current.Slots</c> on the device.</param>
+    public void Prepare(nint at, int count, nint tokens, int tokenStride, nint ids, nint positions)
+    {
+        var s = Current;
+        int threads = Math.Max(count, WarpCount);
+        prepare.Launch(((threads + 255) / 256, 1), 256, 0, s.Slots, at, count, tokens, tokenStride, ids, positions, s.Plan, s.TilesBefore, s.DecodeSlots, s.DecodeAt, s.Tables, s.TableStride, starts);
+    }
+
+    private int WarpCount => decodeBlocks * Warps;
 
     /// <summary>Cuts the rows that decode into equal pieces for paged_decode's warps.</summary>
     /// <param name="at">Position of each row's token.</param>
@@ -81,7 +91,7 @@ internal sealed class CudaPagedAttention : IAttention, IDisposable
         Require.On(gpu, qkv, [-1, c.QuerySize + 2 * c.KeyValueSize], qkv.dtype);
         nint keys = cache.Pointer + (nint)(2 * layer * layerBytes), values = keys + (nint)layerBytes;
         var s = Current;
-        rotary.Launch((tokens, 1), 128, 0, qkv, r.QueryNorm, r.KeyNorm, (float)c.RmsNormEpsilon, r.Cosine, r.Sine, r.Positions, s.Slots, s.Tables, s.TableStride, keys, values);
+        rotary.Launch((tokens, 1), 32 * Math.Min(16, c.Heads + 2 * c.KeyValueHeads), 0, qkv, r.QueryNorm, r.KeyNorm, (float)c.RmsNormEpsilon, r.Cosine, r.Sine, r.Positions, s.Slots, s.Tables, s.TableStride, keys, values);
         var output = gpu.Scratch.Take([tokens, c.QuerySize], qkv.dtype); // [tokens, heads · d]
         if (plain is not null)
         {

@@ -26,7 +26,7 @@ internal sealed class CudaRunner : IModelRunner
     private readonly CudaStepInputs inputs;
     private readonly CudaPagedAttention attention;
     private readonly CudaSampler sampler;
-    private readonly Kernel prepare, scatter;
+    private readonly Kernel scatter;
     private readonly Dictionary<int, CudaGraph?> graphs = []; // by bucket; null: run once without one, recorded the next time
     private readonly (Sequence? Sequence, int Admission, int Blocks)[] slots; // what the device's tables hold
     private readonly Turn[] turns;
@@ -60,9 +60,7 @@ internal sealed class CudaRunner : IModelRunner
         logits = logitMemory.Tensor([sequences, c.VocabularySize], float32).DetachFromDisposeScope();
         inputs = new(gpu, sequences, Depth);
         sampler = new(gpu, c, sequences, Depth);
-        string[] shape = [$"KV_HEADS={c.KeyValueHeads}"];
-        prepare = gpu.Kernels.Get("StepInputs", "prepare_step", shape);
-        scatter = gpu.Kernels.Get("StepInputs", "scatter", shape);
+        scatter = gpu.Kernels.Get("StepInputs", "scatter", $"KV_HEADS={c.KeyValueHeads}", $"BLOCK={options.BlockSize}");
 
         long perBlock = CudaPagedAttention.BytesPerBlock(c, type, options.BlockSize);
         Blocks = (int)Math.Min(int.MaxValue / options.BlockSize, KvBytes(perBlock) / perBlock);
@@ -90,6 +88,7 @@ internal sealed class CudaRunner : IModelRunner
         for (int i = 0; i < batch.Count; i++) UpdateTables(batch[i].Sequence);
         using var scope = NewDisposeScope();
         using var gradients = no_grad();
+        gpu.Profile?.HoldBack();
         turns[turn].Begin.Record();
         var changes = sampler.AddEdits(inputs, sampling);
         nint sampledSlots = inputs.SlotsAddress, sampledAt = inputs.AtAddress;
@@ -182,7 +181,7 @@ internal sealed class CudaRunner : IModelRunner
     private void Decode(int count)
     {
         attention.Current = new(inputs.SlotsAddress, tables.Pointer, tableStride, inputs.PlanAddress, inputs.TilesBeforeAddress, inputs.SlotsAddress, inputs.AtAddress, Decodes: true, 0, 0);
-        var hidden = Forward(inputs.SlotsAddress, inputs.AtAddress, count);
+        var hidden = Forward(inputs.AtAddress, count);
         decoder.LogitsInto(hidden, logits.narrow(0, 0, count));
     }
 
@@ -224,7 +223,7 @@ internal sealed class CudaRunner : IModelRunner
         }
         inputs.Send(scatter, tokens.Pointer, tables.Pointer, parameters.Pointer);
         attention.Current = new(inputs.Address(allSlots), tables.Pointer, tableStride, inputs.PlanAddress, inputs.TilesBeforeAddress, inputs.SlotsAddress, inputs.AtAddress, decoding > 0, inputs.Address(items), itemCount);
-        var hidden = Forward(inputs.Address(allSlots), inputs.Address(allAt), count);
+        var hidden = Forward(inputs.Address(allAt), count);
         if (sampling.Count > 0)
         {
             hidden = Ops.SelectRows(null, hidden, gpu.Wrap(inputs.Address(lastRows), [sampling.Count], int64));
@@ -234,12 +233,11 @@ internal sealed class CudaRunner : IModelRunner
     }
 
     /// <returns>[count, hidden]</returns>
-    private Tensor Forward(nint slotsOf, nint atOf, int count)
+    private Tensor Forward(nint atOf, int count)
     {
         gpu.Scratch.Reset();
         nint positions = idMemory.Pointer + 8 * options.MaxBatchedTokens;
-        int threads = Math.Max(count, attention.WarpCount);
-        prepare.Launch(((threads + 255) / 256, 1), 256, 0, slotsOf, atOf, count, tokens, tokenStride, idMemory, positions, inputs.PlanAddress, inputs.TilesBeforeAddress, attention.StartsAddress);
+        attention.Prepare(atOf, count, tokens.Pointer, tokenStride, idMemory.Pointer, positions);
         return decoder.Hidden(gpu.Wrap(idMemory.Pointer, [count], int64), gpu.Wrap(positions, [count], int64), attention);
     }
 

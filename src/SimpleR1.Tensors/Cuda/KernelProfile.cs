@@ -1,8 +1,8 @@
 namespace SimpleR1.Tensors.Cuda;
 
 /// <summary>
-/// GPU time by kernel: events around every launch while it is <see cref="CudaDevice.Profile"/>. They keep kernels from overlapping and cannot look into
-/// graphs, so a profiled run is slower than a real one, and small kernels seem about a microsecond longer.
+/// GPU time by kernel: events around every launch while it is <see cref="CudaDevice.Profile"/>. They cannot look into graphs and keep kernels from
+/// overlapping, so that small ones seem some microseconds longer: <see cref="EmptyMilliseconds"/> says how many, and is subtracted.
 /// </summary>
 public sealed class KernelProfile(CudaDevice device) : IDisposable
 {
@@ -10,22 +10,34 @@ public sealed class KernelProfile(CudaDevice device) : IDisposable
     private readonly Stack<CudaEvent> spare = [];
     private readonly Dictionary<string, (long Calls, double Milliseconds)> sums = [];
 
+    /// <summary>What two events with nothing between them measure.</summary>
+    public double EmptyMilliseconds { get; private set; } = double.MaxValue;
+
+    /// <summary>Holds the GPU back for 20 ms, so that the host gets ahead: where the GPU waited for launches, they would be measured.</summary>
+    public void HoldBack() => device.Kernels.Get("Delay", "delay", "ELEMENT=float").Launch((1, 1), 32, 0, 20_000_000);
+
     /// <summary>Runs a launch between two events.</summary>
     internal void Measure(string name, Action launch)
     {
+        if (open.Count >= 4096) Sum();
         var (begin, end) = (Take(), Take());
         begin.Record();
         launch();
         end.Record();
         open.Add((name, begin, end));
-        if (open.Count >= 4096) Sum();
+        if (open.Count % 64 > 0) return;
+        var (first, second) = (Take(), Take());
+        first.Record();
+        second.Record();
+        open.Add(("", first, second));
     }
 
     /// <summary>Name, calls, milliseconds in all; the longest first.</summary>
     public IReadOnlyList<(string Name, long Calls, double Milliseconds)> Result()
     {
         Sum();
-        return [.. sums.Select(s => (s.Key, s.Value.Calls, s.Value.Milliseconds)).OrderByDescending(s => s.Milliseconds)];
+        double empty = EmptyMilliseconds == double.MaxValue ? 0 : EmptyMilliseconds;
+        return [.. sums.Where(s => s.Key != "delay").Select(s => (s.Key, s.Value.Calls, s.Value.Milliseconds - empty * s.Value.Calls)).OrderByDescending(s => s.Item3)];
     }
 
     private CudaEvent Take() => spare.TryPop(out var one) ? one : new(device, timed: true);
@@ -35,8 +47,13 @@ public sealed class KernelProfile(CudaDevice device) : IDisposable
         device.Synchronize();
         foreach (var (name, begin, end) in open)
         {
-            var (calls, milliseconds) = sums.GetValueOrDefault(name);
-            sums[name] = (calls + 1, milliseconds + end.MillisecondsSince(begin));
+            double time = end.MillisecondsSince(begin);
+            if (name.Length == 0) EmptyMilliseconds = Math.Min(EmptyMilliseconds, time);
+            else
+            {
+                var (calls, milliseconds) = sums.GetValueOrDefault(name);
+                sums[name] = (calls + 1, milliseconds + time);
+            }
             spare.Push(begin);
             spare.Push(end);
         }

@@ -58,17 +58,20 @@ extern "C" __global__ void __launch_bounds__(Warps * 32) paged_decode(const ELEM
     float toBase2 = scale * 1.44269504f;
 
     Place now, next;
-    int4 start = starts[warp];
-    now.row = start.x; now.head = start.y; now.tile = start.z;
-    now.enter(slots, at);
+    int4 start = starts[2 * warp], there = starts[2 * warp + 1];
+    now.row = start.x; now.head = start.y; now.tile = start.z; now.tiles = start.w;
+    now.length = there.x; now.slot = there.y;
     next = now;
-    int nextBlock = tables[(i64)next.slot * tableStride + next.tile * Tile / BLOCK];
-    int fetched = begin;
-    // The plan is older than the kernel before this one, so it could be read already; queries and the newest keys are that kernel's work.
-    wait_for_previous_kernel();
-    let_next_kernel_start();
+    int nextBlock = there.z, fetched = begin;
 
-    auto fetch = [&]() // starts the copies of unit `fetched`, and looks up where the one after it lies
+    auto fetch_queries = [&](int unit, const Place& place)
+    {
+        if (place.tile > 0 && unit > begin) return; // those of the unit before
+        ELEMENT* to = stages + (unit - begin) % STAGES * StageElements + 2 * Tile * HEAD_DIM;
+        const ELEMENT* query = qkv + ((i64)place.row * (GROUP + 2) * KV_HEADS + place.head * GROUP) * HEAD_DIM;
+        for (int c = lane; c < GROUP * Chunks; c += 32) copy_async16(to + swizzled(c / Chunks, c % Chunks), query + c * 8, true);
+    };
+    auto fetch = [&](bool queries) // starts the copies of unit `fetched`, and looks up where the one after it lies
     {
         if (fetched < end)
         {
@@ -82,27 +85,38 @@ extern "C" __global__ void __launch_bounds__(Warps * 32) paged_decode(const ELEM
                 copy_async16(stage + swizzled(key, c % Chunks), keys + place + c * 8, there);
                 copy_async16(stage + Tile * HEAD_DIM + swizzled(key, c % Chunks), values + place + c * 8, there);
             }
-            if (next.tile == 0 || fetched == begin)
-            {
-                const ELEMENT* query = qkv + ((i64)next.row * (GROUP + 2) * KV_HEADS + next.head * GROUP) * HEAD_DIM;
-                for (int c = lane; c < GROUP * Chunks; c += 32)
-                    copy_async16(stage + 2 * Tile * HEAD_DIM + swizzled(c / Chunks, c % Chunks), query + c * 8, true);
-            }
+            if (queries) fetch_queries(fetched, next);
             next.advance(rows, slots, at);
             if (++fetched < end) nextBlock = tables[(i64)next.slot * tableStride + next.tile * Tile / BLOCK];
         }
         commit_copies(); // an empty group too: waiting counts groups
     };
-    for (int i = 0; i < STAGES - 1; i++) fetch();
+    // The plan and old keys are older than the kernel before this one, and their loads need not wait for it; queries and a sequence's newest key do.
+    int early = 0;
+    for (; early < STAGES - 1 && fetched < end && next.tile < next.tiles - 1; early++) fetch(false);
+    wait_for_previous_kernel();
+    let_next_kernel_start();
+    Place again = now;
+    for (int i = 0; i < early; i++)
+    {
+        fetch_queries(begin + i, again);
+        again.advance(rows, slots, at);
+    }
+    for (int i = early; i < STAGES - 1; i++) fetch(true);
 
     int row = lane / 4, column = lane % 4 * 2; // of the products' accumulators
     float mixed[HEAD_DIM / 8][4], highest[2], total[2];
     u32 query[HEAD_DIM / 16][4];
     for (int unit = begin; unit < end; unit++)
     {
-        wait_copies<STAGES - 2>();
+        if (unit == begin && early > 0) // with it the queries that came behind
+        {
+            commit_copies();
+            wait_copies<0>();
+        }
+        else wait_copies<STAGES - 2>();
         __syncwarp(); // every lane's copies have arrived, and every lane is done with the stage that is filled next
-        fetch();
+        fetch(true);
         const ELEMENT* stage = stages + (unit - begin) % STAGES * StageElements;
         if (now.tile == 0 || unit == begin) // a new sequence or head
         {

@@ -105,6 +105,13 @@ __device__ __forceinline__ double load_shared_l2(const double* p) { return __ldc
 __device__ __forceinline__ int load_shared_l2(const int* p) { return __ldcg(p); }
 __device__ __forceinline__ u32 load_shared_l2(const u32* p) { return __ldcg(p); }
 
+__device__ __forceinline__ u64 global_nanoseconds()
+{
+    u64 now;
+    asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+    return now;
+}
+
 __device__ __forceinline__ float exp2_fast(float x)
 {
     float y;

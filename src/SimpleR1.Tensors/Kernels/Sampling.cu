@@ -123,14 +123,33 @@ extern "C" __global__ void __launch_bounds__(512) sample(const float* logits, in
         else
         {
             float heaviest = fmaxf(fmaxf(weight[0], weight[1]), fmaxf(weight[2], weight[3])), before = leading2;
+            u32 words[4];
             if (heaviest * 8589934592.0f > bar) // v ≥ 2⁻³³
             {
-                u32 words[4];
                 philox(seed, group, position, words);
+                if (turn == 0) // no bar yet: e ≤ v / (1 − v) gives one without exact scores
+                {
+                    float sure = 0;
+#pragma unroll
+                    for (int k = 0; k < 4; k++)
+                    {
+                        float least = (float)words[k] * 2.3283064e-10f + 1.1641532e-10f; // · 2⁻³² + 2⁻³³
+                        sure = fmaxf(sure, weight[k] * (1 - least) / least);
+                    }
+                    leading2 = log2f(sure) + max * toBase2 - 1e-3f;
+                }
+            }
+            if (turn == 0)
+            {
+                for (int step = 16; step > 0; step >>= 1) leading2 = fmaxf(leading2, __shfl_xor_sync(FULL_WARP, leading2, step));
+                bar = exp2_fast(leading2 - max * toBase2);
+            }
+            if (heaviest * 8589934592.0f > bar)
+            {
 #pragma unroll
                 for (int k = 0; k < 4; k++)
                 {
-                    float least = (float)words[k] * 2.3283064e-10f + 1.1641532e-10f; // · 2⁻³² + 2⁻³³
+                    float least = (float)words[k] * 2.3283064e-10f + 1.1641532e-10f;
                     if (!(weight[k] > least * bar)) continue;
                     double e = -log1p(-((double)words[k] + 0.5) / 4294967296.0), score = (double)v[k] * scale - log(e);
                     leading2 = fmaxf(leading2, (float)(score * 1.4426950408889634));

@@ -15,9 +15,9 @@ extern "C" __global__ void scatter(const int4* runs, const int* payload, int* to
 
 /// From (slot, position) of each token: its id and its position for the forward pass; and where each warp of paged_decode starts.
 /// slots [tokens] (−1: padding), at [tokens]; plan = {rows that decode, warps, tiles a warp, -}; tilesBefore [rows + 1] counts tiles of TILE keys.
-/// starts[warp] = {row, kv head, tile, -}. Grid: enough threads for max(tokens, warps).
+/// starts[2 · warp ..] = {row, kv head, tile, tiles of the row}, {its length, its slot, the tile's block, -}. Grid: enough threads for max(tokens, warps).
 extern "C" __global__ void prepare_step(const int* slots, const int* at, int count, const int* tokens, int tokenStride, i64* ids, i64* positions,
-    const int* plan, const int* tilesBefore, int4* starts)
+    const int* plan, const int* tilesBefore, const int* decodeSlots, const int* decodeAt, const int* tables, int tableStride, int4* starts)
 {
     wait_for_previous_kernel();
     let_next_kernel_start();
@@ -40,5 +40,7 @@ extern "C" __global__ void prepare_step(const int* slots, const int* at, int cou
         else high = middle - 1;
     }
     int inRow = unit - tilesBefore[low] * KV_HEADS, tiles = tilesBefore[low + 1] - tilesBefore[low];
-    starts[i] = make_int4(low, inRow / tiles, inRow % tiles, 0);
+    int tile = inRow % tiles, slot = decodeSlots[low];
+    starts[2 * i] = make_int4(low, inRow / tiles, tile, tiles);
+    starts[2 * i + 1] = make_int4(decodeAt[low] + 1, slot, tables[(i64)slot * tableStride + tile * 16 / BLOCK], 0);
 }

@@ -25,7 +25,7 @@ internal static class BenchCommand
         var model = new Argument<string>("model") { Description = $"A model folder, or a shape with random weights: {string.Join(", ", NamedShapes.Names)}" };
         var cases = new Option<string[]>("--case")
         {
-            Description = "groups (128 prompts × 8 samples, 128 + 256 tokens), lengths (nano-vllm's benchmark), single (one sequence), attention (the decode kernel alone), start (a model folder to its first token); repeatable, default: all but start",
+            Description = "groups (128 prompts × 8 samples, 128 + 256 tokens), lengths (nano-vllm's benchmark), single (one sequence), attention (the decode kernel alone), products (a layer's matrix products alone), start (a model folder to its first token); repeatable, default: all but start",
             AllowMultipleArgumentsPerToken = true,
         };
         cases.AcceptOnlyFromAmong([.. EngineBenchmark.Cases, "start"]);

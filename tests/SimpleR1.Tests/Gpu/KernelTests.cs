@@ -164,9 +164,9 @@ public sealed class KernelTests
         nint tableAddress = Put(4096, tables), tokenTable = Put(8192, new int[4096]);
         using var ids = gpu.Allocate(8 * tokens, "a test");
         using var positions = gpu.Allocate(8 * tokens, "a test");
-        gpu.Kernels.Get("StepInputs", "prepare_step", $"KV_HEADS={kvHeads}").Launch((8, 1), 256, 0, slots, atAddress, tokens, tokenTable, 1, ids, positions, planAddress, beforeAddress, attention.StartsAddress);
-        Assert.Equal(rows.Select(r => (long)r.Position), gpu.Read<long>(positions.Pointer, tokens));
         attention.Current = new(slots, tableAddress, stride, planAddress, beforeAddress, slots, atAddress, true, itemAddress, items.Count / 4);
+        attention.Prepare(atAddress, tokens, tokenTable, 1, ids.Pointer, positions.Pointer);
+        Assert.Equal(rows.Select(r => (long)r.Position), gpu.Read<long>(positions.Pointer, tokens));
         var rotation = new QueryKeyRotation(config, positions.Tensor([tokens], int64), cosMemory.Tensor([1024, dimension / 2], float32), sinMemory.Tensor([1024, dimension / 2], float32),
             normMemory.Tensor([dimension], type), normMemory.Tensor([dimension], type, dimension * type.ElementSize()));
 
