@@ -189,7 +189,7 @@ extern "C" __global__ void __launch_bounds__(Warps * 32) paged_decode(const ELEM
 
         if (last || unit == end - 1) // the piece of this sequence and head ends here
         {
-            int firstUnit = tilesBefore[now.row] * KV_HEADS + now.head * now.tiles;
+            int firstUnit = unit - now.tile;
             int firstWarp = firstUnit / perWarp, lastWarp = (firstUnit + now.tiles - 1) / perWarp;
 #pragma unroll
             for (int r = 0; r < 2; r++)

@@ -9,6 +9,8 @@
 extern "C" __global__ void add_rms_norm(const float* x, const ELEMENT* delta, float* sum, const ELEMENT* weight, ELEMENT* y, int width, float epsilon)
 {
     __shared__ float scratch[32];
+    Eight<ELEMENT> w; // of a thread's first elements; does not depend on the kernel before
+    if (threadIdx.x < width / 8) w = ((const Eight<ELEMENT>*)weight)[threadIdx.x];
     wait_for_previous_kernel();
     let_next_kernel_start();
     i64 row = (i64)blockIdx.x * width;
@@ -33,8 +35,12 @@ extern "C" __global__ void add_rms_norm(const float* x, const ELEMENT* delta, fl
     const Eight<float>* again = delta ? sums : xs;
     for (int i = threadIdx.x; i < width / 8; i += blockDim.x)
     {
-        if (!once) kept = again[i];
-        Eight<ELEMENT> w = ((const Eight<ELEMENT>*)weight)[i], out;
+        if (!once)
+        {
+            kept = again[i];
+            w = ((const Eight<ELEMENT>*)weight)[i];
+        }
+        Eight<ELEMENT> out;
         for (int k = 0; k < 8; k++) out.at[k] = from_float<ELEMENT>(kept.at[k] * scale * to_float(w.at[k]));
         ((Eight<ELEMENT>*)(y + row))[i] = out;
     }

@@ -8,7 +8,7 @@
 /// OUTPUTS dot products of each row of x with rows of W: TOGETHER that follow each other from `first` on, the next ones `stride` further. Every lane has the sums.
 template <int ROWS, int OUTPUTS, int TOGETHER> __device__ __forceinline__ void dot_products(float (&sums)[OUTPUTS][ROWS], const ELEMENT* x, const ELEMENT* weight, int first, int stride, int rows, int inputs)
 {
-    constexpr int Unroll = 8 / OUTPUTS; // loads of 16 bytes that are under way at a time: 8 a lane
+    constexpr int Unroll = OUTPUTS == 1 ? 10 : 2; // 8 to 10 loads of 16 bytes a lane are under way at a time
     int lane = threadIdx.x % 32, chunks = inputs / 8;
     bool waited = false;
     for (int i = lane; i - lane < chunks; i += 32 * Unroll)
