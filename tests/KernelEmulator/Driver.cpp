@@ -185,7 +185,11 @@ int nvrtcCompileProgram(Program* p, int n, const char** options)
             if (line.compare(begin, 17, "__launch_bounds__") == 0) begin = line.find(") ", begin) + 2;
             if ((end = line.find('(', begin)) != string::npos) kernels.push_back(line.substr(begin, end - begin));
         }
-        else if (line.rfind("SMALL_LINEAR(", 0) == 0) kernels.push_back(line.substr(13, line.find(',') - 13));
+        else if (line.rfind("SMALL_", 0) == 0) // made by a macro of that name
+        {
+            begin = line.find('(') + 1;
+            kernels.push_back(line.substr(begin, line.find(',') - begin));
+        }
     }
     source << "#include \"Calls.h\"\n";
     for (auto& k : kernels) source << "EMULATED_CALL(" << k << ")\n";

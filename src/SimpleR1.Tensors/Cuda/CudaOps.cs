@@ -9,7 +9,7 @@ namespace SimpleR1.Tensors.Cuda;
 public static class CudaOps
 {
     private const int SmallRows = 4; // up to here our own product is faster than cuBLAS's; see SmallLinear.cu
-    private const int SmallWarps = 4, ManyOutputs = 4096;
+    private const int SmallWarps = 4, ManyOutputs = 4096, ManyInputs = 2048;
 
     /// <summary>"ELEMENT=bf16", which specialises a kernel's text.</summary>
     public static string Element(ScalarType type) => type switch
@@ -46,7 +46,12 @@ public static class CudaOps
         }
         string most = rows <= 2 ? $"{rows}" : "4";
         bool wide = output.dtype != weight.dtype;
-        int perWarp = wide || outputs >= ManyOutputs ? 4 : 1; // few outputs: a warp each, so that enough loads are under way
+        int perWarp = wide || outputs >= ManyOutputs ? 4 : 1; // few outputs: a warp each, or even a block each, so that enough loads are under way
+        if (perWarp == 1 && inputs >= ManyInputs)
+        {
+            gpu.Kernels.Get("SmallLinear", $"small_linear_{most}_split", Element(weight.dtype)).Launch((outputs, 1), 32 * SmallWarps, 0, x, weight, bias, output, rows, outputs, inputs);
+            return;
+        }
         string name = wide ? $"small_linear_to_float_{most}" : $"small_linear_{most}_{perWarp}";
         gpu.Kernels.Get("SmallLinear", name, Element(weight.dtype)).Launch(((outputs + perWarp * SmallWarps - 1) / (perWarp * SmallWarps), 1), 32 * SmallWarps, 0, x, weight, bias, output, rows, outputs, inputs);
     }

@@ -5,31 +5,32 @@
 #include "Prelude.cuh"
 #include "Reductions.cuh"
 
-/// OUTPUTS dot products of each row of x with rows of W: TOGETHER that follow each other from `first` on, the next ones `stride` further. Every lane has the sums.
-template <int ROWS, int OUTPUTS, int TOGETHER> __device__ __forceinline__ void dot_products(float (&sums)[OUTPUTS][ROWS], const ELEMENT* x, const ELEMENT* weight, int first, int stride, int rows, int inputs)
+/// OUTPUTS dot products of each row of x with rows of W: TOGETHER that follow each other from `first` on, the next ones `stride` further. Every lane has the
+/// sums. Of PARTS warps that share the work, this one does `part`.
+template <int ROWS, int OUTPUTS, int TOGETHER, int PARTS = 1> __device__ __forceinline__ void dot_products(float (&sums)[OUTPUTS][ROWS], const ELEMENT* x, const ELEMENT* weight, int first, int stride, int rows, int inputs, int part = 0)
 {
-    constexpr int Unroll = OUTPUTS == 1 ? 10 : 2; // 8 to 10 loads of 16 bytes a lane are under way at a time
+    constexpr int Step = 32 * PARTS, Unroll = OUTPUTS == 1 ? 10 : 2; // 8 to 10 loads of 16 bytes a lane are under way at a time
     int lane = threadIdx.x % 32, chunks = inputs / 8;
     bool waited = false;
-    for (int i = lane; i - lane < chunks; i += 32 * Unroll)
+    for (int i = 32 * part + lane; i - lane < chunks; i += Step * Unroll)
     {
         Eight<ELEMENT> w[Unroll][OUTPUTS];
 #pragma unroll
         for (int u = 0; u < Unroll; u++)
-            if (i + 32 * u < chunks)
+            if (i + Step * u < chunks)
 #pragma unroll
-                for (int o = 0; o < OUTPUTS; o++) w[u][o] = ((const Eight<ELEMENT>*)(weight + (i64)(first + o % TOGETHER + o / TOGETHER * stride) * inputs))[i + 32 * u];
+                for (int o = 0; o < OUTPUTS; o++) w[u][o] = ((const Eight<ELEMENT>*)(weight + (i64)(first + o % TOGETHER + o / TOGETHER * stride) * inputs))[i + Step * u];
         if (!waited) wait_for_previous_kernel();
         waited = true;
 #pragma unroll
         for (int u = 0; u < Unroll; u++)
         {
-            if (i + 32 * u >= chunks) break;
+            if (i + Step * u >= chunks) break;
 #pragma unroll
             for (int r = 0; r < ROWS; r++)
             {
                 if (r >= rows) break;
-                Eight<ELEMENT> v = ((const Eight<ELEMENT>*)(x + (i64)r * inputs))[i + 32 * u];
+                Eight<ELEMENT> v = ((const Eight<ELEMENT>*)(x + (i64)r * inputs))[i + Step * u];
 #pragma unroll
                 for (int o = 0; o < OUTPUTS; o++)
 #pragma unroll
@@ -37,6 +38,7 @@ template <int ROWS, int OUTPUTS, int TOGETHER> __device__ __forceinline__ void d
             }
         }
     }
+    if (!waited) wait_for_previous_kernel();
     let_next_kernel_start();
 #pragma unroll
     for (int o = 0; o < OUTPUTS; o++)
@@ -58,6 +60,19 @@ template <int ROWS, int OUTPUTS, class OUT> __device__ __forceinline__ void smal
             if (r < rows) y[(i64)r * outputs + first + o] = from_float<OUT>(sums[o][r] + (bias ? to_float(bias[first + o]) : 0.0f));
 }
 
+/// One output a block of 4 warps: few outputs of many inputs would otherwise leave too few loads under way.
+template <int ROWS> __device__ __forceinline__ void small_linear_split(const ELEMENT* x, const ELEMENT* weight, const ELEMENT* bias, ELEMENT* y, int rows, int outputs, int inputs)
+{
+    __shared__ float parts[4][ROWS];
+    float sums[1][ROWS] = {};
+    dot_products<ROWS, 1, 1, 4>(sums, x, weight, blockIdx.x, 0, rows, inputs, threadIdx.x / 32);
+    if (threadIdx.x % 32 == 0)
+        for (int r = 0; r < ROWS; r++) parts[threadIdx.x / 32][r] = sums[0][r];
+    __syncthreads();
+    int r = threadIdx.x;
+    if (r < rows) y[(i64)r * outputs + blockIdx.x] = from_float<ELEMENT>(parts[0][r] + parts[1][r] + (parts[2][r] + parts[3][r]) + (bias ? to_float(bias[blockIdx.x]) : 0.0f));
+}
+
 /// x [rows, inputs], weight [outputs, inputs], bias [outputs] or null → y [rows, outputs]; inputs % 8 == 0; rows ≤ the first number of the name, and a
 /// warp computes the second's number of outputs, of which there are at least as many. Grid: ceil(outputs / (that · warps of a block)).
 #define SMALL_LINEAR(name, rowsAtMost, perWarp, OUT) \
@@ -73,6 +88,15 @@ SMALL_LINEAR(small_linear_4_4, 4, 4, ELEMENT)
 SMALL_LINEAR(small_linear_to_float_1, 1, 4, float)
 SMALL_LINEAR(small_linear_to_float_2, 2, 4, float)
 SMALL_LINEAR(small_linear_to_float_4, 4, 4, float)
+
+/// The same with one output a block. Grid: outputs, of 128 threads.
+#define SMALL_LINEAR_SPLIT(name, rowsAtMost) \
+    extern "C" __global__ void name(const ELEMENT* x, const ELEMENT* weight, const ELEMENT* bias, ELEMENT* y, int rows, int outputs, int inputs) \
+    { small_linear_split<rowsAtMost>(x, weight, bias, y, rows, outputs, inputs); }
+
+SMALL_LINEAR_SPLIT(small_linear_1_split, 1)
+SMALL_LINEAR_SPLIT(small_linear_2_split, 2)
+SMALL_LINEAR_SPLIT(small_linear_4_split, 4)
 
 /// silu(x · gateᵀ) · (x · upᵀ) in one: weight [2 · width, inputs] holds gate, then up → y [rows, width], width ≥ 2. A warp computes two outputs.
 template <int ROWS> __device__ __forceinline__ void small_gated(const ELEMENT* x, const ELEMENT* weight, ELEMENT* y, int rows, int width, int inputs)

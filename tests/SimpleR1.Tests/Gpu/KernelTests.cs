@@ -66,7 +66,7 @@ public sealed class KernelTests
     {
         var gpu = Gpu.Require();
         foreach (int rows in new[] { 1, 2, 3, 4, 5, 33 })
-            foreach (var (outputs, inputs, biased) in new[] { (64, 56, true), (40, 896, false), (24, 8, true) })
+            foreach (var (outputs, inputs, biased) in new[] { (64, 56, true), (40, 896, false), (24, 8, true), (24, 2104, true) })
             {
                 Poison(gpu);
                 using var scope = NewDisposeScope();
@@ -82,6 +82,23 @@ public sealed class KernelTests
                 var plain = Ops.Linear(null, tensor(x, [rows, inputs]), tensor(weight, [outputs, inputs]));
                 Gpu.AssertClose(plain.data<float>().ToArray(), Gpu.Download(gpu, Aten.DataPointer(wide), rows * outputs, ScalarType.Float32), 1e-5);
             }
+    }
+
+    [Theory, MemberData(nameof(Types))]
+    public void Gated_products_of_few_and_many_rows_equal_the_CPUs(ScalarType type)
+    {
+        var gpu = Gpu.Require();
+        foreach (int rows in new[] { 1, 2, 3, 9 })
+        {
+            Poison(gpu);
+            using var scope = NewDisposeScope();
+            const int width = 40, inputs = 320;
+            using var xMemory = Gpu.Upload(gpu, Gpu.Normal(rows * inputs, 5), type, out float[] x);
+            using var weightMemory = Gpu.Upload(gpu, Gpu.Normal(2 * width * inputs, 6, 0.1), type, out float[] weight);
+            var y = Ops.GatedLinear(null, xMemory.Tensor([rows, inputs], type), weightMemory.Tensor([2 * width, inputs], type));
+            var expected = Ops.GatedLinear(null, tensor(x, [rows, inputs]), tensor(weight, [2 * width, inputs]));
+            Gpu.AssertClose(expected.data<float>().ToArray(), Gpu.Download(gpu, Aten.DataPointer(y), rows * width, type), Gpu.Tolerance(type));
+        }
     }
 
     [Theory, MemberData(nameof(Types))]
