@@ -48,6 +48,8 @@ public sealed record EngineStatistics
     /// <summary>Blocks that can be found by their tokens, in use or not.</summary>
     public int CachedBlocks { get; init; }
     public long Steps { get; init; }
+    /// <summary>Time spent in them; counted by <see cref="EngineThread"/>.</summary>
+    public double StepSeconds { get; init; }
     /// <summary>Tokens whose keys and values were computed, recomputation included.</summary>
     public long ComputedTokens { get; init; }
     public long SampledTokens { get; init; }

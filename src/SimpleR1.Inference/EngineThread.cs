@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Runtime.CompilerServices;
 using System.Threading.Channels;
 
@@ -30,6 +31,9 @@ public sealed class EngineThread : IAsyncDisposable
 
     /// <summary>As of the last step.</summary>
     public EngineStatistics Statistics => statistics;
+
+    /// <summary>Why the engine takes no more work; null while it does.</summary>
+    public Exception? Failure => failure;
 
     /// <summary>All completions of the requests, ordered by request, then sample.</summary>
     /// <exception cref="ArgumentException">A request is refused; then none runs.</exception>
@@ -119,11 +123,14 @@ public sealed class EngineThread : IAsyncDisposable
         try
         {
             engine = create();
+            long stepTicks = 0;
             while (true)
             {
                 while (commands.Reader.TryRead(out var command)) command(engine);
+                long start = Stopwatch.GetTimestamp();
                 bool worked = !(stopping && Environment.TickCount64 >= Interlocked.Read(ref stopAt)) && engine.Step();
-                statistics = engine.Statistics;
+                if (worked) stepTicks += Stopwatch.GetTimestamp() - start;
+                statistics = engine.Statistics with { StepSeconds = (double)stepTicks / Stopwatch.Frequency };
                 if (!worked && !commands.Reader.WaitToReadAsync().AsTask().GetAwaiter().GetResult()) break;
             }
             EndCalls(new OperationCanceledException("the engine was shut down before the request was complete"));

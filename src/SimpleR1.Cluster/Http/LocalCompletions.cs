@@ -1,0 +1,47 @@
+using SimpleR1.Inference;
+using SimpleR1.Models;
+using SimpleR1.Models.Tokenization;
+using SimpleR1.Tensors;
+
+namespace SimpleR1.Cluster.Http;
+
+/// <summary>Completions by one engine, on a thread of this process.</summary>
+public sealed class LocalCompletions : ICompletionSource, IAsyncDisposable
+{
+    private readonly FlatWeights weights;
+    private readonly EngineThread engine;
+
+    /// <param name="weights">Disposed with this.</param>
+    /// <param name="threads">Of the engine's tensor code.</param>
+    /// <exception cref="ArgumentException">The options don't fit the model.</exception>
+    /// <exception cref="InvalidDataException">The tokenizer doesn't.</exception>
+    public LocalCompletions(string model, FlatWeights weights, Tokenizer tokenizer, EngineOptions options, int threads)
+    {
+        (Model, this.weights, Tokenizer) = (model, weights, tokenizer);
+        options.Check(Config);
+        tokenizer.CheckFits(Config);
+        (Context, MaxSequences) = (options.ContextOf(Config), options.MaxSequences);
+        engine = new(() =>
+        {
+            CpuParallel.Threads = threads; // is the calling thread's
+            return new(new Decoder(weights), tokenizer, options);
+        });
+    }
+
+    public string Model { get; }
+    public ModelConfig Config => weights.Layout.Config;
+    public Tokenizer Tokenizer { get; }
+    public int Context { get; }
+    public int MaxSequences { get; }
+    public EngineStatistics Statistics => engine.Statistics;
+    public string? Problem => engine.Failure?.Message;
+
+    public IAsyncEnumerable<TokenEvent> StreamAsync(GenerationRequest request, CancellationToken cancellation) => engine.StreamAsync(request, cancellation);
+
+    /// <summary>Aborts what still runs, and frees the model.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        await engine.DisposeAsync();
+        weights.Dispose();
+    }
+}
