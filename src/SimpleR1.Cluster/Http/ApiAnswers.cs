@@ -75,10 +75,11 @@ internal sealed class AnswerShape(ICompletionSource source, ApiRequest request, 
         bool first = !begun[piece.Choice];
         begun[piece.Choice] = true;
         var promptIds = request.ReturnTokenIds && first ? prompts[piece.Choice / request.Sampling.Samples] : null;
-        var ids = request.ReturnTokenIds ? piece.Tokens.Select(t => t.Token).ToArray() : null;
-        if (!request.Chat) return new TextChoice(piece.Choice, piece.Text, request.LogProbs ? TextLogProbs(piece) : null, finish) { PromptTokenIds = promptIds, TokenIds = ids };
+        bool tells = whole || piece.Tokens.Count > 0; // log-probs with alternatives come with the last piece
+        var ids = request.ReturnTokenIds && tells ? piece.Tokens.Select(t => t.Token).ToArray() : null;
+        if (!request.Chat) return new TextChoice(piece.Choice, piece.Text, request.LogProbs && tells ? TextLogProbs(piece) : null, finish) { PromptTokenIds = promptIds, TokenIds = ids };
         var text = new ChatText(whole || first ? "assistant" : null, whole || piece.Text.Length > 0 || first ? piece.Text : null);
-        return new ChatChoice(piece.Choice, whole ? text : null, whole ? null : text, request.LogProbs ? new([.. piece.Tokens.Select(ChatLogProb)]) : null, finish) { PromptTokenIds = promptIds, TokenIds = ids };
+        return new ChatChoice(piece.Choice, whole ? text : null, whole ? null : text, request.LogProbs && tells ? new([.. piece.Tokens.Select(ChatLogProb)]) : null, finish) { PromptTokenIds = promptIds, TokenIds = ids };
     }
 
     private TextLogProbs TextLogProbs(Piece piece)
@@ -93,12 +94,13 @@ internal sealed class AnswerShape(ICompletionSource source, ApiRequest request, 
         return new(at, [.. piece.Tokens.Select(t => t.LogProb)], tokens, [.. piece.Tokens.Select(Alternatives)]);
     }
 
-    /// <summary>By text, as the API wants it: of tokens with the same text (parts of a character) the most probable stays.</summary>
+    /// <summary>By text, as the API wants it, the drawn token among them: of tokens with the same text (parts of a character) the most probable stays.</summary>
     private Dictionary<string, float>? Alternatives(TokenReport token)
     {
         if (token.Top is null) return null;
         var alternatives = new Dictionary<string, float>();
         foreach (var other in token.Top) alternatives.TryAdd(Text(other.Token), other.LogProb);
+        alternatives.TryAdd(Text(token.Token), token.LogProb);
         return alternatives;
     }
 

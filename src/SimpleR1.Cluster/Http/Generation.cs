@@ -25,16 +25,20 @@ internal sealed class Generation : IAsyncDisposable
     private readonly ApiRequest request;
     private readonly Channel<(int Prompt, TokenEvent Event)> events = Channel.CreateUnbounded<(int, TokenEvent)>(new() { SingleReader = true });
     private readonly CancellationTokenSource stop;
+    private readonly CancellationToken clientLeft;
     private readonly Task[] pumps;
     private readonly int[] told; // tokens of each choice that were reported
     private int running;
 
-    public Generation(ICompletionSource source, ApiRequest request, IReadOnlyList<int[]> prompts, CancellationToken cancellation)
+    /// <param name="clientLeft">Nobody waits for the answer any more.</param>
+    /// <param name="stopped">The server ends what is in flight.</param>
+    public Generation(ICompletionSource source, ApiRequest request, IReadOnlyList<int[]> prompts, CancellationToken clientLeft, CancellationToken stopped)
     {
         (this.request, running) = (request, prompts.Count);
         Prompts = prompts;
+        this.clientLeft = clientLeft;
         told = new int[request.Choices];
-        stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        stop = CancellationTokenSource.CreateLinkedTokenSource(clientLeft, stopped);
         pumps = [.. prompts.Select((ids, i) => PumpAsync(source, new($"{request.Id}-{i}", ids, request.Sampling with { MaxTokens = MaxTokens(source, ids) }), i))];
     }
 
@@ -65,6 +69,7 @@ internal sealed class Generation : IAsyncDisposable
     {
         try { return await events.Reader.WaitToReadAsync(); }
         catch (ArgumentException e) { throw new ApiException(StatusCodes.Status400BadRequest, e.Message); }
+        catch (OperationCanceledException) when (!clientLeft.IsCancellationRequested) { throw Admission.Stopping(); }
         catch (InvalidOperationException e) { throw new ApiException(StatusCodes.Status503ServiceUnavailable, e.Message); }
     }
 

@@ -25,7 +25,7 @@ internal sealed class GenerationEndpoint(ICompletionSource source, PromptEncoder
             string field = prompts.Length == 1 ? request.PromptField : $"{request.PromptField}[{i}]";
             prompts[i] = await encoder.EncodeAsync(request.Prompts[i], request.AddSpecialTokens, field, ending.Token);
         }
-        await using var generation = new Generation(source, request, prompts, ending.Token);
+        await using var generation = new Generation(source, request, prompts, context.RequestAborted, stopped);
         await generation.WaitAsync(); // what the engine refuses is a 4xx still
         metrics.FirstToken.Observe(Stopwatch.GetElapsedTime(start).TotalSeconds);
         var shape = new AnswerShape(source, request, prompts);

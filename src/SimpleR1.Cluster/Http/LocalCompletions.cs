@@ -38,6 +38,9 @@ public sealed class LocalCompletions : ICompletionSource, IAsyncDisposable
 
     public IAsyncEnumerable<TokenEvent> StreamAsync(GenerationRequest request, CancellationToken cancellation) => engine.StreamAsync(request, cancellation);
 
+    /// <summary>Runs something between two of the engine's steps: a weight update, for one.</summary>
+    internal Task<T> BetweenStepsAsync<T>(Func<Engine, T> work) => engine.BetweenStepsAsync(work);
+
     /// <summary>Aborts what still runs, and frees the model.</summary>
     public async ValueTask DisposeAsync()
     {

@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.IO.Pipelines;
+using System.Numerics;
 using System.Text.Json;
 using Microsoft.AspNetCore.Http;
 
@@ -40,7 +41,7 @@ internal sealed class RequestBody : IDisposable
         try { return read(document!.RootElement); }
         catch (InvalidOperationException e) when (e is not ObjectDisposedException) // half a surrogate pair, written as \ud800
         {
-            throw new ApiException(StatusCodes.Status400BadRequest, $"The body holds a text that is no Unicode: {e.Message}");
+            throw NoUnicode(e);
         }
     }
 
@@ -68,12 +69,19 @@ internal sealed class RequestBody : IDisposable
             body.Dispose();
             throw new ApiException(StatusCodes.Status400BadRequest, $"The body is not JSON, or nested deeper than {limits.JsonDepth} levels: {e.Message}");
         }
+        catch (InvalidOperationException e) when (body.taken > 0 && e is not ObjectDisposedException) // a name that is no Unicode, met in the search for equal names
+        {
+            body.Dispose();
+            throw NoUnicode(e);
+        }
         catch
         {
             body.Dispose();
             throw;
         }
     }
+
+    private static ApiException NoUnicode(Exception e) => new(StatusCodes.Status400BadRequest, $"The body holds a text that is no Unicode: {e.Message}");
 
     private async Task ReceiveAsync(PipeReader reader, HttpLimits limits, CancellationToken cancellation)
     {
@@ -93,7 +101,7 @@ internal sealed class RequestBody : IDisposable
     private void Reserve(int needed)
     {
         if (needed <= bytes.Length) return;
-        int size = Math.Max(needed, Math.Max(1024, 2 * bytes.Length));
+        int size = (int)BitOperations.RoundUpToPowerOf2((uint)Math.Max(needed, 1024));
         budget.Take(size - taken);
         taken = size;
         Array.Resize(ref bytes, size);
