@@ -145,6 +145,7 @@ public sealed class HttpServer : IAsyncDisposable
             case ApiException known: return known;
             case Microsoft.AspNetCore.Http.BadHttpRequestException { StatusCode: StatusCodes.Status413PayloadTooLarge }: return RequestBody.TooLarge(options.Limits);
             case Microsoft.AspNetCore.Http.BadHttpRequestException bad: return new(bad.StatusCode, bad.Message);
+            case IOException unreadable: return new(StatusCodes.Status400BadRequest, $"The body can't be read: {unreadable.Message}"); // a chunk of impossible size, for one
             case OperationCanceledException when stopped.IsCancellationRequested: return Admission.Stopping();
             default:
                 options.Log($"a request failed; this looks like a bug in SimpleR1: {e}");

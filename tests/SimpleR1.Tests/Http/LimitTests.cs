@@ -38,6 +38,13 @@ public sealed class LimitTests
         await server.CompleteAsync("\"prompt\":\"a\"");
     }
 
+    [Theory, InlineData("fffffffffffffffff\r\n"), InlineData("zz\r\n"), InlineData("-1\r\n")]
+    public async Task Chunk_of_impossible_size_is_a_400(string chunk)
+    {
+        await using var server = await StartAsync(new());
+        Assert.StartsWith("HTTP/1.1 400 ", await RawAsync(server, "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n", chunk));
+    }
+
     [Fact]
     public async Task Bodies_of_all_together_are_bounded()
     {

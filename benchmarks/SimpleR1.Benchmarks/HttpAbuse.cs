@@ -1,0 +1,214 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
+using System.Text;
+
+namespace SimpleR1.Benchmarks;
+
+/// <summary>How a phase went: what the attackers were answered, and how long the good requests beside them took.</summary>
+/// <param name="Answers">How often each status came; 0 is a connection that the server ended without one.</param>
+/// <param name="Wrong">Answers that this attack must not get.</param>
+public sealed record AbusePhase(string Name, int Attacks, double Seconds, IReadOnlyDictionary<int, int> Answers, int Wrong, int Good, int GoodFailed, double Median, double P99);
+
+/// <summary>
+/// Everything that a server on the open net is sent, against one on this machine, while good requests go on: bad ones by the thousand, slow
+/// connections, endless bodies, clients that leave. Only ever against the loopback interface.
+/// </summary>
+/// <param name="scale">1 is the full size; tests run a small part.</param>
+public sealed class HttpAbuse(Uri server, double scale, Action<string> log)
+{
+    private const int GoodClients = 2, Attackers = 4;
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+    private readonly HttpClient client = new() { BaseAddress = server, Timeout = Patience };
+
+    private delegate Task<int> Attack(int number, CancellationToken stop);
+
+    /// <summary>Runs all phases and prints a line each.</summary>
+    /// <exception cref="TimeoutException">KV blocks stayed in use afterwards.</exception>
+    public async Task<IReadOnlyList<AbusePhase>> RunAsync(CancellationToken stop)
+    {
+        if (!IPAddress.TryParse(server.Host, out var address) || !IPAddress.IsLoopback(address)) throw new ArgumentException($"{server} is not on this machine; this is no tool for others' servers");
+        double seconds = 20 * Math.Sqrt(scale);
+        await GoodAsync(new ConcurrentBag<double>(), stop); // the first is slower
+        log($"{"",-34}{"attacks",8}{"seconds",9}   good: {"count",6}{"failed",8}{"median ms",11}{"p99 ms",9}{"ratio",7}   answers");
+        List<AbusePhase> phases = [await PhaseAsync("quiet", 0, seconds, (_, _) => Task.FromResult(0), [], stop)];
+        async Task Add(string name, double attacks, Attack attack, params int[] expected)
+        {
+            phases.Add(await PhaseAsync(name, (int)Math.Ceiling(attacks), seconds, attack, expected, stop));
+            Print(phases[^1], phases[0]);
+        }
+        Print(phases[0], phases[0]);
+        await Add("malformed requests", 10_000 * scale, MalformedAsync, 0, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 431, 501, 505);
+        await Add("slow connections", 1_000 * scale, SlowAsync, 0, 408);
+        await Add("bodies of 1 GB", Math.Max(2, 20 * scale), HugeAsync, 0, 413);
+        await Add("n = 1,000,000", 1_000 * scale, (_, s) => PostAsync("{\"prompt\":\"a\",\"n\":1000000}", s), 400);
+        string deep = new('[', 100_000);
+        await Add("JSON of 100,000 levels", 1_000 * scale, (_, s) => PostAsync("{\"prompt\":" + deep, s), 400);
+        await Add("clients that leave mid-stream", 1_000 * scale, LeaveAsync, 200);
+        await IdleAsync(stop);
+        log("all KV blocks are free, nothing runs or waits");
+        return phases;
+    }
+
+    private void Print(AbusePhase p, AbusePhase quiet) => log(string.Create(CultureInfo.InvariantCulture,
+        $"{p.Name,-34}{p.Attacks,8}{p.Seconds,9:F1}         {p.Good,6}{p.GoodFailed,8}{p.Median,11:F1}{p.P99,9:F1}{p.P99 / quiet.P99,7:F2}   {string.Join(", ", p.Answers.OrderBy(a => a.Key).Select(a => $"{(a.Key == 0 ? "hung up" : a.Key)} x {a.Value}"))}{(p.Wrong > 0 ? $"   WRONG: {p.Wrong}" : "")}"));
+
+    /// <summary>Attacks spread evenly over the time, all of them at least; good requests one after another in the meantime.</summary>
+    private async Task<AbusePhase> PhaseAsync(string name, int attacks, double seconds, Attack attack, int[] expected, CancellationToken stop)
+    {
+        var clock = Stopwatch.StartNew();
+        var (answers, latencies, failed) = (new ConcurrentDictionary<int, int>(), new ConcurrentBag<double>(), 0);
+        using var over = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        var good = Enumerable.Range(0, GoodClients).Select(_ => Task.Run(async () =>
+        {
+            while (!over.IsCancellationRequested)
+                if (!await GoodAsync(latencies, stop)) Interlocked.Increment(ref failed);
+        }, stop)).ToArray();
+
+        int next = 0;
+        // Slow attacks must all be under way at once; the others take turns.
+        int lanes = name.StartsWith("slow", StringComparison.Ordinal) ? attacks : Math.Min(attacks, Attackers);
+        await Task.WhenAll(Enumerable.Range(0, lanes).Select(_ => Task.Run(async () =>
+        {
+            for (int number; (number = Interlocked.Increment(ref next) - 1) < attacks;)
+            {
+                var wait = TimeSpan.FromSeconds(seconds * (lanes == attacks ? 0.25 : 1) * number / attacks) - clock.Elapsed;
+                if (wait > TimeSpan.Zero) await Task.Delay(wait, stop);
+                answers.AddOrUpdate(await attack(number, stop), 1, (_, count) => count + 1);
+            }
+        }, stop)));
+        if (clock.Elapsed.TotalSeconds < seconds) await Task.Delay(TimeSpan.FromSeconds(seconds) - clock.Elapsed, stop);
+        over.Cancel();
+        await Task.WhenAll(good);
+        double[] sorted = [.. latencies.Order()];
+        double At(double part) => sorted.Length == 0 ? double.NaN : sorted[Math.Min(sorted.Length - 1, (int)(part * sorted.Length))];
+        return new(name, attacks, clock.Elapsed.TotalSeconds, answers, answers.Where(a => !expected.Contains(a.Key)).Sum(a => a.Value), sorted.Length, failed, At(0.5), At(0.99));
+    }
+
+    private async Task<bool> GoodAsync(ConcurrentBag<double> latencies, CancellationToken stop)
+    {
+        long start = Stopwatch.GetTimestamp();
+        int status = await PostAsync("{\"prompt\":\"Q: 12+30-5\\nA:\",\"max_tokens\":32,\"ignore_eos\":true}", stop);
+        latencies.Add(Stopwatch.GetElapsedTime(start).TotalMilliseconds);
+        return status == 200;
+    }
+
+    private async Task<int> PostAsync(string json, CancellationToken stop)
+    {
+        using var content = new StringContent(json, Encoding.UTF8, "application/json");
+        using var response = await client.PostAsync("/v1/completions", content, stop);
+        return (int)response.StatusCode;
+    }
+
+    // ---- attacks
+
+    private const string Incomplete = "\r\n\r\n\r\nx";
+
+    private static readonly string[] Malformed =
+    [
+        "GET\r\n\r\n", Incomplete, "GET / HTTP/9.9\r\n\r\n", "\u0016\u0003\u0001\u0002\0\u0001\0\u0001", "GET /health HTTP/1.1\r\n\r\n", "GET /health HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+        "GET /%zz%00 HTTP/1.1\r\nHost: localhost\r\n\r\n", "GET /../../etc/passwd HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "PATCH /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+        "GET /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n", "GET /health HTTP/1.1\r\nHost: localhost\r\nBad Header\r\n\r\n", "GET /v1/models HTTP/1.1\r\nHost: evil.example\r\nConnection: close\r\n\r\n",
+        Post("Content-Length: -1", ""), Post("Content-Length: 99999999999999999999", ""), Post("Content-Length: 3\r\nContent-Length: 4", "abcd"), Post("Transfer-Encoding: chunked", "zz\r\n"),
+        Post("Transfer-Encoding: chunked", "fffffffffffffffff\r\n"), Post("Transfer-Encoding: gzip", "x"), Json(""), Json("{"), Json("null"), Json("[]"), Json("\"text\""), Json("{}"), Json("{\"prompt\":1}"),
+        Json("{\"prompt\":\"a\",\"n\":\"many\"}"), Json("{\"prompt\":\"a\",\"temperature\":1e999}"), Json("{\"prompt\":\"\\ud800\"}"), Json("{\"prompt\":\"\u00ff\"}"), Json("{\"\\ud800\":1}"), Json("{\"prompt\":[1,\"a\"]}"),
+        Json("{\"prompt\":[99999999999]}"), Json("{\"prompt\":\"a\",\"stop\":[\"\"]}"), Json("{\"prompt\":\"a\",\"logit_bias\":{\"-1\":1}}"), Json("{\"prompt\":\"a\",\"max_tokens\":-1}"), Json("{\"prompt\":\"a\",\"prompt\":\"b\"}"),
+        Json("{\"prompt\":\"a\",\"logprobs\":1e9}"), Json("{\"prompt\":\"a\",\"unknown\":1}"), Json("{\"model\":\"other\",\"prompt\":\"a\"}"), "POST /detokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"tokens\":[-1]}",
+    ];
+
+    private static string Post(string header, string body) => $"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{header}\r\nConnection: close\r\n\r\n{body}";
+    private static string Json(string body) => Post($"Content-Length: {body.Length}", body);
+
+    private async Task<int> MalformedAsync(int number, CancellationToken stop)
+    {
+        using var socket = await ConnectAsync(stop);
+        await SendAsync(socket, Encoding.Latin1.GetBytes(Malformed[number % Malformed.Length]), stop);
+        if (Malformed[number % Malformed.Length] == Incomplete) socket.Shutdown(SocketShutdown.Send); // else the server waits for more, which is the slow attack
+        return await StatusAsync(socket, stop);
+    }
+
+    /// <summary>A header that comes a byte a second, until the server has enough.</summary>
+    private async Task<int> SlowAsync(int number, CancellationToken stop)
+    {
+        using var socket = await ConnectAsync(stop);
+        var answer = StatusAsync(socket, stop);
+        foreach (byte next in Encoding.ASCII.GetBytes("POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nX: aaaaaaaaaaaaaaaaaaaaaaaa"))
+        {
+            if (!await SendAsync(socket, [next], stop) || await Task.WhenAny(answer, Task.Delay(1000, stop)) == answer) break;
+        }
+        return await answer;
+    }
+
+    /// <summary>A gigabyte, announced or in chunks, for as long as the server takes it.</summary>
+    private async Task<int> HugeAsync(int number, CancellationToken stop)
+    {
+        using var socket = await ConnectAsync(stop);
+        bool chunked = number % 2 == 1;
+        var answer = StatusAsync(socket, stop);
+        await SendAsync(socket, Encoding.ASCII.GetBytes($"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{(chunked ? "Transfer-Encoding: chunked" : "Content-Length: 1073741824")}\r\n\r\n"), stop);
+        byte[] spaces = Encoding.ASCII.GetBytes(chunked ? $"10000\r\n{new string(' ', 0x10000)}\r\n" : new string(' ', 0x10000));
+        for (int sent = 0; sent < 1 << 14 && !answer.IsCompleted; sent++)
+            if (!await SendAsync(socket, spaces, stop)) break;
+        return await answer;
+    }
+
+    /// <summary>Leaves after the first event of a long answer.</summary>
+    private async Task<int> LeaveAsync(int number, CancellationToken stop)
+    {
+        using var socket = await ConnectAsync(stop);
+        await SendAsync(socket, Encoding.ASCII.GetBytes(Json("{\"prompt\":\"Once upon a time\",\"max_tokens\":200,\"ignore_eos\":true,\"stream\":true,\"n\":2}")), stop);
+        int status = await StatusAsync(socket, stop, untilEnd: false);
+        socket.LingerState = new(true, 0); // a reset, as from a process that was killed
+        return status;
+    }
+
+    private async Task<Socket> ConnectAsync(CancellationToken stop)
+    {
+        var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+        await socket.ConnectAsync(server.Host, server.Port, stop);
+        return socket;
+    }
+
+    /// <returns>False where the server has hung up.</returns>
+    private static async Task<bool> SendAsync(Socket socket, byte[] bytes, CancellationToken stop)
+    {
+        try
+        {
+            for (int sent = 0; sent < bytes.Length;) sent += await socket.SendAsync(bytes.AsMemory(sent), stop);
+            return true;
+        }
+        catch (SocketException) { return false; }
+    }
+
+    /// <summary>The answer's status; 0 where the connection ended without one.</summary>
+    private static async Task<int> StatusAsync(Socket socket, CancellationToken stop, bool untilEnd = true)
+    {
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        deadline.CancelAfter(Patience);
+        var (head, buffer) = (new StringBuilder(), new byte[4096]);
+        try
+        {
+            while (await socket.ReceiveAsync(buffer, deadline.Token) is > 0 and var count)
+            {
+                if (head.Length < 64) head.Append(Encoding.Latin1.GetString(buffer, 0, count));
+                if (!untilEnd) break;
+            }
+        }
+        catch (SocketException) { }
+        catch (OperationCanceledException) when (!stop.IsCancellationRequested) { throw new TimeoutException($"waited {Patience.TotalSeconds} s for the server to answer or hang up; it said '{head}'"); }
+        return head.Length > 12 && int.TryParse(head.ToString(9, 3), CultureInfo.InvariantCulture, out int status) ? status : 0;
+    }
+
+    private async Task IdleAsync(CancellationToken stop)
+    {
+        string[] zero = ["simple_r1_kv_blocks_in_use 0\n", "simple_r1_running_sequences 0\n", "simple_r1_waiting_sequences 0\n", "simple_r1_admitted_sequences 0\n", "simple_r1_body_bytes 0\n"];
+        for (var clock = Stopwatch.StartNew(); ; await Task.Delay(20, stop))
+        {
+            string metrics = await client.GetStringAsync("/metrics", stop);
+            if (zero.All(line => metrics.Contains(line, StringComparison.Ordinal))) return;
+            if (clock.Elapsed > Patience) throw new TimeoutException($"waited {Patience.TotalSeconds} s for all KV blocks to be free:\n{metrics}");
+        }
+    }
+}
