@@ -115,7 +115,7 @@ public sealed class HttpAbuse(Uri server, double scale, Action<string> log)
         Post("Transfer-Encoding: chunked", "fffffffffffffffff\r\n"), Post("Transfer-Encoding: gzip", "x"), Json(""), Json("{"), Json("null"), Json("[]"), Json("\"text\""), Json("{}"), Json("{\"prompt\":1}"),
         Json("{\"prompt\":\"a\",\"n\":\"many\"}"), Json("{\"prompt\":\"a\",\"temperature\":1e999}"), Json("{\"prompt\":\"\\ud800\"}"), Json("{\"prompt\":\"\u00ff\"}"), Json("{\"\\ud800\":1}"), Json("{\"prompt\":[1,\"a\"]}"),
         Json("{\"prompt\":[99999999999]}"), Json("{\"prompt\":\"a\",\"stop\":[\"\"]}"), Json("{\"prompt\":\"a\",\"logit_bias\":{\"-1\":1}}"), Json("{\"prompt\":\"a\",\"max_tokens\":-1}"), Json("{\"prompt\":\"a\",\"prompt\":\"b\"}"),
-        Json("{\"prompt\":\"a\",\"logprobs\":1e9}"), Json("{\"prompt\":\"a\",\"unknown\":1}"), Json("{\"model\":\"other\",\"prompt\":\"a\"}"), "POST /detokenize HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 15\r\n\r\n{\"tokens\":[-1]}",
+        Json("{\"prompt\":\"a\",\"logprobs\":1e9}"), Json("{\"prompt\":\"a\",\"unknown\":1}"), Json("{\"model\":\"other\",\"prompt\":\"a\"}"), Json("{\"tokens\":[-1]}").Replace("/v1/completions", "/detokenize", StringComparison.Ordinal),
     ];
 
     private static string Post(string header, string body) => $"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{header}\r\nConnection: close\r\n\r\n{body}";

@@ -59,7 +59,7 @@ internal sealed class JsonFields(JsonElement root, string prefix = "")
     }
 
     public IReadOnlyList<int> TokenIds(string field, int vocabulary, int most) =>
-        Read(field, $"a list of up to {most} token ids from 0 to {vocabulary - 1}", e => e.ValueKind == JsonValueKind.Array && e.GetArrayLength() <= most ? TokenIds(e, vocabulary) : null) ?? [];
+        Read(field, $"a list of {(most < int.MaxValue ? $"up to {most} " : "")}token ids from 0 to {vocabulary - 1}", e => e.ValueKind == JsonValueKind.Array && e.GetArrayLength() <= most ? TokenIds(e, vocabulary) : null) ?? [];
 
     /// <summary>Null where one is no id of the vocabulary.</summary>
     public static int[]? TokenIds(JsonElement list, int vocabulary)

@@ -15,7 +15,7 @@ internal static class ServeCommand
     private static readonly Option<int> Port = Whole("--port", "Port to listen on; 0 is any free one", 8000);
     private static readonly Option<string[]> Keys = new("--api-key") { Description = "A key that clients must send as 'Authorization: Bearer KEY' (repeatable; SIMPLE_R1_API_KEY is one more, which other users can't see in the list of processes)" };
     private static readonly Option<string?> Name = new("--name") { Description = "The model's name for clients; its folder's by default" };
-    private static readonly Option<string?> Template = new("--template") { Description = "How chat messages become a prompt: chatml (the default where the tokenizer knows it), r1-zero, r1-zero-one-shot, plain, or a text with {question}" };
+    private static readonly Option<string?> Template = new("--template") { Description = "How chat messages become a prompt: chatml (the default where the tokenizer knows it), r1-zero, r1-zero-one-shot, plain, or a text with {question}; \\n is a new line" };
     private static readonly Option<int> Threads = Whole("--threads", "Threads of the engine; 0 is one a core", 0);
     private static readonly Option<int> KvCache = Whole("--kv-cache-mib", "Memory for keys and values", 1024);
     private static readonly Option<int> Sequences = Whole("--max-sequences", "Sequences that run at once", 64);
@@ -52,7 +52,7 @@ internal static class ServeCommand
         var options = Options(parse);
         options.Check(); // before minutes of loading
         var tokenizer = Tokenizer.Load(folder);
-        options = options with { ChatTemplate = parse.GetValue(Template) ?? (tokenizer.TokenId("<|im_start|>") is null ? null : "chatml") };
+        options = options with { ChatTemplate = parse.GetValue(Template)?.Replace("\\n", "\n", StringComparison.Ordinal) ?? (tokenizer.TokenId("<|im_start|>") is null ? null : "chatml") };
         if (options.ChatTemplate is { } template) _ = PromptTemplate.Create(template);
         int threads = parse.GetValue(Threads) is > 0 and var given ? given : Environment.ProcessorCount;
         using var interrupts = new Interrupts($"stopping; requests in flight have {options.DrainTimeout.TotalSeconds:0} s");
@@ -62,7 +62,7 @@ internal static class ServeCommand
             KvCacheBytes = (long)parse.GetValue(KvCache) << 20, MaxSequences = parse.GetValue(Sequences), MaxBatchedTokens = parse.GetValue(BatchedTokens), MaxContext = parse.GetValue(Context),
         }, threads);
         await using var server = await HttpServer.StartAsync(source, options, interrupts.Token);
-        Console.WriteLine($"serving {source.Model} on {server.Address} ({(options.ApiKeys.Count > 0 ? "with keys" : "for this machine only")}, context {source.Context}, chat {options.ChatTemplate ?? "off"}); Ctrl-C stops it");
+        Console.WriteLine($"serving {source.Model} on {server.Address} ({(options.ApiKeys.Count > 0 ? "with keys" : "for this machine only")}, context {source.Context}, chat {(options.ChatTemplate is null ? "off" : "on")}); Ctrl-C stops it");
         await Task.Delay(Timeout.Infinite, interrupts.Token).ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
         return 0;
     }
