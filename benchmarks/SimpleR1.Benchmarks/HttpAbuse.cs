@@ -99,6 +99,7 @@ public sealed class HttpAbuse(Uri server, double scale, Action<string> log)
     {
         using var content = new StringContent(json, Encoding.UTF8, "application/json");
         using var response = await client.PostAsync("/v1/completions", content, stop);
+        if ((int)response.StatusCode >= 500) throw new InvalidOperationException($"the server failed: {await response.Content.ReadAsStringAsync(stop)}");
         return (int)response.StatusCode;
     }
 

@@ -23,11 +23,12 @@ public sealed class HttpServer : IAsyncDisposable
     private readonly ApiKeys keys;
     private readonly HttpMetrics metrics;
     private readonly CancellationTokenSource stopped = new(); // what is still in flight ends
-    private bool disposed;
+    private readonly ICompletionSource source;
+    private bool disposed, problemTold;
 
     private HttpServer(ICompletionSource source, HttpOptions options)
     {
-        this.options = options;
+        (this.source, this.options) = (source, options);
         var limits = options.Limits;
         admission = new(source.MaxSequences + limits.Queue);
         bodies = new((long)limits.BodiesMib << 20);
@@ -134,6 +135,7 @@ public sealed class HttpServer : IAsyncDisposable
             if (e is not OperationCanceledException) options.Log($"an answer to {context.Request.Path} broke off: {e}");
             context.Abort(); // so that nobody takes a part for the whole
         }
+        if (source.Problem is { } problem && !Interlocked.Exchange(ref problemTold, true)) options.Log($"nothing can be completed any more: {problem}");
         string route = (context.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText ?? "other";
         metrics.Count(route, status != 0 ? status : context.Response.StatusCode, Stopwatch.GetElapsedTime(start).TotalSeconds);
     }
