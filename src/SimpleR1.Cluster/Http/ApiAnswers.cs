@@ -71,7 +71,7 @@ internal sealed class AnswerShape(ICompletionSource source, ApiRequest request, 
 
     private object Choice(Piece piece, bool whole)
     {
-        string? finish = piece.Completion?.FinishReason switch { FinishReason.Stop => "stop", FinishReason.Length => "length", _ => null };
+        string? finish = piece.Completion?.FinishReason switch { FinishReason.Stop => "stop", FinishReason.Length => "length", FinishReason.Aborted => "abort", _ => null };
         bool first = !begun[piece.Choice];
         begun[piece.Choice] = true;
         var promptIds = request.ReturnTokenIds && first ? prompts[piece.Choice / request.Sampling.Samples] : null;

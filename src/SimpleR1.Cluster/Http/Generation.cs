@@ -80,7 +80,6 @@ internal sealed class Generation : IAsyncDisposable
         if (!events.Reader.TryRead(out var next)) return false;
         var (prompt, e) = next;
         int choice = prompt * request.Sampling.Samples + e.SampleIndex;
-        if (e.Completion is { FinishReason: FinishReason.Aborted }) throw Admission.Stopping(); // nobody but a shutdown aborts what this waits for
         IReadOnlyList<TokenReport> tokens = [];
         // Alternatives come with the completion: until then those tokens' log-probs wait.
         if (e.Completion is { } whole) tokens = Piece.From(whole, told[choice]);

@@ -13,6 +13,8 @@ public sealed record HttpOptions
     /// <summary>How chat messages become a prompt: a built-in template's name or a text with {question}; null refuses chat.</summary>
     public string? ChatTemplate { get; init; }
     public HttpLimits Limits { get; init; } = new();
+    /// <summary>Lets a trainer send weights, by vLLM's protocol (docs/vllm.md): whoever may ask may then also change the model.</summary>
+    public bool WeightUpdates { get; init; }
     /// <summary>How long requests in flight may go on when the server is told to stop.</summary>
     public TimeSpan DrainTimeout { get; init; } = TimeSpan.FromSeconds(30);
     /// <summary>One line about each thing that a person should know: a bug behind a 500, for one.</summary>

@@ -9,12 +9,17 @@ using Microsoft.AspNetCore.Routing;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
+using SimpleR1.Cluster.Vllm;
+using SimpleR1.Sync.Rendezvous;
 
 namespace SimpleR1.Cluster.Http;
 
 /// <summary>An OpenAI-compatible API over a source of completions.</summary>
 public sealed class HttpServer : IAsyncDisposable
 {
+    /// <summary>For a trainer to join, and for it to send more.</summary>
+    private static readonly TimeSpan WeightTimeout = TimeSpan.FromMinutes(2);
+
     private readonly HttpOptions options;
     private readonly WebApplication application;
     private readonly Admission admission;
@@ -24,6 +29,8 @@ public sealed class HttpServer : IAsyncDisposable
     private readonly HttpMetrics metrics;
     private readonly CancellationTokenSource stopped = new(); // what is still in flight ends
     private readonly ICompletionSource source;
+    private readonly TcpCollectives collectives = new();
+    private readonly WeightReceiver? receiver;
     private bool disposed, problemTold;
 
     private HttpServer(ICompletionSource source, HttpOptions options)
@@ -38,6 +45,7 @@ public sealed class HttpServer : IAsyncDisposable
         application = Build();
         application.Use(AroundAsync);
         var encoder = new PromptEncoder(source, options.ChatTemplate, limits);
+        if (options.WeightUpdates) receiver = new(source as LocalCompletions ?? throw new ArgumentException("weights can be sent to a server with its own engine only"), collectives, WeightTimeout);
         Map(new(source, encoder, limits, bodies, admission, metrics, stopped.Token), new(source, encoder, limits, bodies, admission));
     }
 
@@ -66,6 +74,8 @@ public sealed class HttpServer : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         if (Interlocked.Exchange(ref disposed, true)) return;
+        if (receiver is not null) await receiver.DisposeAsync(); // a paused engine would never finish
+        collectives.Dispose();
         try { await admission.CloseAsync().WaitAsync(options.DrainTimeout); }
         catch (TimeoutException) { options.Log($"{admission.Inside} sequences were still running after the drain timeout of {options.DrainTimeout.TotalSeconds:0} s; their requests end with an error"); }
         stopped.Cancel();
@@ -115,6 +125,7 @@ public sealed class HttpServer : IAsyncDisposable
             context.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
             return context.Response.Body.WriteAsync(Encoding.UTF8.GetBytes(metrics.Text())).AsTask();
         });
+        if (receiver is not null) new WeightEndpoints(receiver, options.Limits, bodies).Map(application);
     }
 
     /// <summary>Around every request: who asks, what goes wrong, and how long it took.</summary>

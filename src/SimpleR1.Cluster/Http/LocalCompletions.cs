@@ -1,3 +1,5 @@
+using System.Collections.Concurrent;
+using System.Runtime.CompilerServices;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
@@ -10,6 +12,8 @@ public sealed class LocalCompletions : ICompletionSource, IAsyncDisposable
 {
     private readonly FlatWeights weights;
     private readonly EngineThread engine;
+    private readonly ConcurrentDictionary<string, bool> running = []; // ids of requests in the engine
+    private volatile TaskCompletionSource? gate; // new requests wait for it, while the engine is paused
 
     /// <param name="weights">Disposed with this.</param>
     /// <param name="threads">Of the engine's tensor code.</param>
@@ -36,7 +40,41 @@ public sealed class LocalCompletions : ICompletionSource, IAsyncDisposable
     public EngineStatistics Statistics => engine.Statistics;
     public string? Problem => engine.Failure?.Message;
 
-    public IAsyncEnumerable<TokenEvent> StreamAsync(GenerationRequest request, CancellationToken cancellation) => engine.StreamAsync(request, cancellation);
+    internal FlatWeights Weights => weights;
+
+    public async IAsyncEnumerable<TokenEvent> StreamAsync(GenerationRequest request, [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        while (gate is { } closed) await closed.Task.WaitAsync(cancellation);
+        running[request.Id] = true;
+        try
+        {
+            await foreach (var e in engine.StreamAsync(request, cancellation)) yield return e;
+        }
+        finally { running.TryRemove(request.Id, out _); }
+    }
+
+    /// <summary>New requests wait until <see cref="OpenGate"/>.</summary>
+    internal void CloseGate() => gate ??= new(TaskCreationOptions.RunContinuationsAsynchronously);
+
+    internal void OpenGate()
+    {
+        var open = gate;
+        gate = null;
+        open?.TrySetResult();
+    }
+
+    /// <summary>Ends all requests; they complete as aborted, with what they have.</summary>
+    internal Task AbortAllAsync() => engine.BetweenStepsAsync(e =>
+    {
+        AbortAll(e);
+        return true;
+    });
+
+    /// <summary>The same, on the engine's thread.</summary>
+    internal void AbortAll(Engine e)
+    {
+        foreach (string id in running.Keys) e.Abort(id);
+    }
 
     /// <summary>Runs something between two of the engine's steps: a weight update, for one.</summary>
     internal Task<T> BetweenStepsAsync<T>(Func<Engine, T> work) => engine.BetweenStepsAsync(work);

@@ -32,6 +32,7 @@ internal static class ServeCommand
     private static readonly Option<int> HeaderTime = Whole("--header-timeout", "Seconds for a request's headers to arrive (408)", Defaults.HeaderSeconds);
     private static readonly Option<int> Idle = Whole("--idle-timeout", "Seconds that a connection may be open without a request", Defaults.IdleSeconds);
     private static readonly Option<int> Rate = Whole("--min-bytes-per-second", "A client that sends a body (408) or takes an answer more slowly is cut off", Defaults.BytesPerSecond);
+    private static readonly Option<bool> WeightUpdates = new("--weight-updates") { Description = "Let a trainer send weights, by vLLM's protocol (docs/vllm.md)" };
     private static readonly Option<double> Drain = new("--drain-timeout") { Description = "Seconds that requests may go on after Ctrl-C or SIGTERM", DefaultValueFactory = _ => 30 };
 
     private static Option<int> Whole(string name, string description, int value) => new(name) { Description = description, DefaultValueFactory = _ => value };
@@ -40,7 +41,7 @@ internal static class ServeCommand
     {
         var command = new Command("serve", "Serve a model over HTTP, with OpenAI's API (docs/http.md)")
         {
-            Model, Host, Port, Keys, Name, Template, Threads, KvCache, Sequences, BatchedTokens, Context, PromptTokens, N, Queue, Connections, Body, Bodies, Header, Depth, HeaderTime, Idle, Rate, Drain,
+            Model, Host, Port, Keys, Name, Template, Threads, KvCache, Sequences, BatchedTokens, Context, PromptTokens, N, Queue, Connections, Body, Bodies, Header, Depth, HeaderTime, Idle, Rate, Drain, WeightUpdates,
         };
         command.SetAction((parse, _) => CommandErrors.RunAsync(() => RunAsync(parse)));
         return command;
@@ -74,7 +75,7 @@ internal static class ServeCommand
         return new()
         {
             Host = host == "localhost" ? IPAddress.Loopback : IPAddress.TryParse(host, out var address) ? address : throw new ArgumentException($"--host: expected an IP address of this machine (127.0.0.1, or 0.0.0.0 for all), found '{host}'"),
-            Port = parse.GetValue(Port), ApiKeys = keys, DrainTimeout = TimeSpan.FromSeconds(parse.GetValue(Drain)),
+            Port = parse.GetValue(Port), ApiKeys = keys, WeightUpdates = parse.GetValue(WeightUpdates), DrainTimeout = TimeSpan.FromSeconds(parse.GetValue(Drain)),
             Limits = new()
             {
                 BodyKib = parse.GetValue(Body), BodiesMib = parse.GetValue(Bodies), HeaderKib = parse.GetValue(Header), JsonDepth = parse.GetValue(Depth), PromptTokens = parse.GetValue(PromptTokens),
