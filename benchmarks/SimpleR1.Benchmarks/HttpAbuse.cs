@@ -10,7 +10,21 @@ namespace SimpleR1.Benchmarks;
 /// <summary>How a phase went: what the attackers were answered, and how long the good requests beside them took.</summary>
 /// <param name="Answers">How often each status came; 0 is a connection that the server ended without one.</param>
 /// <param name="Wrong">Answers that this attack must not get.</param>
-public sealed record AbusePhase(string Name, int Attacks, double Seconds, IReadOnlyDictionary<int, int> Answers, int Wrong, int Good, int GoodFailed, double Median, double P99);
+/// <param name="Good">Good requests during the attack, and how many of all failed.</param>
+/// <param name="Quiet">Milliseconds that good requests took just before and just after the attack.</param>
+/// <param name="During">And during it.</param>
+public sealed record AbusePhase(string Name, int Attacks, IReadOnlyDictionary<int, int> Answers, int Wrong, int Good, int GoodFailed, Latency Quiet, Latency During);
+
+/// <summary>In milliseconds.</summary>
+public sealed record Latency(double Median, double P99)
+{
+    internal static Latency Of(IEnumerable<double> values)
+    {
+        double[] sorted = [.. values.Order()];
+        double At(double part) => sorted.Length == 0 ? double.NaN : sorted[Math.Min(sorted.Length - 1, (int)(part * sorted.Length))];
+        return new(At(0.5), At(0.99));
+    }
+}
 
 /// <summary>
 /// Everything that a server on the open net is sent, against one on this machine, while good requests go on: bad ones by the thousand, slow
@@ -30,16 +44,15 @@ public sealed class HttpAbuse(Uri server, double scale, Action<string> log)
     public async Task<IReadOnlyList<AbusePhase>> RunAsync(CancellationToken stop)
     {
         if (!IPAddress.TryParse(server.Host, out var address) || !IPAddress.IsLoopback(address)) throw new ArgumentException($"{server} is not on this machine; this is no tool for others' servers");
-        double seconds = 20 * Math.Sqrt(scale);
+        double seconds = 20 * Math.Pow(scale, 2.0 / 3);
         await GoodAsync(new ConcurrentBag<double>(), stop); // the first is slower
-        log($"{"",-34}{"attacks",8}{"seconds",9}   good: {"count",6}{"failed",8}{"median ms",11}{"p99 ms",9}{"ratio",7}   answers");
-        List<AbusePhase> phases = [await PhaseAsync("quiet", 0, seconds, (_, _) => Task.FromResult(0), [], stop)];
+        log($"{"",-30}{"attacks",8}   good requests, ms: quiet {"median",7}{"p99",8}   attacked {"median",7}{"p99",8}{"ratio",7}{"failed",8}   answers");
+        List<AbusePhase> phases = [];
         async Task Add(string name, double attacks, Attack attack, params int[] expected)
         {
             phases.Add(await PhaseAsync(name, (int)Math.Ceiling(attacks), seconds, attack, expected, stop));
-            Print(phases[^1], phases[0]);
+            Print(phases[^1]);
         }
-        Print(phases[0], phases[0]);
         await Add("malformed requests", 10_000 * scale, MalformedAsync, 0, 400, 401, 403, 404, 405, 408, 411, 413, 414, 415, 431, 501, 505);
         await Add("slow connections", 1_000 * scale, SlowAsync, 0, 408);
         await Add("bodies of 1 GB", Math.Max(2, 20 * scale), HugeAsync, 0, 413);
@@ -52,39 +65,46 @@ public sealed class HttpAbuse(Uri server, double scale, Action<string> log)
         return phases;
     }
 
-    private void Print(AbusePhase p, AbusePhase quiet) => log(string.Create(CultureInfo.InvariantCulture,
-        $"{p.Name,-34}{p.Attacks,8}{p.Seconds,9:F1}         {p.Good,6}{p.GoodFailed,8}{p.Median,11:F1}{p.P99,9:F1}{p.P99 / quiet.P99,7:F2}   {string.Join(", ", p.Answers.OrderBy(a => a.Key).Select(a => $"{(a.Key == 0 ? "hung up" : a.Key)} x {a.Value}"))}{(p.Wrong > 0 ? $"   WRONG: {p.Wrong}" : "")}"));
+    private void Print(AbusePhase p) => log(string.Create(CultureInfo.InvariantCulture,
+        $"{p.Name,-30}{p.Attacks,8}                            {p.Quiet.Median,7:F1}{p.Quiet.P99,8:F1}            {p.During.Median,7:F1}{p.During.P99,8:F1}{p.During.P99 / p.Quiet.P99,7:F2}{p.GoodFailed,8}   {string.Join(", ", p.Answers.OrderBy(a => a.Key).Select(a => $"{(a.Key == 0 ? "hung up" : a.Key)} x {a.Value}"))}{(p.Wrong > 0 ? $"   WRONG: {p.Wrong}" : "")}"));
 
-    /// <summary>Attacks spread evenly over the time, all of them at least; good requests one after another in the meantime.</summary>
+    /// <summary>Good requests one after another all the time; in the middle half of it the attacks, spread evenly, all of them at least.</summary>
     private async Task<AbusePhase> PhaseAsync(string name, int attacks, double seconds, Attack attack, int[] expected, CancellationToken stop)
     {
-        var clock = Stopwatch.StartNew();
-        var (answers, latencies, failed) = (new ConcurrentDictionary<int, int>(), new ConcurrentBag<double>(), 0);
+        var answers = new ConcurrentDictionary<int, int>();
+        ConcurrentBag<double> quiet = [], during = [], now = quiet;
+        int failed = 0;
         using var over = CancellationTokenSource.CreateLinkedTokenSource(stop);
         var good = Enumerable.Range(0, GoodClients).Select(_ => Task.Run(async () =>
         {
             while (!over.IsCancellationRequested)
-                if (!await GoodAsync(latencies, stop)) Interlocked.Increment(ref failed);
+                if (!await GoodAsync(Volatile.Read(ref now), stop)) Interlocked.Increment(ref failed);
         }, stop)).ToArray();
+        await Task.Delay(TimeSpan.FromSeconds(seconds / 2), stop);
+        Volatile.Write(ref now, during);
+        await AttackAsync(attacks, seconds, attack, answers, all: name.StartsWith("slow", StringComparison.Ordinal), stop);
+        Volatile.Write(ref now, quiet);
+        await Task.Delay(TimeSpan.FromSeconds(seconds / 2), stop);
+        over.Cancel();
+        await Task.WhenAll(good);
+        return new(name, attacks, answers, answers.Where(a => !expected.Contains(a.Key)).Sum(a => a.Value), during.Count, failed, Latency.Of(quiet), Latency.Of(during));
+    }
 
-        int next = 0;
-        // Slow attacks must all be under way at once; the others take turns.
-        int lanes = name.StartsWith("slow", StringComparison.Ordinal) ? attacks : Math.Min(attacks, Attackers);
+    /// <param name="all">Slow attacks must all be under way at once; others take turns.</param>
+    private static async Task AttackAsync(int attacks, double seconds, Attack attack, ConcurrentDictionary<int, int> answers, bool all, CancellationToken stop)
+    {
+        var clock = Stopwatch.StartNew();
+        int next = 0, lanes = all ? attacks : Math.Min(attacks, Attackers);
         await Task.WhenAll(Enumerable.Range(0, lanes).Select(_ => Task.Run(async () =>
         {
             for (int number; (number = Interlocked.Increment(ref next) - 1) < attacks;)
             {
-                var wait = TimeSpan.FromSeconds(seconds * (lanes == attacks ? 0.25 : 1) * number / attacks) - clock.Elapsed;
+                var wait = TimeSpan.FromSeconds(seconds * (all ? 0.25 : 1) * number / attacks) - clock.Elapsed;
                 if (wait > TimeSpan.Zero) await Task.Delay(wait, stop);
                 answers.AddOrUpdate(await attack(number, stop), 1, (_, count) => count + 1);
             }
         }, stop)));
         if (clock.Elapsed.TotalSeconds < seconds) await Task.Delay(TimeSpan.FromSeconds(seconds) - clock.Elapsed, stop);
-        over.Cancel();
-        await Task.WhenAll(good);
-        double[] sorted = [.. latencies.Order()];
-        double At(double part) => sorted.Length == 0 ? double.NaN : sorted[Math.Min(sorted.Length - 1, (int)(part * sorted.Length))];
-        return new(name, attacks, clock.Elapsed.TotalSeconds, answers, answers.Where(a => !expected.Contains(a.Key)).Sum(a => a.Value), sorted.Length, failed, At(0.5), At(0.99));
     }
 
     private async Task<bool> GoodAsync(ConcurrentBag<double> latencies, CancellationToken stop)

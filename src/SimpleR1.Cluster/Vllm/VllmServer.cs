@@ -95,7 +95,7 @@ public sealed class VllmServer : IDisposable
         var answer = await PostAsync("/v1/completions", new
         {
             prompt = request.PromptTokens, n = s.Samples, max_tokens = s.MaxTokens, min_tokens = s.MinTokens, temperature = s.Temperature, top_p = s.TopP, top_k = s.TopK == 0 ? -1 : s.TopK, min_p = s.MinP,
-            presence_penalty = s.PresencePenalty, frequency_penalty = s.FrequencyPenalty, repetition_penalty = s.RepetitionPenalty, seed = (long)(s.Seed & long.MaxValue), stop = s.StopStrings,
+            presence_penalty = s.PresencePenalty, frequency_penalty = s.FrequencyPenalty, repetition_penalty = s.RepetitionPenalty, seed = unchecked((long)s.Seed), stop = s.StopStrings,
             stop_token_ids = s.StopTokenIds, include_stop_str_in_output = s.IncludeStopString, ignore_eos = s.IgnoreEos, logprobs = 0, return_token_ids = true,
         }, cancellation);
         int version = answer.TryGetProperty("system_fingerprint", out var print) && print.GetString() is { } text && text.StartsWith("weights-", StringComparison.Ordinal)

@@ -28,6 +28,32 @@ public sealed partial class ServeTests
         Assert.Contains("stopping; requests in flight have 30 s", run.Errors);
     }
 
+    /// <summary>The quickstart with a server as its worker: what it samples, and so what the run learns, is what workers of its own would.</summary>
+    [Fact]
+    public async Task Train_uses_a_server_as_its_worker()
+    {
+        string runs = Directory.CreateTempSubdirectory("simple-r1-vllm").FullName;
+        try
+        {
+            using var serving = ProgramRun.Start("serve", "recipes/tiny-base", "--port", "0", "--weight-updates", "--kv-cache-mib", "64");
+            await serving.SaysAsync("Ctrl-C stops it");
+            string address = Address().Match(serving.Output).Value.Replace("http:", "vllm:", StringComparison.Ordinal).TrimEnd('/');
+            string[] train = ["train", "recipes/quickstart.yaml", "--set", "training.steps=2", "--set", "optimizer.warmup_steps=0", "--set", "rollout.prompts_per_step=4", "--set", "data.evaluation.take=8", "--runs", runs];
+            var (code, output, errors) = await ProgramRun.RunAsync([.. train, "--set", $"workers.servers=[\"{address}\"]", "--set", "name=by-server"]);
+            Assert.True(code == 0, errors + output);
+            (code, output, errors) = await ProgramRun.RunAsync([.. train, "--set", "name=by-worker"]);
+            Assert.True(code == 0, errors + output);
+            string[] Losses(string run) => [.. LossOf().Matches(File.ReadAllText(Path.Combine(runs, run, "metrics.jsonl"))).Select(m => m.Value)];
+            Assert.Equal(4, Losses("by-server").Length); // of each step
+            Assert.Equal(Losses("by-worker"), Losses("by-server"));
+            serving.Signal(ProgramRun.Terminate);
+            Assert.Equal(0, await serving.EndAsync());
+        }
+        finally { Directory.Delete(runs, recursive: true); }
+    }
+
+    [GeneratedRegex("\"(reward|loss)\": ?[^,]+")] private static partial Regex LossOf();
+
     [Theory]
     [InlineData("--api-key KEY", "recipes/tiny-base", "--host", "0.0.0.0")]
     [InlineData("expected an IP address", "recipes/tiny-base", "--host", "example.com")]

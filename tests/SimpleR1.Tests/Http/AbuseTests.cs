@@ -11,10 +11,10 @@ public sealed class AbuseTests(ITestOutputHelper output)
     {
         await using var server = await TestServer.StartAsync(new() { Limits = new() { HeaderSeconds = 1 } });
         var phases = await new HttpAbuse(server.Server.Address, 0.01, output.WriteLine).RunAsync(TestContext.Current.CancellationToken);
-        Assert.Equal(["quiet", "malformed requests", "slow connections", "bodies of 1 GB", "n = 1,000,000", "JSON of 100,000 levels", "clients that leave mid-stream"], phases.Select(p => p.Name));
+        Assert.Equal(["malformed requests", "slow connections", "bodies of 1 GB", "n = 1,000,000", "JSON of 100,000 levels", "clients that leave mid-stream"], phases.Select(p => p.Name));
         Assert.All(phases, p => Assert.Equal((0, 0, p.Attacks), (p.Wrong, p.GoodFailed, p.Answers.Values.Sum())));
         Assert.All(phases, p => Assert.True(p.Good > 0));
-        Assert.Equal(100, phases[1].Attacks);
+        Assert.Equal(100, phases[0].Attacks);
         await server.IdleAsync();
     }
 

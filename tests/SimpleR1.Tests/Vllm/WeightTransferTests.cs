@@ -155,6 +155,28 @@ public sealed class WeightTransferTests
         Assert.Equal(Hash(weights), Hash(server.Source.Weights));
     }
 
+    [Fact]
+    public async Task Several_servers_complete_each_sample_once_with_the_weights_sent()
+    {
+        await using var first = await StartAsync();
+        await using var second = await StartAsync();
+        using var workers = await VllmWorkers.StartAsync([first.Server.Address, second.Server.Address], null, null, Token);
+        using var weights = NewWeights(first);
+        var report = await workers.PushWeightsAsync(weights, 3, Token);
+        Assert.Equal((3, Hash(weights), weights.ByteLength, "vllm, tcp"), (report.Version, report.Hash, report.Bytes, report.Transport));
+        GenerationRequest[] requests = [.. Enumerable.Range(0, 20).Select(i => Request with { Id = $"r{i}", Sampling = Request.Sampling with { Seed = ulong.MaxValue - (ulong)i } })];
+        var completions = new List<Completion>();
+        await foreach (var completion in workers.GenerateAsync(requests, Token)) completions.Add(completion);
+        Assert.Equal(40, completions.DistinctBy(c => (c.RequestId, c.SampleIndex)).Count());
+        Assert.Equal(40, completions.Count);
+        Assert.All(completions, c => Assert.All(c.WeightVersions, v => Assert.Equal(3, v)));
+        Assert.True(first.Source.Statistics.FinishedSequences > 0 && second.Source.Statistics.FinishedSequences > 0);
+        await foreach (var e in first.Source.StreamAsync(requests[7], Token)) // wherever it was sampled, the seed decides
+            if (e.Completion is { } own) Assert.Equal(own.Tokens, completions.Single(c => c.RequestId == "r7" && c.SampleIndex == own.SampleIndex).Tokens);
+        GenerationRequest[] tooLong = [Request with { PromptTokens = new int[5000] }];
+        Assert.Contains("4095 tokens", (await Assert.ThrowsAsync<ArgumentException>(async () => { await foreach (var _ in workers.GenerateAsync(tooLong, Token)) { } })).Message);
+    }
+
     [Theory, InlineData("abort"), InlineData("wait"), InlineData("keep")]
     public async Task Pause_ends_finishes_or_keeps_what_runs_and_new_requests_wait(string mode)
     {
