@@ -10,7 +10,7 @@ internal sealed class ApiKeys(IReadOnlyList<string> keys)
 {
     private readonly byte[][] hashes = [.. keys.Select(Hash)];
 
-    /// <exception cref="ApiException">401 without a valid key; 403 where a browser was lured here under another name.</exception>
+    /// <exception cref="ApiException">401 without a valid key; 403 where a browser was lured here.</exception>
     public void Check(HttpRequest request)
     {
         if (hashes.Length == 0)
@@ -18,6 +18,9 @@ internal sealed class ApiKeys(IReadOnlyList<string> keys)
             // A web page whose name points to 127.0.0.1 (DNS rebinding) could otherwise use the model through its visitor's browser.
             string host = request.Host.Host.Trim('[', ']');
             if (host is not ("" or "localhost") && !IPAddress.TryParse(host, out _)) throw new ApiException(StatusCodes.Status403Forbidden, $"Without an API key this server answers to localhost and IP addresses only, not to '{Shown.Short(host)}'");
+            // And a page of another site could send what needs no JSON (a pause, where weights are taken): browsers say where they come from.
+            string origin = request.Headers.Origin.ToString();
+            if (origin.Length > 0 && !origin.EndsWith("://" + request.Host.Value, StringComparison.OrdinalIgnoreCase)) throw new ApiException(StatusCodes.Status403Forbidden, $"Without an API key this server answers no pages of other sites ('{Shown.Short(origin)}')");
             return;
         }
         string header = request.Headers.Authorization.ToString();

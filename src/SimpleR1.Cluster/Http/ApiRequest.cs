@@ -11,7 +11,7 @@ internal sealed record ApiRequest
     public required bool Chat { get; init; }
     public required string Id { get; init; }
     public required IReadOnlyList<Prompt> Prompts { get; init; }
-    /// <summary>MaxTokens 0 is as many as the context leaves.</summary>
+    /// <summary>MaxTokens 0 is the API's default: as many as the context leaves in chat, 16 else.</summary>
     public required SamplingParameters Sampling { get; init; }
     public required bool Stream { get; init; }
     public required bool IncludeUsage { get; init; }
@@ -57,15 +57,15 @@ internal sealed class ApiRequestReader(ICompletionSource source, PromptEncoder e
     private SamplingParameters Sampling(JsonFields fields, bool chat, out bool logProbs)
     {
         int top = LogProbs(fields, chat, out logProbs);
-        int? most = (int?)(fields.Integer("max_completion_tokens", 1, int.MaxValue) ?? fields.Integer("max_tokens", 1, int.MaxValue));
-        if (fields.Has("max_tokens")) fields.Integer("max_tokens", 1, int.MaxValue);
+        long? wanted = fields.Integer("max_tokens", 1, int.MaxValue);
+        int? most = (int?)(fields.Integer("max_completion_tokens", 1, int.MaxValue) ?? wanted);
         int least = (int)(fields.Integer("min_tokens", 0, int.MaxValue) ?? 0);
         if (most < least) fields.Problem("min_tokens", $"{least} is more than the {most} tokens allowed at most");
         long topK = fields.Integer("top_k", -1, int.MaxValue) ?? 0;
         return new()
         {
             Samples = (int)(fields.Integer("n", 1, limits.N) ?? 1),
-            MaxTokens = most ?? (chat ? 0 : Math.Max(16, least)), // OpenAI's defaults
+            MaxTokens = most ?? 0,
             MinTokens = least,
             Temperature = fields.Number("temperature", 0, 100) ?? 1,
             TopP = fields.Number("top_p", 0, 1, above: true) ?? 1,

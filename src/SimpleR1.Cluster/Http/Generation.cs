@@ -44,13 +44,13 @@ internal sealed class Generation : IAsyncDisposable
 
     public IReadOnlyList<int[]> Prompts { get; }
 
-    /// <summary>What was asked for, or what the context leaves.</summary>
+    /// <summary>What was asked for, or the API's default within what the context leaves.</summary>
     private int MaxTokens(ICompletionSource source, int[] ids)
     {
         int room = source.Context - ids.Length, wanted = request.Sampling.MaxTokens;
         if (wanted > room)
             throw new ApiException(StatusCodes.Status400BadRequest, $"max_tokens: {ids.Length} prompt tokens and {wanted} new ones do not fit the context of {source.Context}; at most {room} are left", "max_tokens", "context_length_exceeded");
-        return wanted > 0 ? wanted : room;
+        return wanted > 0 ? wanted : request.Chat ? room : Math.Min(room, Math.Max(16, request.Sampling.MinTokens));
     }
 
     private async Task PumpAsync(ICompletionSource source, GenerationRequest prompt, int index)

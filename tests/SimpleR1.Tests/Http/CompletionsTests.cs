@@ -168,6 +168,16 @@ public sealed class CompletionsTests
     }
 
     [Fact]
+    public async Task Without_a_length_a_completion_has_16_tokens_or_what_the_context_leaves()
+    {
+        await using var server = await TestServer.StartAsync();
+        string prompt = string.Join(',', Enumerable.Repeat(65, 4090));
+        Assert.Equal(6, (await server.CompleteAsync($"\"prompt\":[{prompt}],\"ignore_eos\":true")).GetProperty("usage").GetProperty("completion_tokens").GetInt32());
+        var (_, message, _, _) = await server.FailAsync(Path, "{\"prompt\":\"a\",\"max_tokens\":0}");
+        Assert.Equal("max_tokens: expected a whole number from 1 to 2147483647, found 0", message);
+    }
+
+    [Fact]
     public async Task All_mistakes_are_reported_together_with_suggestions()
     {
         await using var server = await TestServer.StartAsync();

@@ -43,6 +43,15 @@ public sealed class ServerTests
         Assert.Equal(status, (int)(await server.Client.SendAsync(request, Token)).StatusCode);
     }
 
+    [Theory, InlineData("https://evil.example", 403), InlineData("null", 403), InlineData("http://127.0.0.1:1", 403), InlineData("http://{0}", 200)]
+    public async Task Without_keys_no_other_sites_pages_are_answered(string origin, int status)
+    {
+        await using var server = await TestServer.StartAsync(new() { WeightUpdates = true });
+        using var request = new HttpRequestMessage(HttpMethod.Post, "/pause?mode=keep");
+        request.Headers.TryAddWithoutValidation("Origin", string.Format(System.Globalization.CultureInfo.InvariantCulture, origin, server.Server.Address.Authority));
+        Assert.Equal(status, (int)(await server.Client.SendAsync(request, Token)).StatusCode);
+    }
+
     [Fact]
     public async Task Tokenize_and_detokenize_are_the_tokenizers()
     {
