@@ -39,10 +39,13 @@ public sealed partial class ServeTests
             await serving.SaysAsync("Ctrl-C stops it");
             string address = Address().Match(serving.Output).Value.Replace("http:", "vllm:", StringComparison.Ordinal).TrimEnd('/');
             string[] train = ["train", "recipes/quickstart.yaml", "--set", "training.steps=2", "--set", "optimizer.warmup_steps=0", "--set", "rollout.prompts_per_step=4", "--set", "data.evaluation.take=8", "--runs", runs];
-            var (code, output, errors) = await ProgramRun.RunAsync([.. train, "--set", $"workers.servers=[\"{address}\"]", "--set", "name=by-server"]);
-            Assert.True(code == 0, errors + output);
-            (code, output, errors) = await ProgramRun.RunAsync([.. train, "--set", "name=by-worker"]);
-            Assert.True(code == 0, errors + output);
+            foreach (string[] by in (string[][])[["name=by-server", "--set", $"workers.servers=[\"{address}\"]"], ["name=by-worker"]])
+            {
+                using var run = ProgramRun.Start([.. train, "--set", .. by]);
+                await run.SaysAsync("evaluation after step 0"); // each of these may take its time on a busy machine
+                await run.SaysAsync("step 2/2");
+                Assert.True(await run.EndAsync() == 0, run.Errors + run.Output);
+            }
             string[] Losses(string run) => [.. LossOf().Matches(File.ReadAllText(Path.Combine(runs, run, "metrics.jsonl"))).Select(m => m.Value)];
             Assert.Equal(4, Losses("by-server").Length); // of each step
             Assert.Equal(Losses("by-worker"), Losses("by-server"));
