@@ -10,7 +10,8 @@ using static TorchSharp.torch;
 CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
 NativeMemoryTuning.Apply();
 CpuParallel.Threads = 2;
-string[] all = ["engine", "training", "sync"];
+if (args is ["http-server"]) return await HttpAbuseServer.RunAsync(); // started by http-abuse
+string[] all = ["engine", "training", "sync", "http-abuse"];
 string[] wanted = args.Length == 0 ? all : args;
 foreach (string name in wanted)
 {
@@ -19,6 +20,7 @@ foreach (string name in wanted)
         case "engine": EngineBenchmark(); break;
         case "training": TrainingBenchmark(); break;
         case "sync": SimpleR1.Sync.SyncBenchmark.Run(Console.Out); break;
+        case "http-abuse": await HttpAbuseServer.AbuseAsync(Console.Out); break;
         default: Console.Error.WriteLine($"unknown benchmark '{name}'; there are {string.Join(", ", all)}"); return 2;
     }
 }

@@ -15,7 +15,7 @@ public sealed class WorkersLostException(string message) : InvalidOperationExcep
 /// The workers as the trainer uses them: prompts in, completions out as they finish, weights to all. A worker that dies or hangs is
 /// replaced while the others go on; that costs time, never a sample.
 /// </summary>
-public sealed class WorkerPool : IAsyncDisposable
+public sealed class WorkerPool : IRolloutWorkers, IAsyncDisposable
 {
     private readonly ClusterOptions options;
     private readonly WorkerSetup setup;

@@ -31,6 +31,9 @@ public sealed class EngineThread : IAsyncDisposable
     /// <summary>As of the last step.</summary>
     public EngineStatistics Statistics => statistics;
 
+    /// <summary>Why the engine takes no more work; null while it does.</summary>
+    public Exception? Failure => failure;
+
     /// <summary>All completions of the requests, ordered by request, then sample.</summary>
     /// <exception cref="ArgumentException">A request is refused; then none runs.</exception>
     public async Task<IReadOnlyList<Completion>> GenerateAsync(IReadOnlyList<GenerationRequest> requests, CancellationToken cancellation = default)

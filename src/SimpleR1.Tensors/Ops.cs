@@ -11,6 +11,12 @@ namespace SimpleR1.Tensors;
 /// </summary>
 public static unsafe class Ops
 {
+    /// <summary>
+    /// Alpha of additions, never freed. TorchSharp's x + y and add_(y) make one on the way and let go of it before libtorch has read it:
+    /// a garbage collection at that moment frees it, and the addition throws, or adds a multiple of y.
+    /// </summary>
+    internal static readonly TorchSharp.Scalar One = 1;
+
     /// <summary>Rows of a table: ids [t] int64, table [v, h] → [t, h].</summary>
     /// <exception cref="ArgumentOutOfRangeException">An id is outside the table.</exception>
     public static Tensor Embedding(Tape? tape, Tensor table, Tensor ids)
@@ -31,7 +37,7 @@ public static unsafe class Ops
         tape?.Record([output], () =>
         {
             using var gradient = tape.TakeGradient(output);
-            if (tape.ParameterGradient(table) is { } place) place.index_add_(0, ids, gradient, 1);
+            if (tape.ParameterGradient(table) is { } place) place.index_add_(0, ids, gradient, One);
         });
         return output;
     }
@@ -58,7 +64,7 @@ public static unsafe class Ops
             LinearGradient.Input(Floats(gradient), Floats(weight), Floats(dx), rows, outputs, inputs);
             if (tape.ParameterGradient(weight) is { } place) LinearGradient.Weight(Floats(gradient), Floats(x), Floats(place), rows, outputs, inputs);
             tape.Accumulate(x, dx);
-            if (bias is not null && tape.ParameterGradient(bias) is { } biasPlace) biasPlace.add_(gradient.sum([0L]));
+            if (bias is not null && tape.ParameterGradient(bias) is { } biasPlace) biasPlace.add_(gradient.sum([0L]), One);
         });
         return output;
     }
@@ -251,7 +257,7 @@ public static unsafe class Ops
         tape?.Record([output], () =>
         {
             using var gradient = tape.TakeGradient(output);
-            tape.Accumulate(x, zeros_like(x).index_add_(0, indices, gradient, 1));
+            tape.Accumulate(x, zeros_like(x).index_add_(0, indices, gradient, One));
         });
         return output;
     }

@@ -41,7 +41,7 @@ public sealed class Tape : IDisposable
         gradient.DetachFromDisposeScope();
         if (gradients.TryGetValue(tensor, out var sum))
         {
-            sum.add_(gradient);
+            sum.add_(gradient, Ops.One);
             gradient.Dispose();
         }
         else gradients[tensor] = gradient;

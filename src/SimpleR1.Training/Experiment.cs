@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using SimpleR1.Cluster;
+using SimpleR1.Cluster.Vllm;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
@@ -24,6 +25,7 @@ public sealed class Experiment : IAsyncDisposable
     private ulong startHash;
     private RunState finished = null!; // after the last step that was done wholly
     private LocalCluster? cluster;
+    private VllmWorkers? servers; // instead of a cluster
     private RunLog? log;
     private IDisposable? runLock;
 
@@ -46,7 +48,7 @@ public sealed class Experiment : IAsyncDisposable
     public Algorithm Algorithm { get => Trainer.Algorithm; set => Trainer.Algorithm = value; }
     public Policy Policy { get; private set; } = null!;
     public PolicyGradient Trainer { get; private set; } = null!;
-    public WorkerPool Workers => cluster!.Workers;
+    public IRolloutWorkers Workers => servers as IRolloutWorkers ?? cluster!.Workers;
     /// <summary>Steps finished. The weights after step n have version n.</summary>
     public int Step { get; private set; }
 
@@ -85,7 +87,8 @@ public sealed class Experiment : IAsyncDisposable
             RunFolder.Open(options.RunsFolder, recipe.Name, options.Existing); // the first trace on the disk, after all that may be wrong with the input
             if (options.Existing == ExistingRun.Resume) await e.tensors.RunAsync(e.Resume);
             e.log = new(run, options.Existing == ExistingRun.Resume ? e.Step : null);
-            e.cluster = await e.StartClusterAsync(stop);
+            if (recipe.Workers.Servers.Count > 0) e.servers = await VllmWorkers.StartAsync([.. recipe.Workers.Servers.Select(s => new Uri(s))], Environment.GetEnvironmentVariable("SIMPLE_R1_API_KEY"), null, stop);
+            else e.cluster = await e.StartClusterAsync(stop);
             e.Run.WriteRecipe(recipe);
             return e;
         }
@@ -208,7 +211,7 @@ public sealed class Experiment : IAsyncDisposable
         await SaveAsync();
         var (before, after) = (Evaluated(0), Evaluated(Step));
         var memory = new List<(string, long)> { ("trainer", Cluster.ProcessMemory.Peak(Environment.ProcessId)) };
-        memory.AddRange(Workers.Status().Select(w => ($"worker {w.Number}", w.PeakMemoryBytes)));
+        if (cluster is not null) memory.AddRange(cluster.Workers.Status().Select(w => ($"worker {w.Number}", w.PeakMemoryBytes)));
         log!.Dispose();
         log = null;
         if (Step > 0) Plot.Write(Run.Path, Run.Plot);
@@ -301,6 +304,7 @@ public sealed class Experiment : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         if (cluster is not null) await cluster.DisposeAsync();
+        servers?.Dispose();
         await tensors.RunAsync(() =>
         {
             Policy?.Dispose();

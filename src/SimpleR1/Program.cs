@@ -15,7 +15,7 @@ var root = new RootCommand("""
                   simple-r1 generate runs/NAME/checkpoints/step-000100 --prompt "Q: 12+30-5\nA:"
     """)
 {
-    TrainCommand.Create(), SftCommand.Create(), EvaluateCommand.Create(), GenerateCommand.Create(), PlotCommand.Create(),
+    TrainCommand.Create(), SftCommand.Create(), EvaluateCommand.Create(), GenerateCommand.Create(), ServeCommand.Create(), PlotCommand.Create(),
     ExportCommand.Create(), BenchCommand.Create(), DoctorCommand.Create(), ClusterSelfTestCommand.Create(), RecipeReferenceCommand.Create(),
 };
 // Ctrl-C is ours: a run finishes its step and saves.

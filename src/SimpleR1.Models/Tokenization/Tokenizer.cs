@@ -101,6 +101,8 @@ public sealed class Tokenizer
 
     public int? TokenId(string text) => idByText.TryGetValue(text, out int id) ? id : null;
     public string? TokenText(int id) => id < VocabularySize ? texts[id] : null;
+    /// <summary>The bytes an id stands for, of a special token its text's; none where a padded vocabulary has an id without text.</summary>
+    public ReadOnlySpan<byte> TokenBytes(int id) => id >= 0 && id < VocabularySize ? bytes[id] : [];
     public bool IsSpecial(int id) => id < VocabularySize && special[id];
 
     /// <exception cref="InvalidDataException">Some ids are beyond the model's embedding.</exception>

@@ -184,7 +184,7 @@ public sealed record TrainingSection
     [Limits(AtLeast = 0)] public int SamplesLogged { get; init; } = 4;
 }
 
-public sealed record WorkersSection
+public sealed record WorkersSection : IRecipeSection
 {
     [Description("Worker processes.")]
     [Limits(AtLeast = 1)] public int Count { get; init; } = 1;
@@ -202,6 +202,14 @@ public sealed record WorkersSection
     public WeightTransportChoice Transport { get; init; } = WeightTransportChoice.Auto;
     [Description("Port of the head on this machine; 0 takes a free one.")]
     [Limits(AtLeast = 0, AtMost = 65535)] public int Port { get; init; }
+    [Description("Servers that speak vLLM's API and weight transfer, as vllm://HOST:PORT, instead of worker processes; their key is in SIMPLE_R1_API_KEY. See docs/vllm.md.")]
+    public ValueList<string> Servers { get; init; } = [];
+
+    public IEnumerable<Conflict> Validate()
+    {
+        foreach (string server in Servers.Where(s => !Uri.TryCreate(s, UriKind.Absolute, out var address) || address.Scheme is not ("vllm" or "http") || address.Port <= 0))
+            yield return new($"expected vllm://HOST:PORT, found '{server}'", "servers");
+    }
 }
 
 public sealed record EvaluationSection

@@ -1,0 +1,71 @@
+using System.Net;
+
+namespace SimpleR1.Cluster.Http;
+
+/// <summary>Where the server listens, who may use it, and how much of it.</summary>
+public sealed record HttpOptions
+{
+    public IPAddress Host { get; init; } = IPAddress.Loopback;
+    /// <summary>0 is any free one.</summary>
+    public int Port { get; init; } = 8000;
+    /// <summary>Bearer keys; with none, only this machine may ask.</summary>
+    public IReadOnlyList<string> ApiKeys { get; init; } = [];
+    /// <summary>How chat messages become a prompt: a built-in template's name or a text with {question}; null refuses chat.</summary>
+    public string? ChatTemplate { get; init; }
+    public HttpLimits Limits { get; init; } = new();
+    /// <summary>Lets a trainer send weights, by vLLM's protocol (docs/vllm.md): whoever may ask may then also change the model.</summary>
+    public bool WeightUpdates { get; init; }
+    /// <summary>How long requests in flight may go on when the server is told to stop.</summary>
+    public TimeSpan DrainTimeout { get; init; } = TimeSpan.FromSeconds(30);
+    /// <summary>One line about each thing that a person should know: a bug behind a 500, for one.</summary>
+    public Action<string> Log { get; init; } = Console.Error.WriteLine;
+
+    /// <exception cref="ArgumentException">Some options are out of range, or would let anyone in; all are named.</exception>
+    public void Check()
+    {
+        var problems = new List<string>();
+        void Require(bool holds, string problem)
+        {
+            if (!holds) problems.Add(problem);
+        }
+        Require(ApiKeys.Count > 0 || IPAddress.IsLoopback(Host), $"--host {Host} lets every machine that reaches this one use the model: give --api-key KEY (or SIMPLE_R1_API_KEY) to say who may, or listen on 127.0.0.1");
+        Require(ApiKeys.All(key => key.Length >= 8 && key.All(c => c is > ' ' and < '\x7f')), "--api-key: expected at least 8 printable ASCII characters without spaces");
+        Require(Port is >= 0 and <= 65535, $"--port: expected 0 (any free one) .. 65535, found {Port}");
+        Require(DrainTimeout >= TimeSpan.Zero, $"--drain-timeout: expected 0 seconds or more, found {DrainTimeout.TotalSeconds}");
+        foreach (var (name, value, least) in Limits.All) Require(value >= least, $"{name}: expected at least {least}, found {value}");
+        if (problems.Count > 0) throw new ArgumentException(string.Join("\n  ", ["the server can't start:", .. problems]));
+    }
+}
+
+/// <summary>What one client, and all together, may ask of the server. Whoever asks for more is told so, with a 4xx.</summary>
+public sealed record HttpLimits
+{
+    /// <summary>Of a request's body (413).</summary>
+    public int BodyKib { get; init; } = 8 << 10;
+    /// <summary>Of all bodies that are being received or read (429).</summary>
+    public int BodiesMib { get; init; } = 256;
+    /// <summary>Of a request's headers together (431).</summary>
+    public int HeaderKib { get; init; } = 16;
+    /// <summary>Nesting of a JSON body (400).</summary>
+    public int JsonDepth { get; init; } = 16;
+    /// <summary>Of one prompt (400); 0 is what the context leaves.</summary>
+    public int PromptTokens { get; init; }
+    /// <summary>Completions of one prompt (400).</summary>
+    public int N { get; init; } = 128;
+    /// <summary>Sequences that wait for the engine, besides those that it runs (429); also the most of one request (400).</summary>
+    public int Queue { get; init; } = 1024;
+    /// <summary>Open connections (429).</summary>
+    public int Connections { get; init; } = 4096;
+    /// <summary>Seconds from a request's first byte to the end of its headers (408).</summary>
+    public int HeaderSeconds { get; init; } = 10;
+    /// <summary>Seconds that a connection may be open without a request.</summary>
+    public int IdleSeconds { get; init; } = 60;
+    /// <summary>Bytes a second of a body on its way in (408), and of an answer that the client is slow to take (the connection ends), after 5 seconds.</summary>
+    public int BytesPerSecond { get; init; } = 240;
+
+    internal IEnumerable<(string Name, int Value, int Least)> All =>
+    [
+        ("--max-body-kib", BodyKib, 1), ("--max-bodies-mib", BodiesMib, 1), ("--max-header-kib", HeaderKib, 1), ("--max-json-depth", JsonDepth, 4), ("--max-prompt-tokens", PromptTokens, 0), ("--max-n", N, 1),
+        ("--max-queue", Queue, 1), ("--max-connections", Connections, 1), ("--header-timeout", HeaderSeconds, 1), ("--idle-timeout", IdleSeconds, 1), ("--min-bytes-per-second", BytesPerSecond, 1),
+    ];
+}

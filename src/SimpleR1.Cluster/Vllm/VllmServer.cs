@@ -1,0 +1,145 @@
+using System.Globalization;
+using System.Net;
+using System.Net.Http.Headers;
+using System.Net.Http.Json;
+using System.Text.Json;
+using SimpleR1.Inference;
+using SimpleR1.Models;
+using SimpleR1.Sync.Rendezvous;
+
+namespace SimpleR1.Cluster.Vllm;
+
+/// <summary>
+/// A server that speaks vLLM's API, as a worker of a trainer: prompts in as token ids, completions out with their log-probs, weights by vLLM's
+/// transfer protocol. The trainer is rank 0 of the group that the server's workers join.
+/// </summary>
+/// <remarks>docs/vllm.md says which servers it was tested with.</remarks>
+public sealed class VllmServer : IDisposable
+{
+    private readonly HttpClient http;
+    private readonly ICollectives collectives;
+    private readonly TimeSpan timeout;
+    private IWeightGroup? group;
+
+    /// <param name="address">http://host:port, or vllm://host:port for the same.</param>
+    /// <param name="key">Its bearer key; null where it wants none.</param>
+    /// <param name="timeout">For each call, and for a transfer to make progress.</param>
+    public VllmServer(Uri address, string? key, ICollectives collectives, TimeSpan timeout)
+    {
+        (Address, this.collectives, this.timeout) = (address.Scheme == "vllm" ? new UriBuilder(address) { Scheme = "http" }.Uri : address, collectives, timeout);
+        http = new() { BaseAddress = Address, Timeout = timeout };
+        if (key is not null) http.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", key);
+    }
+
+    public Uri Address { get; }
+
+    /// <summary>Forms the group that weights are sent in: call it once, before the first <see cref="PushWeightsAsync"/>.</summary>
+    /// <param name="here">Where this process can be reached by the server; 127.0.0.1 where both are on one machine.</param>
+    /// <exception cref="NotSupportedException">The server receives weights by NCCL only, and these collectives are others.</exception>
+    /// <exception cref="TimeoutException">Its workers did not join.</exception>
+    /// <exception cref="HttpRequestException">It refuses; says why.</exception>
+    public async Task JoinAsync(IPAddress here, CancellationToken cancellation = default)
+    {
+        var models = await GetAsync("/v1/models", cancellation);
+        bool ours = models.GetProperty("data")[0].TryGetProperty("owned_by", out var owner) && owner.GetString() == "simple-r1";
+        if (!ours && collectives is TcpCollectives)
+            throw new NotSupportedException($"{Address} is a vLLM server, which receives weights by NCCL only; this trainer has its weights in the CPU's memory and sends them by TCP. Use workers of simple-r1, or its server (simple-r1 serve --weight-updates)");
+        int workers = (await GetAsync("/get_world_size", cancellation)).GetProperty("world_size").GetInt32();
+        using var store = new TcpStoreServer(new(here, 0));
+        var lead = Task.Run(() => StatelessGroup.Lead(store, collectives, workers + 1, timeout), cancellation);
+        var follow = PostAsync("/init_weight_transfer_engine", new { init_info = new InitInfo(here.ToString(), store.Port, 1, workers + 1) }, cancellation);
+        await Task.WhenAny(lead, follow);
+        if (follow.IsFaulted) await follow; // its reason is better than that it did not come
+        group = await lead;
+        await follow;
+    }
+
+    /// <summary>Sends all weights, between two steps of the server's engine. Requests that run there go on with them afterwards.</summary>
+    /// <param name="source">f32, on the CPU; must not change before this returns.</param>
+    /// <exception cref="InvalidOperationException">No group was formed.</exception>
+    public async Task PushWeightsAsync(FlatWeights source, int version, CancellationToken cancellation = default)
+    {
+        if (group is not { } joined) throw new InvalidOperationException($"call {nameof(JoinAsync)} before the first push");
+        var tensors = source.Layout.CheckpointTensors;
+        await PostAsync("/pause?mode=keep", null, cancellation);
+        await PostAsync("/start_weight_update", new { }, cancellation);
+        var update = PostAsync("/update_weights", new
+        {
+            update_info = new UpdateInfo([.. tensors.Select(t => t.Name)], [.. tensors.Select(_ => "float32")], [.. tensors.Select(t => t.Shape)]),
+        }, cancellation);
+        var send = Task.Run(() =>
+        {
+            foreach (var tensor in tensors) joined.Broadcast(source.Pointer + (nint)(4 * tensor.Offset), 4 * tensor.Length);
+        }, cancellation);
+        await Task.WhenAny(update, send);
+        if (update.IsFaulted)
+        {
+            joined.Dispose(); // nobody takes what is being sent
+            group = null;
+            try { await send; } // reads the weights until then
+            catch (Exception e) when (e is IOException or ObjectDisposedException or TimeoutException) { }
+            await update;
+        }
+        await send;
+        await update;
+        await PostAsync("/finish_weight_update", new { weight_version = version.ToString(CultureInfo.InvariantCulture) }, cancellation);
+        await PostAsync("/reset_prefix_cache", null, cancellation);
+        await PostAsync("/resume", null, cancellation);
+    }
+
+    /// <summary>Completes a request: token ids in, token ids and log-probs out.</summary>
+    /// <exception cref="HttpRequestException">The server refuses; says why.</exception>
+    public async Task<IReadOnlyList<Completion>> GenerateAsync(GenerationRequest request, CancellationToken cancellation = default)
+    {
+        var s = request.Sampling;
+        var answer = await PostAsync("/v1/completions", new
+        {
+            prompt = request.PromptTokens, n = s.Samples, max_tokens = s.MaxTokens, min_tokens = s.MinTokens, temperature = s.Temperature, top_p = s.TopP, top_k = s.TopK == 0 ? -1 : s.TopK, min_p = s.MinP,
+            presence_penalty = s.PresencePenalty, frequency_penalty = s.FrequencyPenalty, repetition_penalty = s.RepetitionPenalty, seed = unchecked((long)s.Seed), stop = s.StopStrings,
+            stop_token_ids = s.StopTokenIds, include_stop_str_in_output = s.IncludeStopString, ignore_eos = s.IgnoreEos, logprobs = 0, return_token_ids = true,
+        }, cancellation);
+        int version = answer.TryGetProperty("system_fingerprint", out var print) && print.GetString() is { } text && text.StartsWith("weights-", StringComparison.Ordinal)
+            ? int.Parse(text["weights-".Length..], CultureInfo.InvariantCulture) : -1;
+        return [.. answer.GetProperty("choices").EnumerateArray().Select((choice, i) => Completion(request, choice, i, version))];
+    }
+
+    private static Completion Completion(GenerationRequest request, JsonElement choice, int index, int version)
+    {
+        int[] tokens = [.. choice.GetProperty("token_ids").EnumerateArray().Select(t => t.GetInt32())];
+        return new()
+        {
+            RequestId = request.Id, SampleIndex = index, Tokens = tokens, Text = choice.GetProperty("text").GetString()!,
+            LogProbs = [.. choice.GetProperty("logprobs").GetProperty("token_logprobs").EnumerateArray().Select(l => l.GetSingle())],
+            WeightVersions = [.. Enumerable.Repeat(version, tokens.Length)],
+            FinishReason = choice.GetProperty("finish_reason").GetString() switch { "stop" => FinishReason.Stop, "length" => FinishReason.Length, _ => FinishReason.Aborted },
+        };
+    }
+
+    private async Task<JsonElement> GetAsync(string path, CancellationToken cancellation)
+    {
+        using var response = await http.GetAsync(path, cancellation);
+        return await ReadAsync(path, response, cancellation);
+    }
+
+    private async Task<JsonElement> PostAsync(string path, object? body, CancellationToken cancellation)
+    {
+        using var content = body is null ? null : JsonContent.Create(body);
+        if (content is not null) await content.LoadIntoBufferAsync(cancellation); // with a length: some servers want one
+        using var response = await http.PostAsync(path, content, cancellation);
+        return await ReadAsync(path, response, cancellation);
+    }
+
+    private async Task<JsonElement> ReadAsync(string path, HttpResponseMessage response, CancellationToken cancellation)
+    {
+        string text = await response.Content.ReadAsStringAsync(cancellation);
+        if (!response.IsSuccessStatusCode) throw new HttpRequestException($"{Address} answers {(int)response.StatusCode} to {path}: {text[..Math.Min(1000, text.Length)]}", null, response.StatusCode);
+        try { return JsonSerializer.Deserialize<JsonElement>(text.Length == 0 ? "{}" : text); }
+        catch (JsonException e) { throw new HttpRequestException($"{Address} answers {path} with something else than JSON: {text[..Math.Min(200, text.Length)]}", e); }
+    }
+
+    public void Dispose()
+    {
+        group?.Dispose();
+        http.Dispose();
+    }
+}

@@ -1,0 +1,132 @@
+using System.Diagnostics;
+using System.Net;
+using System.Runtime.CompilerServices;
+using System.Threading.Channels;
+using SimpleR1.Inference;
+using SimpleR1.Models;
+using SimpleR1.Sync;
+using SimpleR1.Sync.Rendezvous;
+
+namespace SimpleR1.Cluster.Vllm;
+
+/// <summary>Servers that speak vLLM's API, as a trainer's workers. Each request goes to the server that has the fewest tokens to make; one that fails ends the run.</summary>
+public sealed class VllmWorkers : IRolloutWorkers, IDisposable
+{
+    /// <summary>Requests that a server has at once: enough to fill its batch, few enough that those who finish first get more.</summary>
+    private const int RequestsAtOnce = 64;
+    private static readonly TimeSpan Timeout = TimeSpan.FromMinutes(10);
+
+    private readonly TcpCollectives collectives;
+    private readonly Place[] places;
+
+    private sealed record Place(VllmServer Server)
+    {
+        public readonly SemaphoreSlim Turns = new(RequestsAtOnce);
+        public long Outstanding;
+    }
+
+    private VllmWorkers(IReadOnlyList<Uri> servers, string? key, IPAddress here)
+    {
+        collectives = new(here);
+        places = [.. servers.Select(address => new Place(new(address, key, collectives, Timeout)))];
+    }
+
+    /// <summary>Forms a group with each server.</summary>
+    /// <param name="key">Their bearer key; null where they want none.</param>
+    /// <param name="here">This machine's address for the servers, where they are on others.</param>
+    /// <inheritdoc cref="VllmServer.JoinAsync" path="/exception"/>
+    public static async Task<VllmWorkers> StartAsync(IReadOnlyList<Uri> servers, string? key, IPAddress? here, CancellationToken cancellation)
+    {
+        here ??= servers.All(s => s.IsLoopback) ? IPAddress.Loopback : await OwnAddressAsync(servers.First(s => !s.IsLoopback), cancellation);
+        var workers = new VllmWorkers(servers, key, here);
+        try
+        {
+            await Task.WhenAll(workers.places.Select(p => p.Server.JoinAsync(here, cancellation)));
+            return workers;
+        }
+        catch
+        {
+            workers.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The address that this machine has in the server's direction; nothing is sent to find out.</summary>
+    private static async Task<IPAddress> OwnAddressAsync(Uri server, CancellationToken cancellation)
+    {
+        using var socket = new System.Net.Sockets.Socket(System.Net.Sockets.SocketType.Dgram, System.Net.Sockets.ProtocolType.Udp);
+        await socket.ConnectAsync(server.Host, server.Port, cancellation);
+        var address = ((IPEndPoint)socket.LocalEndPoint!).Address;
+        return address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address;
+    }
+
+    public async IAsyncEnumerable<Completion> GenerateAsync(IReadOnlyList<GenerationRequest> requests, [EnumeratorCancellation] CancellationToken cancellation = default)
+    {
+        var finished = Channel.CreateUnbounded<Completion>();
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        int left = requests.Count;
+        async Task CompleteAsync(GenerationRequest request)
+        {
+            try
+            {
+                foreach (var completion in await OneAsync(request, stop.Token)) finished.Writer.TryWrite(completion);
+                if (Interlocked.Decrement(ref left) == 0) finished.Writer.TryComplete();
+            }
+            catch (Exception e) { finished.Writer.TryComplete(e); } // is the reader's
+        }
+        var running = requests.Select(CompleteAsync).ToArray();
+        if (requests.Count == 0) finished.Writer.TryComplete();
+        try
+        {
+            await foreach (var completion in finished.Reader.ReadAllAsync(cancellation)) yield return completion;
+        }
+        finally
+        {
+            stop.Cancel();
+            await Task.WhenAll(running);
+        }
+    }
+
+    private async Task<IReadOnlyList<Completion>> OneAsync(GenerationRequest request, CancellationToken cancellation)
+    {
+        long cost = request.PromptTokens.Length + (long)request.Sampling.Samples * request.Sampling.MaxTokens;
+        Place place;
+        lock (places)
+        {
+            place = places.MinBy(p => p.Outstanding)!;
+            place.Outstanding += cost;
+        }
+        await place.Turns.WaitAsync(cancellation);
+        try
+        {
+            while (true)
+            {
+                try { return await place.Server.GenerateAsync(request, cancellation); }
+                catch (HttpRequestException e) when (e.StatusCode == HttpStatusCode.TooManyRequests) { await Task.Delay(200, cancellation); } // others use it too
+                catch (HttpRequestException e) when (e.StatusCode == HttpStatusCode.BadRequest) { throw new ArgumentException(e.Message, e); }
+                catch (HttpRequestException e) { throw new IOException($"{place.Server.Address}: {e.Message}", e); }
+            }
+        }
+        finally
+        {
+            place.Turns.Release();
+            lock (places) place.Outstanding -= cost;
+        }
+    }
+
+    /// <remarks>Unlike a cluster's workers, these servers don't prove by a hash what they hold: the protocol has none.</remarks>
+    public async Task<SyncReport> PushWeightsAsync(FlatWeights source, int version, CancellationToken cancellation = default)
+    {
+        var clock = Stopwatch.StartNew();
+        try { await Task.WhenAll(places.Select(p => p.Server.PushWeightsAsync(source, version, cancellation))); }
+        catch (HttpRequestException e) { throw new IOException($"weights version {version} could not be sent: {e.Message}", e); }
+        double seconds = clock.Elapsed.TotalSeconds;
+        return new(version, WeightHash.Compute(source.Pointer, source.ByteLength), source.ByteLength, [.. Enumerable.Range(1, places.Length)], "vllm, " + collectives.Name, 0, seconds, 0, 0, []);
+    }
+
+    public void Dispose()
+    {
+        foreach (var place in places) place.Server.Dispose();
+        collectives.Dispose();
+    }
+}

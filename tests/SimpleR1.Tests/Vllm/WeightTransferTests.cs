@@ -1,0 +1,266 @@
+using System.Net;
+using System.Text.Json;
+using SimpleR1.Cluster.Vllm;
+using SimpleR1.Inference;
+using SimpleR1.Models;
+using SimpleR1.Sync;
+using SimpleR1.Sync.Rendezvous;
+using SimpleR1.Tests.Http;
+using Xunit;
+
+namespace SimpleR1.Tests.Vllm;
+
+/// <summary>vLLM's weight-transfer protocol over the loopback interface: our trainer's side against our server's, with TCP in NCCL's place.</summary>
+public sealed class WeightTransferTests
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
+    private static CancellationToken Token => TestContext.Current.CancellationToken;
+    private static readonly GenerationRequest Request = new("r", [1, 2, 3, 4, 5], new() { MaxTokens = 12, Samples = 2, Seed = 3, IgnoreEos = true });
+    private const string Endless = "{\"prompt\":\"a\",\"max_tokens\":4000,\"ignore_eos\":true,\"stream\":true}";
+
+    private static Task<TestServer> StartAsync() => TestServer.StartAsync(new() { WeightUpdates = true, DrainTimeout = TimeSpan.FromSeconds(5) });
+    private static FlatWeights NewWeights(TestServer server, long seed = 99) => TinyModels.Random(server.Source.Config, seed);
+    private static ulong Hash(FlatWeights weights) => WeightHash.Compute(weights.Pointer, weights.ByteLength);
+
+    private static async Task<JsonElement> Post(TestServer server, string path, string json = "{}") => await server.PostAsync(path, json);
+
+    [Fact]
+    public async Task Pushed_weights_arrive_bit_for_bit_and_are_sampled_from()
+    {
+        await using var server = await StartAsync();
+        using var collectives = new TcpCollectives();
+        using var trainer = new VllmServer(new($"vllm://127.0.0.1:{server.Server.Address.Port}"), null, collectives, Patience);
+        await trainer.JoinAsync(IPAddress.Loopback, Token);
+        Assert.False((await GetAsync(server, "/is_paused")).GetProperty("is_paused").GetBoolean());
+        var before = await trainer.GenerateAsync(Request, Token);
+        for (int version = 5; version <= 6; version++)
+        {
+            using var weights = NewWeights(server, version);
+            await trainer.PushWeightsAsync(weights, version, Token);
+            Assert.Equal(Hash(weights), Hash(server.Source.Weights));
+            var after = await trainer.GenerateAsync(Request, Token);
+            Assert.All(after, c => Assert.All(c.WeightVersions, v => Assert.Equal(version, v)));
+            Assert.NotEqual(before.Select(c => c.LogProbs), after.Select(c => c.LogProbs));
+            // What an engine with these weights samples itself.
+            var own = new List<Completion>();
+            await foreach (var e in server.Source.StreamAsync(Request, Token))
+                if (e.Completion is { } done) own.Add(done);
+            Assert.Equal(own.OrderBy(c => c.SampleIndex).Select(c => c.Tokens), after.Select(c => c.Tokens));
+            Assert.Equal(own.OrderBy(c => c.SampleIndex).Select(c => c.LogProbs), after.Select(c => c.LogProbs));
+            before = after;
+        }
+    }
+
+    [Fact]
+    public async Task Update_while_requests_run_lets_them_go_on_with_the_new_weights()
+    {
+        await using var server = await StartAsync();
+        using var collectives = new TcpCollectives();
+        using var trainer = new VllmServer(server.Server.Address, null, collectives, Patience);
+        await trainer.JoinAsync(IPAddress.Loopback, Token);
+        var running = server.StreamAsync("/v1/completions", Endless.Replace("4000", "500", StringComparison.Ordinal));
+        await TestServer.UntilAsync(() => server.Source.Statistics.Running == 1, () => "the request to run");
+        using var weights = NewWeights(server);
+        await trainer.PushWeightsAsync(weights, 1, Token);
+        var events = await running.WaitAsync(Patience, Token);
+        Assert.Equal(["length"], events.Select(e => e.GetProperty("choices")[0].GetProperty("finish_reason").GetString()).Where(r => r is not null));
+        Assert.Equal("weights-1", events[^1].GetProperty("system_fingerprint").GetString());
+        await server.IdleAsync();
+    }
+
+    /// <summary>A trainer as others write them: bf16, packed with a small buffer, the id in the init call, tensors in another order, in two updates.</summary>
+    [Fact]
+    public async Task Packed_bf16_from_a_foreign_trainer_arrives_rounded()
+    {
+        await using var server = await StartAsync();
+        using var collectives = new TcpCollectives();
+        byte[] id = collectives.NewId();
+        var join = Task.Run(() => collectives.Join(id, 0, 2, Patience), Token);
+        await Post(server, "/init_weight_transfer_engine", $"{{\"init_info\":{{\"nccl_unique_id_b64\":\"{Convert.ToBase64String(id)}\",\"rank_offset\":1,\"world_size\":2,\"packed\":true,\"packed_buffer_size_bytes\":3000,\"packed_num_buffers\":2}}}}");
+        using var group = await join;
+        using var weights = NewWeights(server);
+        var tensors = weights.Layout.CheckpointTensors.Reverse().ToArray();
+        await Post(server, "/pause?mode=abort");
+        await Post(server, "/start_weight_update");
+        foreach (var part in tensors.Chunk(tensors.Length / 2 + 1))
+        {
+            var update = Post(server, "/update_weights", JsonSerializer.Serialize(new { update_info = new { names = part.Select(t => t.Name), dtype_names = part.Select(_ => "bfloat16"), shapes = part.Select(t => t.Shape) } }));
+            await Task.Run(() => SendPacked(group, weights, part, 3000), Token);
+            await update;
+        }
+        await Post(server, "/finish_weight_update", "{\"weight_version\":\"7\"}");
+        await Post(server, "/reset_prefix_cache");
+        await Post(server, "/resume");
+        Assert.Equal("weights-7", (await server.CompleteAsync("\"prompt\":\"a\"")).GetProperty("system_fingerprint").GetString());
+        float[] sent = Values(weights), live = Values(server.Source.Weights);
+        for (int i = 0; i < sent.Length; i++) Assert.Equal(BFloat(sent[i]) << 16, BitConverter.SingleToUInt32Bits(live[i]));
+    }
+
+    private static unsafe float[] Values(FlatWeights weights) => new ReadOnlySpan<float>((void*)weights.Pointer, (int)weights.Layout.Length).ToArray();
+
+    private static uint BFloat(float value)
+    {
+        uint bits = BitConverter.SingleToUInt32Bits(value);
+        return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16; // to the nearest, ties to even
+    }
+
+    /// <summary>vLLM's packing, written down here once more from its description: a piece ends with the tensor that makes it larger than the buffer.</summary>
+    private static unsafe void SendPacked(IWeightGroup group, FlatWeights weights, IEnumerable<CheckpointTensor> tensors, int bufferBytes)
+    {
+        var values = Values(weights);
+        var piece = new List<ushort>();
+        void Flush()
+        {
+            if (piece.Count == 0) return;
+            fixed (ushort* bytes = piece.ToArray()) group.Broadcast((nint)bytes, 2 * piece.Count);
+            piece.Clear();
+        }
+        foreach (var tensor in tensors)
+        {
+            for (long i = 0; i < tensor.Length; i++) piece.Add((ushort)BFloat(values[tensor.Offset + i]));
+            if (2 * piece.Count > bufferBytes) Flush();
+        }
+        Flush();
+    }
+
+    [Fact]
+    public async Task Trainer_that_dies_half_way_leaves_nothing_that_is_sampled_from()
+    {
+        await using var server = await StartAsync();
+        using var collectives = new TcpCollectives();
+        byte[] id = collectives.NewId();
+        var join = Task.Run(() => collectives.Join(id, 0, 2, Patience), Token);
+        await Post(server, "/init_weight_transfer_engine", $"{{\"init_info\":{{\"nccl_unique_id_b64\":\"{Convert.ToBase64String(id)}\",\"rank_offset\":1,\"world_size\":2}}}}");
+        var group = await join;
+        using var weights = NewWeights(server);
+        var first = weights.Layout.CheckpointTensors[0];
+        await Post(server, "/start_weight_update");
+        string two = JsonSerializer.Serialize(new { update_info = new { names = weights.Layout.CheckpointTensors.Take(2).Select(t => t.Name), dtype_names = (string[])["float32", "float32"], shapes = weights.Layout.CheckpointTensors.Take(2).Select(t => t.Shape) } });
+        var update = server.FailAsync("/update_weights", two);
+        group.Broadcast(weights.Pointer + (nint)(4 * first.Offset), 4 * first.Length);
+        group.Dispose(); // before the second
+        Assert.Equal(502, (await update).Status);
+        var (status, message, _, _) = await server.FailAsync("/resume", "{}");
+        Assert.Equal(409, status);
+        Assert.Contains("failed half-way", message);
+        Assert.Equal(409, (await server.FailAsync("/finish_weight_update", "{}")).Status);
+        var waiting = server.CompleteAsync("\"prompt\":\"a\",\"max_tokens\":3");
+        Assert.True((await GetAsync(server, "/is_paused")).GetProperty("is_paused").GetBoolean());
+        // A whole update by another trainer makes it good.
+        using var trainer = new VllmServer(server.Server.Address, null, collectives, Patience);
+        await trainer.JoinAsync(IPAddress.Loopback, Token);
+        Assert.False(waiting.IsCompleted);
+        await trainer.PushWeightsAsync(weights, 4, Token);
+        Assert.Equal("weights-4", (await waiting.WaitAsync(Patience, Token)).GetProperty("system_fingerprint").GetString());
+        Assert.Equal(Hash(weights), Hash(server.Source.Weights));
+    }
+
+    [Fact]
+    public async Task Several_servers_complete_each_sample_once_with_the_weights_sent()
+    {
+        await using var first = await StartAsync();
+        await using var second = await StartAsync();
+        using var workers = await VllmWorkers.StartAsync([first.Server.Address, second.Server.Address], null, null, Token);
+        using var weights = NewWeights(first);
+        var report = await workers.PushWeightsAsync(weights, 3, Token);
+        Assert.Equal((3, Hash(weights), weights.ByteLength, "vllm, tcp"), (report.Version, report.Hash, report.Bytes, report.Transport));
+        GenerationRequest[] requests = [.. Enumerable.Range(0, 20).Select(i => Request with { Id = $"r{i}", Sampling = Request.Sampling with { Seed = ulong.MaxValue - (ulong)i } })];
+        var completions = new List<Completion>();
+        await foreach (var completion in workers.GenerateAsync(requests, Token)) completions.Add(completion);
+        Assert.Equal(40, completions.DistinctBy(c => (c.RequestId, c.SampleIndex)).Count());
+        Assert.Equal(40, completions.Count);
+        Assert.All(completions, c => Assert.All(c.WeightVersions, v => Assert.Equal(3, v)));
+        Assert.True(first.Source.Statistics.FinishedSequences > 0 && second.Source.Statistics.FinishedSequences > 0);
+        await foreach (var e in first.Source.StreamAsync(requests[7], Token)) // wherever it was sampled, the seed decides
+            if (e.Completion is { } own) Assert.Equal(own.Tokens, completions.Single(c => c.RequestId == "r7" && c.SampleIndex == own.SampleIndex).Tokens);
+        GenerationRequest[] tooLong = [Request with { PromptTokens = new int[5000] }];
+        Assert.Contains("4095 tokens", (await Assert.ThrowsAsync<ArgumentException>(async () => { await foreach (var _ in workers.GenerateAsync(tooLong, Token)) { } })).Message);
+    }
+
+    [Theory, InlineData("abort"), InlineData("wait"), InlineData("keep")]
+    public async Task Pause_ends_finishes_or_keeps_what_runs_and_new_requests_wait(string mode)
+    {
+        await using var server = await StartAsync();
+        var running = server.StreamAsync("/v1/completions", Endless.Replace("4000", mode == "wait" ? "300" : "3000", StringComparison.Ordinal));
+        await TestServer.UntilAsync(() => server.Source.Statistics.Running == 1, () => "the request to run");
+        Assert.Equal("paused", (await Post(server, $"/pause?mode={mode}&clear_cache=true")).GetProperty("status").GetString());
+        Assert.True((await GetAsync(server, "/is_paused")).GetProperty("is_paused").GetBoolean());
+        if (mode != "keep")
+        {
+            var events = await running.WaitAsync(Patience, Token);
+            Assert.Equal(mode == "abort" ? "abort" : "length", events[^1].GetProperty("choices")[0].GetProperty("finish_reason").GetString());
+        }
+        long steps = server.Source.Statistics.Steps;
+        var waiting = server.CompleteAsync("\"prompt\":\"a\",\"max_tokens\":3");
+        await GetAsync(server, "/v1/models"); // the rest of the server goes on
+        Assert.False(waiting.IsCompleted);
+        Assert.Equal(steps, server.Source.Statistics.Steps);
+        Assert.Equal("resumed", (await Post(server, "/resume")).GetProperty("status").GetString());
+        await waiting.WaitAsync(Patience, Token);
+        if (mode == "keep") Assert.Equal("length", (await running.WaitAsync(Patience, Token))[^1].GetProperty("choices")[0].GetProperty("finish_reason").GetString());
+        Assert.False((await GetAsync(server, "/is_paused")).GetProperty("is_paused").GetBoolean());
+    }
+
+    [Theory]
+    [InlineData(400, "/init_weight_transfer_engine", "{}", "init_info: missing")]
+    [InlineData(400, "/init_weight_transfer_engine", "{\"init_info\":{\"rank_offset\":1,\"world_size\":2}}", "master_address and master_port")]
+    [InlineData(400, "/init_weight_transfer_engine", "{\"init_info\":{\"master_address\":\"127.0.0.1\",\"master_port\":1,\"rank_offset\":2,\"world_size\":2}}", "expected a rank from 1")]
+    [InlineData(400, "/init_weight_transfer_engine", "{\"init_info\":{\"nccl_unique_id_b64\":\"AAAA\",\"rank_offset\":1,\"world_size\":2}}", "expected 128 bytes")]
+    [InlineData(400, "/init_weight_transfer_engine", "{\"init_info\":{\"world_size\":\"two\"}}", "init_info:")]
+    [InlineData(409, "/start_weight_update", "{}", "/init_weight_transfer_engine first")]
+    [InlineData(409, "/update_weights", "{\"update_info\":{\"names\":[],\"dtype_names\":[],\"shapes\":[]}}", "/start_weight_update first")]
+    [InlineData(400, "/update_weights", "{\"update_info\":{}}", "update_info:")]
+    [InlineData(409, "/finish_weight_update", "{}", "/start_weight_update first")]
+    [InlineData(400, "/finish_weight_update", "{\"weight_version\":\"new\"}", "expected a whole number")]
+    [InlineData(400, "/pause?mode=soon", "{}", "expected abort, wait or keep")]
+    public async Task Wrong_calls_are_errors_that_say_what_is_missing(int status, string path, string json, string says)
+    {
+        await using var server = await StartAsync();
+        var error = await server.FailAsync(path, json);
+        Assert.Equal(status, error.Status);
+        Assert.Contains(says, error.Message);
+        await server.CompleteAsync("\"prompt\":\"a\""); // it serves on
+    }
+
+    [Fact]
+    public async Task NCCL_id_is_refused_by_a_server_that_has_only_TCP()
+    {
+        await using var server = await StartAsync();
+        var (status, message, _, _) = await server.FailAsync("/init_weight_transfer_engine", $"{{\"init_info\":{{\"nccl_unique_id_b64\":\"{Convert.ToBase64String(new byte[128])}\",\"rank_offset\":1,\"world_size\":2}}}}");
+        Assert.Equal(409, status);
+        Assert.Contains("only TCP", message);
+    }
+
+    [Fact]
+    public async Task Tensors_of_another_model_are_all_named_and_change_nothing()
+    {
+        await using var server = await StartAsync();
+        using var collectives = new TcpCollectives();
+        using var trainer = new VllmServer(server.Server.Address, null, collectives, Patience);
+        await trainer.JoinAsync(IPAddress.Loopback, Token);
+        ulong before = Hash(server.Source.Weights);
+        using var other = TinyModels.Random(TinyModels.Config(ModelFamily.Llama));
+        var refused = await Assert.ThrowsAsync<HttpRequestException>(() => trainer.PushWeightsAsync(other, 1, Token));
+        Assert.Contains("expected shape [261, 24], found [61, 24]", refused.Message);
+        Assert.Equal(before, Hash(server.Source.Weights));
+    }
+
+    [Fact]
+    public async Task Paths_are_there_only_where_the_server_takes_weights()
+    {
+        await using var server = await TestServer.StartAsync();
+        Assert.Equal(404, (await server.FailAsync("/pause", "{}")).Status);
+        await using var taking = await StartAsync();
+        Assert.Equal(1, (await GetAsync(taking, "/get_world_size")).GetProperty("world_size").GetInt32());
+    }
+
+    [Fact]
+    public void Packed_streams_are_cut_as_vLLM_cuts_them()
+    {
+        Assert.Equal([3, 1, 1], UpdateInfo.Pieces([4, 4, 4, 100, 1], 10));
+        Assert.Equal([2], UpdateInfo.Pieces([5, 5], 10)); // equal to the buffer is not more
+        Assert.Equal([], UpdateInfo.Pieces([], 10));
+    }
+
+    private static async Task<JsonElement> GetAsync(TestServer server, string path) => JsonDocument.Parse(await server.Client.GetStringAsync(path, Token)).RootElement;
+}
