@@ -85,7 +85,7 @@ public sealed class Experiment : IAsyncDisposable
             RunFolder.Open(options.RunsFolder, recipe.Name, options.Existing); // the first trace on the disk, after all that may be wrong with the input
             if (options.Existing == ExistingRun.Resume) await e.tensors.RunAsync(e.Resume);
             e.log = new(run, options.Existing == ExistingRun.Resume ? e.Step : null);
-            e.cluster = await e.StartClusterAsync(stop);
+            e.cluster = await e.StartClusterAsync(options.Join, stop);
             e.Run.WriteRecipe(recipe);
             return e;
         }
@@ -208,7 +208,7 @@ public sealed class Experiment : IAsyncDisposable
         await SaveAsync();
         var (before, after) = (Evaluated(0), Evaluated(Step));
         var memory = new List<(string, long)> { ("trainer", Cluster.ProcessMemory.Peak(Environment.ProcessId)) };
-        memory.AddRange(Workers.Status().Select(w => ($"worker {w.Number}", w.PeakMemoryBytes)));
+        memory.AddRange(Workers.Status().Select(w => (w.Name, w.PeakMemoryBytes)));
         log!.Dispose();
         log = null;
         if (Step > 0) Plot.Write(Run.Path, Run.Plot);
@@ -285,11 +285,12 @@ public sealed class Experiment : IAsyncDisposable
         Evaluation.Cut(Run, Step);
     }
 
-    private Task<LocalCluster> StartClusterAsync(CancellationToken stop)
+    private Task<LocalCluster> StartClusterAsync(HeadAddress? join, CancellationToken stop)
     {
         var w = Recipe.Workers;
         var options = new ClusterOptions
         {
+            Join = join, Name = Recipe.Name,
             Workers = w.Count, ThreadsPerWorker = w.Threads, Port = w.Port, Transport = w.Transport, LogFolder = Path.Combine(Run.Path, "logs"), Log = say,
         };
         return LocalCluster.StartAsync(options, new(Config, Tokenizer.Json, new()
@@ -317,4 +318,5 @@ public sealed record ExperimentEvents(Action<StepReport> Step, Action<Evaluation
 
 /// <param name="RunsFolder">Where runs/NAME goes.</param>
 /// <param name="Existing">What to do with a run of the same name.</param>
-public sealed record ExperimentOptions(string RunsFolder, ExistingRun Existing, ExperimentEvents Events);
+/// <param name="Join">The head whose workers to use; null starts some of its own.</param>
+public sealed record ExperimentOptions(string RunsFolder, ExistingRun Existing, ExperimentEvents Events, HeadAddress? Join = null);

@@ -14,7 +14,7 @@ namespace SimpleR1.Tests.Cluster;
 /// <summary>Real worker processes on a tiny random model.</summary>
 public sealed partial class ClusterTests : IAsyncDisposable
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
     private static readonly string Program = Path.Combine(AppContext.BaseDirectory, "simple-r1.dll");
     private static readonly ModelConfig Model = ClusterSelfTest.TinyModel;
 
