@@ -25,7 +25,7 @@ internal sealed record MemberOptions
 /// </summary>
 internal sealed class ClusterMember(MemberOptions options) : IAsyncDisposable
 {
-    private static readonly TimeSpan ReportEvery = TimeSpan.FromSeconds(1), RetryEvery = TimeSpan.FromMilliseconds(500), AnswerTimeout = TimeSpan.FromSeconds(5),
+    private static readonly TimeSpan ReportEvery = TimeSpan.FromSeconds(1), RetryEvery = TimeSpan.FromMilliseconds(500), AnswerTimeout = TimeSpan.FromSeconds(10),
         TurnTimeout = TimeSpan.FromMinutes(2), JoinTimeout = TimeSpan.FromSeconds(15);
 
     private readonly CancellationTokenSource stopping = new();
@@ -85,6 +85,7 @@ internal sealed class ClusterMember(MemberOptions options) : IAsyncDisposable
     {
         await head.AskAsync(new(HeadAsk.Turn), TurnTimeout, stopping.Token);
         Address = head.LocalAddress;
+        if (options.SiloPort != 0 && Interlocked.Exchange(ref silo, null) is { } holder) await holder.DisposeAsync(); // it has the port
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
         deadline.CancelAfter(JoinTimeout);
         ClusterSilo fresh;
@@ -95,7 +96,7 @@ internal sealed class ClusterMember(MemberOptions options) : IAsyncDisposable
                 ClusterId = head.Welcome.ClusterId,
                 Name = new MemberName(options.Hello.Role, options.Hello.Name, options.Hello.Instance).ToString(),
                 Address = Address,
-                Port = silo is null ? options.SiloPort : 0, // the old silo may still hold it
+                Port = options.SiloPort,
                 Primary = IPEndPoint.Parse(head.Welcome.SiloEndpoint),
                 Redis = head.Welcome.Redis,
                 Key = options.Head.Key,

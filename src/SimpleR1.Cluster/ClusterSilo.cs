@@ -104,11 +104,12 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
         catch (Exception e) when (e is OrleansException or ObjectDisposedException or InvalidOperationException or TimeoutException) { } // the head goes down too
     }
 
-    /// <summary>As <see cref="DeclareDeadAsync(SiloAddress)"/>, by name; nothing where there is no such silo.</summary>
-    public async Task DeclareDeadAsync(MemberName name)
+    /// <summary>The member of that name, as far as it is known here; null when there is none.</summary>
+    public SiloAddress? Find(MemberName name)
     {
         foreach (var (address, _) in membership.GetApproximateSiloStatuses(onlyActive: true))
-            if (membership.TryGetSiloName(address, out string? found) && found == name.ToString()) await DeclareDeadAsync(address);
+            if (membership.TryGetSiloName(address, out string? found) && found == name.ToString()) return address;
+        return null;
     }
 
     public void SiloStatusChangeNotification(SiloAddress address, SiloStatus status)

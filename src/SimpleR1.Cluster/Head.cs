@@ -40,7 +40,7 @@ public sealed class Head : IAsyncDisposable
             lost =>
             {
                 options.Say($"{lost.Role.ToString().ToLowerInvariant()} {lost.Name} ({lost.Host}, process {lost.ProcessId}) is gone");
-                _ = Silo.DeclareDeadAsync(new MemberName(lost.Role, lost.Name, lost.Instance));
+                if (Silo.Find(new(lost.Role, lost.Name, lost.Instance)) is { } silo) _ = Silo.DeclareDeadAsync(silo);
             }, options.Say);
     }
 

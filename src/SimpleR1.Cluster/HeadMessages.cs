@@ -12,6 +12,13 @@ internal sealed record HelloMessage(int Protocol, MemberRole Role, string Name, 
 {
     public const int CurrentProtocol = 1;
 
+    /// <summary>Why nobody can join with this; null when one can.</summary>
+    public string? Problem() =>
+        Protocol != CurrentProtocol ? $"the head speaks protocol {CurrentProtocol}, this process {Protocol}; run the same version of SimpleR1 everywhere"
+        : !Enum.IsDefined(Role) || Name is null || Instance is null || Host is null || Device is null ? "its first message is incomplete"
+        : Name.Contains('|') || Instance.Contains('|') || Name.Length > 200 || Instance.Length > 200 ? $"the name '{Name}' is too long or has a '|'; give it another --name"
+        : null;
+
     public static HelloMessage Observer() => new(CurrentProtocol, MemberRole.Observer, "", "", Environment.MachineName, Environment.ProcessId, "");
 }
 

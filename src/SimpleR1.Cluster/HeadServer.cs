@@ -12,6 +12,7 @@ namespace SimpleR1.Cluster;
 internal sealed class HeadServer : IAsyncDisposable
 {
     private const int MaxConnections = 4096;
+    private const byte TlsHandshake = 0x16;
     private static readonly TimeSpan HandshakeTimeout = TimeSpan.FromSeconds(10), IdleTimeout = TimeSpan.FromSeconds(10),
         TurnTimeout = TimeSpan.FromSeconds(20), ReturnTimeout = TimeSpan.FromSeconds(3);
 
@@ -72,6 +73,7 @@ internal sealed class HeadServer : IAsyncDisposable
     private async Task ServeAsync(Socket socket)
     {
         HelloMessage? member = null;
+        byte[] first = new byte[1];
         string peer = socket.RemoteEndPoint?.ToString() ?? "a closed connection";
         try
         {
@@ -79,12 +81,16 @@ internal sealed class HeadServer : IAsyncDisposable
             using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
             deadline.CancelAfter(HandshakeTimeout);
             Stream stream = new NetworkStream(socket, ownsSocket: true);
-            if (key is not null) stream = await key.SecureAcceptedAsync(stream, deadline.Token);
+            if (key is not null)
+            {
+                // One that speaks in the clear would leave TLS waiting for the rest of what it takes for a record.
+                if (await socket.ReceiveAsync(first, SocketFlags.Peek, deadline.Token) == 1 && first[0] != TlsHandshake) throw new AuthenticationException("it does not speak TLS");
+                stream = await key.SecureAcceptedAsync(stream, deadline.Token);
+            }
             await using var frames = new FrameStream(stream);
             var hello = await frames.ReceiveAsync<HelloMessage>(deadline.Token);
             HelloMessage? replaced = null;
-            string? refused = hello.Protocol != HelloMessage.CurrentProtocol
-                ? $"the head speaks protocol {HelloMessage.CurrentProtocol}, this process {hello.Protocol}; run the same version of SimpleR1 everywhere" : roster.Add(hello, out replaced);
+            string? refused = hello.Problem() ?? roster.Add(hello, out replaced);
             await frames.SendAsync(refused is null ? Welcome() : Welcome() with { Refused = refused, Redis = null }, deadline.Token);
             if (refused is not null) return;
             if (replaced is not null) Lost(replaced);

@@ -3,7 +3,11 @@ using SimpleR1.Inference;
 namespace SimpleR1.Cluster;
 
 /// <summary>Requests that go to a worker together. A worker may have several shares of a batch, when it takes over from a lost one.</summary>
-internal sealed record RolloutShare(int Id, int Worker, List<GenerationRequest> Requests);
+internal sealed record RolloutShare(int Id, int Worker, List<GenerationRequest> Requests)
+{
+    /// <summary>Samples that came of it.</summary>
+    public int Accepted;
+}
 
 /// <summary>
 /// Which samples of a batch are done, and which share has the rest: the one place that decides that no sample is lost and none is
@@ -11,8 +15,10 @@ internal sealed record RolloutShare(int Id, int Worker, List<GenerationRequest> 
 /// </summary>
 internal sealed class RolloutLedger
 {
-    /// <summary>A request that was on this many workers when they were lost is likely what they died of.</summary>
+    /// <summary>A request that was on this many workers when their engines failed is likely what they failed of.</summary>
     public const int MaxLosses = 3;
+    /// <summary>The same for processes that were killed, perhaps for want of memory, perhaps by somebody who kills workers.</summary>
+    public const int MaxDeaths = 10;
 
     private readonly Lock gate = new();
     private readonly List<Entry> entries = [];
@@ -129,10 +135,11 @@ internal sealed class RolloutLedger
     }
 
     /// <summary>Takes back what a worker has not finished of a share, to be assigned again where nobody else has it.</summary>
-    /// <param name="reason">Why the worker was lost, for the error; null where it isn't the requests' fault (it was asked to leave).</param>
+    /// <param name="reason">Why the worker was lost, for the error; null where it can't be the requests' fault.</param>
+    /// <param name="limit">How often a request may be lost.</param>
     /// <returns>How many are to be assigned again.</returns>
     /// <exception cref="WorkersLostException">One of them has outlived too many workers.</exception>
-    public int Release(RolloutShare share, string? reason)
+    public int Release(RolloutShare share, string? reason, int limit = MaxLosses)
     {
         lock (gate)
         {
@@ -142,8 +149,8 @@ internal sealed class RolloutLedger
                 if (entry.Share == share.Id) entry.Share = entry.Hedge;
                 entry.Hedge = null;
                 if (entry.Share is null) released++;
-                if (reason is not null && ++entry.Losses == MaxLosses)
-                    throw new WorkersLostException($"Request '{entry.Request.Id}' ({entry.Request.PromptTokens.Length} prompt tokens) was running on {MaxLosses} workers "
+                if (reason is not null && ++entry.Losses >= limit)
+                    throw new WorkersLostException($"Request '{entry.Request.Id}' ({entry.Request.PromptTokens.Length} prompt tokens) was running on {entry.Losses} workers "
                         + $"when they were lost; it is not tried again. The last was lost because {reason}");
             }
             return released;

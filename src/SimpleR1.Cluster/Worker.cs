@@ -39,6 +39,8 @@ internal sealed class Worker(int number, MemberName member, int replacements, lo
     public bool Drained { get; private set; }
     /// <summary>It has built its engine.</summary>
     public bool CameUp { get; private set; }
+    /// <summary>It died of what it computed.</summary>
+    public bool EngineFailed { get; private set; }
     public int Replacements => replacements;
     /// <summary>Completes with the reason when the worker is dead.</summary>
     public Task<string> Death => death.Task;
@@ -199,7 +201,11 @@ internal sealed class Worker(int number, MemberName member, int replacements, lo
             int arrived = received;
             var reply = await CallAsync(g => g.NextAsync(batch, arrived, PollTime.TotalSeconds), PollTime + options.ResponseTimeout, "say what has finished", cancellation);
             if (reply.Rejected is { } rejected) throw new ArgumentException(rejected);
-            if (reply.Failed is { } failed) throw new IOException("its engine failed: " + failed);
+            if (reply.Failed is { } failed)
+            {
+                EngineFailed = true;
+                throw new IOException("its engine failed: " + failed);
+            }
             if (reply.Draining) Become(WorkerState.Draining);
             lock (gate) peakMemory = Math.Max(peakMemory, reply.PeakMemory);
             foreach (var completion in reply.Completions) finished(completion.ToCompletion());

@@ -77,7 +77,9 @@ public sealed partial class WorkerPool
                 var done = await Task.WhenAny(ledger.HasUnassigned || options.HedgeAfter is not null ? [.. running.Keys, pulse, .. HedgeTime(startedAt)] : running.Keys);
                 if (!running.Remove(done, out var ended)) continue;
                 await done; // a refused request ends the batch; a lost worker doesn't throw
-                int released = ledger.Release(ended.Share, ended.Worker.Drained ? null : ended.Worker.Death.IsCompleted ? await ended.Worker.Death : "");
+                // A share that got on was not what its worker died of; and one that did not get smaller can't go on forever.
+                string? blame = ended.Worker.Drained || ended.Share.Accepted > 0 ? null : ended.Worker.Death.IsCompleted ? await ended.Worker.Death : "";
+                int released = ledger.Release(ended.Share, blame, ended.Worker.EngineFailed ? RolloutLedger.MaxLosses : RolloutLedger.MaxDeaths);
                 if (released > 0) options.Log($"{ended.Worker.Name}: {released} unfinished requests go to other workers");
             }
         }
@@ -142,6 +144,7 @@ public sealed partial class WorkerPool
                 if (completion.WeightVersions.AsSpan().ContainsAnyExceptInRange(0, newestSent))
                     throw new IOException($"it sampled from weights that were never pushed (versions {string.Join(", ", completion.WeightVersions.Distinct())}, newest {newestSent})");
                 if (!ledger.Accept(completion)) return;
+                share.Accepted++;
                 Recount(completion.Tokens.Length);
                 finished.TryWrite(completion);
             }, stop);

@@ -87,7 +87,7 @@ public static partial class WorkerProcess
             Drain = () => leave.TrySetResult(),
             DeclaredDead = reason =>
             {
-                Console.Error.WriteLine($"This worker was declared dead by the cluster and ends: {reason}");
+                Console.Error.WriteLine($"This worker was declared dead by the cluster and ends: {reason.Split(" Membership:")[0]}");
                 EndNow(1);
             },
         });

@@ -29,7 +29,7 @@ internal sealed record WorkerProcessesOptions
 /// </summary>
 internal sealed class WorkerProcesses : IAsyncDisposable
 {
-    private static readonly TimeSpan UpAfter = TimeSpan.FromSeconds(30), LongestPause = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan UpAfter = TimeSpan.FromSeconds(10), LongestPause = TimeSpan.FromSeconds(10);
 
     private readonly WorkerProcessesOptions options;
     private readonly WorkerPool? pool;
@@ -147,11 +147,11 @@ internal sealed class WorkerProcesses : IAsyncDisposable
     /// <summary>Ends all, and waits until they are gone.</summary>
     public async ValueTask DisposeAsync()
     {
+        if (stopping.IsCancellationRequested) return;
         stopping.Cancel();
         ChildProcess[] left;
         lock (gate) left = [.. running.Values];
         await Task.WhenAll(left.Select(child => child.EndAsync()));
         await Ended;
-        stopping.Dispose();
     }
 }
