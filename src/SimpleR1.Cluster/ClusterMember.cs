@@ -26,7 +26,7 @@ internal sealed record MemberOptions
 internal sealed class ClusterMember(MemberOptions options) : IAsyncDisposable
 {
     private static readonly TimeSpan ReportEvery = TimeSpan.FromSeconds(1), RetryEvery = TimeSpan.FromMilliseconds(500), AnswerTimeout = TimeSpan.FromSeconds(10),
-        TurnTimeout = TimeSpan.FromMinutes(2), JoinTimeout = TimeSpan.FromSeconds(15);
+        TurnTimeout = TimeSpan.FromMinutes(2), JoinTimeout = TimeSpan.FromSeconds(30);
 
     private readonly CancellationTokenSource stopping = new();
     private readonly TaskCompletionSource joined = new(TaskCreationOptions.RunContinuationsAsynchronously);

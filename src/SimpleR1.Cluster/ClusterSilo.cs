@@ -149,7 +149,7 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
     private static async Task StopAsync(IHost host)
     {
         try { await host.StopAsync(new CancellationToken(canceled: true)); }
-        catch (Exception e) when (e is OrleansException or OperationCanceledException or TimeoutException or ObjectDisposedException) { } // it was to go anyway
+        catch (Exception e) when (e is OrleansException or OperationCanceledException or TimeoutException or InvalidOperationException) { } // it was to go anyway, or never came up
         if (host is IAsyncDisposable disposable) await disposable.DisposeAsync();
         else host.Dispose();
     }

@@ -45,7 +45,7 @@ internal sealed record WorkerReport(string State, int WeightVersion, int Running
 internal sealed record TrainerReport(int WeightVersion, int Queued, IReadOnlyList<WorkerStatus> Workers);
 
 /// <summary>
-/// Frames on a connection between the head and others: int32 length (little-endian), then JSON of the one type that may come at this point.
+/// Frames on a connection between the head and others: int32 length (big-endian, so that TLS or HTTP that comes here by mistake is too long at once), then JSON of the one type that may come at this point.
 /// The types are fixed and closed; nothing on the wire names a type.
 /// </summary>
 internal sealed class FrameStream(Stream stream) : IAsyncDisposable
@@ -56,7 +56,7 @@ internal sealed class FrameStream(Stream stream) : IAsyncDisposable
     {
         byte[] json = JsonSerializer.SerializeToUtf8Bytes(value, Wire.Json);
         byte[] frame = new byte[sizeof(int) + json.Length];
-        BinaryPrimitives.WriteInt32LittleEndian(frame, json.Length);
+        BinaryPrimitives.WriteInt32BigEndian(frame, json.Length);
         json.CopyTo(frame, sizeof(int));
         await stream.WriteAsync(frame, cancellation);
         await stream.FlushAsync(cancellation);
@@ -68,7 +68,7 @@ internal sealed class FrameStream(Stream stream) : IAsyncDisposable
     {
         byte[] header = new byte[sizeof(int)];
         await stream.ReadExactlyAsync(header, cancellation);
-        int length = BinaryPrimitives.ReadInt32LittleEndian(header);
+        int length = BinaryPrimitives.ReadInt32BigEndian(header);
         if (length is <= 0 or > MaxBytes) throw new InvalidDataException($"expected a frame of 1 to {MaxBytes} bytes, found the length {length}");
         byte[] json = new byte[length];
         await stream.ReadExactlyAsync(json, cancellation);

@@ -14,7 +14,7 @@ internal sealed class HeadServer : IAsyncDisposable
     private const int MaxConnections = 4096;
     private const byte TlsHandshake = 0x16;
     private static readonly TimeSpan HandshakeTimeout = TimeSpan.FromSeconds(10), IdleTimeout = TimeSpan.FromSeconds(10),
-        TurnTimeout = TimeSpan.FromSeconds(20), ReturnTimeout = TimeSpan.FromSeconds(3);
+        TurnTimeout = TimeSpan.FromSeconds(40), ReturnTimeout = TimeSpan.FromSeconds(3);
 
     private readonly TcpListener listener;
     private readonly ClusterKey? key;
@@ -122,6 +122,7 @@ internal sealed class HeadServer : IAsyncDisposable
                 }
                 deadline.CancelAfter(IdleTimeout);
                 await frames.SendAsync(Answer(request, hello), deadline.Token);
+                if (request.Trainer is not null) foreach (var worker in roster.Condemned()) Lost(worker); // its process ends when it learns of it
             }
         }
         finally { if (holdsTurn) turn.Release(); }

@@ -32,7 +32,7 @@ internal sealed class Roster
         public WorkerReport? Report;
         public TrainerReport? Trainer;
         public long HeardAt = Stopwatch.GetTimestamp();
-        public bool Connected = true, Drain;
+        public bool Connected = true, Drain, Condemned;
         public double Heartbeat => Stopwatch.GetElapsedTime(HeardAt).TotalSeconds;
     }
 
@@ -76,6 +76,18 @@ internal sealed class Roster
             member.Report = report ?? member.Report;
             member.Trainer = trainerReport ?? member.Trainer;
             return member.Drain;
+        }
+    }
+
+    /// <summary>Workers that the trainer has given up; each is named once.</summary>
+    public IReadOnlyList<HelloMessage> Condemned()
+    {
+        lock (gate)
+        {
+            var dead = trainer?.Trainer?.Workers.Where(w => w.State == WorkerState.Dead).Select(w => w.Instance).ToHashSet() ?? [];
+            var condemned = workers.Values.Where(w => !w.Condemned && dead.Contains(w.Hello.Instance)).ToArray();
+            foreach (var worker in condemned) worker.Condemned = true;
+            return [.. condemned.Select(w => w.Hello)];
         }
     }
 

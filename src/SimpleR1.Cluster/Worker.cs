@@ -177,6 +177,14 @@ internal sealed class Worker(int number, MemberName member, int replacements, lo
         Become(WorkerState.Ready);
     }
 
+    /// <summary>What it received is of no use; it waits for the next update.</summary>
+    public async Task AbandonAsync(CancellationToken cancellation)
+    {
+        string update = UpdateName(updates);
+        await CallAsync(g => Void(g.AbandonAsync(update)), options.ResponseTimeout, "abandon a weight update", cancellation);
+        Become(WorkerState.Waiting);
+    }
+
     // ---- rollouts
 
     /// <summary>Runs the requests, and hands over each completion as it arrives, until <paramref name="owed"/> says that none is missing.</summary>

@@ -22,6 +22,8 @@ internal interface IWorkerGrain : IGrainWithStringKey
     Task<ReceiptMessage> ReceiveAsync(string update, int attempt, string[] invitations, double timeoutSeconds);
     /// <summary>Declares the received weights to be <paramref name="version"/> and lets the engine run again.</summary>
     Task CommitAsync(string update, int version);
+    /// <summary>Ends the pause without weights that could be sampled from.</summary>
+    Task AbandonAsync(string update);
 
     /// <summary>Hands the whole batch to the engine at once, so that what runs beside what is the same in every run.</summary>
     Task<SubmitReply> SubmitAsync(SubmitMessage message);
@@ -40,6 +42,7 @@ internal sealed class WorkerGrain(WorkerRuntime runtime) : Grain, IWorkerGrain
     public Task<ReceiptMessage> ReceiveAsync(string update, int attempt, string[] invitations, double timeoutSeconds) =>
         runtime.ReceiveAsync(update, attempt, invitations, TimeSpan.FromSeconds(timeoutSeconds));
     public Task CommitAsync(string update, int version) => runtime.CommitAsync(update, version);
+    public Task AbandonAsync(string update) => runtime.AbandonAsync(update);
     public Task<SubmitReply> SubmitAsync(SubmitMessage message) => Task.FromResult(runtime.Submit(message));
     public Task<CompletionsMessage> NextAsync(string batch, int received, double waitSeconds) => runtime.NextAsync(batch, received, TimeSpan.FromSeconds(waitSeconds));
     public Task AbortAsync(string batch)

@@ -50,7 +50,8 @@ public sealed partial class WorkerPool
     }
 
     /// <summary>Prepare, transfer, verify, commit. The workers must be able to receive, and <see cref="syncing"/> be held.</summary>
-    private async Task<SyncReport> TransferAsync(List<Worker> workers, FlatWeights source, int version, Task<ulong> hash, CancellationToken cancellation)
+    /// <param name="late">The trainer may change the weights meanwhile; then the workers wait for the next push.</param>
+    private async Task<SyncReport> TransferAsync(List<Worker> workers, FlatWeights source, int version, Task<ulong> hash, CancellationToken cancellation, bool late = false)
     {
         var clock = Stopwatch.StartNew();
         double Lap()
@@ -88,8 +89,12 @@ public sealed partial class WorkerPool
             await AllAsync(worker => Receive(worker, 1));
             double transfer = Lap();
             ulong expected = await hash;
-            if (receipts.Values.Any(r => r.Failure is null && r.Hash != expected) && await HashAsync(source) != expected)
-                throw new InvalidOperationException($"The trainer's weights changed while version {version} was being sent; nothing may write to them until the push has returned");
+            if (receipts.Values.Any(r => Wrong(r, expected) is not null) && await HashAsync(source) != expected)
+            {
+                if (!late) throw new InvalidOperationException($"The trainer's weights changed while version {version} was being sent; nothing may write to them until the push has returned");
+                await AllAsync(worker => worker.AbandonAsync(cancellation)); // the trainer has gone on with its step; the next push takes them along
+                workers.Clear();
+            }
             await AllAsync(async worker =>
             {
                 if (Wrong(receipts[worker], expected) is not { } wrong) return;
@@ -127,7 +132,7 @@ public sealed partial class WorkerPool
             if (published is not { } current || worker.State != WorkerState.Waiting) return; // the first push, or one just now, takes it along
             // The trainer may be in the middle of the next step, changing them: then the hash is not the published one.
             if (await HashAsync(current.Source) == current.Hash)
-                await TransferAsync([worker], current.Source, current.Version, Task.FromResult(current.Hash), stop);
+                await TransferAsync([worker], current.Source, current.Version, Task.FromResult(current.Hash), stop, late: true);
         }
         finally { syncing.Release(); }
     }

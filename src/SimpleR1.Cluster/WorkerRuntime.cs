@@ -172,6 +172,21 @@ internal sealed class WorkerRuntime(string device, int threads, ClusterKey? key)
         pause = null;
     }
 
+    public async Task AbandonAsync(string update)
+    {
+        if (pause is null) return; // done before, and the answer was lost
+        var under = Under(update);
+        under.Orders.Add(engine =>
+        {
+            weights!.Version = -1;
+            held = (-1, 0); // no request is taken
+            engine.ResetPrefixCache();
+            return false;
+        });
+        await under.Ended;
+        pause = null;
+    }
+
     private Pause Under(string update) =>
         pause is { } under && under.Update == update ? under : throw new InvalidOperationException($"Weight update {update} is not under way here");
 

@@ -3,7 +3,7 @@ namespace SimpleR1.Cluster;
 /// <summary>
 /// The life of one worker process as the trainer sees it:
 /// <code>
-/// Joining ──▶ Waiting ──▶ Receiving ──▶ Ready ◀──▶ Suspect
+/// Joining ──▶ Waiting ◀─▶ Receiving ──▶ Ready ◀──▶ Suspect
 ///                             ▲          │           │
 ///                             └──────────┴───────────┘      Waiting, Ready, Suspect ──▶ Draining      any ──▶ Dead
 /// </code>
@@ -35,7 +35,7 @@ internal static class WorkerStates
         (_, WorkerState.Dead) => true,
         (WorkerState.Joining, WorkerState.Waiting) => true,
         (WorkerState.Waiting, WorkerState.Receiving) => true,
-        (WorkerState.Receiving, WorkerState.Ready) => true,
+        (WorkerState.Receiving, WorkerState.Ready or WorkerState.Waiting) => true,
         (WorkerState.Ready, WorkerState.Receiving or WorkerState.Suspect) => true,
         (WorkerState.Suspect, WorkerState.Ready or WorkerState.Receiving) => true,
         (WorkerState.Waiting or WorkerState.Ready or WorkerState.Suspect, WorkerState.Draining) => true,

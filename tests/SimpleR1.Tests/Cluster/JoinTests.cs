@@ -13,6 +13,7 @@ using Xunit;
 namespace SimpleR1.Tests.Cluster;
 
 /// <summary>A head, workers that join it by its address and key, and a trainer that uses them.</summary>
+[Collection("worker processes")] // one class at a time: each fills the machine
 public sealed class JoinTests : IAsyncDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
@@ -221,7 +222,7 @@ public sealed class JoinTests : IAsyncDisposable
         var head = await HeadAsync();
         byte[][] bad =
         [
-            [], [1], [0, 0, 0, 0], [255, 255, 255, 127, 1], [5, 0, 0, 0, .. "{\"a\":"u8], [4, 0, 0, 0, .. "null"u8], [2, 0, 0, 0, .. "[]"u8],
+            [], [1], [0, 0, 0, 0], [127, 255, 255, 255, 1], [0, 0, 0, 5, .. "{\"a\":"u8], [0, 0, 0, 4, .. "null"u8], [0, 0, 0, 2, .. "[]"u8],
             Encoding.ASCII.GetBytes("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), [.. Enumerable.Range(0, 5000).Select(i => (byte)(i * 31))],
             Frame("""{"Protocol":99,"Role":0,"Name":"x","Instance":"y","Host":"z","ProcessId":1,"Device":"cpu"}"""),
             Frame("""{"$type":"System.Diagnostics.Process","Protocol":1,"Role":7,"Name":null,"Instance":null,"Host":null,"ProcessId":1,"Device":null}"""),
@@ -240,6 +241,6 @@ public sealed class JoinTests : IAsyncDisposable
         }
         Assert.Empty((await ClusterClient.StatusAsync(new(head.Join, null), Cancel)).Workers);
 
-        static byte[] Frame(string json) => [.. BitConverter.GetBytes(json.Length), .. Encoding.UTF8.GetBytes(json)];
+        static byte[] Frame(string json) => [0, 0, 0, (byte)json.Length, .. Encoding.UTF8.GetBytes(json)];
     }
 }

@@ -7,6 +7,7 @@ using Xunit;
 namespace SimpleR1.Tests.Cluster;
 
 /// <summary>Two hosts, made with network namespaces and a cable (veth) between them: a run across them, and a cut of the cable that heals.</summary>
+[Collection("worker processes")] // one class at a time: each fills the machine
 public sealed class NetworkNamespaceTests : IAsyncDisposable
 {
     private const string HeadAddress = "10.77.0.1", OtherAddress = "10.77.0.2";
@@ -105,7 +106,7 @@ public sealed class NetworkNamespaceTests : IAsyncDisposable
 
         async Task WaitAsync(Func<Task<bool>> condition, string awaited)
         {
-            for (var waited = Stopwatch.StartNew(); !await condition(); await Task.Delay(100, Cancel))
+            for (var waited = Stopwatch.StartNew(); !await condition(); await Task.Delay(1000, Cancel))
                 Assert.True(waited.Elapsed < Patience && !trainer.HasEnded, $"waited {waited.Elapsed.TotalSeconds:F0} s for {awaited}:\n{string.Join('\n', programs.Select(p => p.Output + p.Errors))}");
         }
     }

@@ -115,6 +115,19 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task Update_that_is_abandoned_leaves_nothing_to_sample_from_until_the_next_one()
+    {
+        await runtime.SetupAsync(Setup("s"));
+        Assert.True(await runtime.PauseAsync("s", "s/late", Long));
+        using (var offer = transport.Offer(weights, BroadcastPlan.For(weights, 1))) await runtime.ReceiveAsync("s/late", 1, [Wire.ToJson(offer.Invitation)], Long);
+        await runtime.AbandonAsync("s/late");
+        await runtime.AbandonAsync("s/late");
+        Assert.Equal("waiting", runtime.Report().State);
+        Assert.NotNull(runtime.Submit(Batch("s", "a", 1, WeightHash.Compute(weights.Pointer, weights.ByteLength))).Refused);
+        Assert.Null(runtime.Submit(Batch("s", "b", 2, await UpdateAsync("s", 2))).Refused);
+    }
+
+    [Fact]
     public async Task Draining_worker_takes_no_more_and_is_idle_when_all_has_been_handed_over()
     {
         await runtime.SetupAsync(Setup("s"));

@@ -12,7 +12,7 @@ public sealed class WorkerStateTests
     [
         "-W----D",
         "--R--LD",
-        "---Y--D",
+        "-W-Y--D",
         "--R-SLD",
         "--RY-LD",
         "------D",
