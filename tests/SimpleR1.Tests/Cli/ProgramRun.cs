@@ -8,7 +8,7 @@ namespace SimpleR1.Tests.Cli;
 internal sealed partial class ProgramRun : IDisposable
 {
     public const int Interrupt = 2, Kill = 9, Terminate = 15;
-    private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(180); // a machine may be busy with other things
 
     private readonly Process process;
     private readonly string command;
@@ -90,7 +90,7 @@ internal sealed partial class ProgramRun : IDisposable
     public async Task WorkersEndAsync()
     {
         for (var clock = Stopwatch.StartNew(); Workers() is { Length: > 0 } left; await Task.Delay(20))
-            if (clock.Elapsed > TimeSpan.FromSeconds(5)) throw new TimeoutException($"5 s after the end of {command} its workers {string.Join(", ", left)} are still there");
+            if (clock.Elapsed > TimeSpan.FromSeconds(15)) throw new TimeoutException($"15 s after the end of {command} its workers {string.Join(", ", left)} are still there");
     }
 
     public void Dispose()

@@ -130,6 +130,6 @@ public sealed partial class ReadmeTests
     [GeneratedRegex(@"\]\(([^)\s]+)\)")] private static partial Regex Link();
     [GeneratedRegex("simple-r1 ([a-z][a-z-]+)")] private static partial Regex Command();
     [GeneratedRegex(@"^\| `simple-r1 ([a-z-]+).*$", RegexOptions.Multiline)] private static partial Regex Row();
-    [GeneratedRegex("--[a-z]+")] private static partial Regex Option();
+    [GeneratedRegex("--[a-z]+(-[a-z]+)*")] private static partial Regex Option();
     [GeneratedRegex("```csharp\n(.*?)```", RegexOptions.Singleline)] private static partial Regex Code();
 }
