@@ -167,9 +167,10 @@ internal static partial class ClusterBenchmark
         {
             for (int batch = 0; !end.IsCancellationRequested; batch++)
             {
-                int arrived = await CountAsync(stage.Pool, Requests(batch, 50, 4));
+                int arrived = await CountAsync(stage.Pool, Requests(batch, 10, 2, maxTokens: 100));
                 samples += arrived;
-                lost += 200 - arrived;
+                lost += 20 - arrived;
+                await Task.Delay(50);
             }
         });
         var instances = stage.Pool.Status().Select(w => w.Instance).Order().ToArray();
@@ -187,9 +188,10 @@ internal static partial class ClusterBenchmark
                 catch (Exception e) when (e is IOException or TimeoutException && clock.Elapsed < Patience) { continue; }
                 if (status.Trainer is not null && status.Workers.Count(w => w.State == "ready") == WorkerCount && stage.Pool.Status().Count(w => w.State == WorkerState.Ready) == WorkerCount) break;
                 if (clock.Elapsed > Patience) throw new TimeoutException($"waited {Patience} for the workers to be back: {string.Join(", ", status.Workers)}");
-                await Task.Delay(50);
+                await Task.Delay(100);
             }
             back.Add(clock.Elapsed.TotalSeconds);
+            Console.Error.WriteLine($"round {i + 1}: back after {back[^1]:F1} s");
         }
         end.Cancel();
         await rollouts;

@@ -110,22 +110,27 @@ internal sealed class HeadServer : IAsyncDisposable
         {
             while (true)
             {
-                using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
-                deadline.CancelAfter(holdsTurn ? TurnTimeout : IdleTimeout);
-                var request = await frames.ReceiveAsync<HeadRequest>(deadline.Token);
+                HeadRequest request;
+                using (var idle = Within(holdsTurn ? TurnTimeout : IdleTimeout)) request = await frames.ReceiveAsync<HeadRequest>(idle.Token);
                 if (holdsTurn) turn.Release();
                 holdsTurn = false;
                 if (request.Ask == HeadAsk.Turn)
                 {
-                    await turn.WaitAsync(stopping.Token);
+                    await turn.WaitAsync(stopping.Token); // as long as it takes: those before it have a deadline
                     holdsTurn = true;
                 }
-                deadline.CancelAfter(IdleTimeout);
-                await frames.SendAsync(Answer(request, hello), deadline.Token);
+                using (var sending = Within(IdleTimeout)) await frames.SendAsync(Answer(request, hello), sending.Token);
                 if (request.Trainer is not null) foreach (var worker in roster.Condemned()) Lost(worker); // its process ends when it learns of it
             }
         }
         finally { if (holdsTurn) turn.Release(); }
+    }
+
+    private CancellationTokenSource Within(TimeSpan time)
+    {
+        var deadline = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
+        deadline.CancelAfter(time);
+        return deadline;
     }
 
     private HeadReply Answer(HeadRequest request, HelloMessage hello) => request.Ask switch

@@ -49,8 +49,8 @@ internal sealed class Roster
             switch (hello.Role)
             {
                 case MemberRole.Worker:
-                    if (workers.TryGetValue(hello.Name, out var former) && former.Hello.Instance != hello.Instance && former is { Connected: true, Heartbeat: < 5 } && former.Hello.Host != hello.Host)
-                        return $"a worker named '{hello.Name}' is there already, on {former.Hello.Host}; give this one another --name";
+                    if (workers.TryGetValue(hello.Name, out var former) && former.Hello.Instance != hello.Instance && former.Connected && former.Heartbeat < SilentAfter.TotalSeconds)
+                        return $"a worker named '{hello.Name}' is there already, on {former.Hello.Host} (process {former.Hello.ProcessId}); give this one another --name";
                     bool drain = former is { Drain: true } && former.Hello.Instance == hello.Instance;
                     if (former is not null && former.Hello.Instance != hello.Instance) replaced = former.Hello;
                     workers[hello.Name] = new(hello) { Drain = drain };

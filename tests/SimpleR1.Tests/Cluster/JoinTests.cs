@@ -215,6 +215,23 @@ public sealed class JoinTests : IAsyncDisposable
         RequireEachOnce(Requests(3), await GenerateAsync(next, Requests(3)));
     }
 
+    [Fact]
+    public async Task Members_join_one_after_another_and_wait_for_their_turn_longer_than_one_may_be_silent()
+    {
+        var head = new HeadAddress((await HeadAsync()).Join, null);
+        static HelloMessage Hello(string name) => new(HelloMessage.CurrentProtocol, MemberRole.Worker, name, name, "host", 1, "cpu");
+        await using var first = await HeadConnection.ConnectAsync(head, Hello("a"), Patience, Cancel);
+        await using var second = await HeadConnection.ConnectAsync(head, Hello("b"), Patience, Cancel);
+        await first.AskAsync(new(HeadAsk.Turn), Patience, Cancel);
+        var turn = second.AskAsync(new(HeadAsk.Turn), Patience, Cancel);
+        await Task.Delay(TimeSpan.FromSeconds(11), Cancel);
+        Assert.False(turn.IsCompleted);
+        await first.AskAsync(new(HeadAsk.Joined), Patience, Cancel);
+        await turn;
+        await second.DisposeAsync(); // with the turn: the next one must get it all the same
+        await first.AskAsync(new(HeadAsk.Turn), Patience, Cancel);
+    }
+
     /// <summary>Garbage, half frames, huge lengths and wrong JSON close their connection and disturb nobody.</summary>
     [Fact]
     public async Task Head_survives_what_is_no_member()
