@@ -66,7 +66,9 @@ internal sealed class ClusterMember(MemberOptions options) : IAsyncDisposable
                 told = null;
                 while (!outcast)
                 {
-                    if ((await head.AskAsync(options.Report(), AnswerTimeout, stopping.Token)).Drain) options.Drain();
+                    var reply = await head.AskAsync(options.Report(), AnswerTimeout, stopping.Token);
+                    if (reply.Error is { } error) throw new IOException(error);
+                    if (reply.Drain) options.Drain();
                     await Task.Delay(ReportEvery, stopping.Token);
                 }
             }

@@ -135,7 +135,7 @@ internal sealed class HeadServer : IAsyncDisposable
 
     private HeadReply Answer(HeadRequest request, HelloMessage hello) => request.Ask switch
     {
-        HeadAsk.Report => new(Drain: roster.Heard(hello, request.Report, request.Trainer)),
+        HeadAsk.Report => roster.Heard(hello, request.Report, request.Trainer) is { } drain ? new(Drain: drain) : new(Error: "the head does not know this process; say hello again"),
         HeadAsk.Status => new(Status: Status()),
         HeadAsk.Drain => new(Error: roster.Drain(request.Worker ?? "")),
         HeadAsk.Turn or HeadAsk.Joined => new(),

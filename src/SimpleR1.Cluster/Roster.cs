@@ -32,7 +32,9 @@ internal sealed class Roster
         public WorkerReport? Report;
         public TrainerReport? Trainer;
         public long HeardAt = Stopwatch.GetTimestamp();
-        public bool Connected = true, Drain, Condemned;
+        public int Connections = 1; // one that broke off may be noticed after the next one has begun
+        public bool Drain, Condemned;
+        public bool Connected => Connections > 0;
         public double Heartbeat => Stopwatch.GetElapsedTime(HeardAt).TotalSeconds;
     }
 
@@ -51,27 +53,27 @@ internal sealed class Roster
                 case MemberRole.Worker:
                     if (workers.TryGetValue(hello.Name, out var former) && former.Hello.Instance != hello.Instance && former.Connected && former.Heartbeat < SilentAfter.TotalSeconds)
                         return $"a worker named '{hello.Name}' is there already, on {former.Hello.Host} (process {former.Hello.ProcessId}); give this one another --name";
-                    bool drain = former is { Drain: true } && former.Hello.Instance == hello.Instance;
-                    if (former is not null && former.Hello.Instance != hello.Instance) replaced = former.Hello;
-                    workers[hello.Name] = new(hello) { Drain = drain };
+                    if (Again(former, hello)) return null;
+                    replaced = former?.Hello;
+                    workers[hello.Name] = new(hello);
                     return null;
                 case MemberRole.Trainer:
                     if (OwnTrainer() is { } own) return $"the trainer '{own.Name}' in the head's own process has the workers";
                     if (trainer is { Connected: true } other && other.Hello.Instance != hello.Instance)
                         return $"the trainer '{other.Hello.Name}' on {other.Hello.Host} (process {other.Hello.ProcessId}) has the workers; a cluster has one trainer at a time";
-                    trainer = new(hello);
+                    if (!Again(trainer, hello)) trainer = new(hello);
                     return null;
                 default:
                     return null;
             }
     }
 
-    /// <returns>Whether the worker is to drain.</returns>
-    public bool Heard(HelloMessage hello, WorkerReport? report, TrainerReport? trainerReport)
+    /// <returns>Whether the worker is to drain; null when it is not known here (any more) and must say hello again.</returns>
+    public bool? Heard(HelloMessage hello, WorkerReport? report, TrainerReport? trainerReport)
     {
         lock (gate)
         {
-            if (Find(hello) is not { } member) return false;
+            if (Find(hello) is not { } member) return null;
             member.HeardAt = Stopwatch.GetTimestamp();
             member.Report = report ?? member.Report;
             member.Trainer = trainerReport ?? member.Trainer;
@@ -91,10 +93,19 @@ internal sealed class Roster
         }
     }
 
-    /// <summary>Its connection has ended.</summary>
+    /// <summary>One of its connections has ended; it may have another by now.</summary>
     public void Disconnected(HelloMessage hello)
     {
-        lock (gate) if (Find(hello) is { } member) member.Connected = false;
+        lock (gate) if (Find(hello) is { } member) member.Connections--;
+    }
+
+    /// <summary>Whether the process is known already; then it has one more connection.</summary>
+    private static bool Again(Member? known, HelloMessage hello)
+    {
+        if (known?.Hello.Instance != hello.Instance) return false;
+        known!.Connections++;
+        known.HeardAt = Stopwatch.GetTimestamp();
+        return true;
     }
 
     /// <summary>Forgets a member that did not connect again.</summary>

@@ -14,16 +14,21 @@ public sealed class RosterTests
     [Fact]
     public void Name_belongs_to_the_process_that_lives_and_goes_to_the_next_when_it_is_gone()
     {
-        Assert.Null(Add(Hello("a", "1")));
-        Assert.Null(Add(Hello("a", "1"))); // the same process, connected anew
-        Assert.Contains("another --name", Add(Hello("a", "2")));
-        roster.Disconnected(Hello("a", "1"));
-        Assert.Null(roster.Add(Hello("a", "2"), out var replaced));
+        var (first, anew, second) = (Hello("a", "1"), Hello("a", "1"), Hello("a", "2"));
+        Assert.Null(Add(first));
+        Assert.Null(Add(anew)); // the same process, connected anew
+        roster.Disconnected(first); // only now the end of its first connection is noticed
+        Assert.False(roster.Forget(first));
+        Assert.Contains("another --name", Add(second));
+        Assert.False(roster.Heard(anew, null, null));
+        roster.Disconnected(anew);
+        Assert.Null(roster.Add(second, out var replaced));
         Assert.Equal("1", replaced!.Instance);
-        Assert.False(roster.Forget(Hello("a", "1"))); // its successor is there
+        Assert.False(roster.Forget(anew)); // its successor is there
+        Assert.Null(roster.Heard(anew, null, null));
         Assert.Equal("a", Assert.Single(roster.Entries().Workers).Name);
-        roster.Disconnected(Hello("a", "2"));
-        Assert.True(roster.Forget(Hello("a", "2")));
+        roster.Disconnected(second);
+        Assert.True(roster.Forget(second));
         Assert.Empty(roster.Entries().Workers);
     }
 
@@ -47,7 +52,8 @@ public sealed class RosterTests
     {
         Add(Hello("a", "1"));
         roster.Heard(Hello("a", "1"), new("ready", 3, 0, 0, 0, 0), null);
-        Assert.Null(Add(Hello("t", "x", MemberRole.Trainer)));
+        var t = Hello("t", "x", MemberRole.Trainer);
+        Assert.Null(Add(t));
         Assert.Contains("one trainer at a time", Add(Hello("u", "y", MemberRole.Trainer)));
         TrainerReport View(WorkerState state) => new(3, 5, [new(1, "a", "1", 7, state, 3, 100, 0, 0, 0)]);
         roster.Heard(Hello("t", "x", MemberRole.Trainer), null, View(WorkerState.Suspect));
@@ -60,7 +66,7 @@ public sealed class RosterTests
         Assert.Empty(roster.Condemned()); // once
         roster.Heard(Hello("u", "y", MemberRole.Trainer), null, View(WorkerState.Ready)); // a stranger's view
         Assert.Equal("dead", roster.Entries().Workers[0].State);
-        roster.Disconnected(Hello("t", "x", MemberRole.Trainer));
+        roster.Disconnected(t);
         Assert.Null(Add(Hello("u", "y", MemberRole.Trainer)));
     }
 }
