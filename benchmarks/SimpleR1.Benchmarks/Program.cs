@@ -9,6 +9,7 @@ using static TorchSharp.torch;
 
 CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
 NativeMemoryTuning.Apply();
+if (await ClusterBenchmark.RunAsync(args) is { } code) return code; // "cluster NAME", and the processes that it starts
 CpuParallel.Threads = 2;
 if (args is ["http-server"]) return await HttpAbuseServer.RunAsync(); // started by http-abuse
 string[] all = ["engine", "training", "sync", "http-abuse"];
@@ -21,7 +22,7 @@ foreach (string name in wanted)
         case "training": TrainingBenchmark(); break;
         case "sync": SimpleR1.Sync.SyncBenchmark.Run(Console.Out); break;
         case "http-abuse": await HttpAbuseServer.AbuseAsync(Console.Out); break;
-        default: Console.Error.WriteLine($"unknown benchmark '{name}'; there are {string.Join(", ", all)}"); return 2;
+        default: Console.Error.WriteLine($"unknown benchmark '{name}'; there are {string.Join(", ", all)}, and cluster NAME"); return 2;
     }
 }
 return 0;

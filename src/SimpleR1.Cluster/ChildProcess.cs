@@ -35,6 +35,8 @@ internal sealed class ChildProcess : IAsyncDisposable
     }
 
     public int Id { get; }
+    /// <summary>Known when it has ended.</summary>
+    public int ExitCode => process.ExitCode;
 
     /// <param name="command">Program and arguments.</param>
     /// <param name="name">In front of each line of its output on standard error.</param>
@@ -79,15 +81,15 @@ internal sealed class ChildProcess : IAsyncDisposable
         };
     }
 
-    /// <summary>Ends a line on its standard input: the one thing it is ever told this way.</summary>
-    public void Signal()
+    /// <summary>Writes a line to its standard input: the way it is told things.</summary>
+    public void Tell(string line)
     {
         try
         {
-            process.StandardInput.WriteLine();
+            process.StandardInput.WriteLine(line);
             process.StandardInput.Flush();
         }
-        catch (IOException) { } // it has ended, which is noticed elsewhere
+        catch (Exception e) when (e is IOException or InvalidOperationException) { } // it has ended, which is noticed elsewhere
     }
 
     public void Kill()
@@ -108,15 +110,19 @@ internal sealed class ChildProcess : IAsyncDisposable
         else log.WriteLine(line);
     }
 
-    /// <summary>Asks it to end, kills it when it doesn't within some seconds, and waits until it is gone.</summary>
+    /// <summary>Asks it to end by closing its input, and kills it when it doesn't within some seconds.</summary>
+    public async Task EndAsync()
+    {
+        if (exited.Task.IsCompleted) return;
+        try { process.StandardInput.Close(); }
+        catch (Exception e) when (e is IOException or InvalidOperationException) { } // it has ended meanwhile
+        if (await Task.WhenAny(exited.Task, Task.Delay(TimeSpan.FromSeconds(3))) != exited.Task) Kill();
+        await exited.Task;
+    }
+
     public async ValueTask DisposeAsync()
     {
-        if (!exited.Task.IsCompleted)
-        {
-            process.StandardInput.Close();
-            if (await Task.WhenAny(exited.Task, Task.Delay(TimeSpan.FromSeconds(3))) != exited.Task) Kill();
-            await exited.Task;
-        }
+        await EndAsync();
         await EndedAsync();
         process.Dispose();
     }

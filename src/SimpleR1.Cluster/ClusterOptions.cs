@@ -1,4 +1,3 @@
-using System.Reflection;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 
@@ -7,10 +6,14 @@ namespace SimpleR1.Cluster;
 /// <summary>How weights travel: <see cref="Auto"/> uses shared memory where both ends can, else TCP.</summary>
 public enum WeightTransportChoice { Auto, SharedMemory, Tcp }
 
-/// <summary>A head in this process, and worker processes on this machine.</summary>
+/// <summary>A head in this process and worker processes on this machine, or the workers of another head.</summary>
 public sealed record ClusterOptions
 {
-    /// <summary>Worker processes.</summary>
+    /// <summary>The head whose workers to use; null starts a head and workers here.</summary>
+    public HeadAddress? Join { get; init; }
+    /// <summary>What the trainer is called in <c>simple-r1 status</c>.</summary>
+    public string Name { get; init; } = "trainer";
+    /// <summary>Worker processes to start.</summary>
     public int Workers { get; init; } = 1;
     /// <summary>Threads of each worker's tensor code; 0 shares the machine's cores evenly.</summary>
     public int ThreadsPerWorker { get; init; }
@@ -20,7 +23,7 @@ public sealed record ClusterOptions
     /// <summary>Where each worker's output (<c>worker-1.log</c>) and the cluster's warnings (<c>cluster.log</c>) go; null shows output on standard error.</summary>
     public string? LogFolder { get; init; }
     /// <summary>The program and first arguments that start a worker process (its own options follow); this program's <c>worker</c> command by default.</summary>
-    public IReadOnlyList<string> WorkerCommand { get; init; } = ThisProgram();
+    public IReadOnlyList<string> WorkerCommand { get; init; } = WorkerProcesses.ThisProgram();
     /// <summary>From the start of a worker's process until it can take weights.</summary>
     public TimeSpan StartTimeout { get; init; } = TimeSpan.FromSeconds(90);
     /// <summary>For a worker to receive one weight set.</summary>
@@ -29,33 +32,34 @@ public sealed record ClusterOptions
     public TimeSpan ResponseTimeout { get; init; } = TimeSpan.FromSeconds(20);
     /// <summary>For an engine with work to make a step; one that doesn't is taken for hung and replaced.</summary>
     public TimeSpan StallTimeout { get; init; } = TimeSpan.FromMinutes(2);
+    /// <summary>For a worker to come back after the way to it broke off: a head that was restarted, a network that heals.</summary>
+    public TimeSpan RejoinTimeout { get; init; } = TimeSpan.FromSeconds(30);
+    /// <summary>For the first worker of another head to come, and for one to come when all are gone.</summary>
+    public TimeSpan WorkerWait { get; init; } = TimeSpan.FromMinutes(10);
+    /// <summary>Most samples a worker is given before it has finished others; 0 is twice its <see cref="EngineOptions.MaxSequences"/>. What is beyond waits here, for whoever has room first.</summary>
+    public int QueueSamples { get; init; }
+    /// <summary>After this time, a worker with nothing to do repeats what others have not finished, and the first to finish a sample counts; null doesn't.</summary>
+    public TimeSpan? HedgeAfter { get; init; }
     /// <summary>A worker that fails to start this often in a row isn't started again.</summary>
     public int StartAttempts { get; init; } = 3;
     /// <summary>One line about each thing a person should know: a worker lost, replaced, given up.</summary>
     public Action<string> Log { get; init; } = Console.Error.WriteLine;
-
-    /// <summary>How this program was started: by its own executable, or as <c>dotnet program.dll</c>.</summary>
-    private static IReadOnlyList<string> ThisProgram()
-    {
-        string executable = Environment.ProcessPath ?? throw new InvalidOperationException("This process's executable is unknown; set ClusterOptions.WorkerCommand");
-        return Path.GetFileNameWithoutExtension(executable) == "dotnet" && Assembly.GetEntryAssembly()?.Location is { Length: > 0 } program
-            ? [executable, program, "worker"] : [executable, "worker"];
-    }
 }
 
 /// <summary>What a worker needs to build its engine; sent to it when it has joined.</summary>
 /// <param name="TokenizerJson">Contents of <c>tokenizer.json</c>; null where completions need no text and no stop strings.</param>
 public sealed record WorkerSetup(ModelConfig Config, byte[]? TokenizerJson, EngineOptions Engine);
 
-/// <summary>A worker as seen from the head.</summary>
+/// <summary>A worker as the trainer sees it.</summary>
 /// <param name="Number">From 1; a replacement keeps the number.</param>
+/// <param name="Instance">Differs for each process.</param>
 /// <param name="ProcessId">0 before its process has started.</param>
 /// <param name="WeightVersion">Of the weights it has proven to hold; -1 for none.</param>
 /// <param name="OutstandingTokens">Most tokens that its unfinished requests may still take.</param>
 /// <param name="TokensPerSecond">Generated, over the time it had work.</param>
 /// <param name="PeakMemoryBytes">Most physical memory that a process of this number has held, shared weights included.</param>
 /// <param name="Replacements">How often the process of this number was replaced.</param>
-public sealed record WorkerStatus(int Number, int ProcessId, WorkerState State, int WeightVersion, long OutstandingTokens,
+public sealed record WorkerStatus(int Number, string Name, string Instance, int ProcessId, WorkerState State, int WeightVersion, long OutstandingTokens,
     double TokensPerSecond, long PeakMemoryBytes, int Replacements);
 
 /// <summary>One weight update: every worker in <paramref name="Workers"/> has proven that it holds exactly these weights.</summary>

@@ -31,7 +31,7 @@ public static class ClusterSelfTest
         weights.Flat.uniform_(-0.1, 0.1);
         var clock = System.Diagnostics.Stopwatch.StartNew();
         await using var cluster = await LocalCluster.StartAsync(options, new(TinyModel, null, new()), cancellation);
-        await output.WriteLineAsync($"head up on port {cluster.Port} after {clock.Elapsed.TotalSeconds:F2} s");
+        await output.WriteLineAsync($"head up at {cluster.Join} after {clock.Elapsed.TotalSeconds:F2} s");
         for (int version = 0; ; version++)
         {
             var sync = await cluster.Workers.PushWeightsAsync(weights, version, cancellation);

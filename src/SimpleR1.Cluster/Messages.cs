@@ -17,8 +17,24 @@ internal static class Wire
     public static T FromJson<T>(string json) => JsonSerializer.Deserialize<T>(json, Json) ?? throw new JsonException($"null where a {typeof(T).Name} was expected");
 }
 
+/// <param name="Session">The pool that the worker now belongs to; what another one left is dropped.</param>
 [GenerateSerializer, Immutable]
-internal sealed record SetupMessage([property: Id(0)] string Setup, [property: Id(1)] byte[]? TokenizerJson, [property: Id(2)] int Threads);
+internal sealed record SetupMessage([property: Id(0)] string Session, [property: Id(1)] string Setup, [property: Id(2)] byte[]? TokenizerJson);
+
+/// <param name="Failure">Why the engine could not be built; null when it was.</param>
+[GenerateSerializer, Immutable]
+internal sealed record SetupReply([property: Id(0)] string? Failure, [property: Id(1)] string Host, [property: Id(2)] int ProcessId, [property: Id(3)] string Device);
+
+/// <summary>Requests for a worker, and the weights that it must hold to take them.</summary>
+[GenerateSerializer, Immutable]
+internal sealed record SubmitMessage([property: Id(0)] string Session, [property: Id(1)] string Batch, [property: Id(2)] int WeightVersion, [property: Id(3)] ulong WeightHash,
+    [property: Id(4)] RequestMessage[] Requests);
+
+/// <param name="Draining">It takes no more work, for it was asked to leave.</param>
+/// <param name="TakenOver">Another trainer has it now.</param>
+/// <param name="Refused">Why it may not be sampled from; null when it took the requests.</param>
+[GenerateSerializer, Immutable]
+internal sealed record SubmitReply([property: Id(0)] bool Draining, [property: Id(1)] bool TakenOver, [property: Id(2)] string? Refused);
 
 [GenerateSerializer, Immutable]
 internal sealed record RequestMessage([property: Id(0)] string RequestId, [property: Id(1)] byte[] PromptTokens, [property: Id(2)] string Sampling, [property: Id(3)] int Priority)
@@ -57,9 +73,12 @@ internal sealed record CompletionMessage(
 /// <param name="Rejected">The requests can't be served by any worker (too long for the context, for one); says why.</param>
 /// <param name="Failed">The engine failed; the worker is of no more use.</param>
 /// <param name="Progress">Grows while the engine makes steps.</param>
+/// <param name="Done">All of the batch has been handed over, this answer included.</param>
+/// <param name="Draining">It takes no more work.</param>
 [GenerateSerializer, Immutable]
 internal sealed record CompletionsMessage([property: Id(0)] CompletionMessage[] Completions, [property: Id(1)] string? Rejected,
-    [property: Id(2)] string? Failed, [property: Id(3)] long Progress, [property: Id(4)] long PeakMemory);
+    [property: Id(2)] string? Failed, [property: Id(3)] long Progress, [property: Id(4)] long PeakMemory,
+    [property: Id(5)] bool Done, [property: Id(6)] bool Draining);
 
 /// <param name="Transport">Of those offered, the one that was used.</param>
 /// <param name="Failure">Why the weights did not arrive; null when they did.</param>

@@ -3,7 +3,11 @@ using SimpleR1.Inference;
 namespace SimpleR1.Cluster;
 
 /// <summary>Requests that go to a worker together. A worker may have several shares of a batch, when it takes over from a lost one.</summary>
-internal sealed record RolloutShare(int Id, int Worker, List<GenerationRequest> Requests);
+internal sealed record RolloutShare(int Id, int Worker, List<GenerationRequest> Requests)
+{
+    /// <summary>Samples that came of it.</summary>
+    public int Accepted;
+}
 
 /// <summary>
 /// Which samples of a batch are done, and which share has the rest: the one place that decides that no sample is lost and none is
@@ -11,20 +15,24 @@ internal sealed record RolloutShare(int Id, int Worker, List<GenerationRequest> 
 /// </summary>
 internal sealed class RolloutLedger
 {
-    /// <summary>A request that was on this many workers when they were lost is likely what they died of.</summary>
+    /// <summary>A request that was on this many workers when their engines failed is likely what they failed of.</summary>
     public const int MaxLosses = 3;
+    /// <summary>The same for processes that were killed, perhaps for want of memory, perhaps by somebody who kills workers.</summary>
+    public const int MaxDeaths = 10;
 
     private readonly Lock gate = new();
     private readonly List<Entry> entries = [];
     private readonly Dictionary<string, Entry> byId = [];
-    private int missing, shareCount;
+    private readonly List<int> holders = []; // the worker of each share
+    private int missing;
 
     private sealed class Entry(GenerationRequest request)
     {
         public readonly GenerationRequest Request = request;
         public readonly bool[] Done = new bool[request.Sampling.Samples];
         public int Missing = request.Sampling.Samples, Losses;
-        public int? Share;
+        public int? Share, Hedge;
+        public bool In(int share) => Share == share || Hedge == share;
         public long Cost => Missing == 0 ? 0 : Request.PromptTokens.Length + (long)Missing * Request.Sampling.MaxTokens;
     }
 
@@ -45,36 +53,69 @@ internal sealed class RolloutLedger
 
     public bool HasUnassigned { get { lock (gate) return entries.Exists(e => e.Missing > 0 && e.Share is null); } }
 
+    /// <summary>What is not done, for an error.</summary>
+    public string Missing()
+    {
+        lock (gate)
+        {
+            var open = entries.Where(e => e.Missing > 0).ToArray();
+            return $"{missing} of {open.Length} requests ({string.Join(", ", open.Take(5).Select(e => e.Request.Id))}{(open.Length > 5 ? ", …" : "")})";
+        }
+    }
+
     /// <summary>Samples of the share that are still to come.</summary>
-    public int Owed(RolloutShare share) { lock (gate) return entries.Where(e => e.Share == share.Id).Sum(e => e.Missing); }
+    public int Owed(RolloutShare share) { lock (gate) return entries.Where(e => e.In(share.Id)).Sum(e => e.Missing); }
 
     /// <summary>Most tokens that the share's unfinished requests may still take.</summary>
-    public long Outstanding(RolloutShare share) { lock (gate) return entries.Where(e => e.Share == share.Id).Sum(e => e.Cost); }
+    public long Outstanding(RolloutShare share) { lock (gate) return entries.Where(e => e.In(share.Id)).Sum(e => e.Cost); }
 
-    /// <summary>
-    /// Gives every unassigned request, in order, to the worker with the fewest outstanding tokens at that point (the first such one),
-    /// so equal inputs give equal shares.
-    /// </summary>
-    /// <param name="loads">Each worker's outstanding tokens, other batches included.</param>
+    /// <summary>Samples that no worker has been given yet.</summary>
+    public int Unassigned { get { lock (gate) return entries.Sum(e => e.Share is null ? e.Missing : 0); } }
+
+    /// <summary>Gives unassigned requests, in order, to the workers that the router chooses, while they have room; equal inputs give equal shares.</summary>
+    /// <param name="loads">Each worker's load, other batches included.</param>
     /// <returns>By worker.</returns>
-    public IReadOnlyCollection<RolloutShare> Assign(IReadOnlyList<(int Worker, long Load)> loads)
+    public IReadOnlyCollection<RolloutShare> Assign(Router router, IReadOnlyList<WorkerLoad> loads)
     {
         var shares = new SortedDictionary<int, RolloutShare>();
-        var load = loads.ToArray();
         lock (gate)
             foreach (var entry in entries)
             {
                 if (entry.Missing == 0 || entry.Share is not null) continue;
-                int least = 0;
-                for (int i = 1; i < load.Length; i++)
-                    if (load[i].Load < load[least].Load) least = i;
-                load[least].Load += entry.Cost;
-                int worker = load[least].Worker;
-                if (!shares.TryGetValue(worker, out var share)) shares.Add(worker, share = new(shareCount++, worker, []));
+                if (router.Choose(loads, entry.Request.PromptTokens, entry.Cost, entry.Missing) is not { } chosen) break;
+                var share = Into(shares, chosen.Worker);
                 share.Requests.Add(entry.Request);
                 entry.Share = share.Id;
             }
         return shares.Values;
+    }
+
+    /// <summary>Gives a worker with nothing to do the oldest requests that others have not finished, for the second time; once each.</summary>
+    /// <returns>Null when there is none.</returns>
+    public RolloutShare? Hedge(WorkerLoad idle, int window)
+    {
+        var shares = new SortedDictionary<int, RolloutShare>();
+        lock (gate)
+            foreach (var entry in entries)
+            {
+                if (entry.Missing == 0 || entry.Share is null || entry.Hedge is not null || holders[entry.Share.Value] == idle.Worker) continue;
+                if (idle.Samples > 0 && idle.Samples + entry.Request.Sampling.Samples > window) break;
+                idle.Samples += entry.Request.Sampling.Samples;
+                var share = Into(shares, idle.Worker);
+                share.Requests.Add(entry.Request);
+                entry.Hedge = share.Id;
+            }
+        return shares.Values.FirstOrDefault();
+    }
+
+    private RolloutShare Into(SortedDictionary<int, RolloutShare> shares, int worker)
+    {
+        if (!shares.TryGetValue(worker, out var share))
+        {
+            shares.Add(worker, share = new(holders.Count, worker, []));
+            holders.Add(worker);
+        }
+        return share;
     }
 
     /// <summary>Records a sample; false when it is known already (a request that was sent again repeats what had arrived before).</summary>
@@ -93,21 +134,23 @@ internal sealed class RolloutLedger
         }
     }
 
-    /// <summary>Takes back what a lost worker has not finished of a share, to be assigned again.</summary>
-    /// <param name="reason">Why the worker was lost, for the error.</param>
-    /// <returns>How many.</returns>
-    /// <exception cref="InvalidOperationException">One of them has outlived too many workers.</exception>
-    public int Release(RolloutShare share, string reason)
+    /// <summary>Takes back what a worker has not finished of a share, to be assigned again where nobody else has it.</summary>
+    /// <param name="reason">Why the worker was lost, for the error; null where it can't be the requests' fault.</param>
+    /// <param name="limit">How often a request may be lost.</param>
+    /// <returns>How many are to be assigned again.</returns>
+    /// <exception cref="WorkersLostException">One of them has outlived too many workers.</exception>
+    public int Release(RolloutShare share, string? reason, int limit = MaxLosses)
     {
         lock (gate)
         {
             int released = 0;
-            foreach (var entry in entries.Where(e => e.Share == share.Id && e.Missing > 0))
+            foreach (var entry in entries.Where(e => e.In(share.Id) && e.Missing > 0))
             {
-                entry.Share = null;
-                released++;
-                if (++entry.Losses == MaxLosses)
-                    throw new WorkersLostException($"Request '{entry.Request.Id}' ({entry.Request.PromptTokens.Length} prompt tokens) was running on {MaxLosses} workers "
+                if (entry.Share == share.Id) entry.Share = entry.Hedge;
+                entry.Hedge = null;
+                if (entry.Share is null) released++;
+                if (reason is not null && ++entry.Losses >= limit)
+                    throw new WorkersLostException($"Request '{entry.Request.Id}' ({entry.Request.PromptTokens.Length} prompt tokens) was running on {entry.Losses} workers "
                         + $"when they were lost; it is not tried again. The last was lost because {reason}");
             }
             return released;

@@ -1,55 +1,62 @@
 using System.Net;
 using System.Net.Sockets;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Orleans.Configuration;
+using StackExchange.Redis;
 
 namespace SimpleR1.Cluster;
 
-/// <summary>How head and workers set up their silos: the same, but for who judges whom dead.</summary>
+/// <summary>Builds a silo from what this project says about it.</summary>
 internal static class Silo
 {
-    /// <param name="port">Of this silo; its endpoint is on the loopback interface.</param>
-    /// <param name="primary">The head's endpoint, where the membership lives.</param>
-    /// <param name="log">Takes warnings and errors.</param>
-    public static IHost Build(string clusterId, string name, int port, IPEndPoint primary, TextWriter log, Action<IServiceCollection> services)
+    public static IHost Build(SiloOptions options, IPEndPoint endpoint)
     {
-        bool isHead = primary.Port == port;
         var builder = Host.CreateEmptyApplicationBuilder(null);
         // What a worker's silo complains about is peers that end or hang, which the head sees, judges and tells in its own words.
-        builder.Logging.SetMinimumLevel(isHead ? LogLevel.Warning : LogLevel.Critical).AddProvider(new LineLog(log));
+        builder.Logging.SetMinimumLevel(options.IsHead ? LogLevel.Warning : LogLevel.Critical).AddProvider(new LineLog(options.Log));
         // Start-up notes without consequence: on server garbage collection, and on a timer that has not run yet.
         builder.Logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error).AddFilter("Orleans.Runtime.Watchdog", LogLevel.Error);
         builder.UseOrleans(silo =>
         {
-            silo.UseDevelopmentClustering(primary).ConfigureEndpoints(IPAddress.Loopback, port, gatewayPort: 0);
-            silo.Configure<Orleans.Configuration.ClusterOptions>(o => (o.ClusterId, o.ServiceId) = (clusterId, "simple-r1"));
-            silo.Configure<SiloOptions>(o => o.SiloName = name);
+            if (options.Redis is { } redis) silo.UseRedisClustering(o => o.ConfigurationOptions = ConfigurationOptions.Parse(redis));
+            else silo.UseDevelopmentClustering(options.Primary ?? endpoint);
+            silo.ConfigureEndpoints(endpoint.Address, endpoint.Port, gatewayPort: 0);
+            silo.Configure<Orleans.Configuration.ClusterOptions>(o => (o.ClusterId, o.ServiceId) = (options.ClusterId, "simple-r1"));
+            silo.Configure<Orleans.Configuration.SiloOptions>(o => o.SiloName = options.Name);
+            if (options.Key is { } key) silo.Configure<SiloConnectionOptions>(o => SiloEncryption.Use(o, key));
             // Deadlines are the callers', by what they wait for; Orleans' own must not cut a long transfer short.
             silo.Configure<SiloMessagingOptions>(o => o.ResponseTimeout = TimeSpan.FromHours(1));
-            silo.Configure<ClusterMembershipOptions>(o =>
-            {
-                // The head judges the workers, in seconds. Workers judge no one: after a stopped trainer goes on (Ctrl-Z, a debugger),
-                // they would declare it dead, and the run would be lost. If it is truly gone, its children's pipes say so.
-                o.ProbeTimeout = TimeSpan.FromSeconds(1);
-                o.LivenessEnabled = isHead;
-                o.NumMissedProbesLimit = 5;
-                o.NumVotesForDeathDeclaration = 1;
-                o.TableRefreshTimeout = TimeSpan.FromSeconds(5);
-                o.IAmAliveTablePublishTimeout = TimeSpan.FromSeconds(5);
-            });
+            silo.Configure<ClusterMembershipOptions>(o => Judge(o, options.IsHead));
             silo.Services.AddPlacementDirector<PinToSilo, PinToSiloDirector>();
         });
-        services(builder.Services);
+        options.Services(builder.Services);
+        builder.Services.RemoveAll<IFatalErrorHandler>(); // Orleans' own ends the process in the middle of whatever it does
+        builder.Services.AddSingleton<IFatalErrorHandler>(new FatalError(options.DeclaredDead));
         builder.Services.AddSingleton<IHostLifetime, NoLifetime>(); // Ctrl-C belongs to the program, not to the silo
         return builder.Build();
     }
 
-    /// <summary>A port of the loopback interface that is free at this moment.</summary>
-    public static int FreePort()
+    /// <summary>
+    /// The head judges the others, in seconds. They judge no one: after a stopped trainer goes on (Ctrl-Z, a debugger), workers would declare it
+    /// dead, and the run would be lost. That it is truly gone, its children's pipes or its connection to the head say.
+    /// </summary>
+    private static void Judge(ClusterMembershipOptions o, bool isHead)
     {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        o.ProbeTimeout = TimeSpan.FromSeconds(1);
+        o.LivenessEnabled = isHead;
+        o.NumMissedProbesLimit = 5;
+        o.NumVotesForDeathDeclaration = 1;
+        o.TableRefreshTimeout = TimeSpan.FromSeconds(5);
+        o.IAmAliveTablePublishTimeout = TimeSpan.FromSeconds(5);
+    }
+
+    /// <summary>A port of the interface that is free at this moment.</summary>
+    public static int FreePort(IPAddress address)
+    {
+        using var listener = new TcpListener(address, 0);
         listener.Start();
         return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
@@ -60,6 +67,12 @@ internal static class Silo
         for (Exception? cause = e; cause is not null; cause = cause.InnerException)
             if (cause is SocketException { SocketErrorCode: SocketError.AddressAlreadyInUse }) return true;
         return false;
+    }
+
+    private sealed class FatalError(Action<string> declaredDead) : IFatalErrorHandler
+    {
+        public bool IsUnexpected(Exception exception) => false;
+        public void OnFatalException(object? sender, string? context, Exception? exception) => Task.Run(() => declaredDead(context ?? exception?.Message ?? "a fatal error of the silo"));
     }
 
     private sealed class NoLifetime : IHostLifetime

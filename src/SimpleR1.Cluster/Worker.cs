@@ -4,25 +4,49 @@ using SimpleR1.Sync;
 
 namespace SimpleR1.Cluster;
 
-/// <summary>One worker process as the head sees it, from its start to its end. Every call to it has a deadline that names what it waited for.</summary>
-internal sealed class Worker(int number, int replacements, long formerPeakMemory, ClusterOptions options, Action changed) : IAsyncDisposable
+/// <summary>Another trainer has the workers now; this one can't go on.</summary>
+public sealed class TakenOverException(string message) : InvalidOperationException(message);
+
+/// <summary>
+/// One worker process as the trainer sees it, from its start to its end. Every call to it has a deadline that names what it waited for, and is made again
+/// when the way to it broke off and is there again.
+/// </summary>
+internal sealed class Worker(int number, MemberName member, int replacements, long formerPeakMemory, string session, ClusterOptions options, Action changed, Action<Worker, string> died)
 {
-    private static readonly TimeSpan PollTime = TimeSpan.FromSeconds(1), SuspectTime = TimeSpan.FromSeconds(3);
+    private static readonly TimeSpan PollTime = TimeSpan.FromSeconds(1), SuspectTime = TimeSpan.FromSeconds(3), RetryTime = TimeSpan.FromMilliseconds(100);
 
     private readonly Lock gate = new();
     private readonly CancellationTokenSource lost = new();
     private readonly TaskCompletionSource<string> death = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private ChildProcess? process;
-    private IWorkerGrain? grain;
+    private TaskCompletionSource attached = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private Link? link;
     private long outstanding, generated, busySince, busyTicks, peakMemory = formerPeakMemory;
+    private int samples, updates;
+
+    /// <summary>The way to it: a grain on its silo.</summary>
+    private sealed record Link(SiloAddress Address, IWorkerGrain Grain, CancellationTokenSource Cut);
 
     public int Number => number;
-    public string Name => $"worker {number}";
+    public string Name => member.Name;
+    public string Instance => member.Instance;
+    public MemberName Member => member;
     public WorkerState State { get; private set; } = WorkerState.Joining;
     public int Version { get; private set; } = -1;
+    public int ProcessId { get; set; }
+    /// <summary>Its process is a child of this one, and is killed and started again here.</summary>
+    public bool IsLocal { get; init; }
+    /// <summary>Asked to leave: what it does not finish goes to others, and it is not to blame.</summary>
+    public bool Drained { get; private set; }
+    /// <summary>It has built its engine.</summary>
+    public bool CameUp { get; private set; }
+    /// <summary>It died of what it computed.</summary>
+    public bool EngineFailed { get; private set; }
+    public int Replacements => replacements;
     /// <summary>Completes with the reason when the worker is dead.</summary>
     public Task<string> Death => death.Task;
     public long Outstanding => Interlocked.Read(ref outstanding);
+    public int OutstandingSamples => Volatile.Read(ref samples);
+    public SiloAddress? Address { get { lock (gate) return link?.Address; } }
 
     public WorkerStatus Status
     {
@@ -31,8 +55,8 @@ internal sealed class Worker(int number, int replacements, long formerPeakMemory
             lock (gate)
             {
                 long ticks = busyTicks + (outstanding > 0 ? Stopwatch.GetTimestamp() - busySince : 0);
-                if (process is not null && State != WorkerState.Dead) peakMemory = Math.Max(peakMemory, ProcessMemory.Peak(process.Id));
-                return new(number, process?.Id ?? 0, State, Version, outstanding, ticks == 0 ? 0 : generated / ((double)ticks / Stopwatch.Frequency), peakMemory, replacements);
+                if (IsLocal && ProcessId != 0 && State != WorkerState.Dead) peakMemory = Math.Max(peakMemory, ProcessMemory.Peak(ProcessId));
+                return new(number, Name, Instance, ProcessId, State, Version, outstanding, ticks == 0 ? 0 : generated / ((double)ticks / Stopwatch.Frequency), peakMemory, replacements);
             }
         }
     }
@@ -44,145 +68,190 @@ internal sealed class Worker(int number, int replacements, long formerPeakMemory
         {
             if (!State.MayBecome(next)) return false;
             State = next;
+            CameUp |= next == WorkerState.Waiting;
+            Drained |= next == WorkerState.Draining;
         }
         changed();
         return true;
     }
 
-    /// <summary>The worker is of no more use: its process is killed, whoever waits for it stops, and its slot starts another.</summary>
-    public void Fail(string reason) => End(reason, kill: true);
-
-    private void End(string reason, bool kill)
+    /// <summary>The worker is of no more use: whoever waits for it stops, and its process is ended.</summary>
+    public void Fail(string reason)
     {
         if (!Become(WorkerState.Dead)) return;
-        if (kill) process?.Kill();
         death.TrySetResult(reason);
         lost.Cancel();
+        died(this, reason);
     }
 
-    // ---- start
+    // ---- the way to it
 
-    public async Task StartAsync(HeadSilo head, WorkerSetup setup, CancellationToken cancellation)
+    /// <returns>Whether it is the first time.</returns>
+    public bool Attach(ClusterSilo silo, SiloAddress address)
     {
-        string siloName = $"worker-{number}-{Guid.NewGuid().ToString("N")[..8]}";
-        int threads = options.ThreadsPerWorker > 0 ? options.ThreadsPerWorker : Math.Max(1, Environment.ProcessorCount / options.Workers);
-        var arguments = new WorkerOptions { Join = head.Endpoint, ClusterId = head.ClusterId, Name = siloName, Parent = Environment.ProcessId }.ToArguments();
-        string? logFile = options.LogFolder is null ? null : Path.Combine(Directory.CreateDirectory(options.LogFolder).FullName, $"worker-{number}.log");
-        var child = await ChildProcess.StartAsync([.. options.WorkerCommand, .. arguments], Name, logFile, ChildEnvironment(threads));
-        process = child;
-        if (State == WorkerState.Dead) child.Kill(); // failed while it was being started
-        _ = WatchAsync(child);
-
-        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellation, lost.Token);
-        deadline.CancelAfter(options.StartTimeout);
-        try
+        lock (gate)
         {
-            var address = await head.JoinAsync(siloName, child.Signal, deadline.Token);
-            _ = WatchAsync(head, address);
-            head.OnDeath(address, () => Fail($"its process {child.Id} stopped answering the cluster's probes"));
-            grain = head.Grains.GetGrain<IWorkerGrain>(address.ToParsableString());
-            var message = new SetupMessage(Wire.ToJson(setup with { TokenizerJson = null }), setup.TokenizerJson, threads);
-            if (await SetupAsync(message, deadline.Token) is { } failure) Fail("it could not build its engine: " + failure);
-            else Become(WorkerState.Waiting);
-        }
-        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
-        {
-            Fail($"waited {options.StartTimeout.TotalSeconds:0} s for its process {child.Id} to join the cluster and build its engine; its last output:\n{child.Tail()}");
+            bool first = link is null && !attached.Task.IsCompleted;
+            link?.Cut.Cancel();
+            link = new(address, silo.Grains.GetGrain<IWorkerGrain>(address.ToParsableString()), new());
+            attached.TrySetResult();
+            return first;
         }
     }
 
-    private async Task WatchAsync(ChildProcess child)
+    /// <summary>This process joins another cluster: the worker will be found there again, or not in time.</summary>
+    public void Detach()
     {
-        string ending = await child.EndedAsync();
-        Fail($"its process {child.Id} {ending}{(child.Tail() is { Length: > 0 } tail ? "; its last output:\n" + tail : "")}");
+        CancellationTokenSource? cut;
+        lock (gate)
+        {
+            if (link is null) return;
+            (cut, link) = (link.Cut, null);
+            attached = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        }
+        cut.Cancel();
+        Become(WorkerState.Suspect);
+        _ = MissAsync();
     }
 
-    private async Task WatchAsync(HeadSilo head, SiloAddress address)
+    private async Task MissAsync()
     {
-        await Death;
-        try { await head.DeclareDeadAsync(address); }
-        catch (Exception e) when (e is OrleansException or ObjectDisposedException or InvalidOperationException) { } // the head goes down too
+        try { await LinkAsync(lost.Token); }
+        catch (TimeoutException e) { Fail(e.Message); }
+        catch (OperationCanceledException) { }
     }
 
-    /// <summary>Membership may know a silo a moment before placement does.</summary>
-    private async Task<string?> SetupAsync(SetupMessage message, CancellationToken deadline)
+    private async Task<Link> LinkAsync(CancellationToken cancellation)
     {
         while (true)
-            try { return await grain!.SetupAsync(message).WaitAsync(deadline); }
-            catch (OrleansException) { await Task.Delay(20, deadline); }
+        {
+            Task arrival;
+            lock (gate)
+            {
+                if (link is { } there) return there;
+                arrival = attached.Task;
+            }
+            try { await arrival.WaitAsync(options.RejoinTimeout, cancellation); }
+            catch (TimeoutException) { throw new TimeoutException($"Waited {options.RejoinTimeout.TotalSeconds:0} s for {Name} to join the cluster again"); }
+        }
     }
 
-    /// <summary>What must be in a process's environment before it starts.</summary>
-    private static Dictionary<string, string> ChildEnvironment(int threads) => new()
+    /// <summary>Builds its engine.</summary>
+    /// <returns>False where that failed; the worker is dead then.</returns>
+    public async Task<bool> SetupAsync(WorkerSetup setup, CancellationToken cancellation)
     {
-        ["OMP_NUM_THREADS"] = threads.ToString(System.Globalization.CultureInfo.InvariantCulture),
-        ["NCCL_NVLS_ENABLE"] = "0", // NVLink multicast stays off
-        ["DOTNET_gcServer"] = "0",
-        // glibc would give large tensors back to the system at every free, and fault them in again at the next allocation
-        ["MALLOC_MMAP_THRESHOLD_"] = "1073741824",
-        ["MALLOC_TRIM_THRESHOLD_"] = "1073741824",
-        ["MALLOC_TOP_PAD_"] = "67108864",
-    };
+        var message = new SetupMessage(session, Wire.ToJson(setup with { TokenizerJson = null }), setup.TokenizerJson);
+        var reply = await CallAsync(g => g.SetupAsync(message), options.StartTimeout, "build its engine", cancellation);
+        ProcessId = reply.ProcessId;
+        if (reply.Failure is { } failure) Fail("it could not build its engine: " + failure);
+        return Become(WorkerState.Waiting);
+    }
 
     // ---- weights
 
-    public Task PauseAsync(CancellationToken cancellation)
+    public async Task PauseAsync(CancellationToken cancellation)
     {
         if (!Become(WorkerState.Receiving)) throw new InvalidOperationException($"{Name} is {State} and can't receive weights");
         Version = -1;
-        return CallAsync(g => Void(g.PauseAsync(options.SyncTimeout.TotalSeconds + options.ResponseTimeout.TotalSeconds)), options.ResponseTimeout, "pause between two steps", cancellation);
+        string update = UpdateName(++updates);
+        if (!await CallAsync(g => g.PauseAsync(session, update, (options.SyncTimeout + options.ResponseTimeout).TotalSeconds), options.ResponseTimeout, "pause between two steps", cancellation))
+            throw new TakenOverException($"{Name} belongs to another trainer now");
     }
 
-    public Task<ReceiptMessage> ReceiveAsync(IEnumerable<WeightInvitation> invitations, CancellationToken cancellation) =>
-        CallAsync(g => g.ReceiveAsync([.. invitations.Select(Wire.ToJson)], options.SyncTimeout.TotalSeconds / 2), options.SyncTimeout, "receive the weights", cancellation);
+    private string UpdateName(int count) => $"{session}/update {count}";
+
+    /// <param name="attempt">Another number than before transfers again.</param>
+    public Task<ReceiptMessage> ReceiveAsync(IEnumerable<WeightInvitation> invitations, int attempt, CancellationToken cancellation)
+    {
+        string update = UpdateName(updates);
+        string[] texts = [.. invitations.Select(Wire.ToJson)];
+        return CallAsync(g => g.ReceiveAsync(update, attempt, texts, options.SyncTimeout.TotalSeconds / 2), options.SyncTimeout, "receive the weights", cancellation);
+    }
 
     /// <summary>Declares the received weights good, and ends the pause.</summary>
     public async Task CommitAsync(int version, CancellationToken cancellation)
     {
-        await CallAsync(g => Void(g.CommitAsync(version)), options.ResponseTimeout, $"commit weights version {version}", cancellation);
+        string update = UpdateName(updates);
+        await CallAsync(g => Void(g.CommitAsync(update, version)), options.ResponseTimeout, $"commit weights version {version}", cancellation);
         Version = version;
         Become(WorkerState.Ready);
+    }
+
+    /// <summary>What it received is of no use; it waits for the next update.</summary>
+    public async Task AbandonAsync(CancellationToken cancellation)
+    {
+        string update = UpdateName(updates);
+        await CallAsync(g => Void(g.AbandonAsync(update)), options.ResponseTimeout, "abandon a weight update", cancellation);
+        Become(WorkerState.Waiting);
     }
 
     // ---- rollouts
 
     /// <summary>Runs the requests, and hands over each completion as it arrives, until <paramref name="owed"/> says that none is missing.</summary>
+    /// <returns>False when it took none, for it was asked to leave.</returns>
     /// <exception cref="ArgumentException">No worker can serve the requests; says why.</exception>
-    public async Task RolloutAsync(string batch, IReadOnlyList<GenerationRequest> requests, Func<int> owed, Action<Completion> finished, CancellationToken cancellation)
+    public async Task<bool> RolloutAsync(string batch, (int Version, ulong Hash) weights, IReadOnlyList<GenerationRequest> requests, Func<int> owed, Action<Completion> finished, CancellationToken cancellation)
     {
-        await CallAsync(g => Void(g.SubmitAsync(batch, [.. requests.Select(RequestMessage.From)])), options.ResponseTimeout, $"take {requests.Count} requests", cancellation);
+        var message = new SubmitMessage(session, batch, weights.Version, weights.Hash, [.. requests.Select(RequestMessage.From)]);
+        var taken = await CallAsync(g => g.SubmitAsync(message), options.ResponseTimeout, $"take {requests.Count} requests", cancellation);
+        if (taken.TakenOver) throw new TakenOverException($"{Name} belongs to another trainer now");
+        if (taken.Refused is { } refused) throw new IOException(refused);
+        if (taken.Draining)
+        {
+            Become(WorkerState.Draining);
+            return false;
+        }
         long progress = -1, progressAt = Stopwatch.GetTimestamp();
+        int received = 0;
+        bool done = false;
         while (owed() > 0)
         {
-            var reply = await CallAsync(g => g.NextAsync(batch, PollTime.TotalSeconds), PollTime + options.ResponseTimeout, "say what has finished", cancellation);
+            int arrived = received;
+            var reply = await CallAsync(g => g.NextAsync(batch, arrived, PollTime.TotalSeconds), PollTime + options.ResponseTimeout, "say what has finished", cancellation);
             if (reply.Rejected is { } rejected) throw new ArgumentException(rejected);
-            if (reply.Failed is { } failed) throw new IOException("its engine failed: " + failed);
+            if (reply.Failed is { } failed)
+            {
+                EngineFailed = true;
+                throw new IOException("its engine failed: " + failed);
+            }
+            if (reply.Draining) Become(WorkerState.Draining);
             lock (gate) peakMemory = Math.Max(peakMemory, reply.PeakMemory);
-            foreach (var message in reply.Completions) finished(message.ToCompletion());
-            if (reply.Progress != progress || State == WorkerState.Receiving) (progress, progressAt) = (reply.Progress, Stopwatch.GetTimestamp());
-            var still = Stopwatch.GetElapsedTime(progressAt);
-            if (still > options.StallTimeout) throw new TimeoutException($"its engine made no step for {still.TotalSeconds:0} s with {owed()} samples to do");
-            if (still > options.StallTimeout / 4) Become(WorkerState.Suspect);
-            else if (State == WorkerState.Suspect) Become(WorkerState.Ready);
+            foreach (var completion in reply.Completions) finished(completion.ToCompletion());
+            received += reply.Completions.Length;
+            done = reply.Done;
+            if (done && owed() > 0 && reply.Completions.Length == 0) throw new IOException($"it says that all is done, with {owed()} samples missing");
+            Watch(reply.Progress, ref progress, ref progressAt, owed);
         }
+        if (!done) _ = AbortAsync(batch); // others were faster; nothing more is wanted
+        return true;
+    }
+
+    private void Watch(long now, ref long progress, ref long progressAt, Func<int> owed)
+    {
+        if (now != progress || State == WorkerState.Receiving) (progress, progressAt) = (now, Stopwatch.GetTimestamp());
+        var still = Stopwatch.GetElapsedTime(progressAt);
+        if (still > options.StallTimeout && owed() > 0) throw new TimeoutException($"its engine made no step for {still.TotalSeconds:0} s with {owed()} samples to do");
+        if (still > options.StallTimeout / 4) Become(WorkerState.Suspect);
+        else if (State == WorkerState.Suspect) Become(WorkerState.Ready);
     }
 
     /// <summary>Best effort: the samples are no longer wanted.</summary>
     public async Task AbortAsync(string batch)
     {
-        if (State == WorkerState.Dead || grain is null) return;
+        if (State is WorkerState.Dead or WorkerState.Joining) return;
         try { await CallAsync(g => Void(g.AbortAsync(batch)), options.ResponseTimeout, "abort a batch", CancellationToken.None); }
         catch (Exception e) when (e is not OutOfMemoryException) { Fail(e.Message); }
     }
 
     /// <summary>Counts work given (positive) and finished (negative).</summary>
-    public void AddOutstanding(long tokens, int generatedTokens = 0)
+    public void AddOutstanding(long tokens, int samplesGiven, int generatedTokens = 0)
     {
         lock (gate)
         {
             long now = Stopwatch.GetTimestamp();
             if (outstanding == 0) busySince = now;
             outstanding += tokens;
+            samples += samplesGiven;
             generated += generatedTokens;
             if (outstanding == 0) busyTicks += now - busySince;
         }
@@ -198,36 +267,47 @@ internal sealed class Worker(int number, int replacements, long formerPeakMemory
 
     private async Task<T> CallAsync<T>(Func<IWorkerGrain, Task<T>> call, TimeSpan timeout, string awaited, CancellationToken cancellation)
     {
-        if (State == WorkerState.Dead) throw new IOException($"{Name} was lost: {await Death}");
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation, lost.Token);
-        var answer = call(grain ?? throw new InvalidOperationException($"{Name} has not joined yet"));
+        long? brokenAt = null;
+        while (true)
+            try
+            {
+                var way = await LinkAsync(stop.Token);
+                try { return await CallOnceAsync(call(way.Grain), timeout, awaited, stop.Token, way.Cut.Token); }
+                catch (Exception e) when (!stop.IsCancellationRequested && (way.Cut.IsCancellationRequested || e is OrleansException or ObjectDisposedException))
+                {
+                    // The way broke off, or membership doesn't know the worker yet; its silo may be about to come back elsewhere.
+                    if (State == WorkerState.Ready) Become(WorkerState.Suspect);
+                    if (Stopwatch.GetElapsedTime(brokenAt ??= Stopwatch.GetTimestamp()) > options.RejoinTimeout)
+                        throw new IOException($"For {options.RejoinTimeout.TotalSeconds:0} s {Name} can't be reached to {awaited}: {e.Message}", e);
+                }
+                await Task.Delay(RetryTime, stop.Token);
+            }
+            catch (OperationCanceledException) when (!cancellation.IsCancellationRequested && lost.IsCancellationRequested)
+            {
+                throw new IOException($"{Name} was lost while it was to {awaited}: {await Death}");
+            }
+    }
+
+    private async Task<T> CallOnceAsync<T>(Task<T> answer, TimeSpan timeout, string awaited, CancellationToken stop, CancellationToken cut)
+    {
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(stop, cut);
         try
         {
             var suspicious = SuspectTime + PollTime;
             if (timeout > suspicious && State == WorkerState.Ready)
             {
-                try { return await answer.WaitAsync(suspicious, stop.Token); }
+                try { return await answer.WaitAsync(suspicious, either.Token); }
                 catch (TimeoutException) when (!answer.IsCompleted) { Become(WorkerState.Suspect); }
                 timeout -= suspicious;
             }
-            var late = await answer.WaitAsync(timeout, stop.Token);
+            var late = await answer.WaitAsync(timeout, either.Token);
             if (State == WorkerState.Suspect) Become(WorkerState.Ready);
             return late;
         }
         catch (TimeoutException) when (!answer.IsCompleted)
         {
-            throw new TimeoutException($"Waited {timeout.TotalSeconds:0.#} s for {Name} (process {process?.Id}) to {awaited}");
+            throw new TimeoutException($"Waited {timeout.TotalSeconds:0.#} s for {Name} (process {ProcessId}) to {awaited}");
         }
-        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested && lost.IsCancellationRequested)
-        {
-            throw new IOException($"{Name} was lost while it was to {awaited}: {await Death}");
-        }
-    }
-
-    public async ValueTask DisposeAsync()
-    {
-        End("the cluster is shut down", kill: false);
-        if (process is not null) await process.DisposeAsync();
-        lost.Dispose();
     }
 }

@@ -4,24 +4,32 @@ using Orleans.Runtime.Placement;
 
 namespace SimpleR1.Cluster;
 
-/// <summary>A worker process as the head calls it. The grain's key is the address of the worker's silo.</summary>
+/// <summary>
+/// A worker process as the trainer calls it. The grain's key is the address of the worker's silo. Every call may be made again when its answer
+/// was lost: it has the effect of one.
+/// </summary>
 internal interface IWorkerGrain : IGrainWithStringKey
 {
     /// <summary>Builds the engine, with empty weights.</summary>
-    /// <returns>Null, or why it couldn't.</returns>
-    Task<string?> SetupAsync(SetupMessage setup);
+    Task<SetupReply> SetupAsync(SetupMessage setup);
 
     /// <summary>Pauses the engine between two steps, until <see cref="CommitAsync"/>.</summary>
-    Task PauseAsync(double timeoutSeconds);
+    /// <param name="update">The update's name, other than that of any before.</param>
+    /// <returns>False when another trainer has this worker now.</returns>
+    Task<bool> PauseAsync(string session, string update, double timeoutSeconds);
     /// <summary>Receives into the live weights by the first of the invitations (JSON) that this process can follow.</summary>
-    Task<ReceiptMessage> ReceiveAsync(string[] invitations, double timeoutSeconds);
+    /// <param name="attempt">Another attempt transfers again; the same one answers with the same receipt.</param>
+    Task<ReceiptMessage> ReceiveAsync(string update, int attempt, string[] invitations, double timeoutSeconds);
     /// <summary>Declares the received weights to be <paramref name="version"/> and lets the engine run again.</summary>
-    Task CommitAsync(int version);
+    Task CommitAsync(string update, int version);
+    /// <summary>Ends the pause without weights that could be sampled from.</summary>
+    Task AbandonAsync(string update);
 
     /// <summary>Hands the whole batch to the engine at once, so that what runs beside what is the same in every run.</summary>
-    Task SubmitAsync(string batch, RequestMessage[] requests);
+    Task<SubmitReply> SubmitAsync(SubmitMessage message);
     /// <summary>What has finished; waits until something has, at most the given time.</summary>
-    Task<CompletionsMessage> NextAsync(string batch, double waitSeconds);
+    /// <param name="received">How many completions of the batch have arrived: these are forgotten here, later ones are sent (again).</param>
+    Task<CompletionsMessage> NextAsync(string batch, int received, double waitSeconds);
     Task AbortAsync(string batch);
 }
 
@@ -29,13 +37,19 @@ internal interface IWorkerGrain : IGrainWithStringKey
 [PinToSilo, Reentrant, KeepAlive]
 internal sealed class WorkerGrain(WorkerRuntime runtime) : Grain, IWorkerGrain
 {
-    public Task<string?> SetupAsync(SetupMessage setup) => runtime.SetupAsync(setup);
-    public Task PauseAsync(double timeoutSeconds) => runtime.PauseAsync(TimeSpan.FromSeconds(timeoutSeconds));
-    public Task<ReceiptMessage> ReceiveAsync(string[] invitations, double timeoutSeconds) => runtime.ReceiveAsync(invitations, TimeSpan.FromSeconds(timeoutSeconds));
-    public Task CommitAsync(int version) => runtime.CommitAsync(version);
-    public Task SubmitAsync(string batch, RequestMessage[] requests) => runtime.SubmitAsync(batch, requests);
-    public Task<CompletionsMessage> NextAsync(string batch, double waitSeconds) => runtime.NextAsync(batch, TimeSpan.FromSeconds(waitSeconds));
-    public Task AbortAsync(string batch) => runtime.AbortAsync(batch);
+    public Task<SetupReply> SetupAsync(SetupMessage setup) => runtime.SetupAsync(setup);
+    public Task<bool> PauseAsync(string session, string update, double timeoutSeconds) => runtime.PauseAsync(session, update, TimeSpan.FromSeconds(timeoutSeconds));
+    public Task<ReceiptMessage> ReceiveAsync(string update, int attempt, string[] invitations, double timeoutSeconds) =>
+        runtime.ReceiveAsync(update, attempt, invitations, TimeSpan.FromSeconds(timeoutSeconds));
+    public Task CommitAsync(string update, int version) => runtime.CommitAsync(update, version);
+    public Task AbandonAsync(string update) => runtime.AbandonAsync(update);
+    public Task<SubmitReply> SubmitAsync(SubmitMessage message) => Task.FromResult(runtime.Submit(message));
+    public Task<CompletionsMessage> NextAsync(string batch, int received, double waitSeconds) => runtime.NextAsync(batch, received, TimeSpan.FromSeconds(waitSeconds));
+    public Task AbortAsync(string batch)
+    {
+        runtime.Abort(batch);
+        return Task.CompletedTask;
+    }
 }
 
 /// <summary>Places a grain on the silo that its key names, and nowhere else.</summary>

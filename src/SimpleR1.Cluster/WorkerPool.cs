@@ -1,10 +1,5 @@
-using System.Diagnostics;
-using System.Runtime.CompilerServices;
-using System.Threading.Channels;
-using SimpleR1.Inference;
-using SimpleR1.Models;
+using System.Net;
 using SimpleR1.Sync;
-using SimpleR1.Tensors;
 
 namespace SimpleR1.Cluster;
 
@@ -12,47 +7,40 @@ namespace SimpleR1.Cluster;
 public sealed class WorkersLostException(string message) : InvalidOperationException(message);
 
 /// <summary>
-/// The workers as the trainer uses them: prompts in, completions out as they finish, weights to all. A worker that dies or hangs is
-/// replaced while the others go on; that costs time, never a sample.
+/// The workers as the trainer uses them: prompts in, completions out as they finish, weights to all. Workers may come, leave and die at any time;
+/// that costs time, never a sample.
 /// </summary>
-public sealed class WorkerPool : IRolloutWorkers, IAsyncDisposable
+public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
 {
+    private static readonly TimeSpan DeadShownFor = TimeSpan.FromMinutes(1);
+
     private readonly ClusterOptions options;
     private readonly WorkerSetup setup;
-    private readonly HeadSilo head;
+    private readonly string session = Guid.NewGuid().ToString("N")[..12];
     private readonly Lock gate = new();
-    private readonly Slot[] slots;
-    private readonly Task[] keepers;
-    private readonly SemaphoreSlim syncing = new(1, 1); // one weight transfer at a time, a replacement's included
+    private readonly SortedDictionary<int, Worker> workers = [];
+    private readonly Dictionary<string, string> givenUp = []; // by name, with the reason
+    private readonly HashSet<string> expected = []; // names of those that this process starts
     private readonly CancellationTokenSource stopping = new();
-    private readonly TensorThread hashing = new("weight hash");
-    private readonly IReadOnlyList<IWeightTransport> transports;
     private TaskCompletionSource changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private Published? published;
-    private int batches, newestSent = -1;
+    private ClusterSilo? silo;
 
-    /// <summary>A worker's place: the process in it changes, the number stays.</summary>
-    private sealed class Slot
+    /// <param name="address">This machine's, by which workers reach it for weights.</param>
+    internal WorkerPool(ClusterOptions options, WorkerSetup setup, IPAddress address, ClusterKey? key)
     {
-        public required Worker Worker;
-        public string? GivenUp; // with the reason
-    }
-
-    /// <summary>The weights that every Ready worker has proven to hold.</summary>
-    private sealed record Published(FlatWeights Source, int Version, ulong Hash);
-
-    internal WorkerPool(HeadSilo head, ClusterOptions options, WorkerSetup setup)
-    {
-        (this.head, this.options, this.setup) = (head, options, setup);
+        (this.options, this.setup) = (options, setup);
+        window = options.QueueSamples > 0 ? options.QueueSamples : 2 * setup.Engine.MaxSequences;
+        router = new(window);
         transports = options.Transport switch
         {
             WeightTransportChoice.SharedMemory => [new SharedMemoryTransport()],
-            WeightTransportChoice.Tcp => [new TcpTransport()],
-            _ => [new SharedMemoryTransport(), new TcpTransport()],
+            WeightTransportChoice.Tcp => [new TcpTransport(new(address, 0), key: key)],
+            _ => [new SharedMemoryTransport(), new TcpTransport(new(address, 0), key: key)],
         };
-        slots = [.. Enumerable.Range(1, options.Workers).Select(number => new Slot { Worker = new(number, 0, 0, options, Changed) })];
-        keepers = [.. slots.Select(KeepAsync)];
     }
+
+    /// <summary>A worker died; its process, where it is a child of this one, is to be killed.</summary>
+    internal Action<string> ProcessUnwanted { get; set; } = _ => { };
 
     /// <summary>All workers, by number.</summary>
     public IReadOnlyList<WorkerStatus> Status() => [.. Workers.Select(w => w.Status)];
@@ -60,7 +48,9 @@ public sealed class WorkerPool : IRolloutWorkers, IAsyncDisposable
     /// <summary>Version of the weights that were pushed last; -1 before the first.</summary>
     public int Version => published?.Version ?? -1;
 
-    private IEnumerable<Worker> Workers { get { lock (gate) return [.. slots.Select(s => s.Worker)]; } }
+    internal TrainerReport Report() => new(Version, Volatile.Read(ref queued), Status());
+
+    private IEnumerable<Worker> Workers { get { lock (gate) return [.. workers.Values]; } }
     private List<Worker> In(params ReadOnlySpan<WorkerState> states)
     {
         var found = new List<Worker>();
@@ -69,249 +59,118 @@ public sealed class WorkerPool : IRolloutWorkers, IAsyncDisposable
         return found;
     }
 
-    // ---- rollouts
+    // ---- who is there
 
-    /// <summary>
-    /// Completes every request on the workers and yields each sample once, as it finishes. Requests go out at once, in order, each to the
-    /// worker with the fewest outstanding tokens; those of a lost worker go out again. Breaking off, or cancelling, aborts what still runs.
-    /// </summary>
-    /// <exception cref="ArgumentException">A request can't be served (too long for the context, for one).</exception>
-    /// <exception cref="InvalidOperationException">No weights were pushed yet, or no worker can be brought up again; says why.</exception>
-    /// <exception cref="TimeoutException">No worker became ready in time.</exception>
-    public async IAsyncEnumerable<Completion> GenerateAsync(IReadOnlyList<GenerationRequest> requests, [EnumeratorCancellation] CancellationToken cancellation = default)
+    /// <summary>Finds workers by this silo from now on. Another silo before it belonged to a cluster that is gone: its workers will come to this one.</summary>
+    internal void Attach(ClusterSilo fresh)
     {
-        if (published is null) throw new InvalidOperationException("Workers hold no weights yet: push weights before the first rollout");
-        var finished = Channel.CreateUnbounded<Completion>();
-        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation, stopping.Token);
-        var running = RunAsync(new(requests), finished.Writer, stop.Token);
+        ClusterSilo? former;
+        lock (gate) (former, silo) = (silo, fresh);
+        former?.Unwatch();
+        if (former is not null) foreach (var worker in Workers) worker.Detach();
+        fresh.Watch((address, member) => Joined(fresh, address, member), Gone);
+    }
+
+    /// <summary>A process is being started that will join by this name. It takes the place of a former one.</summary>
+    internal void Expect(string name, string instance)
+    {
+        lock (gate)
+        {
+            expected.Add(name);
+            Add(new(MemberRole.Worker, name, instance), isLocal: true);
+        }
+        Changed();
+    }
+
+    internal void Started(string instance, int processId)
+    {
+        if (Find(instance) is not { } worker) return;
+        worker.ProcessId = processId;
+        _ = Task.Delay(options.StartTimeout, stopping.Token).ContinueWith(_ =>
+        {
+            if (worker.State == WorkerState.Joining) worker.Fail($"waited {options.StartTimeout.TotalSeconds:0} s for its process {processId} to join the cluster and build its engine");
+        }, stopping.Token, TaskContinuationOptions.NotOnCanceled, TaskScheduler.Default);
+    }
+
+    /// <summary>A process has ended.</summary>
+    /// <returns>Why the worker died, and whether it had come up before that.</returns>
+    internal async Task<(string Reason, bool WasUp)> EndedAsync(string instance, string ending)
+    {
+        if (Find(instance) is not { } worker) return (ending, true);
+        worker.Fail(ending);
+        return (await worker.Death, worker.CameUp);
+    }
+
+    /// <summary>No process of this name will be started again.</summary>
+    internal void GiveUp(string name, string reason)
+    {
+        lock (gate) givenUp[name] = $"{name}: {reason}";
+        Changed();
+    }
+
+    private Worker? Find(string instance) => Workers.FirstOrDefault(w => w.Instance == instance);
+
+    private void Joined(ClusterSilo from, SiloAddress address, MemberName member)
+    {
+        if (member.Role != MemberRole.Worker || stopping.IsCancellationRequested) return;
+        Worker worker;
+        bool first;
+        lock (gate)
+        {
+            if (from != silo) return;
+            worker = workers.Values.FirstOrDefault(w => w.Instance == member.Instance) ?? Add(member, isLocal: false);
+            first = worker.State != WorkerState.Dead && worker.Attach(from, address);
+        }
+        if (worker.State == WorkerState.Dead) _ = from.DeclareDeadAsync(address); // given up already: its process ends when it learns of this
+        else if (first) _ = BringUpAsync(worker);
+    }
+
+    /// <summary>In place of a former worker of that name, which is gone then. The lock must be held.</summary>
+    private Worker Add(MemberName member, bool isLocal)
+    {
+        var former = workers.Values.FirstOrDefault(w => w.Name == member.Name);
+        int number = former?.Number ?? (workers.Count == 0 ? 1 : workers.Keys.Last() + 1);
+        var worker = new Worker(number, member, former is null ? 0 : former.Replacements + 1, former?.Status.PeakMemoryBytes ?? 0, session, options, Changed, Died) { IsLocal = isLocal };
+        workers[number] = worker;
+        if (former is not null) _ = Task.Run(() => former.Fail("another process has taken its name"));
+        return worker;
+    }
+
+    private void Gone(SiloAddress address)
+    {
+        var worker = Workers.FirstOrDefault(w => address.Equals(w.Address));
+        worker?.Fail(worker.Drained ? "it has left the cluster" : $"its process {worker.ProcessId} stopped answering the cluster's probes");
+    }
+
+    private void Died(Worker worker, string reason)
+    {
+        if (stopping.IsCancellationRequested) return;
+        bool replaced;
+        lock (gate) replaced = expected.Contains(worker.Name) && !worker.Drained;
+        options.Log(worker.Drained ? $"{worker.Name} has left: {reason}" : $"{worker.Name} was lost{(replaced ? " and is replaced" : "")}: {reason}");
+        if (worker.Address is { } address) _ = silo?.DeclareDeadAsync(address);
+        if (worker.IsLocal) ProcessUnwanted(worker.Instance);
+        else _ = Task.Delay(DeadShownFor, stopping.Token).ContinueWith(_ => Forget(worker), TaskScheduler.Default);
+    }
+
+    private void Forget(Worker worker)
+    {
+        lock (gate) if (workers.GetValueOrDefault(worker.Number) == worker) workers.Remove(worker.Number);
+    }
+
+    private async Task BringUpAsync(Worker worker)
+    {
         try
         {
-            await foreach (var completion in finished.Reader.ReadAllAsync(cancellation)) yield return completion;
+            if (!await worker.SetupAsync(setup, stopping.Token)) return;
+            if (!worker.IsLocal) options.Log($"{worker.Name} has joined (process {worker.ProcessId})");
+            await CatchUpAsync(worker, stopping.Token);
         }
-        finally
-        {
-            stop.Cancel();
-            await running;
-        }
+        catch (OperationCanceledException) when (stopping.IsCancellationRequested) { }
+        catch (Exception e) { worker.Fail(e.Message); }
     }
 
-    private async Task RunAsync(RolloutLedger ledger, ChannelWriter<Completion> finished, CancellationToken stop)
-    {
-        string batch = $"batch {Interlocked.Increment(ref batches)}";
-        var running = new Dictionary<Task, (Worker Worker, RolloutShare Share)>();
-        Exception? failure = null;
-        using var abort = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        try
-        {
-            while (!ledger.Complete)
-            {
-                var ready = ledger.HasUnassigned ? In(WorkerState.Ready) : [];
-                if (ready.Count > 0)
-                    foreach (var share in ledger.Assign([.. ready.Select(w => (w.Number, w.Outstanding))]))
-                    {
-                        var worker = ready.Find(w => w.Number == share.Worker)!;
-                        running.Add(RolloutAsync(worker, $"{batch}.{share.Id}", share, ledger, finished, abort.Token), (worker, share));
-                    }
-                else if (running.Count == 0)
-                {
-                    await WaitAsync(() => In(WorkerState.Ready).Count > 0, options.StartTimeout, "a worker to be ready for the remaining samples", stop);
-                    continue;
-                }
-                // Suspects and slow workers may still hold their share while another becomes ready for what was released.
-                var pulse = Pulse();
-                var done = await Task.WhenAny(ledger.HasUnassigned && In(WorkerState.Ready).Count == 0 ? [.. running.Keys, pulse] : running.Keys);
-                if (!running.Remove(done, out var ended)) continue;
-                await done; // a refused request ends the batch; a lost worker doesn't throw
-                int released = ledger.Release(ended.Share, ended.Worker.Death.IsCompleted ? await ended.Worker.Death : "");
-                if (released > 0) options.Log($"{ended.Worker.Name}: {released} unfinished requests go to other workers");
-            }
-        }
-        catch (Exception e) { failure = e; } // is the reader's
-        abort.Cancel();
-        foreach (var rest in running.Keys)
-            try { await rest; }
-            catch (Exception) when (failure is not null) { } // the first failure is the one that is told
-        finished.Complete(failure);
-    }
-
-    /// <summary>One worker's share, until it is done or the worker is lost.</summary>
-    private async Task RolloutAsync(Worker worker, string batch, RolloutShare share, RolloutLedger ledger, ChannelWriter<Completion> finished, CancellationToken stop)
-    {
-        long counted = ledger.Outstanding(share);
-        worker.AddOutstanding(counted);
-        try
-        {
-            await worker.RolloutAsync(batch, share.Requests, () => ledger.Owed(share), completion =>
-            {
-                if (completion.WeightVersions.AsSpan().ContainsAnyExceptInRange(0, newestSent))
-                    throw new IOException($"it sampled from weights that were never pushed (versions {string.Join(", ", completion.WeightVersions.Distinct())}, newest {newestSent})");
-                if (!ledger.Accept(completion)) return;
-                long left = ledger.Outstanding(share);
-                worker.AddOutstanding(left - counted, completion.Tokens.Length);
-                counted = left;
-                finished.TryWrite(completion);
-            }, stop);
-        }
-        catch (Exception) when (stop.IsCancellationRequested)
-        {
-            await worker.AbortAsync(batch);
-            throw;
-        }
-        catch (Exception e) when (e is not ArgumentException) { worker.Fail(e.Message); }
-        finally { worker.AddOutstanding(-counted); }
-    }
-
-    // ---- weights
-
-    /// <summary>
-    /// Sends the weights to every worker: all pause between two steps, receive straight into their live buffers, prove what they hold by its
-    /// hash, and go on. A worker whose hash is wrong twice is dropped and replaced. The first push waits for all workers to have joined.
-    /// </summary>
-    /// <param name="source">Must not change before this returns, and must outlive the pool (replacements receive from it).</param>
-    /// <param name="version">Greater than the last.</param>
-    /// <exception cref="InvalidOperationException">No worker is left, the model is not the one the workers were set up with, or the weights changed on the way.</exception>
-    /// <exception cref="TimeoutException">Workers did not join in time.</exception>
-    public async Task<SyncReport> PushWeightsAsync(FlatWeights source, int version, CancellationToken cancellation = default)
-    {
-        if (version <= Version || version < 0) throw new ArgumentOutOfRangeException(nameof(version), version, $"Weight versions must grow; the last was {Version}");
-        if (source.Layout.Fingerprint() != new WeightLayout(setup.Config).Fingerprint())
-            throw new InvalidOperationException("These weights are of another model than the one the workers were set up with; start the cluster with the trainer's model config");
-        bool first = published is null;
-        await WaitAsync(() => first ? In(WorkerState.Joining).Count == 0 && In(WorkerState.Waiting).Count > 0 : In(WorkerState.Waiting, WorkerState.Ready, WorkerState.Suspect).Count > 0,
-            options.StartTimeout + TimeSpan.FromSeconds(5), first ? $"{options.Workers} workers to join" : "a worker to push weights to", cancellation);
-        SyncReport report;
-        await syncing.WaitAsync(cancellation);
-        try
-        {
-            var hash = HashAsync(source);
-            newestSent = version;
-            report = await TransferAsync(In(WorkerState.Waiting, WorkerState.Ready, WorkerState.Suspect), source, version, hash, cancellation);
-            published = new(source, version, report.Hash);
-        }
-        finally { syncing.Release(); }
-        if (report.Workers.Count == 0) // their replacements receive the same weights
-            await WaitAsync(() => In(WorkerState.Ready).Count > 0, options.StartTimeout + options.SyncTimeout,
-                $"a replacement to hold weights version {version} ({string.Join("; ", report.Dropped)})", cancellation);
-        return report;
-    }
-
-    /// <summary>Prepare, transfer, verify, commit. The workers must be able to receive, and <see cref="syncing"/> be held.</summary>
-    private async Task<SyncReport> TransferAsync(List<Worker> workers, FlatWeights source, int version, Task<ulong> hash, CancellationToken cancellation)
-    {
-        var clock = Stopwatch.StartNew();
-        double Lap()
-        {
-            double seconds = clock.Elapsed.TotalSeconds;
-            clock.Restart();
-            return seconds;
-        }
-        List<string> dropped = [];
-        async Task AllAsync(Func<Worker, Task> action) => await Task.WhenAll(workers.ToArray().Select(async worker =>
-        {
-            try { await action(worker); }
-            catch (Exception e) when (!cancellation.IsCancellationRequested) { Drop(worker, e.Message); }
-        }));
-        void Drop(Worker worker, string reason)
-        {
-            worker.Fail(reason);
-            lock (dropped)
-            {
-                dropped.Add($"{worker.Name}: {reason}");
-                workers.Remove(worker);
-            }
-        }
-
-        var plan = BroadcastPlan.For(source, version);
-        var offers = transports.Where(t => t.CanOffer(source)).Select(t => t.Offer(source, plan)).ToArray();
-        try
-        {
-            if (offers.Length == 0)
-                throw new InvalidOperationException($"These weights can't be sent by {options.Transport}: allocate them with {nameof(SharedWeightMemory)}.{nameof(SharedWeightMemory.Allocate)}, or choose another transport");
-            await AllAsync(worker => worker.PauseAsync(cancellation));
-            double prepare = Lap();
-            var receipts = new System.Collections.Concurrent.ConcurrentDictionary<Worker, ReceiptMessage>();
-            Task Receive(Worker worker) => Task.Run(async () => receipts[worker] = await worker.ReceiveAsync(offers.Select(o => o.Invitation), cancellation), cancellation);
-            await AllAsync(Receive);
-            double transfer = Lap();
-            ulong expected = await hash;
-            if (receipts.Values.Any(r => r.Failure is null && r.Hash != expected) && await HashAsync(source) != expected)
-                throw new InvalidOperationException($"The trainer's weights changed while version {version} was being sent; nothing may write to them until the push has returned");
-            await AllAsync(async worker =>
-            {
-                if (Wrong(receipts[worker], expected) is not { } wrong) return;
-                options.Log($"{worker.Name}: weights version {version} arrived wrong ({wrong}); sending them again");
-                await Receive(worker);
-                if (Wrong(receipts[worker], expected) is { } again) throw new IOException($"weights version {version} arrived wrong twice: {again}");
-            });
-            double verify = Lap();
-            await AllAsync(worker => worker.CommitAsync(version, cancellation));
-            return new(version, expected, plan.ByteLength, [.. workers.Select(w => w.Number)], string.Join(", ", receipts.Values.Select(r => r.Transport).Distinct()),
-                prepare, transfer, verify, Lap(), dropped);
-        }
-        catch (Exception e) // cancelled: the paused workers hold nobody knows what
-        {
-            foreach (var worker in workers.Where(w => w.State == WorkerState.Receiving)) worker.Fail("a weight update was broken off: " + e.Message);
-            throw;
-        }
-        finally
-        {
-            foreach (var offer in offers) offer.Dispose();
-        }
-
-        static string? Wrong(ReceiptMessage receipt, ulong expected) =>
-            receipt.Failure ?? (receipt.Hash == expected ? null : $"its hash is {receipt.Hash:x16}, the trainer's {expected:x16}");
-    }
-
-    private Task<ulong> HashAsync(FlatWeights weights) => hashing.RunAsync(() => WeightHash.Compute(weights.Pointer, weights.ByteLength));
-
-    /// <summary>Brings a late joiner to the current weights, where the trainer still has them; else it waits for the next push.</summary>
-    private async Task CatchUpAsync(Worker worker, CancellationToken stop)
-    {
-        await syncing.WaitAsync(stop);
-        try
-        {
-            if (published is not { } current || worker.State != WorkerState.Waiting) return; // the first push, or one just now, takes it along
-            // The trainer may be in the middle of the next step, changing them: then the hash is not the published one.
-            if (await HashAsync(current.Source) == current.Hash)
-                await TransferAsync([worker], current.Source, current.Version, Task.FromResult(current.Hash), stop);
-        }
-        finally { syncing.Release(); }
-    }
-
-    // ---- keeping workers alive
-
-    private async Task KeepAsync(Slot slot)
-    {
-        await Task.Yield();
-        for (int replacements = 0, failedStarts = 0; ;)
-        {
-            var worker = slot.Worker;
-            try
-            {
-                await worker.StartAsync(head, setup, stopping.Token);
-                if (worker.State != WorkerState.Dead) await CatchUpAsync(worker, stopping.Token);
-            }
-            catch (OperationCanceledException) when (stopping.IsCancellationRequested) { }
-            catch (Exception e) { worker.Fail(e.Message); }
-            bool started = worker.State is not (WorkerState.Dead or WorkerState.Joining);
-            await Task.WhenAny(worker.Death, Task.Delay(Timeout.Infinite, stopping.Token));
-            await worker.DisposeAsync();
-            if (stopping.IsCancellationRequested) return;
-
-            string reason = await worker.Death;
-            failedStarts = started ? 0 : failedStarts + 1;
-            if (failedStarts == options.StartAttempts)
-            {
-                options.Log($"{worker.Name} failed to start {failedStarts} times in a row and is given up: {reason}");
-                lock (gate) slot.GivenUp = $"{worker.Name}: {reason}";
-                Changed();
-                return;
-            }
-            options.Log($"{worker.Name} was lost and is replaced: {reason}");
-            lock (gate) slot.Worker = new(worker.Number, ++replacements, worker.Status.PeakMemoryBytes, options, Changed);
-            Changed();
-        }
-    }
+    // ---- waiting
 
     private void Changed()
     {
@@ -331,11 +190,10 @@ public sealed class WorkerPool : IRolloutWorkers, IAsyncDisposable
         {
             var pulse = Pulse();
             if (condition()) return;
-            string[] givenUp;
-            lock (gate) givenUp = [.. slots.Where(s => s.GivenUp is not null).Select(s => s.GivenUp!)];
-            if (givenUp.Length == slots.Length)
-                throw new WorkersLostException($"No worker is left to wait for ({awaited}):\n{string.Join('\n', givenUp)}");
-            if (!told && Workers.All(w => w.State is WorkerState.Dead or WorkerState.Joining) && published is not null)
+            lock (gate)
+                if (expected.Count > 0 && givenUp.Count == expected.Count && workers.Values.All(w => w.State == WorkerState.Dead))
+                    throw new WorkersLostException($"No worker is left to wait for ({awaited}):\n{string.Join('\n', givenUp.Values)}");
+            if (!told && (published is not null || options.Join is not null) && Workers.All(w => w.State is WorkerState.Dead or WorkerState.Joining))
             {
                 options.Log($"Waiting for {awaited} (at most {timeout.TotalSeconds:0} s)");
                 told = true;
@@ -344,17 +202,19 @@ public sealed class WorkerPool : IRolloutWorkers, IAsyncDisposable
             catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
             {
                 if (stopping.IsCancellationRequested) throw new ObjectDisposedException(nameof(WorkerPool), $"The cluster was shut down while waiting for {awaited}");
-                throw new TimeoutException($"Waited {timeout.TotalSeconds:0} s for {awaited}; workers: {string.Join(", ", Workers.Select(w => $"{w.Name} {w.State}"))}");
+                string there = string.Join(", ", Workers.Select(w => $"{w.Name} {w.State}"));
+                throw new TimeoutException($"Waited {timeout.TotalSeconds:0} s for {awaited}; workers: {(there.Length > 0 ? there : "none; start some with simple-r1 worker --join")}");
             }
         }
     }
 
-    /// <summary>Ends the worker processes and waits until they are gone.</summary>
+    /// <summary>Lets go of the workers. Their processes are ended by whoever started them.</summary>
     public async ValueTask DisposeAsync()
     {
         if (stopping.IsCancellationRequested) return;
         stopping.Cancel();
-        await Task.WhenAll(keepers);
+        await syncing.WaitAsync(); // a transfer that is under way reads the weights
+        foreach (var worker in Workers) worker.Fail("the cluster is shut down");
         foreach (var transport in transports) transport.Dispose();
         hashing.Dispose();
     }

@@ -1,91 +1,135 @@
 using System.Globalization;
-using System.Net;
 using System.Runtime.InteropServices;
 using Microsoft.Extensions.DependencyInjection;
+using SimpleR1.Sync;
 using SimpleR1.Tensors;
 
 namespace SimpleR1.Cluster;
 
-/// <summary>What a worker process is started with; everything else it gets from the head when it has joined.</summary>
+/// <summary>What a worker process is started with; everything else it gets from head and trainer when it has joined. The key is in its environment.</summary>
 public sealed record WorkerOptions
 {
-    /// <summary>The head's silo.</summary>
-    public required IPEndPoint Join { get; init; }
-    public required string ClusterId { get; init; }
-    /// <summary>By which the head knows its workers apart.</summary>
+    /// <summary>HOST:PORT of the head.</summary>
+    public required string Join { get; init; }
+    /// <summary>What it is called, in one cluster by one process at a time.</summary>
     public required string Name { get; init; }
+    /// <summary>Tells this process from others of its name, before and after it.</summary>
+    public required string Instance { get; init; }
+    public string Device { get; init; } = "cpu";
+    /// <summary>Of its tensor code.</summary>
+    public int Threads { get; init; } = 1;
+    /// <summary>0 is any free one.</summary>
+    public int SiloPort { get; init; }
+    /// <summary>How long it may finish what it has when it is asked to leave.</summary>
+    public TimeSpan DrainTimeout { get; init; } = TimeSpan.FromSeconds(30);
     /// <summary>The process to end with; 0 for none.</summary>
     public int Parent { get; init; }
 
     internal string[] ToArguments() =>
-        ["--join", Join.ToString(), "--cluster", ClusterId, "--name", Name, "--parent", Parent.ToString(CultureInfo.InvariantCulture)];
+    [
+        "--join", Join, "--name", Name, "--instance", Instance, "--device", Device, "--threads", Text(Threads), "--silo-port", Text(SiloPort),
+        "--drain-timeout", Text((int)DrainTimeout.TotalSeconds), "--parent", Text(Parent),
+    ];
 
-    /// <summary>Reads what the head starts its workers with (without the leading <c>worker</c>).</summary>
+    private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
+
+    /// <summary>Reads what worker processes are started with (without the leading <c>worker</c>).</summary>
     /// <exception cref="ArgumentException">An option is missing, unknown or malformed.</exception>
     public static WorkerOptions Parse(IReadOnlyList<string> arguments)
     {
         if (arguments.Count % 2 != 0) throw new ArgumentException("Expected pairs of --option and value");
         var values = new Dictionary<string, string>();
         for (int i = 0; i < arguments.Count; i += 2) values[arguments[i]] = arguments[i + 1];
-        string Take(string option) => values.Remove(option, out string? value) ? value : throw new ArgumentException($"A worker needs {option}; it is started by the trainer");
-        string join = Take("--join"), parent = Take("--parent");
+        string Take(string option) => values.Remove(option, out string? value) ? value : throw new ArgumentException($"A worker process needs {option}; it is started by train or simple-r1 worker");
+        int Number(string option) => Take(option) is var text && int.TryParse(text, CultureInfo.InvariantCulture, out int number) ? number : throw new ArgumentException($"{option}: expected a number, found '{text}'");
         var options = new WorkerOptions
         {
-            Join = IPEndPoint.TryParse(join, out var endpoint) ? endpoint : throw new ArgumentException($"--join: expected ADDRESS:PORT, found '{join}'"),
-            ClusterId = Take("--cluster"),
-            Name = Take("--name"),
-            Parent = int.TryParse(parent, CultureInfo.InvariantCulture, out int id) ? id : throw new ArgumentException($"--parent: expected a process id, found '{parent}'"),
+            Join = Take("--join"), Name = Take("--name"), Instance = Take("--instance"), Device = Take("--device"), Threads = Number("--threads"), SiloPort = Number("--silo-port"),
+            DrainTimeout = TimeSpan.FromSeconds(Number("--drain-timeout")), Parent = Number("--parent"),
         };
+        _ = new HeadAddress(options.Join, null).Parse();
         return values.Count == 0 ? options : throw new ArgumentException($"Unknown option {values.Keys.First()}");
     }
 }
 
-/// <summary>The whole of a worker process: a silo that joins the head and does what it is told until its parent is gone.</summary>
+/// <summary>The whole of a worker process: a silo that joins the head and does what it is told, until its parent is gone or it is asked to leave.</summary>
 public static partial class WorkerProcess
 {
-    /// <summary>Runs until cancelled or until the parent ends. Call it first thing in the process.</summary>
-    /// <returns>The process's exit code.</returns>
+    /// <summary>The environment variable with the cluster key.</summary>
+    public const string KeyVariable = "SIMPLE_R1_KEY";
+    internal const string DrainLine = "drain";
+    private static readonly TimeSpan LeaveTimeout = TimeSpan.FromSeconds(5), IdleCheck = TimeSpan.FromMilliseconds(100);
+
+    /// <summary>Runs until cancelled or asked to leave, or until the parent ends. Call it first thing in the process.</summary>
+    /// <returns>The process's exit code; 0 when it left in order.</returns>
     public static async Task<int> RunAsync(WorkerOptions options, CancellationToken cancellation)
     {
-        var told = options.Parent != 0 ? EndWithParent(options.Parent) : Task.CompletedTask;
-        // Ctrl-C in a terminal reaches the whole process group; what happens then is the trainer's decision.
+        var leave = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
+        if (options.Parent != 0) EndWithParent(options.Parent, told: () => leave.TrySetResult());
+        // Ctrl-C in a terminal reaches the whole process group; what happens then is the parent's decision.
         using var ignored = PosixSignalRegistration.Create(PosixSignal.SIGINT, signal => signal.Cancel = true);
-        await using var runtime = new WorkerRuntime();
-        _ = CpuParallel.Threads; // loads libtorch while others join
-        await told.WaitAsync(cancellation);
-        for (int attempt = 1; ; attempt++)
+        using var terminated = PosixSignalRegistration.Create(PosixSignal.SIGTERM, signal =>
         {
-            using var host = Silo.Build(options.ClusterId, options.Name, Silo.FreePort(), options.Join, Console.Error,
-                services => services.AddSingleton(runtime));
-            try { await host.StartAsync(cancellation); }
-            catch (Exception e) when (Silo.IsPortTaken(e) && attempt < 5) { continue; } // someone was quicker
-            try { await Task.Delay(Timeout.Infinite, cancellation); }
-            catch (OperationCanceledException) { }
-            await host.StopAsync(CancellationToken.None);
-            return 0;
+            signal.Cancel = true;
+            leave.TrySetResult();
+        });
+        var key = Environment.GetEnvironmentVariable(KeyVariable) is { Length: > 0 } text ? ClusterKey.Parse(text) : null;
+        await using var runtime = new WorkerRuntime(options.Device, options.Threads, key);
+        await using var member = new ClusterMember(new()
+        {
+            Head = new(options.Join, key),
+            Hello = new(HelloMessage.CurrentProtocol, MemberRole.Worker, options.Name, options.Instance, Environment.MachineName, Environment.ProcessId, options.Device),
+            SiloPort = options.SiloPort,
+            Log = Console.Error,
+            Say = Console.Error.WriteLine,
+            Services = services => services.AddSingleton(runtime),
+            Report = () => new(HeadAsk.Report, Report: runtime.Report()),
+            Drain = () => leave.TrySetResult(),
+            DeclaredDead = reason =>
+            {
+                Console.Error.WriteLine($"This worker was declared dead by the cluster and ends: {reason.Split(" Membership:")[0]}");
+                EndNow(1);
+            },
+        });
+        var joined = member.StartAsync();
+        _ = CpuParallel.Threads; // loads libtorch while others join
+        using var stopped = cancellation.Register(() => leave.TrySetResult());
+        if (await Task.WhenAny(joined, leave.Task) == joined) await joined; // refused by the head, for one
+        await leave.Task;
+        await DrainAsync(runtime, options.DrainTimeout);
+        await member.LeaveAsync(LeaveTimeout);
+        return 0;
+    }
+
+    /// <summary>Finishes what it has; what is not finished in time goes to other workers when this one has left.</summary>
+    private static async Task DrainAsync(WorkerRuntime runtime, TimeSpan timeout)
+    {
+        runtime.Draining = true;
+        using var deadline = new CancellationTokenSource(timeout);
+        try
+        {
+            while (!runtime.Idle) await Task.Delay(IdleCheck, deadline.Token);
         }
+        catch (OperationCanceledException) { Console.Error.WriteLine($"Left after {timeout.TotalSeconds:0} s with work unfinished; other workers do it again"); }
     }
 
     /// <summary>Ends this process at once, running nothing more: threads of native code may be in the middle of anything.</summary>
     internal static void EndNow(int code) => _exit(code);
 
     /// <summary>By two ways, because each has a gap: the kernel's signal is set only here, a pipe's end can be held open by a stranger.</summary>
-    /// <returns>Completes when the parent says that it is this worker's turn to join.</returns>
-    private static Task EndWithParent(int parent)
+    private static void EndWithParent(int parent, Action told)
     {
         const int setParentDeathSignal = 1, kill = 9;
         if (prctl(setParentDeathSignal, kill, 0, 0, 0) != 0) throw new InvalidOperationException("prctl(PR_SET_PDEATHSIG) failed");
         if (getppid() != parent) EndNow(1); // gone before the line above
-        var told = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         new Thread(() =>
         {
-            using var input = Console.OpenStandardInput();
-            var buffer = new byte[256];
-            while (input.Read(buffer) > 0) told.TrySetResult();
+            using var input = new StreamReader(Console.OpenStandardInput());
+            while (input.ReadLine() is { } line)
+                if (line == DrainLine) told();
             EndNow(0);
         })
         { IsBackground = true, Name = "parent watch" }.Start();
-        return told.Task;
     }
 
     [LibraryImport("libc")] private static partial int prctl(int option, nuint value, nuint unused3, nuint unused4, nuint unused5);

@@ -1,6 +1,5 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
-using System.Threading.Channels;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
@@ -10,72 +9,128 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.Cluster;
 
-/// <summary>What a worker process holds: live weights, the engine that computes with them, and the batches it was given.</summary>
-internal sealed class WorkerRuntime : IAsyncDisposable
+/// <summary>What a worker process holds: live weights, the engine that computes with them, and the batches it was given. It outlives silos.</summary>
+internal sealed class WorkerRuntime(string device, int threads, ClusterKey? key) : IAsyncDisposable
 {
-    private const int MaxReplyTokens = 1 << 18; // a reply of some megabytes
+    private const int BatchesKept = 256; // that are done: an answer may have been lost
 
-    private readonly ConcurrentDictionary<string, Batch> batches = [];
-    private readonly IWeightTransport[] transports = [new SharedMemoryTransport(), new TcpTransport()];
+    private readonly Lock gate = new();
+    private readonly Dictionary<string, WorkerBatch> batches = [];
+    private readonly Queue<string> taken = [];
+    private readonly SemaphoreSlim settingUp = new(1, 1);
+    private readonly IWeightTransport[] transports = [new SharedMemoryTransport(), new TcpTransport(key: key)];
+    private (string Session, WorkerSetup Setup, SetupReply Reply)? current;
     private FlatWeights? weights;
     private EngineThread? engine;
     private Pause? pause;
-
-    private sealed record Batch(Channel<Completion> Finished, CancellationTokenSource Stop)
-    {
-        public volatile string? Rejected, Failed;
-    }
+    private (int Version, ulong Hash) held = (-1, 0);
+    private (long Tokens, long At, double PerSecond) speed;
 
     /// <summary>The engine's thread while it stands between two steps and waits for what to do with the weights.</summary>
-    private sealed record Pause(BlockingCollection<Func<Engine, bool>> Orders, Task Ended);
+    private sealed class Pause
+    {
+        public required string Update;
+        public readonly BlockingCollection<Func<Engine, bool>> Orders = [];
+        public readonly TaskCompletionSource Begun = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        public Task Ended = Task.CompletedTask;
+        public (int Attempt, Task<ReceiptMessage> Receipt)? Received;
+    }
 
     private EngineThread Running => engine ?? throw new InvalidOperationException("This worker isn't set up yet");
 
-    public async Task<string?> SetupAsync(SetupMessage message)
+    /// <summary>Takes no more work from now on.</summary>
+    public bool Draining { get; set; }
+
+    /// <summary>Nothing runs, and all that finished was handed over.</summary>
+    public bool Idle { get { lock (gate) return batches.Values.All(b => b.Done); } }
+
+    // ---- setting up
+
+    public async Task<SetupReply> SetupAsync(SetupMessage message)
+    {
+        await settingUp.WaitAsync();
+        try
+        {
+            if (current is { } known && known.Session == message.Session) return known.Reply; // the answer was lost
+            var setup = Wire.FromJson<WorkerSetup>(message.Setup) with { TokenizerJson = message.TokenizerJson };
+            if (pause is not null) End("another trainer takes over in the middle of a weight update");
+            AbortAll();
+            held = (-1, 0);
+            if (weights is not null) weights.Version = -1;
+            string? failure = current is { } former && former.Reply.Failure is null && Same(former.Setup, setup) ? null : await BuildAsync(setup);
+            var reply = new SetupReply(failure, Environment.MachineName, Environment.ProcessId, device);
+            current = (message.Session, setup, reply);
+            return reply;
+        }
+        finally { settingUp.Release(); }
+    }
+
+    private static bool Same(WorkerSetup a, WorkerSetup b) =>
+        Wire.ToJson(a with { TokenizerJson = null }) == Wire.ToJson(b with { TokenizerJson = null }) && (a.TokenizerJson ?? []).AsSpan().SequenceEqual(b.TokenizerJson ?? []);
+
+    private async Task<string?> BuildAsync(WorkerSetup setup)
     {
         try
         {
-            var setup = Wire.FromJson<WorkerSetup>(message.Setup);
-            CpuParallel.Threads = message.Threads;
-            var tokenizer = message.TokenizerJson is { } json ? Tokenizer.FromJson(json) : null;
+            if (device != "cpu") throw new NotSupportedException($"this version computes on CPUs only, and was started with --device {device}");
+            if (engine is not null) await engine.DisposeAsync();
+            weights?.Dispose();
+            (engine, weights) = (null, null);
+            CpuParallel.Threads = threads;
+            var tokenizer = setup.TokenizerJson is { } json ? Tokenizer.FromJson(json) : null;
             tokenizer?.CheckFits(setup.Config);
-            weights = new FlatWeights(new WeightLayout(setup.Config), ScalarType.Float32, CPU);
-            engine = new EngineThread(() => new Engine(new Models.Decoder(weights), tokenizer, setup.Engine));
+            var live = weights = new FlatWeights(new WeightLayout(setup.Config), ScalarType.Float32, CPU);
+            engine = new EngineThread(() => new Engine(new Models.Decoder(live), tokenizer, setup.Engine));
             // A loop's threads belong to the thread that starts it: the engine's thread needs the number too.
-            await engine.BetweenStepsAsync(_ => CpuParallel.Threads = message.Threads);
+            await engine.BetweenStepsAsync(_ => CpuParallel.Threads = threads);
             return null;
         }
-        catch (Exception e) { return $"{e.GetType().Name}: {e.Message}"; } // the head ends this process, and says why
+        catch (Exception e) { return $"{e.GetType().Name}: {e.Message}"; } // the trainer gives this worker up, and says why
     }
 
     // ---- weights
 
-    public async Task PauseAsync(TimeSpan timeout)
+    /// <returns>False when another trainer has this worker now.</returns>
+    public async Task<bool> PauseAsync(string session, string update, TimeSpan timeout)
     {
-        var paused = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
-        var orders = new BlockingCollection<Func<Engine, bool>>();
-        var ended = Running.BetweenStepsAsync(engine =>
-        {
-            paused.SetResult();
-            while (orders.TryTake(out var order, timeout))
-                if (!order(engine)) return true;
-            // Weights that nobody vouched for must not be sampled from: no way on from here.
-            Console.Error.WriteLine($"The engine was paused for a weight update that was neither sent nor committed within {timeout.TotalSeconds:0} s; this worker ends");
-            WorkerProcess.EndNow(1);
-            return false;
-        });
-        pause = new(orders, ended);
-        await paused.Task;
+        if (current?.Session != session) return false;
+        await PauseAsync(update, timeout);
+        return true;
     }
 
-    public Task<ReceiptMessage> ReceiveAsync(string[] invitations, TimeSpan timeout)
+    private Task PauseAsync(string update, TimeSpan timeout)
     {
+        if (pause is { } under)
+        {
+            if (under.Update == update) return under.Begun.Task;
+            (under.Update, under.Received) = (update, null); // an update that was broken off: its engine stays paused, and receives again
+            under.Orders.Add(_ => true);
+            return under.Begun.Task;
+        }
+        var fresh = pause = new() { Update = update };
+        fresh.Ended = Running.BetweenStepsAsync(engine =>
+        {
+            fresh.Begun.SetResult();
+            while (fresh.Orders.TryTake(out var order, timeout))
+                if (!order(engine)) return true;
+            // Weights that nobody vouched for must not be sampled from: no way on from here.
+            End($"the engine was paused for a weight update that was neither sent nor committed within {timeout.TotalSeconds:0} s");
+            return false;
+        });
+        return fresh.Begun.Task;
+    }
+
+    public Task<ReceiptMessage> ReceiveAsync(string update, int attempt, string[] invitations, TimeSpan timeout)
+    {
+        var under = Under(update);
+        if (under.Received is { } known && known.Attempt == attempt) return known.Receipt;
         var received = new TaskCompletionSource<ReceiptMessage>(TaskCreationOptions.RunContinuationsAsynchronously);
-        Order(_ =>
+        under.Orders.Add(_ =>
         {
             received.SetResult(Receive([.. invitations.Select(Wire.FromJson<WeightInvitation>)], timeout));
             return true;
         });
+        under.Received = (attempt, received.Task);
         return received.Task;
     }
 
@@ -83,12 +138,14 @@ internal sealed class WorkerRuntime : IAsyncDisposable
     {
         long start = Stopwatch.GetTimestamp();
         weights!.Version = -1; // from the first byte on until the commit
+        held = (-1, 0);
         foreach (var invitation in invitations)
             foreach (var transport in transports)
                 if (transport.CanReceive(invitation))
                     try
                     {
                         ulong hash = transport.Receive(invitation, weights, timeout);
+                        held = (-1, hash);
                         return new(hash, Stopwatch.GetElapsedTime(start).TotalSeconds, transport.Name, null);
                     }
                     catch (Exception e) when (e is IOException or TimeoutException or InvalidOperationException)
@@ -99,80 +156,112 @@ internal sealed class WorkerRuntime : IAsyncDisposable
             + "shared memory needs a trainer on the same machine, in the same container and of the same user");
     }
 
-    public async Task CommitAsync(int version)
+    public async Task CommitAsync(string update, int version)
     {
-        var ended = pause?.Ended ?? throw new InvalidOperationException("No weight update is under way");
-        Order(engine =>
+        if (pause is null && held.Version == version) return; // done before, and the answer was lost
+        var under = Under(update);
+        under.Orders.Add(engine =>
         {
             weights!.Version = version;
+            held = held with { Version = version };
             engine.SetWeightVersion(version);
             engine.ResetPrefixCache();
             return false;
         });
-        await ended;
+        await under.Ended;
         pause = null;
     }
 
-    private void Order(Func<Engine, bool> order) =>
-        (pause ?? throw new InvalidOperationException("No weight update is under way")).Orders.Add(order);
+    public async Task AbandonAsync(string update)
+    {
+        if (pause is null) return; // done before, and the answer was lost
+        var under = Under(update);
+        under.Orders.Add(engine =>
+        {
+            weights!.Version = -1;
+            held = (-1, 0); // no request is taken
+            engine.ResetPrefixCache();
+            return false;
+        });
+        await under.Ended;
+        pause = null;
+    }
+
+    private Pause Under(string update) =>
+        pause is { } under && under.Update == update ? under : throw new InvalidOperationException($"Weight update {update} is not under way here");
+
+    private static void End(string reason)
+    {
+        Console.Error.WriteLine($"This worker ends: {reason}");
+        WorkerProcess.EndNow(1);
+    }
 
     // ---- rollouts
 
-    public Task SubmitAsync(string name, RequestMessage[] requests)
+    public SubmitReply Submit(SubmitMessage message)
     {
-        if (weights is not { Version: >= 0 } && pause is null) throw new InvalidOperationException("This worker holds no verified weights; it can't be sampled from");
-        var batch = new Batch(Channel.CreateUnbounded<Completion>(), new());
-        if (!batches.TryAdd(name, batch)) throw new InvalidOperationException($"Batch {name} was submitted before");
-        // The engine wants ids that differ over all batches; the head only promises it within one.
-        _ = RunAsync(name, batch, [.. requests.Select(r => r.ToRequest() with { Id = Prefix(name) + r.RequestId })]);
-        return Task.CompletedTask;
-    }
-
-    private static string Prefix(string batch) => batch + '/';
-
-    private async Task RunAsync(string name, Batch batch, GenerationRequest[] requests)
-    {
-        try
+        lock (gate)
         {
-            await foreach (var completion in Running.CompletionsAsync(requests, batch.Stop.Token))
-            {
-                batch.Finished.Writer.TryWrite(completion with { RequestId = completion.RequestId[Prefix(name).Length..] });
-            }
+            if (current?.Session != message.Session) return new(false, true, null);
+            if (batches.ContainsKey(message.Batch)) return new(false, false, null); // taken before, and the answer was lost
+            if (Draining) return new(true, false, null);
+            // While paused it is about to hold newer weights than asked for, proven ones too; each token will say which made it.
+            if (pause is null && held != (message.WeightVersion, message.WeightHash) && held.Version <= message.WeightVersion)
+                return new(false, false, $"it holds weights version {held.Version} with hash {held.Hash:x16}, not version {message.WeightVersion} with hash {message.WeightHash:x16}; it can't be sampled from");
+            var (running, requests) = (Running, message.Requests.Select(r => r.ToRequest()).ToArray());
+            var batch = new WorkerBatch(message.Batch);
+            batches.Add(message.Batch, batch);
+            taken.Enqueue(message.Batch);
+            while (taken.Count > BatchesKept && (!batches.TryGetValue(taken.Peek(), out var old) || old.Done)) batches.Remove(taken.Dequeue());
+            _ = batch.RunAsync(running, requests);
+            return new(false, false, null);
         }
-        catch (OperationCanceledException) when (batch.Stop.IsCancellationRequested) { }
-        catch (Exception e) when (e is ArgumentException or NotSupportedException) { batch.Rejected = WithoutPrefix(e.Message); }
-        catch (Exception e)
+    }
+
+    public async Task<CompletionsMessage> NextAsync(string name, int received, TimeSpan wait)
+    {
+        WorkerBatch? batch;
+        lock (gate) batches.TryGetValue(name, out batch);
+        if (batch is null) throw new InvalidOperationException($"Batch {name} is not known here");
+        var answer = await batch.NextAsync(received, wait);
+        return answer with { Progress = Running.Statistics.Steps, PeakMemory = ProcessMemory.Peak(Environment.ProcessId), Draining = Draining };
+    }
+
+    public void Abort(string name)
+    {
+        WorkerBatch? batch;
+        lock (gate) batches.Remove(name, out batch);
+        batch?.Abort();
+    }
+
+    private void AbortAll()
+    {
+        WorkerBatch[] all;
+        lock (gate)
         {
-            Console.Error.WriteLine(e); // the head gets the message only
-            batch.Failed = WithoutPrefix(e.Message);
+            all = [.. batches.Values];
+            batches.Clear();
+            taken.Clear();
         }
-        batch.Finished.Writer.Complete();
-
-        string WithoutPrefix(string message) => message.Replace(Prefix(name), "", StringComparison.Ordinal);
+        foreach (var batch in all) batch.Abort();
     }
 
-    public async Task<CompletionsMessage> NextAsync(string name, TimeSpan wait)
-    {
-        if (!batches.TryGetValue(name, out var batch)) throw new InvalidOperationException($"Batch {name} is not known here");
-        using var deadline = new CancellationTokenSource(wait);
-        var reader = batch.Finished.Reader;
-        try { await reader.WaitToReadAsync(deadline.Token); }
-        catch (OperationCanceledException) { } // nothing finished yet: an empty answer shows that this worker lives
-        var finished = new List<CompletionMessage>();
-        for (int tokens = 0; tokens < MaxReplyTokens && reader.TryRead(out var completion); tokens += completion.Tokens.Length)
-            finished.Add(CompletionMessage.From(completion));
-        if (reader.Completion.IsCompleted) batches.TryRemove(name, out _);
-        return new([.. finished], batch.Rejected, batch.Failed, Running.Statistics.Steps, ProcessMemory.Peak(Environment.ProcessId));
-    }
+    // ---- reports
 
-    public Task AbortAsync(string name)
+    public WorkerReport Report()
     {
-        if (batches.TryRemove(name, out var batch)) batch.Stop.Cancel();
-        return Task.CompletedTask;
+        var statistics = engine?.Statistics ?? new();
+        long now = Stopwatch.GetTimestamp();
+        double seconds = speed.At == 0 ? 0 : Stopwatch.GetElapsedTime(speed.At, now).TotalSeconds;
+        double perSecond = seconds > 0 ? (statistics.SampledTokens - speed.Tokens) / seconds : 0;
+        speed = (statistics.SampledTokens, now, Math.Max(0, perSecond));
+        string state = Draining ? "draining" : pause is not null ? "receiving" : held.Version >= 0 ? "ready" : current is not null ? "waiting" : "joined";
+        return new(state, held.Version, statistics.Running, statistics.Waiting, speed.PerSecond, ProcessMemory.Peak(Environment.ProcessId));
     }
 
     public async ValueTask DisposeAsync()
     {
+        AbortAll();
         if (engine is not null) await engine.DisposeAsync();
         foreach (var transport in transports) transport.Dispose();
         weights?.Dispose();

@@ -2,6 +2,7 @@ using System.Buffers.Binary;
 using System.IO.Hashing;
 using System.Net;
 using System.Net.Sockets;
+using System.Security.Authentication;
 using System.Security.Cryptography;
 using SimpleR1.Models;
 
@@ -14,13 +15,15 @@ namespace SimpleR1.Sync;
 /// <remarks>
 /// Wire format, little-endian. Worker → trainer: 32 bytes of token; then any number of (int32 first chunk, int32 count), count 0 at the end.
 /// Trainer → worker: for each chunk int32 index, int32 length, uint64 XXH3 of the data, data.
-/// Not encrypted: the token keeps strangers from fetching, not from listening.
+/// With a <see cref="ClusterKey"/> all of it is inside TLS, and both ends prove that they have the key. Without one it is not encrypted: the
+/// token keeps strangers from fetching, not from listening, so keep it on the loopback interface.
 /// </remarks>
 public sealed class TcpTransport : IWeightTransport
 {
     private const int TokenBytes = 32, RequestBytes = 8, HeaderBytes = 16, TriesPerChunk = 3;
 
     private readonly IPEndPoint bind;
+    private readonly ClusterKey? key;
     private readonly TimeSpan timeout;
     private readonly Lock gate = new();
     private readonly List<Sending> offers = [];
@@ -28,8 +31,10 @@ public sealed class TcpTransport : IWeightTransport
 
     /// <param name="bind">Where the trainer listens; by default on the loopback interface, port of the system's choice.</param>
     /// <param name="timeout">Longest wait of the trainer for a worker's next request or for room to send; 60 s by default.</param>
-    public TcpTransport(IPEndPoint? bind = null, TimeSpan? timeout = null)
+    /// <param name="key">Encrypts and authenticates; both ends must have it, or both none.</param>
+    public TcpTransport(IPEndPoint? bind = null, TimeSpan? timeout = null, ClusterKey? key = null)
     {
+        this.key = key;
         this.bind = bind ?? new(IPAddress.Loopback, 0);
         if (this.bind.Address.Equals(IPAddress.Any) || this.bind.Address.Equals(IPAddress.IPv6Any))
             throw new ArgumentException($"{bind} names no address that workers could connect to; name the one of the network they are in", nameof(bind));
@@ -61,9 +66,8 @@ public sealed class TcpTransport : IWeightTransport
         plan.RequireSame(destination);
         string[] address = invitation.Address.Split('/');
         string sender = address[0];
-        using var socket = Connect(IPEndPoint.Parse(sender), timeout);
-        socket.SendTimeout = socket.ReceiveTimeout = (int)timeout.TotalMilliseconds;
-        Send(socket, Convert.FromHexString(address[1]), sender);
+        using var stream = Connect(IPEndPoint.Parse(sender), timeout);
+        Send(stream, Convert.FromHexString(address[1]), sender);
         var memory = (byte*)destination.Pointer;
         ulong hash = 0;
         var waiting = new List<int>();
@@ -74,16 +78,16 @@ public sealed class TcpTransport : IWeightTransport
             waiting.Clear();
             foreach (var (first, count) in ranges)
             {
-                Request(socket, first, count, sender);
+                Request(stream, first, count, sender);
                 for (int index = first; index < first + count; index++)
                 {
                     var (offset, length) = plan.Chunk(index);
                     string awaited = $"chunk {index + 1} of {plan.Chunks} of weights version {plan.Version} from {sender}";
-                    ReadExactly(socket, header, awaited, timeout);
+                    ReadExactly(stream, header, awaited, timeout);
                     int foundIndex = BinaryPrimitives.ReadInt32LittleEndian(header), foundLength = BinaryPrimitives.ReadInt32LittleEndian(header[4..]);
                     if (foundIndex != index || foundLength != length)
                         throw new IOException($"Expected {awaited} ({length} bytes), found chunk {foundIndex + 1} ({foundLength} bytes): the stream is out of step");
-                    ReadExactly(socket, new Span<byte>(memory + offset, length), awaited, timeout);
+                    ReadExactly(stream, new Span<byte>(memory + offset, length), awaited, timeout);
                     if (XxHash3.HashToUInt64(new ReadOnlySpan<byte>(memory + offset, length)) == BinaryPrimitives.ReadUInt64LittleEndian(header[8..]))
                         hash += WeightHash.Part((nint)(memory + offset), length, offset);
                     else if (attempt == TriesPerChunk)
@@ -93,7 +97,7 @@ public sealed class TcpTransport : IWeightTransport
             }
             if (waiting.Count == 0) break;
         }
-        Request(socket, 0, 0, sender);
+        Request(stream, 0, 0, sender);
         return hash;
     }
 
@@ -110,52 +114,52 @@ public sealed class TcpTransport : IWeightTransport
 
     // ---- the worker's end
 
-    private static Socket Connect(IPEndPoint sender, TimeSpan timeout)
+    private Stream Connect(IPEndPoint sender, TimeSpan timeout)
     {
         var socket = new Socket(sender.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+        socket.SendTimeout = socket.ReceiveTimeout = (int)timeout.TotalMilliseconds;
         try
         {
             using var deadline = new CancellationTokenSource(timeout);
             socket.ConnectAsync(sender, deadline.Token).AsTask().GetAwaiter().GetResult();
-            return socket;
+            var stream = new NetworkStream(socket, ownsSocket: true);
+            return key is null ? stream : key.SecureOpened(stream);
         }
         catch (Exception e)
         {
             socket.Dispose();
+            if (e is AuthenticationException) throw new IOException($"The trainer's weights at {sender} are not those of this cluster: its key differs, or it has none", e);
             if (e is OperationCanceledException) throw new TimeoutException($"Waited {timeout.TotalSeconds:0.#} s for a connection to the trainer's weights at {sender}");
             throw new IOException($"No connection to the trainer's weights at {sender}: {e.Message}", e);
         }
     }
 
-    private static void Request(Socket socket, int first, int count, string sender)
+    private static void Request(Stream stream, int first, int count, string sender)
     {
         Span<byte> request = stackalloc byte[RequestBytes];
         BinaryPrimitives.WriteInt32LittleEndian(request, first);
         BinaryPrimitives.WriteInt32LittleEndian(request[4..], count);
-        Send(socket, request, sender);
+        Send(stream, request, sender);
     }
 
-    private static void ReadExactly(Socket socket, Span<byte> into, string awaited, TimeSpan timeout)
+    private static void ReadExactly(Stream stream, Span<byte> into, string awaited, TimeSpan timeout)
     {
         for (int read; into.Length > 0; into = into[read..])
         {
-            try { read = socket.Receive(into); }
-            catch (SocketException e) when (e.SocketErrorCode is SocketError.TimedOut or SocketError.WouldBlock)
+            try { read = stream.Read(into); }
+            catch (IOException e) when (e.InnerException is SocketException { SocketErrorCode: SocketError.TimedOut or SocketError.WouldBlock })
             {
                 throw new TimeoutException($"Waited {timeout.TotalSeconds:0.#} s for {awaited}");
             }
-            catch (SocketException e) { throw new IOException($"Lost the connection while waiting for {awaited}: {e.Message}", e); }
+            catch (IOException e) { throw new IOException($"Lost the connection while waiting for {awaited}: {e.Message}", e); }
             if (read == 0) throw new IOException($"The trainer closed the connection before {awaited} was complete (it has ended, or the offer was withdrawn)");
         }
     }
 
-    private static void Send(Socket socket, ReadOnlySpan<byte> data, string peer)
+    private static void Send(Stream stream, ReadOnlySpan<byte> data, string peer)
     {
-        try
-        {
-            while (data.Length > 0) data = data[socket.Send(data)..];
-        }
-        catch (SocketException e) { throw new IOException($"Sending to {peer} failed: {e.Message}", e); }
+        try { stream.Write(data); }
+        catch (IOException e) { throw new IOException($"Sending to {peer} failed: {e.Message}", e); }
     }
 
     // ---- the trainer's end
@@ -198,12 +202,14 @@ public sealed class TcpTransport : IWeightTransport
             {
                 socket.NoDelay = true;
                 socket.SendTimeout = socket.ReceiveTimeout = (int)timeout.TotalMilliseconds;
+                using var plain = new NetworkStream(socket);
+                using Stream stream = key is null ? plain : key.SecureAccepted(plain);
                 Span<byte> token = stackalloc byte[TokenBytes], request = stackalloc byte[RequestBytes], header = stackalloc byte[HeaderBytes];
-                ReadExactly(socket, token, $"the token of {receiver}", timeout);
+                ReadExactly(stream, token, $"the token of {receiver}", timeout);
                 if (Admit(token, socket) is not { } offer) return; // a stranger, or too late: the closed connection tells a worker so
                 while (true)
                 {
-                    ReadExactly(socket, request, $"the next request of {receiver}", timeout);
+                    ReadExactly(stream, request, $"the next request of {receiver}", timeout);
                     int first = BinaryPrimitives.ReadInt32LittleEndian(request), count = BinaryPrimitives.ReadInt32LittleEndian(request[4..]);
                     if (count == 0) return;
                     for (int index = first; index < first + count; index++)
@@ -213,13 +219,13 @@ public sealed class TcpTransport : IWeightTransport
                         BinaryPrimitives.WriteInt32LittleEndian(header, index);
                         BinaryPrimitives.WriteInt32LittleEndian(header[4..], length);
                         BinaryPrimitives.WriteUInt64LittleEndian(header[8..], XxHash3.HashToUInt64(data));
-                        Send(socket, header, receiver);
-                        Send(socket, data, receiver);
+                        Send(stream, header, receiver);
+                        Send(stream, data, receiver);
                     }
                 }
             }
             // The worker has the other end, and reports the failure with its own reason over the control plane.
-            catch (Exception e) when (e is IOException or TimeoutException or SocketException or ObjectDisposedException or ArgumentOutOfRangeException) { }
+            catch (Exception e) when (e is IOException or TimeoutException or SocketException or ObjectDisposedException or ArgumentOutOfRangeException or AuthenticationException) { }
         }
     }
 

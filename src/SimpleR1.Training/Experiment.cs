@@ -88,7 +88,7 @@ public sealed class Experiment : IAsyncDisposable
             if (options.Existing == ExistingRun.Resume) await e.tensors.RunAsync(e.Resume);
             e.log = new(run, options.Existing == ExistingRun.Resume ? e.Step : null);
             if (recipe.Workers.Servers.Count > 0) e.servers = await VllmWorkers.StartAsync([.. recipe.Workers.Servers.Select(s => new Uri(s))], Environment.GetEnvironmentVariable("SIMPLE_R1_API_KEY"), null, stop);
-            else e.cluster = await e.StartClusterAsync(stop);
+            else e.cluster = await e.StartClusterAsync(options.Join, stop);
             e.Run.WriteRecipe(recipe);
             return e;
         }
@@ -211,7 +211,7 @@ public sealed class Experiment : IAsyncDisposable
         await SaveAsync();
         var (before, after) = (Evaluated(0), Evaluated(Step));
         var memory = new List<(string, long)> { ("trainer", Cluster.ProcessMemory.Peak(Environment.ProcessId)) };
-        if (cluster is not null) memory.AddRange(cluster.Workers.Status().Select(w => ($"worker {w.Number}", w.PeakMemoryBytes)));
+        if (cluster is not null) memory.AddRange(cluster.Workers.Status().Select(w => (w.Name, w.PeakMemoryBytes)));
         log!.Dispose();
         log = null;
         if (Step > 0) Plot.Write(Run.Path, Run.Plot);
@@ -288,11 +288,12 @@ public sealed class Experiment : IAsyncDisposable
         Evaluation.Cut(Run, Step);
     }
 
-    private Task<LocalCluster> StartClusterAsync(CancellationToken stop)
+    private Task<LocalCluster> StartClusterAsync(HeadAddress? join, CancellationToken stop)
     {
         var w = Recipe.Workers;
         var options = new ClusterOptions
         {
+            Join = join, Name = Recipe.Name,
             Workers = w.Count, ThreadsPerWorker = w.Threads, Port = w.Port, Transport = w.Transport, LogFolder = Path.Combine(Run.Path, "logs"), Log = say,
         };
         return LocalCluster.StartAsync(options, new(Config, Tokenizer.Json, new()
@@ -321,4 +322,5 @@ public sealed record ExperimentEvents(Action<StepReport> Step, Action<Evaluation
 
 /// <param name="RunsFolder">Where runs/NAME goes.</param>
 /// <param name="Existing">What to do with a run of the same name.</param>
-public sealed record ExperimentOptions(string RunsFolder, ExistingRun Existing, ExperimentEvents Events);
+/// <param name="Join">The head whose workers to use; null starts some of its own.</param>
+public sealed record ExperimentOptions(string RunsFolder, ExistingRun Existing, ExperimentEvents Events, HeadAddress? Join = null);

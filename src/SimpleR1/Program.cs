@@ -4,7 +4,7 @@ using SimpleR1.Commands;
 using SimpleR1.Tensors;
 
 NativeMemoryTuning.Apply(); // before the first tensor is allocated
-if (args is ["worker", .. var options]) // started by train, never by hand
+if (args is ["worker", .. var options] && options.Contains("--parent")) // started by train or by simple-r1 worker, never by hand
     return await CommandErrors.RunAsync(() => WorkerProcess.RunAsync(WorkerOptions.Parse(options), CancellationToken.None));
 
 var root = new RootCommand("""
@@ -15,8 +15,8 @@ var root = new RootCommand("""
                   simple-r1 generate runs/NAME/checkpoints/step-000100 --prompt "Q: 12+30-5\nA:"
     """)
 {
-    TrainCommand.Create(), SftCommand.Create(), EvaluateCommand.Create(), GenerateCommand.Create(), ServeCommand.Create(), PlotCommand.Create(),
-    ExportCommand.Create(), BenchCommand.Create(), DoctorCommand.Create(), ClusterSelfTestCommand.Create(), RecipeReferenceCommand.Create(),
+    TrainCommand.Create(), SftCommand.Create(), EvaluateCommand.Create(), GenerateCommand.Create(), ServeCommand.Create(), PlotCommand.Create(), ExportCommand.Create(), BenchCommand.Create(),
+    DoctorCommand.Create(), HeadCommand.Create(), WorkerCommand.Create(), StatusCommand.Create(), DrainCommand.Create(), KeyCommand.Create(), ClusterSelfTestCommand.Create(), RecipeReferenceCommand.Create(),
 };
 // Ctrl-C is ours: a run finishes its step and saves.
 var parsed = root.Parse(args.Length > 0 ? args : ["--help"]);

@@ -12,7 +12,9 @@ internal static class TrainCommand
         var resume = new Option<bool>("--resume") { Description = "Go on from the run's last checkpoint" };
         var overwrite = new Option<bool>("--overwrite") { Description = "Replace a run of the same name" };
         var runs = new Option<string>("--runs") { Description = "Folder for results", DefaultValueFactory = _ => "runs" };
-        var command = new Command("train", "Reinforcement learning: sample, score, update, send the weights to the workers, repeat") { recipe, set, resume, overwrite, runs };
+        var join = ClusterOption.Join(required: false);
+        var key = ClusterOption.Key();
+        var command = new Command("train", "Reinforcement learning: sample, score, update, send the weights to the workers, repeat") { recipe, set, resume, overwrite, runs, join, key };
         command.SetAction((parse, _) =>
         {
             string? advice = null;
@@ -29,7 +31,7 @@ internal static class TrainCommand
                 var console = new ConsoleReport();
                 using var interrupts = new Interrupts("finishing this step, then saving", console.Say);
                 var events = new ExperimentEvents(console.Step, console.Evaluation, console.Say);
-                await using var experiment = await Experiment.StartAsync(loaded, new(parse.GetValue(runs)!, existing, events), interrupts.Token);
+                await using var experiment = await Experiment.StartAsync(loaded, new(parse.GetValue(runs)!, existing, events, parse.GetValue(join) is null ? null : ClusterOption.Head(parse, join, key)), interrupts.Token);
                 try
                 {
                     var outcome = await R1Zero.RunAsync(experiment, interrupts.Token);
@@ -59,6 +61,6 @@ internal static class TrainCommand
         catch (Exception e) { return $"The last whole step could not be saved ({e.Message}); checkpoints written before are intact."; }
     }
 
-    private static string ResumeCommand(ParseResult parse) =>
-        string.Join(' ', parse.Tokens.Select(t => t.Value).Where(t => t is not ("--resume" or "--overwrite")).Select(t => t.AsSpan().ContainsAny(" '\"{}[]<>*?$&;|()\\") ? $"'{t.Replace("'", "'\\''")}'" : t).Prepend("simple-r1").Append("--resume"));
+    private static string ResumeCommand(ParseResult parse) => // without the key: it is a secret
+        string.Join(' ', parse.Tokens.Select(t => t.Value).Where((t, i) => t is not ("--resume" or "--overwrite" or "--key") && (i == 0 || parse.Tokens[i - 1].Value != "--key")).Select(t => t.AsSpan().ContainsAny(" '\"{}[]<>*?$&;|()\\") ? $"'{t.Replace("'", "'\\''")}'" : t).Prepend("simple-r1").Append("--resume"));
 }

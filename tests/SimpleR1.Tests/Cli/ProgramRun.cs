@@ -8,18 +8,19 @@ namespace SimpleR1.Tests.Cli;
 internal sealed partial class ProgramRun : IDisposable
 {
     public const int Interrupt = 2, Kill = 9, Terminate = 15;
-    private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(180); // a machine may be busy with other things
 
     private readonly Process process;
     private readonly string command;
     private readonly StringBuilder output = new(), errors = new();
 
-    private ProgramRun(string[] arguments)
+    private ProgramRun(string[] by, string[] arguments)
     {
         command = "simple-r1 " + string.Join(' ', arguments);
+        string[] whole = [.. by, "dotnet", Path.Combine(AppContext.BaseDirectory, "simple-r1.dll"), .. arguments];
         process = new Process
         {
-            StartInfo = new("dotnet", [Path.Combine(AppContext.BaseDirectory, "simple-r1.dll"), .. arguments])
+            StartInfo = new(whole[0], whole[1..])
             {
                 WorkingDirectory = SharedData.RepositoryRoot, RedirectStandardOutput = true, RedirectStandardError = true,
             },
@@ -35,12 +36,15 @@ internal sealed partial class ProgramRun : IDisposable
     public string Errors { get { lock (errors) return errors.ToString(); } }
     public bool HasEnded => process.HasExited;
 
-    public static ProgramRun Start(params string[] arguments) => new(arguments);
+    public static ProgramRun Start(params string[] arguments) => new([], arguments);
+
+    /// <summary>By another program, which becomes this one.</summary>
+    public static ProgramRun StartBy(string[] by, params string[] arguments) => new(by, arguments);
 
     /// <summary>Runs to the end.</summary>
     public static async Task<(int Code, string Output, string Errors)> RunAsync(params string[] arguments)
     {
-        using var run = new ProgramRun(arguments);
+        using var run = new ProgramRun([], arguments);
         return (await run.EndAsync(), run.Output, run.Errors);
     }
 
@@ -86,7 +90,7 @@ internal sealed partial class ProgramRun : IDisposable
     public async Task WorkersEndAsync()
     {
         for (var clock = Stopwatch.StartNew(); Workers() is { Length: > 0 } left; await Task.Delay(20))
-            if (clock.Elapsed > TimeSpan.FromSeconds(5)) throw new TimeoutException($"5 s after the end of {command} its workers {string.Join(", ", left)} are still there");
+            if (clock.Elapsed > TimeSpan.FromSeconds(15)) throw new TimeoutException($"15 s after the end of {command} its workers {string.Join(", ", left)} are still there");
     }
 
     public void Dispose()

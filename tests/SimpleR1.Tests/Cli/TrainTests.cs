@@ -53,6 +53,43 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
 
     private string[] Train(string name, params string[] more) => Command(runs, name, more);
 
+    /// <summary>The same program path with others' workers: nothing of what is computed depends on whose they are, or on their number.</summary>
+    [Fact]
+    public async Task Run_on_the_workers_of_a_head_computes_what_one_with_its_own_computes()
+    {
+        using var head = ProgramRun.Start("head", "--port", $"{FreePort()}");
+        await head.SaysAsync("head ready");
+        string join = head.Output.Split("--join ")[1].Split(' ')[0];
+        using var one = ProgramRun.Start("worker", "--join", join, "--name", "one", "--threads", "1");
+        using var two = ProgramRun.Start("worker", "--join", join, "--name", "two", "--threads", "1");
+        var (code, output, errors) = await ProgramRun.RunAsync(Train("a", "--join", join));
+        Assert.True(code == 0 && errors == "", output + errors);
+        SameAsUninterrupted(In("a"));
+
+        (code, output, errors) = await ProgramRun.RunAsync("status", "--join", join, "--json");
+        Assert.True(code == 0, errors);
+        using (var status = System.Text.Json.JsonDocument.Parse(output))
+            Assert.Equal(["one", "two"], status.RootElement.GetProperty("workers").EnumerateArray().Select(w => w.GetProperty("name").GetString()));
+        (code, output, errors) = await ProgramRun.RunAsync("drain", "two", "--join", join);
+        Assert.True(code == 0, errors);
+        Assert.Equal(0, await two.EndAsync());
+        Assert.Contains("two has finished and left", two.Output);
+        one.Signal(ProgramRun.Terminate);
+        Assert.Equal(0, await one.EndAsync());
+        head.Signal(ProgramRun.Terminate);
+        Assert.Equal(0, await head.EndAsync());
+        (code, _, errors) = await ProgramRun.RunAsync("status", "--join", join);
+        Assert.Equal(1, code);
+        Assert.Contains($"No head answers at {join}", errors);
+    }
+
+    private static int FreePort()
+    {
+        using var listener = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0);
+        listener.Start();
+        return ((System.Net.IPEndPoint)listener.LocalEndpoint).Port;
+    }
+
     private static string[] Set(params string[] values) => [.. values.SelectMany(v => new[] { "--set", v })];
 
     private string In(string name, params string[] path) => Path.Combine([runs, name, .. path]);

@@ -12,9 +12,10 @@ using Xunit;
 namespace SimpleR1.Tests.Cluster;
 
 /// <summary>Real worker processes on a tiny random model.</summary>
+[Collection("worker processes")] // one class at a time: each fills the machine
 public sealed partial class ClusterTests : IAsyncDisposable
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
     private static readonly string Program = Path.Combine(AppContext.BaseDirectory, "simple-r1.dll");
     private static readonly ModelConfig Model = ClusterSelfTest.TinyModel;
 
@@ -74,7 +75,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
     }
 
     [LibraryImport("libc", EntryPoint = "kill")] private static partial int Signal(int processId, int signal);
-    private const int Kill = 9, Stop = 19, Interrupt = 2;
+    private const int Kill = 9, Stop = 19, Continue = 18, Interrupt = 2;
 
     public async ValueTask DisposeAsync()
     {
@@ -167,7 +168,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
     [Fact]
     public async Task Worker_that_hangs_is_replaced_and_its_samples_still_come()
     {
-        var pool = await StartAsync(Options(2) with { ResponseTimeout = TimeSpan.FromSeconds(3) });
+        var pool = await StartAsync(Options(2) with { ResponseTimeout = TimeSpan.FromSeconds(8) });
         await pool.PushWeightsAsync(weights, 0, Cancel);
         int victim = pool.Status()[1].ProcessId;
         var requests = Requests(8, samples: 2, tokens: 20, more: 40);
@@ -179,7 +180,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
         }
         RequireEachOnce(requests, completions);
         Assert.Contains(log, line => line.Contains("worker 2 was lost"));
-        await WaitAsync(() => !Lives(victim) && pool.Status()[1].State == WorkerState.Ready, "the hung process to be replaced");
+        await WaitAsync(() => !Lives(victim) && pool.Status().All(w => w.State == WorkerState.Ready), "the hung process to be replaced");
 
         victim = pool.Status()[0].ProcessId;
         Signal(victim, Stop);
@@ -263,6 +264,58 @@ public sealed partial class ClusterTests : IAsyncDisposable
         RequireEachOnce(Requests(5), both[0]);
         RequireEachOnce(Requests(3), both[1]);
         Assert.All(pool.Status(), w => Assert.Equal(0, w.Replacements));
+    }
+
+    [Fact]
+    public async Task Deadline_that_passes_is_an_error_that_says_what_is_missing_and_leaves_the_workers_ready()
+    {
+        var pool = await StartAsync(Options(1));
+        await pool.PushWeightsAsync(weights, 0, Cancel);
+        var error = await Assert.ThrowsAsync<TimeoutException>(async () =>
+        {
+            await foreach (var completion in pool.GenerateAsync(Requests(8, tokens: 900), TimeSpan.FromMilliseconds(300), Cancel)) { }
+        });
+        Assert.Contains("16 samples", error.Message);
+        Assert.Contains("of 8 requests (r0, r1, r2, r3, r4, …)", error.Message);
+        RequireEachOnce(Requests(3), await GenerateAsync(pool, Requests(3)));
+        Assert.Equal((WorkerState.Ready, 0L), (pool.Status()[0].State, pool.Status()[0].OutstandingTokens));
+    }
+
+    [Fact]
+    public async Task Stragglers_are_repeated_by_an_idle_worker_and_nobody_waits_for_the_worker_that_hangs()
+    {
+        var pool = await StartAsync(Options(2) with { HedgeAfter = TimeSpan.FromSeconds(1), ResponseTimeout = Patience });
+        await pool.PushWeightsAsync(weights, 0, Cancel);
+        int victim = pool.Status()[0].ProcessId;
+        Signal(victim, Stop);
+        var requests = Requests(8);
+        var generating = GenerateAsync(pool, requests);
+        RequireEachOnce(requests, await generating);
+        Assert.True(Lives(victim), "it was given up, and not only hedged");
+        Assert.Contains(log, line => line.StartsWith("worker 2 repeats"));
+        Signal(victim, Continue);
+        await WaitAsync(() => pool.Status().All(w => w is { State: WorkerState.Ready, OutstandingTokens: 0 }), "the worker that went on to be ready");
+    }
+
+    [Fact]
+    public async Task Samples_of_a_prompt_that_come_one_by_one_go_where_its_keys_and_values_are()
+    {
+        var pool = await StartAsync(Options(2));
+        await pool.PushWeightsAsync(weights, 0, Cancel);
+        int[][] prompts = [.. Enumerable.Range(0, 16).Select(g => Enumerable.Range(0, 48).Select(t => 1 + (g * 7 + t * 3) % 60).ToArray())];
+        int cached = 0, repeats = 0;
+        for (int sample = 0; sample < 6; sample++)
+            await Task.WhenAll(prompts.Select(async (prompt, i) =>
+            {
+                var completion = Assert.Single(await GenerateAsync(pool, [new($"r{i}", prompt, new() { MaxTokens = 4, Seed = (ulong)sample, IgnoreEos = true })]));
+                if (sample == 0) return;
+                Interlocked.Increment(ref repeats);
+                if (completion.CachedPromptTokens > 0) Interlocked.Increment(ref cached);
+            }));
+        var (known, hits) = pool.PrefixAffinity;
+        Assert.Equal((80, 80L), (repeats, known));
+        Assert.True(hits >= 76 && cached >= 76, $"{hits} of {known} went to the worker with the prompt, {cached} of {repeats} found its keys and values");
+        Assert.All(pool.Status(), w => Assert.True(w.TokensPerSecond > 0, "both had prompts"));
     }
 
     [Fact]

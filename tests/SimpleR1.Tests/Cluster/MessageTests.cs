@@ -1,4 +1,3 @@
-using System.Net;
 using SimpleR1.Cluster;
 using SimpleR1.Inference;
 using Xunit;
@@ -58,11 +57,11 @@ public sealed class MessageTests
     [Fact]
     public void Worker_options_survive_the_command_line_and_bad_ones_are_named()
     {
-        var options = new WorkerOptions { Join = new(IPAddress.Loopback, 4711), ClusterId = "c", Name = "worker-1-x", Parent = 12 };
+        var options = new WorkerOptions { Join = "head.example:4711", Name = "worker 1", Instance = "x", Device = "cpu", Threads = 3, SiloPort = 7, DrainTimeout = TimeSpan.FromSeconds(9), Parent = 12 };
         string[] arguments = options.ToArguments();
         Assert.Equal(options, WorkerOptions.Parse(arguments));
-        Assert.Contains("--name", Assert.Throws<ArgumentException>(() => WorkerOptions.Parse(["--join", "127.0.0.1:1", "--parent", "1", "--cluster", "c"])).Message);
+        Assert.Contains("--name", Assert.Throws<ArgumentException>(() => WorkerOptions.Parse([.. arguments.Where((_, i) => i / 2 != Array.IndexOf(arguments, "--name") / 2)])).Message);
         Assert.Contains("--colour", Assert.Throws<ArgumentException>(() => WorkerOptions.Parse([.. arguments, "--colour", "red"])).Message);
-        Assert.Contains("nowhere", Assert.Throws<ArgumentException>(() => WorkerOptions.Parse(["--join", "nowhere", "--parent", "1"])).Message);
+        Assert.Contains("nowhere", Assert.Throws<ArgumentException>(() => WorkerOptions.Parse([.. arguments.Select(a => a == options.Join ? "nowhere" : a)])).Message);
     }
 }

@@ -8,7 +8,10 @@ namespace SimpleR1.Tests.Cluster;
 public sealed class RolloutLedgerTests
 {
     private static GenerationRequest Request(int id, int samples = 1, int prompt = 3, int maxTokens = 10) =>
-        new($"r{id}", new int[prompt], new() { Samples = samples, MaxTokens = maxTokens });
+        new($"r{id}", [id, .. new int[prompt - 1]], new() { Samples = samples, MaxTokens = maxTokens });
+
+    /// <summary>With room for everything.</summary>
+    private static Router Anyone => new(int.MaxValue);
 
     private static Completion Sample(string id, int index) => new()
     {
@@ -25,7 +28,7 @@ public sealed class RolloutLedgerTests
     public void Assign_gives_each_request_to_the_least_loaded_worker_in_order()
     {
         var ledger = new RolloutLedger([Request(0, maxTokens: 100), Request(1), Request(2), Request(3, maxTokens: 200), Request(4)]);
-        var shares = ledger.Assign([(1, 0), (2, 0), (3, 50)]).ToDictionary(s => s.Worker);
+        var shares = ledger.Assign(Anyone, [new(1, 0, 0), new(2, 0, 0), new(3, 50, 0)]).ToDictionary(s => s.Worker);
         Assert.Equal(["r0"], shares[1].Requests.Select(r => r.Id)); // a tie goes to the first
         Assert.Equal(["r1", "r2", "r3"], shares[2].Requests.Select(r => r.Id)); // 13, 26, 229
         Assert.Equal(["r4"], shares[3].Requests.Select(r => r.Id));
@@ -38,7 +41,7 @@ public sealed class RolloutLedgerTests
     public void Outstanding_falls_by_the_sample_and_ends_at_zero()
     {
         var ledger = new RolloutLedger([Request(0, samples: 2, prompt: 5, maxTokens: 10)]);
-        var share = ledger.Assign([(1, 0)]).Single();
+        var share = ledger.Assign(Anyone, [new(1, 0, 0)]).Single();
         Assert.Equal(25, ledger.Outstanding(share));
         Assert.True(ledger.Accept(Sample("r0", 1)));
         Assert.Equal(15, ledger.Outstanding(share));
@@ -52,8 +55,8 @@ public sealed class RolloutLedgerTests
     public void Request_that_outlives_three_workers_is_an_error_that_names_it()
     {
         var ledger = new RolloutLedger([Request(7)]);
-        for (int loss = 1; loss < RolloutLedger.MaxLosses; loss++) Assert.Equal(1, ledger.Release(ledger.Assign([(1, 0)]).Single(), ""));
-        var last = ledger.Assign([(1, 0)]).Single();
+        for (int loss = 1; loss < RolloutLedger.MaxLosses; loss++) Assert.Equal(1, ledger.Release(ledger.Assign(Anyone, [new(1, 0, 0)]).Single(), ""));
+        var last = ledger.Assign(Anyone, [new(1, 0, 0)]).Single();
         var error = Assert.Throws<WorkersLostException>(() => ledger.Release(last, "it ran out of memory"));
         Assert.Contains("'r7'", error.Message);
         Assert.Contains("ran out of memory", error.Message);
@@ -82,7 +85,7 @@ public sealed class RolloutLedgerTests
             var accepted = new HashSet<(string, int)>();
             while (!ledger.Complete)
             {
-                foreach (var share in ledger.Assign([.. Enumerable.Range(0, workers).Select(w => (w, (long)todo[w].Count))]))
+                foreach (var share in ledger.Assign(Anyone, [.. Enumerable.Range(0, workers).Select(w => new WorkerLoad(w, todo[w].Count, 0))]))
                 {
                     shares.Add(share);
                     todo[share.Worker].AddRange(share.Requests.SelectMany(r => Enumerable.Range(0, r.Sampling.Samples).Select(i => (r.Id, i))));

@@ -13,8 +13,8 @@ public static class Gpu
 {
     private static readonly Lazy<string?> missing = new(Prepare);
 
-    /// <summary>Whether kernels run as fibers on the CPU: then tests are made smaller.</summary>
-    public static bool Emulated => CudaLibraries.Emulated;
+    /// <summary>Whether tests are made smaller: on the emulator, and for sanitizers when SIMPLE_R1_SMALL_TESTS is set.</summary>
+    public static bool Small => CudaLibraries.Emulated || Environment.GetEnvironmentVariable("SIMPLE_R1_SMALL_TESTS") is { Length: > 0 };
 
     public static CudaDevice Require()
     {

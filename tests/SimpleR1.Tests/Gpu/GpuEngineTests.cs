@@ -93,7 +93,7 @@ public sealed class GpuEngineTests
         using var onCpu = new Model(cpu, null);
         using var f32 = new Model(cpu, ScalarType.Float32);
         using var bf16 = new Model(cpu, ScalarType.BFloat16);
-        GenerationRequest[] requests = [.. Enumerable.Range(0, Gpu.Emulated ? 2 : 8).Select(i => new GenerationRequest("r" + i, [1, .. TestEngine.Prompt(5 + 20 * i, i, 2000)], Greedy with { MaxTokens = 60 }))];
+        GenerationRequest[] requests = [.. Enumerable.Range(0, Gpu.Small ? 2 : 8).Select(i => new GenerationRequest("r" + i, [1, .. TestEngine.Prompt(5 + 20 * i, i, 2000)], Greedy with { MaxTokens = 60 }))];
         var expected = onCpu.Run(requests);
         AssertSame(expected, f32.Run(requests), 1e-3);
         // The tokens that f32 took, under bf16: prompts of growing length, one token each, whose log-prob is that of the most probable token.
@@ -183,7 +183,7 @@ public sealed class GpuEngineTests
     {
         Gpu.Require();
         using var cpu = TinyModels.Random(Config(vocabulary: 320), scale: 0.3);
-        int count = Gpu.Emulated ? 48 : 256;
+        int count = Gpu.Small ? 48 : 256;
         using var together = new Model(cpu, ScalarType.Float32, Options with { MaxSequences = 256, KvCacheBytes = 64 << 20 });
         var requests = Mixed(new() { MaxTokens = 20, Temperature = 1, TopP = 0.95, IgnoreEos = true }, count).Select(r => r with { Sampling = r.Sampling with { Samples = 1 } }).ToArray();
         var batch = together.Run(requests);
@@ -230,7 +230,7 @@ public sealed class GpuEngineTests
     public void Random_requests_on_a_tiny_pool_all_end_and_leave_nothing()
     {
         Gpu.Require();
-        int requests = Gpu.Emulated ? 150 : 20_000;
+        int requests = Gpu.Small ? 150 : 20_000;
         var random = new Random(11);
         var config = Config() with { Layers = 1 };
         using var cpu = TinyModels.Random(config);

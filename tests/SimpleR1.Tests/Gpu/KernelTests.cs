@@ -213,7 +213,7 @@ public sealed class KernelTests
     {
         var gpu = Gpu.Require();
         const int vocabulary = 71;
-        int rows = Gpu.Emulated ? 100 : 1000, launches = Gpu.Emulated ? 20 : 100;
+        int rows = Gpu.Small ? 100 : 1000, launches = Gpu.Small ? 20 : 100;
         float[] x = Gpu.Normal(vocabulary, 21, 1.5);
         float scale = (float)(1 / temperature), max = x.Max(), threshold;
         fixed (float* logits = x) threshold = SimpleR1.Tensors.Cpu.SamplingFilters.Threshold(logits, vocabulary, max, scale, topK, topP, minP);

@@ -1,0 +1,109 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Net;
+using System.Net.Sockets;
+using SimpleR1.Cluster;
+using SimpleR1.Inference;
+using SimpleR1.Models;
+using SimpleR1.Sync;
+using SimpleR1.Tests.Cli;
+using Xunit;
+
+namespace SimpleR1.Tests.Cluster;
+
+/// <summary>The head is killed and started again in the middle of rollouts.</summary>
+[Collection("worker processes")] // one class at a time: each fills the machine
+public sealed class HeadRestartTests
+{
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
+    private static readonly string Program = Path.Combine(AppContext.BaseDirectory, "simple-r1.dll");
+
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Workers_and_trainer_go_on_without_a_head_and_are_back_with_the_next_one(bool redis)
+    {
+        using var server = redis ? await RedisServer.StartAsync() : null;
+        int port = FreePort();
+        string[] command = ["head", "--port", $"{port}", .. server is null ? Array.Empty<string>() : ["--membership", server.Address, "--cluster", "restart"]];
+        var address = new HeadAddress($"127.0.0.1:{port}", null);
+        using var weights = SharedWeightMemory.Allocate(new WeightLayout(ClusterSelfTest.TinyModel));
+        weights.Flat.uniform_(-0.1, 0.1);
+        var log = new ConcurrentQueue<string>();
+        var head = ProgramRun.Start(command);
+        try
+        {
+            await head.SaysAsync("head ready");
+            await using var a = Worker("a");
+            await using var b = Worker("b");
+            await using var cluster = await LocalCluster.StartAsync(new() { Join = address, Log = log.Enqueue, StartTimeout = Patience, WorkerWait = Patience, RejoinTimeout = Patience },
+                new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 16 << 20 }), Cancel);
+            var pool = cluster.Workers;
+            await WaitAsync(() => pool.Status().Count(w => w.State == WorkerState.Waiting) == 2, "two workers to join");
+            await pool.PushWeightsAsync(weights, 1, Cancel);
+            string[] instances = [.. pool.Status().Select(w => w.Instance)];
+
+            using var enough = new CancellationTokenSource();
+            int batches = 0, withoutHead = 0;
+            var rollouts = Task.Run(async () =>
+            {
+                while (!enough.IsCancellationRequested)
+                {
+                    var seen = new HashSet<(string, int)>();
+                    await foreach (var completion in pool.GenerateAsync(Requests(), Cancel))
+                        Assert.True(seen.Add((completion.RequestId, completion.SampleIndex)) && completion.WeightVersions.All(v => v == 1));
+                    Assert.Equal(40, seen.Count);
+                    batches++;
+                }
+            }, Cancel);
+            for (int round = 0; round < 2; round++)
+            {
+                head.Signal(ProgramRun.Kill);
+                await head.EndAsync();
+                int before = batches;
+                await WaitAsync(() => batches > before + 1 || rollouts.IsFaulted, "rollouts to go on without a head");
+                withoutHead += batches - before;
+                head.Dispose();
+                head = ProgramRun.Start(command);
+                await head.SaysAsync("head ready");
+                var clock = Stopwatch.StartNew();
+                await WaitAsync(() => Back(address) && pool.Status().All(w => w.State == WorkerState.Ready) || rollouts.IsFaulted, "all to be back");
+                TestContext.Current.SendDiagnosticMessage($"{(redis ? "redis" : "embedded")}: all back {clock.Elapsed.TotalSeconds:F1} s after the head was ready again");
+                Assert.True(clock.Elapsed < TimeSpan.FromSeconds(60), $"back after {clock.Elapsed.TotalSeconds:F1} s");
+            }
+            enough.Cancel();
+            await rollouts;
+            Assert.Equal(instances, pool.Status().Select(w => w.Instance)); // no process was started anew
+            Assert.Equal([1, 2], (await pool.PushWeightsAsync(weights, 2, Cancel)).Workers.Order());
+            Assert.DoesNotContain(log, line => line.Contains("was lost"));
+        }
+        finally { head.Dispose(); }
+
+        WorkerMachine Worker(string name) =>
+            WorkerMachine.Start(new() { Head = address, Devices = ["cpu"], Name = name, Threads = 1, Command = ["dotnet", Program, "worker"], Say = log.Enqueue });
+
+        async Task WaitAsync(Func<bool> condition, string awaited)
+        {
+            for (var clock = Stopwatch.StartNew(); !condition(); await Task.Delay(100, Cancel))
+                Assert.True(clock.Elapsed < Patience, $"waited {Patience.TotalSeconds} s for {awaited}; log:\n{string.Join('\n', log)}");
+        }
+    }
+
+    private static bool Back(HeadAddress address)
+    {
+        var status = ClusterClient.StatusAsync(address, Cancel).GetAwaiter().GetResult();
+        return status.Trainer is not null && status.Workers.Count(w => w.State == "ready") == 2;
+    }
+
+    private static GenerationRequest[] Requests() => [.. Enumerable.Range(0, 20).Select(i =>
+        new GenerationRequest($"r{i}", [1, 2, 3 + i], new() { Samples = 2, MaxTokens = 40, Seed = (ulong)i, IgnoreEos = true }))];
+
+    private static int FreePort()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+}

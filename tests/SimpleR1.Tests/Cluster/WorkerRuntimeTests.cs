@@ -1,0 +1,154 @@
+using SimpleR1.Cluster;
+using SimpleR1.Models;
+using SimpleR1.Sync;
+using Xunit;
+
+namespace SimpleR1.Tests.Cluster;
+
+/// <summary>What a worker does when it is asked, asked twice, and asked what it must refuse.</summary>
+public sealed class WorkerRuntimeTests : IAsyncDisposable
+{
+    private static readonly TimeSpan Long = TimeSpan.FromMinutes(2);
+
+    private readonly FlatWeights weights = SharedWeightMemory.Allocate(new WeightLayout(ClusterSelfTest.TinyModel));
+    private readonly SharedMemoryTransport transport = new();
+    private readonly WorkerRuntime runtime = new("cpu", 1, null);
+    private int updates;
+
+    public WorkerRuntimeTests() => weights.Flat.uniform_(-0.1, 0.1);
+
+    public async ValueTask DisposeAsync()
+    {
+        await runtime.DisposeAsync();
+        transport.Dispose();
+        weights.Dispose();
+    }
+
+    private static SetupMessage Setup(string session) => new(session, Wire.ToJson(new WorkerSetup(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 1 << 20 })), null);
+
+    private async Task<ulong> UpdateAsync(string session, int version)
+    {
+        string update = $"{session}/{++updates}";
+        using var offer = transport.Offer(weights, BroadcastPlan.For(weights, version));
+        string[] invitations = [Wire.ToJson(offer.Invitation)];
+        Assert.True(await runtime.PauseAsync(session, update, Long));
+        Assert.True(await runtime.PauseAsync(session, update, Long)); // the answer was lost
+        var receipt = await runtime.ReceiveAsync(update, 1, invitations, Long);
+        Assert.Same(receipt, await runtime.ReceiveAsync(update, 1, invitations, Long));
+        Assert.Null(receipt.Failure);
+        await runtime.CommitAsync(update, version);
+        await runtime.CommitAsync(update, version);
+        return receipt.Hash;
+    }
+
+    private static SubmitMessage Batch(string session, string name, int version, ulong hash, int tokens = 4) =>
+        new(session, name, version, hash, [RequestMessage.From(new("r", [1, 2], new() { Samples = 2, MaxTokens = tokens, IgnoreEos = true }))]);
+
+    [Fact]
+    public async Task Only_the_declared_weights_are_sampled_from()
+    {
+        Assert.Null((await runtime.SetupAsync(Setup("s"))).Failure);
+        Assert.Contains("version -1", runtime.Submit(Batch("s", "early", 0, 0)).Refused);
+        ulong hash = await UpdateAsync("s", 3);
+        Assert.Equal(WeightHash.Compute(weights.Pointer, weights.ByteLength), hash);
+        Assert.Contains("version 3", runtime.Submit(Batch("s", "a", 4, hash)).Refused);
+        Assert.Contains($"{hash:x16}", runtime.Submit(Batch("s", "b", 3, hash + 1)).Refused);
+        Assert.Equal(new(false, false, null), runtime.Submit(Batch("s", "c", 3, hash)));
+        Assert.Equal(new(false, true, null), runtime.Submit(Batch("other", "d", 3, hash)));
+        Assert.False(await runtime.PauseAsync("other", "other/1", Long));
+    }
+
+    [Fact]
+    public async Task Finished_samples_are_kept_until_they_have_arrived()
+    {
+        await runtime.SetupAsync(Setup("s"));
+        ulong hash = await UpdateAsync("s", 0);
+        Assert.Null(runtime.Submit(Batch("s", "a", 0, hash)).Refused);
+        Assert.Null(runtime.Submit(Batch("s", "a", 0, hash)).Refused); // not run again
+        var first = await NextAsync(0);
+        var again = await NextAsync(0); // the answer was lost
+        Assert.Equal(first.Completions[0], again.Completions[0]);
+        var all = new List<CompletionMessage>();
+        for (bool done = false; !done;)
+        {
+            var next = await runtime.NextAsync("a", all.Count, Long);
+            all.AddRange(next.Completions);
+            done = next.Done;
+        }
+        Assert.Equal([0, 1], all.Select(c => c.SampleIndex).Order());
+        Assert.True(runtime.Idle);
+        await Assert.ThrowsAsync<InvalidOperationException>(() => runtime.NextAsync("a", 3, Long));
+        await Assert.ThrowsAsync<InvalidOperationException>(() => runtime.NextAsync("b", 0, Long));
+
+        async Task<CompletionsMessage> NextAsync(int received)
+        {
+            while (true)
+                if (await runtime.NextAsync("a", received, Long) is { Completions.Length: > 0 } some) return some;
+        }
+    }
+
+    [Fact]
+    public async Task Another_trainer_gets_the_worker_without_the_formers_work_and_weights()
+    {
+        await runtime.SetupAsync(Setup("s"));
+        ulong hash = await UpdateAsync("s", 0);
+        Assert.Null(runtime.Submit(Batch("s", "a", 0, hash, tokens: 900)).Refused);
+        Assert.Null((await runtime.SetupAsync(Setup("t"))).Failure);
+        await Assert.ThrowsAsync<InvalidOperationException>(() => runtime.NextAsync("a", 0, Long));
+        Assert.Equal("waiting", runtime.Report().State);
+        Assert.Contains("version -1", runtime.Submit(Batch("t", "a", 0, hash)).Refused);
+        Assert.True(runtime.Submit(Batch("s", "b", 0, hash)).TakenOver);
+        await UpdateAsync("t", 0);
+        Assert.Null(runtime.Submit(Batch("t", "a", 0, hash)).Refused);
+    }
+
+    [Fact]
+    public async Task Update_that_was_broken_off_is_followed_by_the_next_one_without_a_step_in_between()
+    {
+        await runtime.SetupAsync(Setup("s"));
+        ulong hash = await UpdateAsync("s", 0);
+        Assert.True(await runtime.PauseAsync("s", "s/broken off", Long));
+        await UpdateAsync("s", 1);
+        Assert.Equal(("ready", 1), (runtime.Report().State, runtime.Report().WeightVersion));
+        await Assert.ThrowsAsync<InvalidOperationException>(() => runtime.CommitAsync("s/broken off", 2));
+        Assert.Null(runtime.Submit(Batch("s", "a", 1, hash)).Refused);
+    }
+
+    [Fact]
+    public async Task Update_that_is_abandoned_leaves_nothing_to_sample_from_until_the_next_one()
+    {
+        await runtime.SetupAsync(Setup("s"));
+        Assert.True(await runtime.PauseAsync("s", "s/late", Long));
+        using (var offer = transport.Offer(weights, BroadcastPlan.For(weights, 1))) await runtime.ReceiveAsync("s/late", 1, [Wire.ToJson(offer.Invitation)], Long);
+        await runtime.AbandonAsync("s/late");
+        await runtime.AbandonAsync("s/late");
+        Assert.Equal("waiting", runtime.Report().State);
+        Assert.NotNull(runtime.Submit(Batch("s", "a", 1, WeightHash.Compute(weights.Pointer, weights.ByteLength))).Refused);
+        Assert.Null(runtime.Submit(Batch("s", "b", 2, await UpdateAsync("s", 2))).Refused);
+    }
+
+    [Fact]
+    public async Task Draining_worker_takes_no_more_and_is_idle_when_all_has_been_handed_over()
+    {
+        await runtime.SetupAsync(Setup("s"));
+        ulong hash = await UpdateAsync("s", 0);
+        runtime.Submit(Batch("s", "a", 0, hash));
+        Assert.False(runtime.Idle);
+        runtime.Draining = true;
+        Assert.True(runtime.Submit(Batch("s", "b", 0, hash)).Draining);
+        Assert.False(runtime.Submit(Batch("s", "a", 0, hash)).Draining); // that one it has
+        for (int received = 0; !runtime.Idle;)
+        {
+            var next = await runtime.NextAsync("a", received, Long);
+            Assert.True(next.Draining);
+            received += next.Completions.Length;
+        }
+    }
+
+    [Fact]
+    public async Task Device_that_this_version_has_not_is_named()
+    {
+        await using var gpu = new WorkerRuntime("cuda:0", 1, null);
+        Assert.Contains("cuda:0", (await gpu.SetupAsync(Setup("s"))).Failure);
+    }
+}
