@@ -207,16 +207,22 @@ public sealed unsafe class CudaDevice
     /// <summary>Copies numbers to the device and waits until they are there.</summary>
     public void Write<T>(nint device, ReadOnlySpan<T> values) where T : unmanaged
     {
-        fixed (T* from = values) Upload((nint)from, device, (long)values.Length * sizeof(T));
-        Synchronize();
+        fixed (T* from = values)
+        {
+            Upload((nint)from, device, (long)values.Length * sizeof(T));
+            Synchronize(); // the array must not move before
+        }
     }
 
     /// <summary>Copies numbers from the device, after everything launched before.</summary>
     public T[] Read<T>(nint device, int count) where T : unmanaged
     {
         var values = new T[count];
-        fixed (T* to = values) Download(device, (nint)to, (long)count * sizeof(T));
-        Synchronize();
+        fixed (T* to = values)
+        {
+            Download(device, (nint)to, (long)count * sizeof(T));
+            Synchronize(); // the array must not move before
+        }
         return values;
     }
 
