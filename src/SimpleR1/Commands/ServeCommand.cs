@@ -77,7 +77,7 @@ internal static class ServeCommand
     private static EngineOptions EngineOptionsOf(ParseResult parse, CudaDevice? gpu)
     {
         var sizes = DeviceOptions.Engine(gpu, parse.GetValue(Utilization), parse.GetValue(NoGraphs));
-        int Given(Option<int> option, int otherwise) => parse.GetValue(option) is > 0 and var given ? given : otherwise;
+        int Given(Option<int> option, int otherwise) => parse.GetValue(option) is not 0 and var given ? given : otherwise;
         return sizes with
         {
             KvCacheBytes = (long)parse.GetValue(KvCache) << 20, MaxSequences = Given(Sequences, sizes.MaxSequences), MaxBatchedTokens = Given(BatchedTokens, sizes.MaxBatchedTokens), MaxContext = parse.GetValue(Context),

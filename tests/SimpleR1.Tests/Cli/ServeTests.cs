@@ -62,7 +62,7 @@ public sealed partial class ServeTests
     [InlineData("expected an IP address", "recipes/tiny-base", "--host", "example.com")]
     [InlineData("--max-n: expected at least 1, found 0", "recipes/tiny-base", "--max-n", "0")]
     [InlineData("neither a built-in template", "recipes/tiny-base", "--template", "nonsense")]
-    [InlineData("MaxSequences: expected at least 1", "recipes/tiny-base", "--max-sequences", "0", "--port", "0")]
+    [InlineData("MaxSequences: expected at least 1", "recipes/tiny-base", "--max-sequences=-1", "--port", "0")]
     [InlineData("no/such/model", "no/such/model")]
     public async Task Wrong_options_end_with_what_to_do(string says, params string[] arguments)
     {

@@ -6,8 +6,8 @@ using static TorchSharp.torch;
 namespace SimpleR1.Tests.Gpu;
 
 /// <summary>
-/// The device that tests of GPU code run on: a real GPU where there is one, else the emulator of tests/KernelEmulator, compiled here by g++, on which the
-/// same C# and the same kernels run on the CPU. Without both the tests are skipped, visibly.
+/// The device that tests of GPU code run on: a real GPU where there is one, else, with SIMPLE_R1_EMULATE_GPU set, the emulator of tests/KernelEmulator,
+/// compiled here by g++, on which the same C# and the same kernels run on the CPU. Without both the tests are skipped, visibly.
 /// </summary>
 public static class Gpu
 {
@@ -27,6 +27,8 @@ public static class Gpu
     private static string? Prepare()
     {
         if (File.Exists("/dev/nvidia0") || Environment.GetEnvironmentVariable(CudaLibraries.EmulatorVariable) is { Length: > 0 }) return null;
+        if (Environment.GetEnvironmentVariable("SIMPLE_R1_EMULATE_GPU") is not { Length: > 0 }) // beside all other tests it would take minutes of their cores
+            return "needs an NVIDIA GPU; to run it on the kernel emulator: SIMPLE_R1_EMULATE_GPU=1 dotnet run -c Release --project tests/SimpleR1.Tests -- -trait Category=Gpu";
         string sources = Path.Combine(SharedData.RepositoryRoot, "tests", "KernelEmulator"), folder = Path.Combine(Path.GetTempPath(), $"simple-r1-emulator-{Environment.UserName}");
         string[] files = [.. Directory.GetFiles(sources).Order(StringComparer.Ordinal)];
         uint version = 2166136261;
@@ -102,5 +104,5 @@ public static class Gpu
 }
 
 /// <summary>GPU tests run one after another: a device is used by one thread at a time.</summary>
-[CollectionDefinition("GPU", DisableParallelization = false)]
+[CollectionDefinition("GPU")]
 public sealed class GpuCollection;
