@@ -107,7 +107,7 @@ static void TrainingBenchmark()
         }
     using (var model = new PlainLlama(weights, train: true))
     {
-        using var ids = tensor(sequences.SelectMany(s => s.Tokens[..256].Select(t => (long)t)).ToArray()).view(8, 256);
+        using var ids = tensor(sequences.SelectMany(s => s.Tokens[..256].Select(t => (long)t)).ToArray(), [8, 256]);
         for (int i = 0; i < 3; i++)
         {
             var watch = Stopwatch.StartNew();

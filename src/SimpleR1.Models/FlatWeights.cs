@@ -31,6 +31,7 @@ public sealed unsafe class FlatWeights : IDisposable
         Layout = layout;
         Flat = flat;
         MemoryOwner = owner;
+        using var scope = NewDisposeScope(); // holds what is made on the way: the collector would free a narrow() while view() reads it
         foreach (var slot in layout.Slots)
             views.Add(slot.Name, flat.narrow(0, slot.Offset, slot.Length).view(slot.Shape).DetachFromDisposeScope());
     }
@@ -47,6 +48,14 @@ public sealed unsafe class FlatWeights : IDisposable
     public long ByteLength => Flat.numel() * Flat.element_size();
     /// <summary>Address of the first element (device memory on a GPU).</summary>
     public nint Pointer => Aten.DataPointer(Flat);
+
+    /// <summary>No element is NaN or infinite.</summary>
+    public bool AreFinite()
+    {
+        using var scope = NewDisposeScope();
+        return Flat.isfinite().all().item<bool>();
+    }
+
     /// <summary>A copy of these f32 weights of the CPU on a GPU, in this type.</summary>
     public FlatWeights CopyTo(CudaDevice gpu, ScalarType type)
     {

@@ -12,8 +12,7 @@ namespace SimpleR1.Tensors;
 public static unsafe class Ops
 {
     /// <summary>
-    /// Alpha of additions, never freed. TorchSharp's x + y and add_(y) make one on the way and let go of it before libtorch has read it:
-    /// a garbage collection at that moment frees it, and the addition throws, or adds a multiple of y.
+    /// Alpha of additions on the tape: x + y and add_(y) would make one each time, which nobody frees (see build/KeepScalars.cs).
     /// </summary>
     internal static readonly TorchSharp.Scalar One = 1;
 

@@ -200,7 +200,7 @@ public sealed class Experiment : IAsyncDisposable
     /// <returns>The checkpoint; null where the failed step has changed the weights already, or they are not finite.</returns>
     public async Task<string?> RescueAsync()
     {
-        if (Policy.Optimizer.Steps != finished.OptimizerSteps || !await tensors.RunAsync(() => Policy.Weights.Flat.isfinite().all().item<bool>())) return null;
+        if (Policy.Optimizer.Steps != finished.OptimizerSteps || !await tensors.RunAsync(() => Policy.Weights.AreFinite())) return null;
         await SaveAsync();
         return Checkpoints.Folder(Run, finished.Step);
     }

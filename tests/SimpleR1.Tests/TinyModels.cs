@@ -31,12 +31,9 @@ public static class TinyModels
         var weights = new FlatWeights(new WeightLayout(config), ScalarType.Float32, CPU);
         using var generator = new Generator((ulong)seed, CPU);
         using var none = no_grad();
+        using var scope = NewDisposeScope();
         foreach (var slot in weights.Layout.Slots)
-        {
-            using var values = randn(slot.Shape, generator: generator);
-            using var shifted = values * scale + (slot.Name.EndsWith("norm", StringComparison.Ordinal) ? 1 : 0);
-            weights[slot.Name].copy_(shifted);
-        }
+            weights[slot.Name].copy_(randn(slot.Shape, generator: generator) * scale + (slot.Name.EndsWith("norm", StringComparison.Ordinal) ? 1 : 0));
         return weights;
     }
 }

@@ -214,11 +214,24 @@ public sealed partial class ClusterTests : IAsyncDisposable
         var pool = await StartAsync(Options(2));
         await pool.PushWeightsAsync(weights, 0, Cancel);
         using var stop = new CancellationTokenSource();
-        var meddling = Task.Run(() => { while (!stop.IsCancellationRequested) unsafe { ++*(int*)weights.Pointer; } }, Cancel);
-        var error = await Assert.ThrowsAsync<InvalidOperationException>(() => pool.PushWeightsAsync(weights, 1, Cancel));
-        Assert.Contains("changed while version 1", error.Message);
-        stop.Cancel();
-        await meddling;
+        using var meddles = new ManualResetEventSlim();
+        var meddler = new Thread(() =>
+        {
+            for (; !stop.IsCancellationRequested; meddles.Set())
+                unsafe { ++*(int*)weights.Pointer; }
+        });
+        meddler.Start();
+        try
+        {
+            meddles.Wait(Cancel);
+            var error = await Assert.ThrowsAsync<InvalidOperationException>(() => pool.PushWeightsAsync(weights, 1, Cancel));
+            Assert.Contains("changed while version 1", error.Message);
+        }
+        finally
+        {
+            stop.Cancel();
+            meddler.Join(); // before anything frees the weights
+        }
         weights.Flat.uniform_(-0.1, 0.1);
         await WaitAsync(() => pool.Status().All(w => w is { State: WorkerState.Waiting, Replacements: 1 }), "new workers");
         Assert.Equal([1, 2], (await pool.PushWeightsAsync(weights, 2, Cancel)).Workers);

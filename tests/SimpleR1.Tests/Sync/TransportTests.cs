@@ -41,7 +41,7 @@ public sealed class TransportTests
             ulong hash = worker.Receive(offer.Invitation, destination, Long);
             Assert.Equal(WeightHash.Compute(source.Pointer, source.ByteLength), hash);
             Assert.Equal(hash, WeightHash.Compute(destination.Pointer, destination.ByteLength));
-            Assert.True(source.Flat.eq(destination.Flat).all().item<bool>());
+            Assert.True(source.Flat.Equals(destination.Flat));
         }
     }
 
@@ -60,7 +60,7 @@ public sealed class TransportTests
         Assert.Contains("layout", error.Message);
         Assert.Contains($"{source.ByteLength:N0}", error.Message);
         Assert.Contains($"{destination.ByteLength:N0}", error.Message);
-        Assert.Equal(0f, destination.Flat.abs().sum().item<float>());
+        Assert.All(destination.Flat.data<float>(), value => Assert.Equal(0f, value));
     }
 
     [Fact]
@@ -129,7 +129,7 @@ public sealed class TransportTests
         // byte 16 + 100 of the stream lies in the data of the first chunk, the second one in that of a later chunk
         using var proxy = new Proxy(offer.Invitation, damage: [116, 3 * (Chunk + 16) + 500]);
         Assert.Equal(WeightHash.Compute(source.Pointer, source.ByteLength), worker.Receive(proxy.Invitation, destination, Long));
-        Assert.True(source.Flat.eq(destination.Flat).all().item<bool>());
+        Assert.True(source.Flat.Equals(destination.Flat));
         Assert.Equal(2, proxy.Damaged);
     }
 
@@ -183,7 +183,7 @@ public sealed class TransportTests
         var offer = trainer.Offer(source, BroadcastPlan.For(source, 1, Chunk));
         var forged = offer.Invitation with { Address = offer.Invitation.Address[..^64] + new string('0', 64) };
         Assert.Throws<IOException>(() => worker.Receive(forged, destination, Long));
-        Assert.Equal(0f, destination.Flat.abs().sum().item<float>());
+        Assert.All(destination.Flat.data<float>(), value => Assert.Equal(0f, value));
         offer.Dispose();
         Assert.Throws<IOException>(() => worker.Receive(offer.Invitation, destination, Long));
     }
