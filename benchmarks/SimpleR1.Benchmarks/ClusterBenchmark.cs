@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Net;
-using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using SimpleR1.Cluster;
 using SimpleR1.Inference;
@@ -63,7 +62,7 @@ internal static partial class ClusterBenchmark
 
         public static async Task<Stage> SetAsync(int workers, string? membership = null)
         {
-            var stage = new Stage(FreePort(), membership);
+            var stage = new Stage(SimpleR1.Cluster.Silo.FreePort(IPAddress.Loopback, following: 1), membership);
             stage.weights.Flat.uniform_(-0.1, 0.1);
             await stage.StartHeadAsync();
             for (int i = 1; i <= workers; i++)
@@ -203,7 +202,7 @@ internal static partial class ClusterBenchmark
 
     private static async Task RedisAsync()
     {
-        int port = FreePort();
+        int port = SimpleR1.Cluster.Silo.FreePort(IPAddress.Loopback, following: 1);
         string folder = Directory.CreateTempSubdirectory("simple-r1-redis-").FullName;
         using var redis = Process.Start(new ProcessStartInfo("redis-server", ["--port", port.ToString(), "--bind", "127.0.0.1", "--save", "", "--dir", folder]) { RedirectStandardOutput = true })!;
         try
@@ -276,13 +275,6 @@ internal static partial class ClusterBenchmark
     {
         for (var clock = Stopwatch.StartNew(); !condition(); await Task.Delay(20))
             if (clock.Elapsed > Patience) throw new TimeoutException($"waited {Patience} for {awaited}");
-    }
-
-    private static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 
     [LibraryImport("libc", EntryPoint = "kill")] private static partial int Signal(int processId, int signal);

@@ -41,7 +41,7 @@ internal sealed class HeadServer : IAsyncDisposable
         try { listener.Start(); }
         catch (SocketException e)
         {
-            throw new IOException($"Port {endpoint.Port} of the cluster's head can't be used on {endpoint.Address} ({e.Message}). Set the cluster's port to another one, or to 0 for any free port.", e);
+            throw new IOException($"Port {endpoint.Port} of the cluster's head {(e.SocketErrorCode == SocketError.AddressAlreadyInUse ? "is taken" : "can't be used")} on {endpoint.Address} ({e.Message}). Set the cluster's port to another one, or to 0 for any free port.", e);
         }
         return new(listener, key, roster) { Welcome = welcome, Status = status, Lost = lost, Say = say };
     }

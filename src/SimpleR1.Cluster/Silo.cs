@@ -53,12 +53,23 @@ internal static class Silo
         o.IAmAliveTablePublishTimeout = TimeSpan.FromSeconds(5);
     }
 
-    /// <summary>A port of the interface that is free at this moment.</summary>
-    public static int FreePort(IPAddress address)
+    /// <summary>A port of the interface that is free at this moment, and the <paramref name="following"/> ones after it. Below the range that
+    /// systems give to outgoing connections, which would take it before it is used.</summary>
+    public static int FreePort(IPAddress address, int following = 0)
     {
-        using var listener = new TcpListener(address, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
+        while (true)
+        {
+            int first = Random.Shared.Next(20_000, 32_000);
+            if (Enumerable.Range(first, 1 + following).All(port => IsFree(new(address, port)))) return first;
+        }
+
+        static bool IsFree(IPEndPoint endpoint)
+        {
+            using var listener = new TcpListener(endpoint);
+            try { listener.Start(); }
+            catch (SocketException e) when (e.SocketErrorCode == SocketError.AddressAlreadyInUse) { return false; }
+            return true;
+        }
     }
 
     /// <summary>The silo could not bind its port.</summary>

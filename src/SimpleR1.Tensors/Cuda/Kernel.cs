@@ -49,7 +49,6 @@ public sealed unsafe class Kernel
             if (device.Profile is null) Launch(place, at);
             else LaunchProfiled(device.Profile, place, at);
         }
-        LaunchCount++;
     }
 
     private void LaunchProfiled(KernelProfile profile, nint config, nint parameters) => profile.Measure(name, () => Launch(config, parameters));
@@ -60,9 +59,6 @@ public sealed unsafe class Kernel
         var c = (LaunchConfig*)config;
         if (result != 0) Check(result, $"launch of {name}, grid {c->GridX} × {c->GridY}, {c->BlockX} threads, {c->SharedBytes} bytes of shared memory(");
     }
-
-    /// <summary>Launches of all kernels so far, those recorded in graphs counted once.</summary>
-    public static long LaunchCount { get; private set; }
 
     /// <summary>Blocks that one multiprocessor runs at a time.</summary>
     public int BlocksPerMultiprocessor(int threads, int shared)
@@ -108,9 +104,6 @@ public sealed unsafe class KernelLibrary(CudaDevice device)
             return new(device, handle, function);
         });
     }
-
-    /// <summary>Names of all kernel files.</summary>
-    public static IEnumerable<string> Files => texts.Keys.Where(n => n.EndsWith(".cu", StringComparison.Ordinal)).Select(n => Path.GetFileNameWithoutExtension(n));
 
     private nint Load(string file, string[] definitions)
     {

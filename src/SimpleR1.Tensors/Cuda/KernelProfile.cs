@@ -2,16 +2,14 @@ namespace SimpleR1.Tensors.Cuda;
 
 /// <summary>
 /// GPU time by kernel: events around every launch while it is <see cref="CudaDevice.Profile"/>. They cannot look into graphs and keep kernels from
-/// overlapping, so that small ones seem some microseconds longer: <see cref="EmptyMilliseconds"/> says how many, and is subtracted.
+/// overlapping, so that small ones seem some microseconds longer: what two events with nothing between them measure is subtracted.
 /// </summary>
 public sealed class KernelProfile(CudaDevice device) : IDisposable
 {
     private readonly List<(string Name, CudaEvent Begin, CudaEvent End)> open = [];
     private readonly Stack<CudaEvent> spare = [];
     private readonly Dictionary<string, (long Calls, double Milliseconds)> sums = [];
-
-    /// <summary>What two events with nothing between them measure.</summary>
-    public double EmptyMilliseconds { get; private set; } = double.MaxValue;
+    private double emptyMilliseconds = double.MaxValue;
 
     /// <summary>Holds the GPU back for 20 ms, so that the host gets ahead: where the GPU waited for launches, they would be measured.</summary>
     public void HoldBack() => device.Kernels.Get("Delay", "delay", "ELEMENT=float").Launch((1, 1), 32, 0, 20_000_000);
@@ -36,7 +34,7 @@ public sealed class KernelProfile(CudaDevice device) : IDisposable
     public IReadOnlyList<(string Name, long Calls, double Milliseconds)> Result()
     {
         Sum();
-        double empty = EmptyMilliseconds == double.MaxValue ? 0 : EmptyMilliseconds;
+        double empty = emptyMilliseconds == double.MaxValue ? 0 : emptyMilliseconds;
         return [.. sums.Where(s => s.Key != "delay").Select(s => (s.Key, s.Value.Calls, s.Value.Milliseconds - empty * s.Value.Calls)).OrderByDescending(s => s.Item3)];
     }
 
@@ -48,7 +46,7 @@ public sealed class KernelProfile(CudaDevice device) : IDisposable
         foreach (var (name, begin, end) in open)
         {
             double time = end.MillisecondsSince(begin);
-            if (name.Length == 0) EmptyMilliseconds = Math.Min(EmptyMilliseconds, time);
+            if (name.Length == 0) emptyMilliseconds = Math.Min(emptyMilliseconds, time);
             else
             {
                 var (calls, milliseconds) = sums.GetValueOrDefault(name);

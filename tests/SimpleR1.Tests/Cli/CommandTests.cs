@@ -54,7 +54,7 @@ public sealed class CommandTests : IDisposable
         string errors = await FailsAsync(2, "train", "recipes/quickstart.yaml", "--overwritten");
         Assert.Contains("'--overwritten'", errors);
         Assert.Contains("See: simple-r1 train --help", errors);
-        Assert.Contains("started by the trainer", await FailsAsync(1, "worker"));
+        Assert.Contains("'--join'", await FailsAsync(2, "worker"));
     }
 
     [Fact]

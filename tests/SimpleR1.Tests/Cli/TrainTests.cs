@@ -57,7 +57,7 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
     [Fact]
     public async Task Run_on_the_workers_of_a_head_computes_what_one_with_its_own_computes()
     {
-        using var head = ProgramRun.Start("head", "--port", $"{FreePort()}");
+        using var head = ProgramRun.Start("head", "--port", $"{SimpleR1.Cluster.Silo.FreePort(System.Net.IPAddress.Loopback, following: 1)}");
         await head.SaysAsync("head ready");
         string join = head.Output.Split("--join ")[1].Split(' ')[0];
         using var one = ProgramRun.Start("worker", "--join", join, "--name", "one", "--threads", "1");
@@ -81,13 +81,6 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
         (code, _, errors) = await ProgramRun.RunAsync("status", "--join", join);
         Assert.Equal(1, code);
         Assert.Contains($"No head answers at {join}", errors);
-    }
-
-    private static int FreePort()
-    {
-        using var listener = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Loopback, 0);
-        listener.Start();
-        return ((System.Net.IPEndPoint)listener.LocalEndpoint).Port;
     }
 
     private static string[] Set(params string[] values) => [.. values.SelectMany(v => new[] { "--set", v })];

@@ -1,7 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Net;
-using System.Net.Sockets;
 using SimpleR1.Cluster;
 using SimpleR1.Inference;
 using SimpleR1.Models;
@@ -26,7 +25,7 @@ public sealed class HeadRestartTests
     public async Task Workers_and_trainer_go_on_without_a_head_and_are_back_with_the_next_one(bool redis)
     {
         using var server = redis ? await RedisServer.StartAsync() : null;
-        int port = FreePort();
+        int port = SimpleR1.Cluster.Silo.FreePort(IPAddress.Loopback, following: 1);
         string[] command = ["head", "--port", $"{port}", .. server is null ? Array.Empty<string>() : ["--membership", server.Address, "--cluster", "restart"]];
         var address = new HeadAddress($"127.0.0.1:{port}", null);
         using var weights = SharedWeightMemory.Allocate(new WeightLayout(ClusterSelfTest.TinyModel));
@@ -99,11 +98,4 @@ public sealed class HeadRestartTests
 
     private static GenerationRequest[] Requests() => [.. Enumerable.Range(0, 20).Select(i =>
         new GenerationRequest($"r{i}", [1, 2, 3 + i], new() { Samples = 2, MaxTokens = 40, Seed = (ulong)i, IgnoreEos = true }))];
-
-    private static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
-    }
 }
