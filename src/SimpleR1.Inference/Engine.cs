@@ -78,11 +78,12 @@ public sealed class Engine : IDisposable
         var submission = new Submission(onToken, onCompletion);
         foreach (var request in requests)
         {
-            var samples = new List<Sequence>(request.Sampling.Samples);
-            for (int i = 0; i < request.Sampling.Samples; i++)
+            var samples = new List<Sequence>(request.Count);
+            foreach (var part in request.Parts ?? [.. Enumerable.Range(0, request.Sampling.Samples).Select(i => new PartialSample(i))])
             {
                 var text = tokenizer is null ? null : new CompletionText(tokenizer, request.Sampling.StopStrings, request.Sampling.IncludeStopString);
-                samples.Add(new(request, i, submission, arrivals++, text, Options.ContextOf(Config)));
+                for (int i = 0; i < part.Tokens.Length; i++) text?.Append(part.Tokens[i], mayStop: i + 1 >= request.Sampling.MinTokens, out _);
+                samples.Add(new(request, part, submission, arrivals++, text, Options.ContextOf(Config)));
                 scheduler.Add(samples[^1]);
             }
             active.Add(request.Id, samples);
@@ -222,7 +223,7 @@ public sealed class Engine : IDisposable
             if (!stops) piece += sequence.Text?.Flush();
             Report(sequence, piece, stops ? FinishReason.Stop : FinishReason.Length);
         }
-        else sequence.Submission.OnToken?.Invoke(new(sequence.Request.Id, sequence.Sample, next.Token, next.LogProb, piece, null));
+        else sequence.Submission.OnToken?.Invoke(new(sequence.Request.Id, sequence.Sample, next.Token, next.LogProb, next.Top, version, piece, null));
     }
 
     private void Report(Sequence sequence, string piece, FinishReason reason)
@@ -244,10 +245,11 @@ public sealed class Engine : IDisposable
             FinishReason = reason,
             Text = sequence.Text?.Text ?? "",
             TopLogProbs = sequence.TopLogProbs is null ? null : [.. sequence.TopLogProbs],
-            CachedPromptTokens = Math.Max(0, sequence.CachedPromptTokens),
+            CachedPromptTokens = Math.Clamp(sequence.CachedPromptTokens, 0, sequence.Request.PromptTokens.Length),
         };
         bool hasToken = reason != FinishReason.Aborted;
-        sequence.Submission.OnToken?.Invoke(new(sequence.Request.Id, sequence.Sample, hasToken ? completion.Tokens[^1] : -1, hasToken ? completion.LogProbs[^1] : 0, piece, completion));
+        sequence.Submission.OnToken?.Invoke(hasToken ? new(sequence.Request.Id, sequence.Sample, completion.Tokens[^1], completion.LogProbs[^1], completion.TopLogProbs?[^1], completion.WeightVersions[^1], piece, completion)
+            : new(sequence.Request.Id, sequence.Sample, -1, 0, null, WeightVersion, piece, completion));
         sequence.Submission.OnCompletion?.Invoke(completion);
     }
 

@@ -84,7 +84,7 @@ public sealed class EngineThread : IAsyncDisposable
     {
         cancellation.ThrowIfCancellationRequested();
         var results = Channel.CreateUnbounded<T>(new() { SingleReader = true });
-        int left = requests.Sum(r => r.Sampling.Samples);
+        int left = requests.Sum(r => r.Count);
         if (requests.Count == 0) yield break;
         bool submitted = false;
         using var call = Waiting(e => results.Writer.TryComplete(e));

@@ -41,6 +41,17 @@ internal static class RequestCheck
         Require(s.StopStrings.All(stop => stop.Length > 0), "StopStrings: one is empty");
         Require(s.BadWords.All(word => word.Length > 0), "BadWords: one is empty");
         Require(s.LogitBias.Values.All(bias => !float.IsNaN(bias) && !float.IsPositiveInfinity(bias)), "LogitBias: expected numbers or -infinity");
+        foreach (var part in request.Parts ?? [])
+        {
+            int length = part.Tokens.Length;
+            Require(part.Index >= 0 && part.Index < s.Samples, $"Parts: sample {part.Index} is none of the {s.Samples} samples");
+            Require(length < s.MaxTokens && prompt + length < context, $"Parts: sample {part.Index} has {length} tokens already; there is room for {Math.Min(s.MaxTokens, context - prompt)}, and at least one must be left");
+            Require(part.LogProbs.Length == length && part.WeightVersions.Length == length && (s.TopLogProbs == 0 || (part.TopLogProbs?.Length ?? 0) == length),
+                $"Parts: sample {part.Index} has {length} tokens, {part.LogProbs.Length} log-probs, {part.WeightVersions.Length} weight versions{(s.TopLogProbs > 0 ? $" and {part.TopLogProbs?.Length ?? 0} lists of alternatives" : "")}; expected as many of each");
+            Tokens(part.Tokens, "Parts");
+        }
+        Require(request.Parts is null or { Count: > 0 }, "Parts: no sample is named; leave it out to complete all");
+        Require(request.Parts is not { } parts || parts.DistinctBy(part => part.Index).Count() == parts.Count, "Parts: a sample is named twice");
         Tokens(s.StopTokenIds, "StopTokenIds");
         Tokens(s.BadWords.SelectMany(word => word), "BadWords");
         Tokens(s.LogitBias.Keys, "LogitBias");

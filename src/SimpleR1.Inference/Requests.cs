@@ -41,6 +41,25 @@ public sealed record GenerationRequest(string Id, int[] PromptTokens, SamplingPa
 {
     /// <summary>Smaller runs first when the engine can't run all.</summary>
     public int Priority { get; init; }
+    /// <summary>Which of the <see cref="SamplingParameters.Samples"/> to complete, and what each has already; null is all of them, from their first token.</summary>
+    public IReadOnlyList<PartialSample>? Parts { get; init; }
+    /// <summary>Samples to complete.</summary>
+    public int Count => Parts?.Count ?? Sampling.Samples;
+}
+
+/// <summary>
+/// A sample that was broken off, by a lost worker or by the end of a step. It goes on as if it had never stopped: the same draws, penalties and stop
+/// strings, under whatever weights there are now. Only the tokens' keys and values are computed again.
+/// </summary>
+/// <param name="Index">Which of the request's samples, from 0.</param>
+public sealed record PartialSample(int Index)
+{
+    /// <summary>Generated so far; none of them ended the sample.</summary>
+    public int[] Tokens { get; init; } = [];
+    public float[] LogProbs { get; init; } = [];
+    public int[] WeightVersions { get; init; } = [];
+    /// <summary>Per token, where the request asks for them.</summary>
+    public TokenLogProb[][]? TopLogProbs { get; init; }
 }
 
 public enum FinishReason { Stop, Length, Aborted }
@@ -71,4 +90,6 @@ public sealed record Completion
 
 /// <summary>One step of one sample while it runs: what streaming sends. <see cref="Completion"/> is set on the last; the texts together are its text.</summary>
 /// <param name="Token">The new token; -1 where an abort ended the sample without one.</param>
-public sealed record TokenEvent(string RequestId, int SampleIndex, int Token, float LogProb, string Text, Completion? Completion);
+/// <param name="Top">The most probable tokens at this position, when asked for.</param>
+/// <param name="WeightVersion">Of the weights that made the token.</param>
+public sealed record TokenEvent(string RequestId, int SampleIndex, int Token, float LogProb, TokenLogProb[]? Top, int WeightVersion, string Text, Completion? Completion);

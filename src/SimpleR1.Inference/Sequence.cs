@@ -4,23 +4,24 @@ namespace SimpleR1.Inference;
 /// One sample of a request while it is on its way. Of the tokens of prompt and output, the last may be drawn on the device but not known here yet:
 /// the scheduler plans with <see cref="Length"/>, which counts them; everything else sees the known ones.
 /// </summary>
+/// <param name="part">Which sample it is, and what it has already.</param>
 /// <param name="context">The engine's longest context.</param>
-internal sealed class Sequence(GenerationRequest request, int sample, Submission submission, long arrival, CompletionText? text, int context)
+internal sealed class Sequence(GenerationRequest request, PartialSample part, Submission submission, long arrival, CompletionText? text, int context)
 {
-    private int[] tokens = [.. request.PromptTokens];
+    private int[] tokens = [.. request.PromptTokens, .. part.Tokens];
 
     public GenerationRequest Request => request;
-    public int Sample => sample;
+    public int Sample => part.Index;
     public Submission Submission => submission;
     /// <summary>Earlier arrivals run first among equal priorities.</summary>
     public long Arrival => arrival;
     /// <summary>Decodes the output; null without a tokenizer.</summary>
     public CompletionText? Text => text;
     /// <summary>The stream that this sample draws from.</summary>
-    public ulong Seed { get; } = Tensors.Cpu.Sampling.StreamSeed(request.Sampling.Seed, sample);
+    public ulong Seed { get; } = Tensors.Cpu.Sampling.StreamSeed(request.Sampling.Seed, part.Index);
 
     /// <summary>Tokens of prompt and output that are known.</summary>
-    public int Known { get; private set; } = request.PromptTokens.Length;
+    public int Known { get; private set; } = request.PromptTokens.Length + part.Tokens.Length;
     /// <summary>Tokens that are being drawn.</summary>
     public int OnTheWay { get; private set; }
     public int Length => Known + OnTheWay;
@@ -45,15 +46,15 @@ internal sealed class Sequence(GenerationRequest request, int sample, Submission
     /// <summary>Full blocks that are registered in the pool, and the prefix that ends with the last of them.</summary>
     public int Registered { get; set; }
     public long Prefix { get; set; }
-    /// <summary>Prompt tokens that the cache had when the sequence was first admitted; -1 before.</summary>
+    /// <summary>Tokens that the cache had when the sequence was first admitted; -1 before.</summary>
     public int CachedPromptTokens { get; set; } = -1;
 
     public bool Finished { get; set; }
-    public List<float> LogProbs { get; } = [];
-    public List<int> WeightVersions { get; } = [];
-    public List<TokenLogProb[]>? TopLogProbs { get; } = request.Sampling.TopLogProbs > 0 ? [] : null;
+    public List<float> LogProbs { get; } = [.. part.LogProbs];
+    public List<int> WeightVersions { get; } = [.. part.WeightVersions];
+    public List<TokenLogProb[]>? TopLogProbs { get; } = request.Sampling.TopLogProbs > 0 ? [.. part.TopLogProbs ?? []] : null;
     /// <summary>How often each token is in the output; null where no penalty asks.</summary>
-    public Dictionary<int, int>? OutputCounts { get; } = request.Sampling is { RepetitionPenalty: 1, PresencePenalty: 0, FrequencyPenalty: 0 } ? null : [];
+    public Dictionary<int, int>? OutputCounts { get; } = request.Sampling is { RepetitionPenalty: 1, PresencePenalty: 0, FrequencyPenalty: 0 } ? null : part.Tokens.CountBy(token => token).ToDictionary();
     public HashSet<int>? PromptSet { get; } = request.Sampling.RepetitionPenalty == 1 ? null : [.. request.PromptTokens];
 
     /// <summary>Its next token is being drawn.</summary>

@@ -75,7 +75,7 @@ internal sealed class AnswerShape(ICompletionSource source, ApiRequest request, 
         bool first = !begun[piece.Choice];
         begun[piece.Choice] = true;
         var promptIds = request.ReturnTokenIds && first ? prompts[piece.Choice / request.Sampling.Samples] : null;
-        bool tells = whole || piece.Tokens.Count > 0; // log-probs with alternatives come with the last piece
+        bool tells = whole || piece.Tokens.Count > 0;
         var ids = request.ReturnTokenIds && tells ? piece.Tokens.Select(t => t.Token).ToArray() : null;
         if (!request.Chat) return new TextChoice(piece.Choice, piece.Text, request.LogProbs && tells ? TextLogProbs(piece) : null, finish) { PromptTokenIds = promptIds, TokenIds = ids };
         var text = new ChatText(whole || first ? "assistant" : null, whole || piece.Text.Length > 0 || first ? piece.Text : null);

@@ -12,11 +12,8 @@ internal readonly record struct TokenReport(int Token, float LogProb, TokenLogPr
 internal sealed record Piece(int Choice, string Text, IReadOnlyList<TokenReport> Tokens, Completion? Completion)
 {
     /// <summary>All of a choice.</summary>
-    public static Piece Whole(int choice, Completion completion) => new(choice, completion.Text, From(completion, 0), completion);
-
-    /// <summary>A choice's tokens behind the first few.</summary>
-    public static IReadOnlyList<TokenReport> From(Completion c, int first) =>
-        [.. Enumerable.Range(first, c.Tokens.Length - first).Select(i => new TokenReport(c.Tokens[i], c.LogProbs[i], c.TopLogProbs?[i]))];
+    public static Piece Whole(int choice, Completion completion) =>
+        new(choice, completion.Text, [.. completion.Tokens.Select((token, i) => new TokenReport(token, completion.LogProbs[i], completion.TopLogProbs?[i]))], completion);
 }
 
 /// <summary>All prompts of a request under way in the source; disposal aborts what still runs.</summary>
@@ -27,7 +24,6 @@ internal sealed class Generation : IAsyncDisposable
     private readonly CancellationTokenSource stop;
     private readonly CancellationToken clientLeft;
     private readonly Task[] pumps;
-    private readonly int[] told; // tokens of each choice that were reported
     private int running;
 
     /// <param name="clientLeft">Nobody waits for the answer any more.</param>
@@ -37,7 +33,6 @@ internal sealed class Generation : IAsyncDisposable
         (this.request, running) = (request, prompts.Count);
         Prompts = prompts;
         this.clientLeft = clientLeft;
-        told = new int[request.Choices];
         stop = CancellationTokenSource.CreateLinkedTokenSource(clientLeft, stopped);
         pumps = [.. prompts.Select((ids, i) => PumpAsync(source, new($"{request.Id}-{i}", ids, request.Sampling with { MaxTokens = MaxTokens(source, ids) }), i))];
     }
@@ -80,12 +75,7 @@ internal sealed class Generation : IAsyncDisposable
         if (!events.Reader.TryRead(out var next)) return false;
         var (prompt, e) = next;
         int choice = prompt * request.Sampling.Samples + e.SampleIndex;
-        IReadOnlyList<TokenReport> tokens = [];
-        // Alternatives come with the completion: until then those tokens' log-probs wait.
-        if (e.Completion is { } whole) tokens = Piece.From(whole, told[choice]);
-        else if (request.Sampling.TopLogProbs == 0) tokens = [new(e.Token, e.LogProb, null)];
-        told[choice] += tokens.Count;
-        piece = new(choice, e.Text, tokens, e.Completion);
+        piece = new(choice, e.Text, e.Token < 0 ? [] : [new(e.Token, e.LogProb, e.Top)], e.Completion);
         return true;
     }
 

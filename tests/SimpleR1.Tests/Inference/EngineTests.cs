@@ -53,6 +53,54 @@ public sealed class EngineTests
     }
 
     [Fact]
+    public void Samples_that_were_broken_off_go_on_elsewhere_as_if_they_had_never_stopped()
+    {
+        var sampling = new SamplingParameters
+        {
+            Samples = 4, MaxTokens = 60, MinTokens = 20, Seed = 3, RepetitionPenalty = 1.1, FrequencyPenalty = 0.2, TopLogProbs = 2, TopP = 0.95, BadWords = [[65, 66]],
+            StopStrings = ["e", "no such text"], StopTokenIds = [70],
+        };
+        GenerationRequest[] requests = [.. Enumerable.Range(0, 3).Select(i => new GenerationRequest("r" + i, TestEngine.Prompt(20 + i, i), sampling with { Seed = (ulong)i, IncludeStopString = i == 1 }))];
+        using var whole = TestEngine.WithText();
+        var expected = whole.Run(requests);
+        Assert.Contains(expected, c => c.FinishReason == FinishReason.Stop);
+        Assert.Contains(expected, c => c.Tokens.Length > 25);
+
+        var found = new List<Completion>();
+        var left = requests;
+        for (int stay = 1; left.Length > 0; stay += 6) // each time on another engine, for some steps more
+        {
+            using var test = TestEngine.WithText();
+            var ended = new List<Completion>();
+            var told = new Dictionary<(string, int), string>();
+            test.Engine.Submit(left, e => told[(e.RequestId, e.SampleIndex)] = told.GetValueOrDefault((e.RequestId, e.SampleIndex)) + e.Text, ended.Add);
+            for (int i = 0; i < stay; i++) test.Step();
+            foreach (var request in left) test.Engine.Abort(request.Id);
+            found.AddRange(ended.Where(c => c.FinishReason != FinishReason.Aborted));
+            Assert.All(ended, c => Assert.EndsWith(told[(c.RequestId, c.SampleIndex)], c.Text)); // what is told is what is new
+            left = [.. left.Select(r => r with
+            {
+                Parts = [.. ended.Where(c => c.RequestId == r.Id && c.FinishReason == FinishReason.Aborted).OrderBy(c => c.SampleIndex).Select(c =>
+                    new PartialSample(c.SampleIndex) { Tokens = c.Tokens, LogProbs = c.LogProbs, WeightVersions = c.WeightVersions, TopLogProbs = c.TopLogProbs })],
+            }).Where(r => r.Count > 0)];
+        }
+        found = [.. found.OrderBy(c => c.RequestId).ThenBy(c => c.SampleIndex)];
+        AssertSameTokens(expected, found);
+        Assert.Equal(expected.Select(c => c.Text), found.Select(c => c.Text));
+        Assert.Equal(expected.SelectMany(c => c.TopLogProbs!.SelectMany(t => t)), found.SelectMany(c => c.TopLogProbs!.SelectMany(t => t)));
+    }
+
+    [Fact]
+    public void Parts_that_fit_no_sample_are_refused_with_all_reasons()
+    {
+        using var test = new TestEngine();
+        var request = new GenerationRequest("r", TestEngine.Prompt(5), Greedy with { Samples = 2 });
+        var e = Assert.Throws<ArgumentException>(() => test.Engine.Submit([request with { Parts = [new(2), new(0) { Tokens = new int[40] }, new(0)] }]));
+        foreach (string reason in new[] { "sample 2 is none of the 2", "sample 0 has 40 tokens already", "0 log-probs", "named twice" }) Assert.Contains(reason, e.Message);
+        Assert.Contains("no sample is named", Assert.Throws<ArgumentException>(() => test.Engine.Submit([request with { Parts = [] }])).Message);
+    }
+
+    [Fact]
     public void Samples_of_a_request_share_the_prompts_full_blocks_from_their_first_step_on()
     {
         using var test = new TestEngine();
