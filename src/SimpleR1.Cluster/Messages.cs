@@ -26,9 +26,10 @@ internal sealed record SetupMessage([property: Id(0)] string Session, [property:
 internal sealed record SetupReply([property: Id(0)] string? Failure, [property: Id(1)] string Host, [property: Id(2)] int ProcessId, [property: Id(3)] string Device);
 
 /// <summary>Requests for a worker, and the weights that it must hold to take them.</summary>
+/// <param name="Stream">Tokens are wanted as they are sampled, not completions alone.</param>
 [GenerateSerializer, Immutable]
 internal sealed record SubmitMessage([property: Id(0)] string Session, [property: Id(1)] string Batch, [property: Id(2)] int WeightVersion, [property: Id(3)] ulong WeightHash,
-    [property: Id(4)] RequestMessage[] Requests);
+    [property: Id(4)] RequestMessage[] Requests, [property: Id(5)] bool Stream);
 
 /// <param name="Draining">It takes no more work, for it was asked to leave.</param>
 /// <param name="TakenOver">Another trainer has it now.</param>
@@ -37,13 +38,35 @@ internal sealed record SubmitMessage([property: Id(0)] string Session, [property
 internal sealed record SubmitReply([property: Id(0)] bool Draining, [property: Id(1)] bool TakenOver, [property: Id(2)] string? Refused);
 
 [GenerateSerializer, Immutable]
-internal sealed record RequestMessage([property: Id(0)] string RequestId, [property: Id(1)] byte[] PromptTokens, [property: Id(2)] string Sampling, [property: Id(3)] int Priority)
+internal sealed record RequestMessage([property: Id(0)] string RequestId, [property: Id(1)] byte[] PromptTokens, [property: Id(2)] string Sampling, [property: Id(3)] int Priority, [property: Id(4)] PartMessage[]? Parts)
 {
     public static RequestMessage From(GenerationRequest request) =>
-        new(request.Id, Wire.Bytes<int>(request.PromptTokens), Wire.ToJson(request.Sampling), request.Priority);
+        new(request.Id, Wire.Bytes<int>(request.PromptTokens), Wire.ToJson(request.Sampling), request.Priority, request.Parts?.Select(PartMessage.From).ToArray());
 
     public GenerationRequest ToRequest() =>
-        new(RequestId, Wire.Values<int>(PromptTokens), Wire.FromJson<SamplingParameters>(Sampling)) { Priority = Priority };
+        new(RequestId, Wire.Values<int>(PromptTokens), Wire.FromJson<SamplingParameters>(Sampling)) { Priority = Priority, Parts = Parts?.Select(p => p.ToPart()).ToArray() };
+}
+
+[GenerateSerializer, Immutable]
+internal sealed record PartMessage([property: Id(0)] int Index, [property: Id(1)] byte[] Tokens, [property: Id(2)] byte[] LogProbs, [property: Id(3)] byte[] WeightVersions, [property: Id(4)] byte[][]? TopLogProbs)
+{
+    public static PartMessage From(PartialSample p) => new(p.Index, Wire.Bytes<int>(p.Tokens), Wire.Bytes<float>(p.LogProbs), Wire.Bytes<int>(p.WeightVersions), p.TopLogProbs?.Select(t => Wire.Bytes<TokenLogProb>(t)).ToArray());
+
+    public PartialSample ToPart() => new(Index)
+    {
+        Tokens = Wire.Values<int>(Tokens), LogProbs = Wire.Values<float>(LogProbs), WeightVersions = Wire.Values<int>(WeightVersions), TopLogProbs = TopLogProbs?.Select(Wire.Values<TokenLogProb>).ToArray(),
+    };
+}
+
+/// <summary>A token of a request that streams, or the end of a sample.</summary>
+[GenerateSerializer, Immutable]
+internal sealed record EventMessage([property: Id(0)] string RequestId, [property: Id(1)] int SampleIndex, [property: Id(2)] int Token, [property: Id(3)] float LogProb, [property: Id(4)] byte[]? Top,
+    [property: Id(5)] int WeightVersion, [property: Id(6)] string Text, [property: Id(7)] CompletionMessage? Completion)
+{
+    public static EventMessage From(TokenEvent e, string requestId) => new(requestId, e.SampleIndex, e.Token, e.LogProb, e.Top is null ? null : Wire.Bytes<TokenLogProb>(e.Top), e.WeightVersion, e.Text,
+        e.Completion is { } whole ? CompletionMessage.From(whole with { RequestId = requestId }) : null);
+
+    public TokenEvent ToEvent() => new(RequestId, SampleIndex, Token, LogProb, Top is null ? null : Wire.Values<TokenLogProb>(Top), WeightVersion, Text, Completion?.ToCompletion());
 }
 
 [GenerateSerializer, Immutable]
@@ -69,14 +92,14 @@ internal sealed record CompletionMessage(
     };
 }
 
-/// <summary>What finished since the last answer, and how the worker is.</summary>
+/// <summary>What came of a batch since the last answer (completions, and tokens where it streams), and how the worker is.</summary>
 /// <param name="Rejected">The requests can't be served by any worker (too long for the context, for one); says why.</param>
 /// <param name="Failed">The engine failed; the worker is of no more use.</param>
 /// <param name="Progress">Grows while the engine makes steps.</param>
 /// <param name="Done">All of the batch has been handed over, this answer included.</param>
 /// <param name="Draining">It takes no more work.</param>
 [GenerateSerializer, Immutable]
-internal sealed record CompletionsMessage([property: Id(0)] CompletionMessage[] Completions, [property: Id(1)] string? Rejected,
+internal sealed record ProgressMessage([property: Id(0)] EventMessage[] Events, [property: Id(1)] string? Rejected,
     [property: Id(2)] string? Failed, [property: Id(3)] long Progress, [property: Id(4)] long PeakMemory,
     [property: Id(5)] bool Done, [property: Id(6)] bool Draining);
 

@@ -7,6 +7,9 @@ internal sealed record RolloutShare(int Id, int Worker, List<GenerationRequest> 
 {
     /// <summary>Samples that came of it.</summary>
     public int Accepted;
+
+    /// <summary>Tokens of a sample that were there before.</summary>
+    public int Had(Completion c) => Requests.Find(r => r.Id == c.RequestId)?.Parts?.FirstOrDefault(p => p.Index == c.SampleIndex)?.Tokens.Length ?? 0;
 }
 
 /// <summary>
@@ -29,11 +32,24 @@ internal sealed class RolloutLedger
     private sealed class Entry(GenerationRequest request)
     {
         public readonly GenerationRequest Request = request;
-        public readonly bool[] Done = new bool[request.Sampling.Samples];
-        public int Missing = request.Sampling.Samples, Losses;
+        /// <summary>By index, the samples that are missing, with what was known of them at the start.</summary>
+        public readonly SortedDictionary<int, PartialSample> Open = new((request.Parts ?? [.. Enumerable.Range(0, request.Sampling.Samples).Select(i => new PartialSample(i))]).ToDictionary(p => p.Index));
+        public readonly HashSet<int> Done = [];
+        /// <summary>Tokens that have come since, of requests that stream.</summary>
+        public readonly Dictionary<int, List<TokenEvent>> Told = [];
+        public int Losses;
         public int? Share, Hedge;
+        public int Missing => Open.Count;
         public bool In(int share) => Share == share || Hedge == share;
         public long Cost => Missing == 0 ? 0 : Request.PromptTokens.Length + (long)Missing * Request.Sampling.MaxTokens;
+        /// <summary>What is left to ask for.</summary>
+        public GenerationRequest Remaining => Done.Count == 0 && Told.Count == 0 ? Request : Request with { Parts = [.. Open.Values.Select(WithTold)] };
+
+        public PartialSample WithTold(PartialSample part) => !Told.TryGetValue(part.Index, out var told) ? part : part with
+        {
+            Tokens = [.. part.Tokens, .. told.Select(e => e.Token)], LogProbs = [.. part.LogProbs, .. told.Select(e => e.LogProb)], WeightVersions = [.. part.WeightVersions, .. told.Select(e => e.WeightVersion)],
+            TopLogProbs = Request.Sampling.TopLogProbs > 0 ? [.. part.TopLogProbs ?? [], .. told.Select(e => e.Top!)] : null,
+        };
     }
 
     /// <exception cref="ArgumentException">Two requests have the same id, or one asks for no samples.</exception>
@@ -41,11 +57,11 @@ internal sealed class RolloutLedger
     {
         foreach (var request in requests)
         {
-            if (request.Sampling.Samples < 1) throw new ArgumentException($"Request '{request.Id}' asks for {request.Sampling.Samples} samples; ask for at least 1");
+            if (request.Count < 1) throw new ArgumentException($"Request '{request.Id}' asks for {request.Count} samples; ask for at least 1");
             var entry = new Entry(request);
             if (!byId.TryAdd(request.Id, entry)) throw new ArgumentException($"Two requests of a batch have the id '{request.Id}'; ids must differ");
             entries.Add(entry);
-            missing += request.Sampling.Samples;
+            missing += request.Count;
         }
     }
 
@@ -84,7 +100,7 @@ internal sealed class RolloutLedger
                 if (entry.Missing == 0 || entry.Share is not null) continue;
                 if (router.Choose(loads, entry.Request.PromptTokens, entry.Cost, entry.Missing) is not { } chosen) break;
                 var share = Into(shares, chosen.Worker);
-                share.Requests.Add(entry.Request);
+                share.Requests.Add(entry.Remaining);
                 entry.Share = share.Id;
             }
         return shares.Values;
@@ -99,10 +115,10 @@ internal sealed class RolloutLedger
             foreach (var entry in entries)
             {
                 if (entry.Missing == 0 || entry.Share is null || entry.Hedge is not null || holders[entry.Share.Value] == idle.Worker) continue;
-                if (idle.Samples > 0 && idle.Samples + entry.Request.Sampling.Samples > window) break;
-                idle.Samples += entry.Request.Sampling.Samples;
+                if (idle.Samples > 0 && idle.Samples + entry.Missing > window) break;
+                idle.Samples += entry.Missing;
                 var share = Into(shares, idle.Worker);
-                share.Requests.Add(entry.Request);
+                share.Requests.Add(entry.Remaining);
                 entry.Hedge = share.Id;
             }
         return shares.Values.FirstOrDefault();
@@ -118,19 +134,47 @@ internal sealed class RolloutLedger
         return share;
     }
 
-    /// <summary>Records a sample; false when it is known already (a request that was sent again repeats what had arrived before).</summary>
+    /// <summary>Records a token or the end of a sample; false when the sample is done already (two workers had it).</summary>
     /// <exception cref="InvalidOperationException">Nobody asked for it.</exception>
-    public bool Accept(Completion completion)
+    public bool Accept(TokenEvent e)
     {
         lock (gate)
         {
-            if (!byId.TryGetValue(completion.RequestId, out var entry) || (uint)completion.SampleIndex >= (uint)entry.Done.Length)
-                throw new InvalidOperationException($"A worker returned sample {completion.SampleIndex} of request '{completion.RequestId}', which nobody asked for");
-            if (entry.Done[completion.SampleIndex]) return false;
-            entry.Done[completion.SampleIndex] = true;
-            entry.Missing--;
-            missing--;
+            if (!byId.TryGetValue(e.RequestId, out var entry) || !entry.Done.Contains(e.SampleIndex) && !entry.Open.ContainsKey(e.SampleIndex))
+                throw new InvalidOperationException($"A worker returned sample {e.SampleIndex} of request '{e.RequestId}', which nobody asked for");
+            if (entry.Done.Contains(e.SampleIndex)) return false;
+            if (e.Completion is not null) Close(entry, e.SampleIndex);
+            else if (entry.Told.TryGetValue(e.SampleIndex, out var told)) told.Add(e);
+            else entry.Told.Add(e.SampleIndex, [e]);
             return true;
+        }
+    }
+
+    private void Close(Entry entry, int sample)
+    {
+        entry.Open.Remove(sample);
+        entry.Done.Add(sample);
+        entry.Told.Remove(sample);
+        missing--;
+    }
+
+    /// <summary>Ends what no worker has: samples as aborted, with the tokens that are known, without their text.</summary>
+    public IReadOnlyList<Completion> BreakOff()
+    {
+        lock (gate)
+        {
+            var ended = new List<Completion>();
+            foreach (var entry in entries.Where(e => e.Missing > 0 && e.Share is null))
+                foreach (var part in entry.Open.Values.Select(entry.WithTold).ToArray())
+                {
+                    ended.Add(new()
+                    {
+                        RequestId = entry.Request.Id, SampleIndex = part.Index, Tokens = part.Tokens, LogProbs = part.LogProbs, WeightVersions = part.WeightVersions, TopLogProbs = part.TopLogProbs,
+                        FinishReason = FinishReason.Aborted, Text = "",
+                    });
+                    Close(entry, part.Index);
+                }
+            return ended;
         }
     }
 

@@ -187,12 +187,13 @@ internal sealed class Worker(int number, MemberName member, int replacements, lo
 
     // ---- rollouts
 
-    /// <summary>Runs the requests, and hands over each completion as it arrives, until <paramref name="owed"/> says that none is missing.</summary>
+    /// <summary>Runs the requests, and hands over what comes of them as it arrives, until <paramref name="owed"/> says that no sample is missing.</summary>
+    /// <param name="stream">Tokens are wanted as they are sampled, not completions alone.</param>
     /// <returns>False when it took none, for it was asked to leave.</returns>
     /// <exception cref="ArgumentException">No worker can serve the requests; says why.</exception>
-    public async Task<bool> RolloutAsync(string batch, (int Version, ulong Hash) weights, IReadOnlyList<GenerationRequest> requests, Func<int> owed, Action<Completion> finished, CancellationToken cancellation)
+    public async Task<bool> RolloutAsync(string batch, (int Version, ulong Hash) weights, IReadOnlyList<GenerationRequest> requests, bool stream, Func<int> owed, Action<TokenEvent> came, CancellationToken cancellation)
     {
-        var message = new SubmitMessage(session, batch, weights.Version, weights.Hash, [.. requests.Select(RequestMessage.From)]);
+        var message = new SubmitMessage(session, batch, weights.Version, weights.Hash, [.. requests.Select(RequestMessage.From)], stream);
         var taken = await CallAsync(g => g.SubmitAsync(message), options.ResponseTimeout, $"take {requests.Count} requests", cancellation);
         if (taken.TakenOver) throw new TakenOverException($"{Name} belongs to another trainer now");
         if (taken.Refused is { } refused) throw new IOException(refused);
@@ -216,10 +217,10 @@ internal sealed class Worker(int number, MemberName member, int replacements, lo
             }
             if (reply.Draining) Become(WorkerState.Draining);
             lock (gate) peakMemory = Math.Max(peakMemory, reply.PeakMemory);
-            foreach (var completion in reply.Completions) finished(completion.ToCompletion());
-            received += reply.Completions.Length;
+            foreach (var e in reply.Events) came(e.ToEvent());
+            received += reply.Events.Length;
             done = reply.Done;
-            if (done && owed() > 0 && reply.Completions.Length == 0) throw new IOException($"it says that all is done, with {owed()} samples missing");
+            if (done && owed() > 0 && reply.Events.Length == 0) throw new IOException($"it says that all is done, with {owed()} samples missing");
             Watch(reply.Progress, ref progress, ref progressAt, owed);
         }
         if (!done) _ = AbortAsync(batch); // others were faster; nothing more is wanted
@@ -236,12 +237,20 @@ internal sealed class Worker(int number, MemberName member, int replacements, lo
     }
 
     /// <summary>Best effort: the samples are no longer wanted.</summary>
-    public async Task AbortAsync(string batch)
+    public Task AbortAsync(string batch) => EndAsync(g => g.AbortAsync(batch), "abort a batch");
+
+    /// <summary>Best effort: what still runs of the batch comes as aborted, with the tokens it has.</summary>
+    public Task BreakOffAsync(string batch) => EndAsync(g => g.BreakOffAsync(batch), "break off a batch");
+
+    private async Task EndAsync(Func<IWorkerGrain, Task> call, string what)
     {
         if (State is WorkerState.Dead or WorkerState.Joining) return;
-        try { await CallAsync(g => Void(g.AbortAsync(batch)), options.ResponseTimeout, "abort a batch", CancellationToken.None); }
+        try { await CallAsync(g => Void(call(g)), options.ResponseTimeout, what, CancellationToken.None); }
         catch (Exception e) when (e is not OutOfMemoryException) { Fail(e.Message); }
     }
+
+    public async Task<EngineStatistics> StatisticsAsync(CancellationToken cancellation) =>
+        Wire.FromJson<EngineStatistics>(await CallAsync(g => g.StatisticsAsync(), options.ResponseTimeout, "say how it is", cancellation));
 
     /// <summary>Counts work given (positive) and finished (negative).</summary>
     public void AddOutstanding(long tokens, int samplesGiven, int generatedTokens = 0)

@@ -27,10 +27,14 @@ internal interface IWorkerGrain : IGrainWithStringKey
 
     /// <summary>Hands the whole batch to the engine at once, so that what runs beside what is the same in every run.</summary>
     Task<SubmitReply> SubmitAsync(SubmitMessage message);
-    /// <summary>What has finished; waits until something has, at most the given time.</summary>
-    /// <param name="received">How many completions of the batch have arrived: these are forgotten here, later ones are sent (again).</param>
-    Task<CompletionsMessage> NextAsync(string batch, int received, double waitSeconds);
+    /// <summary>What came of the batch; waits until something has, at most the given time.</summary>
+    /// <param name="received">How many events of the batch have arrived: these are forgotten here, later ones are sent (again).</param>
+    Task<ProgressMessage> NextAsync(string batch, int received, double waitSeconds);
     Task AbortAsync(string batch);
+    /// <summary>What still runs of the batch completes as aborted, with the tokens it has.</summary>
+    Task BreakOffAsync(string batch);
+    /// <returns>JSON of <see cref="Inference.EngineStatistics"/>.</returns>
+    Task<string> StatisticsAsync();
 }
 
 /// <summary>The thin edge between Orleans and <see cref="WorkerRuntime"/>: holds nothing itself.</summary>
@@ -44,12 +48,14 @@ internal sealed class WorkerGrain(WorkerRuntime runtime) : Grain, IWorkerGrain
     public Task CommitAsync(string update, int version) => runtime.CommitAsync(update, version);
     public Task AbandonAsync(string update) => runtime.AbandonAsync(update);
     public Task<SubmitReply> SubmitAsync(SubmitMessage message) => Task.FromResult(runtime.Submit(message));
-    public Task<CompletionsMessage> NextAsync(string batch, int received, double waitSeconds) => runtime.NextAsync(batch, received, TimeSpan.FromSeconds(waitSeconds));
+    public Task<ProgressMessage> NextAsync(string batch, int received, double waitSeconds) => runtime.NextAsync(batch, received, TimeSpan.FromSeconds(waitSeconds));
     public Task AbortAsync(string batch)
     {
         runtime.Abort(batch);
         return Task.CompletedTask;
     }
+    public Task BreakOffAsync(string batch) => runtime.BreakOffAsync(batch);
+    public Task<string> StatisticsAsync() => Task.FromResult(Wire.ToJson(runtime.Statistics));
 }
 
 /// <summary>Places a grain on the silo that its key names, and nowhere else.</summary>

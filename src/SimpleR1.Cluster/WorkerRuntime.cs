@@ -213,12 +213,12 @@ internal sealed class WorkerRuntime(string device, int threads, ClusterKey? key)
             batches.Add(message.Batch, batch);
             taken.Enqueue(message.Batch);
             while (taken.Count > BatchesKept && (!batches.TryGetValue(taken.Peek(), out var old) || old.Done)) batches.Remove(taken.Dequeue());
-            _ = batch.RunAsync(running, requests);
+            _ = batch.RunAsync(running, requests, message.Stream);
             return new(false, false, null);
         }
     }
 
-    public async Task<CompletionsMessage> NextAsync(string name, int received, TimeSpan wait)
+    public async Task<ProgressMessage> NextAsync(string name, int received, TimeSpan wait)
     {
         WorkerBatch? batch;
         lock (gate) batches.TryGetValue(name, out batch);
@@ -232,6 +232,13 @@ internal sealed class WorkerRuntime(string device, int threads, ClusterKey? key)
         WorkerBatch? batch;
         lock (gate) batches.Remove(name, out batch);
         batch?.Abort();
+    }
+
+    public Task BreakOffAsync(string name)
+    {
+        WorkerBatch? batch;
+        lock (gate) batches.TryGetValue(name, out batch);
+        return batch is null || engine is null ? Task.CompletedTask : batch.BreakOffAsync(engine);
     }
 
     private void AbortAll()
@@ -248,9 +255,11 @@ internal sealed class WorkerRuntime(string device, int threads, ClusterKey? key)
 
     // ---- reports
 
+    public EngineStatistics Statistics => engine?.Statistics ?? new();
+
     public WorkerReport Report()
     {
-        var statistics = engine?.Statistics ?? new();
+        var statistics = Statistics;
         long now = Stopwatch.GetTimestamp();
         double seconds = speed.At == 0 ? 0 : Stopwatch.GetElapsedTime(speed.At, now).TotalSeconds;
         double perSecond = seconds > 0 ? (statistics.SampledTokens - speed.Tokens) / seconds : 0;

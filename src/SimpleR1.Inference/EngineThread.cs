@@ -49,8 +49,11 @@ public sealed class EngineThread : IAsyncDisposable
         StartAsync<Completion>(requests, (engine, give) => engine.Submit(requests, onCompletion: c => give(c, true)), cancellation);
 
     /// <summary>A request's tokens as they are sampled. Cancelling, or leaving the loop, aborts what still runs.</summary>
-    public IAsyncEnumerable<TokenEvent> StreamAsync(GenerationRequest request, CancellationToken cancellation = default) =>
-        StartAsync<TokenEvent>([request], (engine, give) => engine.Submit([request], onToken: e => give(e, e.Completion is not null)), cancellation);
+    public IAsyncEnumerable<TokenEvent> StreamAsync(GenerationRequest request, CancellationToken cancellation = default) => EventsAsync([request], cancellation);
+
+    /// <summary>All requests' tokens as they are sampled, mixed.</summary>
+    public IAsyncEnumerable<TokenEvent> EventsAsync(IReadOnlyList<GenerationRequest> requests, CancellationToken cancellation = default) =>
+        StartAsync<TokenEvent>(requests, (engine, give) => engine.Submit(requests, onToken: e => give(e, e.Completion is not null)), cancellation);
 
     /// <summary>Runs something between two steps: a weight update, an abort, a look at the engine.</summary>
     public async Task<T> BetweenStepsAsync<T>(Func<Engine, T> work)

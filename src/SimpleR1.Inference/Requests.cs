@@ -92,4 +92,9 @@ public sealed record Completion
 /// <param name="Token">The new token; -1 where an abort ended the sample without one.</param>
 /// <param name="Top">The most probable tokens at this position, when asked for.</param>
 /// <param name="WeightVersion">Of the weights that made the token.</param>
-public sealed record TokenEvent(string RequestId, int SampleIndex, int Token, float LogProb, TokenLogProb[]? Top, int WeightVersion, string Text, Completion? Completion);
+public sealed record TokenEvent(string RequestId, int SampleIndex, int Token, float LogProb, TokenLogProb[]? Top, int WeightVersion, string Text, Completion? Completion)
+{
+    /// <summary>The end of a sample whose tokens nobody was told about.</summary>
+    public static TokenEvent Of(Completion c) => c.FinishReason == FinishReason.Aborted ? new(c.RequestId, c.SampleIndex, -1, 0, null, -1, c.Text, c)
+        : new(c.RequestId, c.SampleIndex, c.Tokens[^1], c.LogProbs[^1], c.TopLogProbs?[^1], c.WeightVersions[^1], c.Text, c);
+}

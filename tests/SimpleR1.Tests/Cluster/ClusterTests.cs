@@ -209,6 +209,63 @@ public sealed partial class ClusterTests : IAsyncDisposable
     }
 
     [Fact]
+    public async Task Stream_goes_on_behind_its_last_token_when_its_worker_is_killed()
+    {
+        var pool = await StartAsync(Options(2));
+        await pool.PushWeightsAsync(weights, 0, Cancel);
+        var request = new GenerationRequest("s", [1, 2, 3], new() { Samples = 2, MaxTokens = 120, Seed = 5, IgnoreEos = true, FrequencyPenalty = 0.5, TopLogProbs = 1 });
+        var undisturbed = await StreamAsync(kill: false);
+        Assert.Equal(240, undisturbed.Count);
+        var disturbed = await StreamAsync(kill: true);
+        var (expected, found) = (undisturbed.Where(e => e.Completion is not null).OrderBy(e => e.SampleIndex).ToArray(), disturbed.Where(e => e.Completion is not null).OrderBy(e => e.SampleIndex).ToArray());
+        Assert.Equal(240, disturbed.Count);
+        for (int i = 0; i < 2; i++)
+        {
+            Assert.Equal(expected[i].Completion!.Tokens, found[i].Completion!.Tokens);
+            Assert.Equal(expected[i].Completion!.LogProbs, found[i].Completion!.LogProbs);
+            Assert.Equal(expected[i].Completion!.Tokens, disturbed.Where(e => e.SampleIndex == i).Select(e => e.Token)); // each token came once
+        }
+        Assert.Contains(pool.Status(), w => w.Replacements == 1);
+
+        async Task<List<TokenEvent>> StreamAsync(bool kill)
+        {
+            var events = new List<TokenEvent>();
+            await foreach (var e in pool.StreamAsync(request, Cancel))
+            {
+                events.Add(e);
+                if (kill && events.Count == 60) Signal(pool.Status().Single(w => w.OutstandingTokens > 0).ProcessId, Kill);
+            }
+            return events;
+        }
+    }
+
+    [Fact]
+    public async Task Rollouts_that_are_broken_off_go_on_later_as_if_they_had_never_stopped()
+    {
+        var pool = await StartAsync(Options(2) with { QueueSamples = 6 }); // some requests wait in the pool
+        await pool.PushWeightsAsync(weights, 0, Cancel);
+        var requests = Requests(8, samples: 2, tokens: 20, more: 40);
+        var expected = await GenerateAsync(pool, requests);
+        using var enough = new CancellationTokenSource();
+        var first = new List<Completion>();
+        await foreach (var completion in pool.GenerateAsync(requests, null, enough.Token, Cancel))
+        {
+            first.Add(completion);
+            if (first.Count == 4) enough.Cancel();
+        }
+        Assert.Equal(16, first.Count); // the rest came as it was
+        var rest = requests.Select(r => r with
+        {
+            Parts = [.. first.Where(c => c.RequestId == r.Id && c.FinishReason == FinishReason.Aborted).Select(c => new PartialSample(c.SampleIndex) { Tokens = c.Tokens, LogProbs = c.LogProbs, WeightVersions = c.WeightVersions })],
+        }).Where(r => r.Count > 0).ToArray();
+        Assert.Contains(rest, r => r.Parts!.Any(p => p.Tokens.Length > 0));
+        var second = await GenerateAsync(pool, rest);
+        var found = first.Where(c => c.FinishReason != FinishReason.Aborted).Concat(second).OrderBy(c => c.RequestId).ThenBy(c => c.SampleIndex).ToList();
+        Assert.Equal(expected.OrderBy(c => c.RequestId).ThenBy(c => c.SampleIndex).Select(c => string.Join(' ', c.Tokens)), found.Select(c => string.Join(' ', c.Tokens)));
+        Assert.All(pool.Status(), w => Assert.Equal((0, WorkerState.Ready), ((int)w.OutstandingTokens, w.State)));
+    }
+
+    [Fact]
     public async Task Weights_that_change_during_a_push_are_an_error_and_never_sampled_from()
     {
         var pool = await StartAsync(Options(2));

@@ -13,7 +13,7 @@ public sealed class RolloutLedgerTests
     /// <summary>With room for everything.</summary>
     private static Router Anyone => new(int.MaxValue);
 
-    private static Completion Sample(string id, int index) => new()
+    private static TokenEvent Sample(string id, int index) => TokenEvent.Of(new()
     {
         RequestId = id,
         SampleIndex = index,
@@ -22,7 +22,7 @@ public sealed class RolloutLedgerTests
         WeightVersions = [0],
         FinishReason = FinishReason.Stop,
         Text = "",
-    };
+    });
 
     [Fact]
     public void Assign_gives_each_request_to_the_least_loaded_worker_in_order()
@@ -72,7 +72,43 @@ public sealed class RolloutLedgerTests
         Assert.Throws<ArgumentException>(() => new RolloutLedger([Request(1, samples: 0)]));
     }
 
-    /// <summary>Workers finish samples in any order, die, and their replacements repeat what the dead had delivered.</summary>
+    [Fact]
+    public void What_came_of_a_lost_worker_is_not_asked_for_again()
+    {
+        var ledger = new RolloutLedger([Request(0, samples: 3) with { Parts = [new(0), new(2) { Tokens = [8], LogProbs = [-1], WeightVersions = [3] }] }, Request(1, samples: 2)]);
+        Assert.False(ledger.Complete);
+        var share = ledger.Assign(Anyone, [new(1, 0, 0)]).Single();
+        Assert.Null(share.Requests[1].Parts);
+        Assert.True(ledger.Accept(new("r0", 2, 9, -2, null, 4, "", null)));
+        Assert.True(ledger.Accept(Sample("r1", 0)));
+        Assert.Equal(2, ledger.Release(share, "it was killed"));
+        var again = ledger.Assign(Anyone, [new(2, 0, 0)]).Single().Requests;
+        Assert.Equal([0, 2], again[0].Parts!.Select(p => p.Index));
+        var part = again[0].Parts![1];
+        Assert.Equal([8, 9], part.Tokens);
+        Assert.Equal([-1, -2], part.LogProbs);
+        Assert.Equal([3, 4], part.WeightVersions);
+        Assert.Equal([1], again[1].Parts!.Select(p => p.Index));
+        Assert.Throws<InvalidOperationException>(() => ledger.Accept(Sample("r0", 1))); // not one of those to complete
+    }
+
+    [Fact]
+    public void What_no_worker_has_is_broken_off_with_what_is_known()
+    {
+        var ledger = new RolloutLedger([Request(0, samples: 2), Request(1)]);
+        var share = ledger.Assign(new(2), [new(1, 0, 0)]).Single();
+        Assert.Equal(["r0"], share.Requests.Select(r => r.Id));
+        Assert.Equal([("r1", 0, 0)], ledger.BreakOff().Select(c => (c.RequestId, c.SampleIndex, c.Tokens.Length)));
+        Assert.Empty(ledger.BreakOff());
+        Assert.True(ledger.Accept(new("r0", 1, 9, -2, null, 4, "", null)));
+        ledger.Release(share, null);
+        var ended = ledger.BreakOff();
+        Assert.Equal([("r0", 0, 0), ("r0", 1, 1)], ended.Select(c => (c.RequestId, c.SampleIndex, c.Tokens.Length)));
+        Assert.All(ended, c => Assert.Equal(FinishReason.Aborted, c.FinishReason));
+        Assert.True(ledger.Complete);
+    }
+
+    /// <summary>Workers finish samples in any order and die, and their replacements are asked for the rest.</summary>
     [Fact]
     public void Every_sample_is_accepted_exactly_once_whatever_dies() =>
         Gen.Select(Gen.Int[1, 4].Array[1, 12], Gen.Int[1, 4], Gen.Int).Sample((samples, workers, seed) =>
@@ -88,7 +124,7 @@ public sealed class RolloutLedgerTests
                 foreach (var share in ledger.Assign(Anyone, [.. Enumerable.Range(0, workers).Select(w => new WorkerLoad(w, todo[w].Count, 0))]))
                 {
                     shares.Add(share);
-                    todo[share.Worker].AddRange(share.Requests.SelectMany(r => Enumerable.Range(0, r.Sampling.Samples).Select(i => (r.Id, i))));
+                    todo[share.Worker].AddRange(share.Requests.SelectMany(r => (r.Parts?.Select(p => p.Index) ?? Enumerable.Range(0, r.Sampling.Samples)).Select(i => (r.Id, i))));
                 }
                 int chosen = random.Next(workers);
                 bool mayDie = todo[chosen].All(t => losses.GetValueOrDefault(t.Id) < RolloutLedger.MaxLosses - 1);

@@ -93,8 +93,8 @@ public sealed class RouterTests
 
     private static GenerationRequest Request(string id) => new(id, [id[0]], new() { MaxTokens = 5 });
 
-    private static Completion Sample(string id) => new()
+    private static TokenEvent Sample(string id) => TokenEvent.Of(new()
     {
         RequestId = id, SampleIndex = 0, Tokens = [1], LogProbs = [0], WeightVersions = [0], FinishReason = FinishReason.Stop, Text = "",
-    };
+    });
 }

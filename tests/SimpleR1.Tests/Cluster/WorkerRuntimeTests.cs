@@ -42,7 +42,7 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
     }
 
     private static SubmitMessage Batch(string session, string name, int version, ulong hash, int tokens = 4) =>
-        new(session, name, version, hash, [RequestMessage.From(new("r", [1, 2], new() { Samples = 2, MaxTokens = tokens, IgnoreEos = true }))]);
+        new(session, name, version, hash, [RequestMessage.From(new("r", [1, 2], new() { Samples = 2, MaxTokens = tokens, IgnoreEos = true }))], Stream: false);
 
     [Fact]
     public async Task Only_the_declared_weights_are_sampled_from()
@@ -67,12 +67,12 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         Assert.Null(runtime.Submit(Batch("s", "a", 0, hash)).Refused); // not run again
         var first = await NextAsync(0);
         var again = await NextAsync(0); // the answer was lost
-        Assert.Equal(first.Completions[0], again.Completions[0]);
-        var all = new List<CompletionMessage>();
+        Assert.Equal(first.Events[0], again.Events[0]);
+        var all = new List<EventMessage>();
         for (bool done = false; !done;)
         {
             var next = await runtime.NextAsync("a", all.Count, Long);
-            all.AddRange(next.Completions);
+            all.AddRange(next.Events);
             done = next.Done;
         }
         Assert.Equal([0, 1], all.Select(c => c.SampleIndex).Order());
@@ -80,10 +80,10 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         await Assert.ThrowsAsync<InvalidOperationException>(() => runtime.NextAsync("a", 3, Long));
         await Assert.ThrowsAsync<InvalidOperationException>(() => runtime.NextAsync("b", 0, Long));
 
-        async Task<CompletionsMessage> NextAsync(int received)
+        async Task<ProgressMessage> NextAsync(int received)
         {
             while (true)
-                if (await runtime.NextAsync("a", received, Long) is { Completions.Length: > 0 } some) return some;
+                if (await runtime.NextAsync("a", received, Long) is { Events.Length: > 0 } some) return some;
         }
     }
 
@@ -141,7 +141,7 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         {
             var next = await runtime.NextAsync("a", received, Long);
             Assert.True(next.Draining);
-            received += next.Completions.Length;
+            received += next.Events.Length;
         }
     }
 
