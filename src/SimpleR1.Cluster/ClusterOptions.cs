@@ -6,15 +6,18 @@ namespace SimpleR1.Cluster;
 /// <summary>How weights travel: <see cref="Auto"/> uses shared memory where both ends can, else TCP.</summary>
 public enum WeightTransportChoice { Auto, SharedMemory, Tcp }
 
-/// <summary>A head in this process and worker processes on this machine, or the workers of another head.</summary>
+/// <summary>A head in this process and worker processes on this machine or others, or the workers of another head.</summary>
 public sealed record ClusterOptions
 {
     /// <summary>The head whose workers to use; null starts a head and workers here.</summary>
     public HeadAddress? Join { get; init; }
     /// <summary>What the trainer is called in <c>simple-r1 status</c>.</summary>
     public string Name { get; init; } = "trainer";
-    /// <summary>Worker processes to start.</summary>
+    /// <summary>The head to start here, for workers of other machines to join too; null starts one for this process's workers only.</summary>
+    public HeadOptions? Head { get; init; }
+    /// <summary>Worker processes to start; 0 only with a <see cref="Head"/> that others join.</summary>
     public int Workers { get; init; } = 1;
+    internal bool OthersStartWorkers => Join is not null || Workers == 0;
     /// <summary>Threads of each worker's tensor code; 0 shares the machine's cores evenly.</summary>
     public int ThreadsPerWorker { get; init; }
     /// <summary>Port of the head on the loopback interface; 0 is any free one.</summary>

@@ -26,16 +26,17 @@ public sealed class LocalCluster : IAsyncDisposable
 
     private static async Task<LocalCluster> OwnAsync(ClusterOptions options, WorkerSetup setup, CancellationToken cancellation)
     {
-        ArgumentOutOfRangeException.ThrowIfLessThan(options.Workers, 1);
-        var head = await Head.StartAsync(new() { Port = options.Port, Log = Log(options) }, cancellation);
-        var pool = new WorkerPool(options, setup, head.Address, key: null);
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.Workers, options.Head is null ? 1 : 0);
+        var settings = options.Head ?? new() { Port = options.Port };
+        var head = await Head.StartAsync(settings with { Log = Log(options) }, cancellation);
+        var pool = new WorkerPool(options, setup, head.Address, settings.Key);
         head.Roster.OwnTrainer = () => (options.Name, pool.Report());
         pool.Attach(head.Silo);
-        var processes = new WorkerProcesses(new()
+        var processes = options.Workers == 0 ? null : new WorkerProcesses(new()
         {
             Command = options.WorkerCommand,
             Processes = [.. Enumerable.Range(1, options.Workers).Select(number => ($"worker {number}", "cpu"))],
-            Head = new(head.Join, null),
+            Head = new(head.Join, settings.Key),
             Threads = options.ThreadsPerWorker > 0 ? options.ThreadsPerWorker : Math.Max(1, Environment.ProcessorCount / options.Workers),
             LogFolder = options.LogFolder,
             StartAttempts = options.StartAttempts,

@@ -202,5 +202,5 @@ public sealed partial class WorkerPool
         }
     }
 
-    private TimeSpan WorkersTimeout => options.Join is null ? options.StartTimeout + TimeSpan.FromSeconds(5) : options.WorkerWait;
+    private TimeSpan WorkersTimeout => options.OthersStartWorkers ? options.WorkerWait : options.StartTimeout + TimeSpan.FromSeconds(5);
 }

@@ -31,7 +31,7 @@ public sealed partial class WorkerPool
             throw new InvalidOperationException("These weights are of another model than the one the workers were set up with; start the cluster with the trainer's model config");
         bool first = published is null;
         await WaitAsync(() => first ? In(WorkerState.Joining).Count == 0 && In(WorkerState.Waiting).Count > 0 : In(WorkerState.Waiting, WorkerState.Ready, WorkerState.Suspect).Count > 0,
-            WorkersTimeout, first ? options.Join is null ? $"{options.Workers} workers to join" : $"a worker to join the head at {options.Join.Join}" : "a worker to push weights to", cancellation);
+            WorkersTimeout, first ? options.Join is { } head ? $"a worker to join the head at {head.Join}" : options.OthersStartWorkers ? "a worker to join this head" : $"{options.Workers} workers to join" : "a worker to push weights to", cancellation);
         SyncReport report;
         await syncing.WaitAsync(cancellation);
         try

@@ -1,4 +1,5 @@
 using System.Net;
+using SimpleR1.Inference;
 using SimpleR1.Sync;
 
 namespace SimpleR1.Cluster;
@@ -47,6 +48,17 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
 
     /// <summary>Version of the weights that were pushed last; -1 before the first.</summary>
     public int Version => published?.Version ?? -1;
+
+    /// <summary>The engines' statistics by process, of the workers that can be asked.</summary>
+    public async Task<IReadOnlyDictionary<string, EngineStatistics>> StatisticsAsync(CancellationToken cancellation = default)
+    {
+        var answers = await Task.WhenAll(In(WorkerState.Ready).Select(async worker =>
+        {
+            try { return (worker.Instance, Statistics: (EngineStatistics?)await worker.StatisticsAsync(cancellation)); }
+            catch (Exception e) when (e is IOException or TimeoutException) { return (worker.Instance, Statistics: null); } // others find out what is wrong with it
+        }));
+        return answers.Where(a => a.Statistics is not null).ToDictionary(a => a.Instance, a => a.Statistics!);
+    }
 
     internal TrainerReport Report() => new(Version, Volatile.Read(ref queued), Status());
 
@@ -193,7 +205,7 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
             lock (gate)
                 if (expected.Count > 0 && givenUp.Count == expected.Count && workers.Values.All(w => w.State == WorkerState.Dead))
                     throw new WorkersLostException($"No worker is left to wait for ({awaited}):\n{string.Join('\n', givenUp.Values)}");
-            if (!told && (published is not null || options.Join is not null) && Workers.All(w => w.State is WorkerState.Dead or WorkerState.Joining))
+            if (!told && (published is not null || options.OthersStartWorkers) && Workers.All(w => w.State is WorkerState.Dead or WorkerState.Joining))
             {
                 options.Log($"Waiting for {awaited} (at most {timeout.TotalSeconds:0} s)");
                 told = true;

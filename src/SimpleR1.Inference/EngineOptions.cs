@@ -70,4 +70,14 @@ public sealed record EngineStatistics
     public double WaitSeconds { get; init; }
     /// <summary>Time in which the host prepared and launched steps.</summary>
     public double LaunchSeconds { get; init; }
+
+    /// <summary>Of several engines together; the version is the newest.</summary>
+    public static EngineStatistics Sum(IEnumerable<EngineStatistics> engines) => engines.Aggregate(new EngineStatistics(), (a, b) => new()
+    {
+        Running = a.Running + b.Running, Waiting = a.Waiting + b.Waiting, BlocksInUse = a.BlocksInUse + b.BlocksInUse, Blocks = a.Blocks + b.Blocks, CachedBlocks = a.CachedBlocks + b.CachedBlocks,
+        Steps = a.Steps + b.Steps, ComputedTokens = a.ComputedTokens + b.ComputedTokens, SampledTokens = a.SampledTokens + b.SampledTokens, PrefixQueriedTokens = a.PrefixQueriedTokens + b.PrefixQueriedTokens,
+        PrefixHitTokens = a.PrefixHitTokens + b.PrefixHitTokens, Preemptions = a.Preemptions + b.Preemptions, FinishedSequences = a.FinishedSequences + b.FinishedSequences,
+        WeightVersion = Math.Max(a.WeightVersion, b.WeightVersion), StepSeconds = a.StepSeconds + b.StepSeconds, GpuSeconds = a.GpuSeconds + b.GpuSeconds, WaitSeconds = a.WaitSeconds + b.WaitSeconds,
+        LaunchSeconds = a.LaunchSeconds + b.LaunchSeconds,
+    });
 }

@@ -3,7 +3,7 @@ using Microsoft.AspNetCore.Http;
 namespace SimpleR1.Cluster.Http;
 
 /// <summary>Who may come in: a bounded number of sequences at once, and nobody once the server drains.</summary>
-internal sealed class Admission(int capacity)
+internal sealed class Admission(Func<int> capacity)
 {
     private readonly Lock gate = new();
     private readonly TaskCompletionSource idle = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -20,8 +20,8 @@ internal sealed class Admission(int capacity)
         lock (gate)
         {
             if (closed) throw Stopping();
-            if (inside + sequences > capacity)
-                throw new ApiException(StatusCodes.Status429TooManyRequests, $"{inside} sequences are running or waiting, {sequences} more would exceed this server's limit of {capacity}; try again", retryAfter: 1);
+            if (capacity() is var most && inside + sequences > most)
+                throw new ApiException(StatusCodes.Status429TooManyRequests, $"{inside} sequences are running or waiting, {sequences} more would exceed this server's limit of {most}; try again", retryAfter: 1);
             inside += sequences;
         }
         return new Visit(this, sequences);

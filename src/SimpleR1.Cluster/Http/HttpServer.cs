@@ -37,7 +37,7 @@ public sealed class HttpServer : IAsyncDisposable
     {
         (this.source, this.options) = (source, options);
         var limits = options.Limits;
-        admission = new(source.MaxSequences + limits.Queue);
+        admission = new(() => source.MaxSequences + limits.Queue);
         bodies = new((long)limits.BodiesMib << 20);
         connections = new(limits.Connections);
         keys = new(options.ApiKeys);
@@ -146,7 +146,9 @@ public sealed class HttpServer : IAsyncDisposable
             if (e is not OperationCanceledException) options.Log($"an answer to {context.Request.Path} broke off: {e}");
             context.Abort(); // so that nobody takes a part for the whole
         }
-        if (source.Problem is { } problem && !Interlocked.Exchange(ref problemTold, true)) options.Log($"nothing can be completed any more: {problem}");
+        string? problem = source.Problem;
+        if (problem is not null && !Interlocked.Exchange(ref problemTold, true)) options.Log($"nothing can be completed: {problem}");
+        if (problem is null) problemTold = false;
         string route = (context.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText ?? "other";
         metrics.Count(route, status != 0 ? status : context.Response.StatusCode, Stopwatch.GetElapsedTime(start).TotalSeconds);
     }

@@ -4,7 +4,7 @@ using SimpleR1.Models.Tokenization;
 
 namespace SimpleR1.Cluster.Http;
 
-/// <summary>Something that completes prompts: an engine in this process (<see cref="LocalCompletions"/>), or a cluster of workers.</summary>
+/// <summary>Something that completes prompts: an engine in this process (<see cref="LocalCompletions"/>), or a cluster of workers (<see cref="ClusterCompletions"/>).</summary>
 public interface ICompletionSource
 {
     /// <summary>The name that clients ask for.</summary>
@@ -13,7 +13,7 @@ public interface ICompletionSource
     Tokenizer Tokenizer { get; }
     /// <summary>Longest prompt and completion together, in tokens.</summary>
     int Context { get; }
-    /// <summary>Sequences that it runs at once; more are queued.</summary>
+    /// <summary>Sequences that it runs at once, with the workers that are there now; more are queued.</summary>
     int MaxSequences { get; }
     /// <summary>Of all its engines together.</summary>
     EngineStatistics Statistics { get; }

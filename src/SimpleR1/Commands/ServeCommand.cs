@@ -35,6 +35,9 @@ internal static class ServeCommand
     private static readonly Option<int> Idle = Whole("--idle-timeout", "Seconds that a connection may be open without a request", Defaults.IdleSeconds);
     private static readonly Option<int> Rate = Whole("--min-bytes-per-second", "A client that sends a body (408) or takes an answer more slowly is cut off", Defaults.BytesPerSecond);
     private static readonly Option<bool> WeightUpdates = new("--weight-updates") { Description = "Let a trainer send weights, by vLLM's protocol (docs/vllm.md)" };
+    private static readonly Option<int> Workers = Whole("--workers", "Serve with this many worker processes, each with an engine; 0 is one engine in this process", 0);
+    private static readonly Option<string?> Join = new("--join") { Description = "HOST:PORT of a head whose workers are to serve the model" };
+    private static readonly Option<string?> Key = ClusterOption.Key();
     private static readonly Option<double> Drain = new("--drain-timeout") { Description = "Seconds that requests may go on after Ctrl-C or SIGTERM", DefaultValueFactory = _ => 30 };
 
     private static readonly Option<string> Device = DeviceOptions.Device(), Type = DeviceOptions.Type();
@@ -47,7 +50,7 @@ internal static class ServeCommand
     {
         var command = new Command("serve", "Serve a model over HTTP, with OpenAI's API (docs/http.md)")
         {
-            Model, Device, Type, Utilization, NoGraphs, Host, Port, Keys, Name, Template, Threads, KvCache, Sequences, BatchedTokens, Context, PromptTokens, N, Queue, Connections, Body, Bodies, Header, Depth, HeaderTime, Idle, Rate, Drain, WeightUpdates,
+            Model, Device, Type, Utilization, NoGraphs, Workers, Join, Key, Host, Port, Keys, Name, Template, Threads, KvCache, Sequences, BatchedTokens, Context, PromptTokens, N, Queue, Connections, Body, Bodies, Header, Depth, HeaderTime, Idle, Rate, Drain, WeightUpdates,
         };
         command.SetAction((parse, _) => CommandErrors.RunAsync(() => RunAsync(parse)));
         return command;
@@ -59,20 +62,55 @@ internal static class ServeCommand
         var options = Options(parse);
         options.Check(); // before minutes of loading
         var tokenizer = Tokenizer.Load(folder);
-        options = options with { ChatTemplate = parse.GetValue(Template)?.Replace("\\n", "\n", StringComparison.Ordinal) ?? (tokenizer.TokenId("<|im_start|>") is null ? null : "chatml") };
-        if (options.ChatTemplate is { } template) _ = PromptTemplate.Create(template);
+        options = options with { ChatTemplate = ChatTemplate(parse.GetValue(Template), tokenizer) };
         int threads = parse.GetValue(Threads) is > 0 and var given ? given : Environment.ProcessorCount;
         using var interrupts = new Interrupts($"stopping; requests in flight have {options.DrainTimeout.TotalSeconds:0} s");
-        string name = parse.GetValue(Name) ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder)));
+        string name = ModelName(parse.GetValue(Name), folder);
         var gpu = CudaDevice.Parse(parse.GetValue(Device)!);
-        var weights = gpu is null ? Checkpoint.Load(folder) : Checkpoint.Load(folder, DeviceOptions.ParseType(parse.GetValue(Type)!, gpu), gpu);
-        await using var source = new LocalCompletions(name, weights, tokenizer, EngineOptionsOf(parse, gpu), threads);
-        if (await source.DescribeAsync() is { } description) Console.WriteLine(description);
+        var engine = EngineOptionsOf(parse, gpu);
+        if (parse.GetValue(Join) is not null || parse.GetValue(Workers) > 0)
+        {
+            if (options.WeightUpdates) throw new ArgumentException("--weight-updates: weights can be sent to a server with its own engine only; leave out --workers and --join");
+            if (gpu is not null) throw new ArgumentException("--device: workers have their own; leave it out with --workers and --join");
+            await using var source = await ClusterCompletions.StartAsync(name, folder, engine, new()
+            {
+                Join = parse.GetValue(Join) is null ? null : ClusterOption.Head(parse, Join, Key), Name = $"serve {name}", Workers = Math.Max(1, parse.GetValue(Workers)), ThreadsPerWorker = parse.GetValue(Threads),
+            }, interrupts.Token);
+            await ServeAsync(source, options, interrupts);
+        }
+        else
+        {
+            var weights = gpu is null ? Checkpoint.Load(folder) : Checkpoint.Load(folder, DeviceOptions.ParseType(parse.GetValue(Type)!, gpu), gpu);
+            await using var source = new LocalCompletions(name, weights, tokenizer, engine, threads);
+            if (await source.DescribeAsync() is { } description) Console.WriteLine(description);
+            await ServeAsync(source, options, interrupts);
+        }
+        return 0;
+    }
+
+    /// <summary>Until Ctrl-C or SIGTERM.</summary>
+    internal static async Task ServeAsync(ICompletionSource source, HttpOptions options, Interrupts interrupts)
+    {
         await using var server = await HttpServer.StartAsync(source, options, interrupts.Token);
         Console.WriteLine($"serving {source.Model} on {server.Address} ({(options.ApiKeys.Count > 0 ? "with keys" : "for this machine only")}, context {source.Context}, chat {(options.ChatTemplate is null ? "off" : "on")}); Ctrl-C stops it");
         await Task.Delay(Timeout.Infinite, interrupts.Token).ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
-        return 0;
     }
+
+    /// <summary>Chat by the template that was asked for, or by ChatML where the tokenizer knows it; null without.</summary>
+    internal static string? ChatTemplate(string? asked, Tokenizer tokenizer)
+    {
+        string? template = asked?.Replace("\\n", "\n", StringComparison.Ordinal) ?? (tokenizer.TokenId("<|im_start|>") is null ? null : "chatml");
+        if (template is not null) _ = PromptTemplate.Create(template);
+        return template;
+    }
+
+    internal static IPAddress ParseHost(string host, string option) =>
+        host == "localhost" ? IPAddress.Loopback : IPAddress.TryParse(host, out var address) ? address : throw new ArgumentException($"{option}: expected an IP address of this machine (127.0.0.1, or 0.0.0.0 for all), found '{host}'");
+
+    /// <summary>Those given, and the environment's.</summary>
+    internal static string[] AllKeys(string[]? given) => [.. given ?? [], .. Environment.GetEnvironmentVariable("SIMPLE_R1_API_KEY") is { Length: > 0 } key ? new[] { key } : []];
+
+    internal static string ModelName(string? given, string folder) => given ?? Path.GetFileName(Path.TrimEndingDirectorySeparator(Path.GetFullPath(folder)));
 
     private static EngineOptions EngineOptionsOf(ParseResult parse, CudaDevice? gpu)
     {
@@ -86,12 +124,10 @@ internal static class ServeCommand
 
     private static HttpOptions Options(ParseResult parse)
     {
-        string host = parse.GetValue(Host)!;
-        string[] keys = [.. parse.GetValue(Keys) ?? [], .. Environment.GetEnvironmentVariable("SIMPLE_R1_API_KEY") is { Length: > 0 } key ? new[] { key } : []];
         return new()
         {
-            Host = host == "localhost" ? IPAddress.Loopback : IPAddress.TryParse(host, out var address) ? address : throw new ArgumentException($"--host: expected an IP address of this machine (127.0.0.1, or 0.0.0.0 for all), found '{host}'"),
-            Port = parse.GetValue(Port), ApiKeys = keys, WeightUpdates = parse.GetValue(WeightUpdates), DrainTimeout = TimeSpan.FromSeconds(parse.GetValue(Drain)),
+            Host = ParseHost(parse.GetValue(Host)!, "--host"),
+            Port = parse.GetValue(Port), ApiKeys = AllKeys(parse.GetValue(Keys)), WeightUpdates = parse.GetValue(WeightUpdates), DrainTimeout = TimeSpan.FromSeconds(parse.GetValue(Drain)),
             Limits = new()
             {
                 BodyKib = parse.GetValue(Body), BodiesMib = parse.GetValue(Bodies), HeaderKib = parse.GetValue(Header), JsonDepth = parse.GetValue(Depth), PromptTokens = parse.GetValue(PromptTokens),
