@@ -17,6 +17,8 @@ public sealed class Experiment : IAsyncDisposable
 {
     private readonly TensorThread tensors = new("trainer");
     private readonly Stopwatch clock = Stopwatch.StartNew();
+    private readonly List<CarriedPrompt> carried = [];              // from the last step to the next
+    private readonly Dictionary<string, CarriedPrompt> given = [];  // by request, those that were given out and not collected yet
     private readonly Action<StepReport> onStep;
     private readonly Action<Evaluation> onEvaluation;
     private readonly Action<string> say;
@@ -99,36 +101,70 @@ public sealed class Experiment : IAsyncDisposable
         }
     }
 
-    /// <summary>The next problems in the seed's order, as requests of token ids. Request ids name step and problem.</summary>
+    /// <summary>
+    /// The next problems in the seed's order, as requests of token ids, behind those that the last step carried over. Request ids name step and problem.
+    /// </summary>
     public IReadOnlyList<(Problem Problem, GenerationRequest Request)> NextPrompts()
     {
-        var r = Recipe.Rollout;
-        return [.. Enumerable.Range(0, r.PromptsPerStep).Select(i =>
+        var prompts = carried.ToList();
+        carried.Clear();
+        for (int i = 0; prompts.Count < Recipe.Rollout.PromptsPerStep + Recipe.Rollout.Carry; i++)
         {
-            var problem = Problems[Order.Next()];
-            return (problem, Request($"step-{Step}-prompt-{i}", problem, Seed(Step, i), r.SamplesPerPrompt, r.Temperature, r.MaxNewTokens) );
-        })];
+            long position = Order.Position;
+            prompts.Add(Fresh(position, Order.Next(), i));
+        }
+        foreach (var prompt in prompts) given[prompt.Request.Id] = prompt;
+        return [.. prompts.Select(p => (p.Problem, p.Request))];
     }
 
-    /// <summary>Has the workers complete the prompts and scores each completion as it arrives. Ordered by prompt and sample, whatever arrived first.</summary>
+    private CarriedPrompt Fresh(long position, int problem, int place)
+    {
+        var r = Recipe.Rollout;
+        return new(position, Problems[problem], Request($"step-{Step}-prompt-{place}", Problems[problem], Seed(Step, place), r.SamplesPerPrompt, r.Temperature, r.MaxNewTokens), []);
+    }
+
+    /// <summary>
+    /// Has the workers complete the prompts and scores each completion as it arrives. Ordered by prompt and sample, whatever arrived first.
+    /// With <c>rollout.carry</c> it ends when enough groups are complete, and keeps the rest for the next step.
+    /// </summary>
     public async Task<IReadOnlyList<Rollout>> CollectAsync(IReadOnlyList<(Problem Problem, GenerationRequest Request)> prompts, CancellationToken stop = default)
     {
+        CarriedPrompt[] all = [.. prompts.Select(p => given.Remove(p.Request.Id, out var known) ? known : new(0, p.Problem, p.Request, []))];
+        var (rollouts, unfinished) = await CollectAsync(all, Recipe.Rollout.Carry > 0 ? Recipe.Rollout.PromptsPerStep : all.Length, stop);
+        carried.AddRange(unfinished);
+        return rollouts;
+    }
+
+    /// <param name="wanted">Groups; the rest is broken off when they are complete.</param>
+    private async Task<(IReadOnlyList<Rollout> Rollouts, IReadOnlyList<CarriedPrompt> Unfinished)> CollectAsync(IReadOnlyList<CarriedPrompt> prompts, int wanted, CancellationToken stop)
+    {
         double start = clock.Elapsed.TotalSeconds;
-        var byId = prompts.Select((p, i) => (p, i)).ToDictionary(x => x.p.Request.Id);
-        var rollouts = new List<Rollout>();
-        await foreach (var completion in Workers.GenerateAsync([.. prompts.Select(p => p.Request)], stop))
+        var groups = prompts.Select((p, i) => (Prompt: p, Finished: p.Finished.Select(r => r with { Group = i }).ToList(), Parts: new List<PartialSample>())).ToArray();
+        var byId = groups.Select((g, i) => (g.Prompt.Request.Id, i)).ToDictionary(x => x.Id, x => x.i);
+        GenerationRequest[] requests = [.. prompts.Select(p => p.Request).Where(r => r.Count > 0)];
+        int complete = prompts.Count - requests.Length;
+        using var enough = new CancellationTokenSource();
+        await foreach (var completion in wanted < prompts.Count ? cluster!.Workers.GenerateAsync(requests, null, enough.Token, stop) : Workers.GenerateAsync(requests, stop))
         {
-            var ((problem, request), group) = byId[completion.RequestId];
-            var score = Rewards.Score(new(problem, completion.Text, completion.FinishReason == FinishReason.Length));
-            rollouts.Add(new()
+            int group = byId[completion.RequestId];
+            var (prompt, finished, parts) = groups[group];
+            if (completion.FinishReason == FinishReason.Aborted)
             {
-                Group = group, Sample = completion.SampleIndex, Question = problem.Question, Gold = problem.Answer, Text = completion.Text,
-                Reward = score.Total, Rewards = score.ByName, FinishReason = completion.FinishReason, PromptTokens = request.PromptTokens,
+                parts.Add(new(completion.SampleIndex) { Tokens = completion.Tokens, LogProbs = completion.LogProbs, WeightVersions = completion.WeightVersions });
+                continue;
+            }
+            var score = Rewards.Score(new(prompt.Problem, completion.Text, completion.FinishReason == FinishReason.Length));
+            finished.Add(new()
+            {
+                Group = group, Sample = completion.SampleIndex, Question = prompt.Problem.Question, Gold = prompt.Problem.Answer, Text = completion.Text,
+                Reward = score.Total, Rewards = score.ByName, FinishReason = completion.FinishReason, PromptTokens = prompt.Request.PromptTokens,
                 Tokens = completion.Tokens, LogProbs = completion.LogProbs, WeightVersions = completion.WeightVersions,
             });
+            if (finished.Count == prompt.Request.Sampling.Samples && ++complete == wanted && wanted < prompts.Count) enough.Cancel();
         }
         generationSeconds = clock.Elapsed.TotalSeconds - start;
-        return [.. rollouts.OrderBy(r => r.Group).ThenBy(r => r.Sample)];
+        return ([.. groups.Where(g => g.Parts.Count == 0).SelectMany(g => g.Finished.OrderBy(r => r.Sample))],
+            [.. groups.Where(g => g.Parts.Count > 0).Select(g => g.Prompt with { Request = g.Prompt.Request with { Parts = [.. g.Parts.OrderBy(p => p.Index)] }, Finished = g.Finished })]);
     }
 
     /// <summary>Rewards → advantages → loss → gradient → AdamW; one entry per optimizer step.</summary>
@@ -148,10 +184,10 @@ public sealed class Experiment : IAsyncDisposable
         if (Evaluated(Step) is { } known) return known;
         if (HeldOut.Count == 0 || stop.IsCancellationRequested) return null;
         double start = clock.Elapsed.TotalSeconds;
-        var requests = HeldOut.Select((problem, i) => (problem, Request($"evaluation-{Step}-{i}", problem, Seed(-1, i), Recipe.Evaluation.Samples, Recipe.Evaluation.Temperature,
-            EvaluationTokens))).ToArray();
+        var prompts = HeldOut.Select((problem, i) => new CarriedPrompt(i, problem, Request($"evaluation-{Step}-{i}", problem, Seed(-1, i), Recipe.Evaluation.Samples, Recipe.Evaluation.Temperature,
+            EvaluationTokens), [])).ToArray();
         Evaluation evaluation;
-        try { evaluation = new(Step, await CollectAsync(requests, stop), clock.Elapsed.TotalSeconds - start); }
+        try { evaluation = new(Step, (await CollectAsync(prompts, prompts.Length, stop)).Rollouts, clock.Elapsed.TotalSeconds - start); }
         catch (OperationCanceledException) when (stop.IsCancellationRequested) { return null; }
         log!.Write(evaluation);
         onEvaluation(evaluation);
@@ -171,6 +207,7 @@ public sealed class Experiment : IAsyncDisposable
         double now = clock.Elapsed.TotalSeconds;
         var details = new SortedDictionary<string, double>(StringComparer.Ordinal);
         foreach (string name in rollouts[0].Rewards.Keys) details["reward_" + name] = rollouts.Average(r => r.Rewards[name]);
+        if (Recipe.Rollout.Carry > 0) details["tokens_of_older_weights"] = rollouts.Sum(r => (double)r.WeightVersions.Count(v => v < Step - 1)) / rollouts.Sum(r => r.Tokens.Length);
         foreach (string name in updates[0].Report.Keys) details[name] = updates.Average(u => u.Report[name]);
         var report = new StepReport
         {
@@ -221,7 +258,7 @@ public sealed class Experiment : IAsyncDisposable
 
     private Evaluation? Evaluated(int step) => HeldOut.Count == 0 ? null : Evaluation.Read(Run, step, HeldOut.Count * Recipe.Evaluation.Samples);
 
-    private RunState State() => new(Step, Policy.Optimizer.Steps, Order.Position, Recipe.Seed, startHash);
+    private RunState State() => new(Step, Policy.Optimizer.Steps, Order.Position, Recipe.Seed, startHash) { Carried = [.. carried.Select(p => p.Position)] };
 
     private string[] Files() =>
         [.. new[] { Run.Recipe, Run.Metrics, Run.Samples, Run.Evaluations, Run.Plot, Run.Events, Checkpoints.Folder(Run, Step), Path.Combine(Run.Path, "logs") }.Where(Path.Exists)
@@ -280,6 +317,7 @@ public sealed class Experiment : IAsyncDisposable
         if (Checkpoints.LoadLatest(Run, Policy, Recipe.Seed, startHash) is { } state)
         {
             (Step, Order.Position, finished) = (state.Step, state.DataPosition, state);
+            carried.AddRange(state.Carried.Select((position, i) => Fresh(position, Order.At(position), Recipe.Rollout.PromptsPerStep + Recipe.Rollout.Carry + i)));
             say($"resumed after step {Step} from {Checkpoints.Folder(Run, Step)}");
             if (Step >= Recipe.Training.Steps) say($"all {Recipe.Training.Steps} steps are done; to train on, resume with --set training.steps=N");
         }

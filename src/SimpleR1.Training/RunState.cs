@@ -13,6 +13,9 @@ namespace SimpleR1.Training;
 /// <param name="StartHash">Of the weights that the run began with: a resumed run must name the same model.</param>
 public sealed record RunState(int Step, long OptimizerSteps, long DataPosition, ulong Seed, ulong StartHash)
 {
+    /// <summary>Positions of problems whose samples were under way (<c>rollout.carry</c>): a resumed run begins with them, from their first token.</summary>
+    public IReadOnlyList<long> Carried { get; init; } = [];
+
     public const string FileName = "state.json";
 
     public void Write(string folder) => File.WriteAllText(Path.Combine(folder, FileName), JsonSerializer.Serialize(this));

@@ -21,15 +21,19 @@ public sealed class DataOrder(int count, ulong seed)
     public long Epoch => position / order.Length;
 
     /// <summary>The next index, 0 .. count-1.</summary>
-    public int Next()
+    public int Next() => At(position++);
+
+    /// <summary>The index at a position, given out or not.</summary>
+    public int At(long place)
     {
-        if (Epoch != shuffledEpoch)
+        long epoch = place / order.Length;
+        if (epoch != shuffledEpoch)
         {
             for (int i = 0; i < order.Length; i++) order[i] = i;
-            var random = new SplitMix64(SplitMix64.Mix(seed + 0x9E3779B97F4A7C15) ^ SplitMix64.Mix((ulong)Epoch));
+            var random = new SplitMix64(SplitMix64.Mix(seed + 0x9E3779B97F4A7C15) ^ SplitMix64.Mix((ulong)epoch));
             random.Shuffle(order.AsSpan());
-            shuffledEpoch = Epoch;
+            shuffledEpoch = epoch;
         }
-        return order[position++ % order.Length];
+        return order[place % order.Length];
     }
 }

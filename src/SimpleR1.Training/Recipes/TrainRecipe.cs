@@ -53,6 +53,8 @@ public sealed record TrainRecipe : IRecipeSection
         if (filter is not null && Algorithm.MiniBatches * Algorithm.Epochs > 1)
             yield return new("samples are drawn from a filtered distribution that the trainer does not have: with several optimizer updates a step the ratios would be wrong. " +
                 "Sample without the filter, or make one update a step", "rollout." + filter, "algorithm.mini_batches", "algorithm.epochs");
+        if (Rollout.Carry > 0 && Workers.Servers.Count > 0)
+            yield return new("rollouts can't be broken off on servers of vLLM's API; leave it out, or use workers of a cluster", "rollout.carry", "workers.servers");
         if (Training.TokensPerMicroBatch < Model.MaxContext)
             yield return new($"a micro-batch of {Training.TokensPerMicroBatch} tokens can't hold one sequence of {Model.MaxContext}", "training.tokens_per_micro_batch", "model.max_context");
         if (Training.EvaluateEvery > 0 && Data.Evaluation is null)
@@ -80,6 +82,8 @@ public sealed record RolloutSection
     [Limits(AtLeast = 1)] public int SamplesPerPrompt { get; init; } = 8;
     [Description("Longest completion, in tokens.")]
     [Limits(AtLeast = 1)] public int MaxNewTokens { get; init; } = 1024;
+    [Description("Prompts under way beyond prompts_per_step: a step ends when prompts_per_step groups are complete, and the others go on in the next one, under its weights (partial rollouts; set algorithm.importance_cap). Which ones depends on time, so such a run can't be repeated bit for bit.")]
+    [Limits(AtLeast = 0)] public int Carry { get; init; }
     [Description("1 samples the model's own distribution.")]
     [Limits(AtLeast = 0, AtMost = 10)] public double Temperature { get; init; } = 1;
     [Description("Keep the smallest set of most probable tokens whose mass reaches it; 1 keeps all.")]

@@ -55,6 +55,87 @@ public sealed partial class ServeTests
         finally { Directory.Delete(runs, recursive: true); }
     }
 
+    /// <summary>The same request, whose answer depends on its seed alone: by one engine, by the workers of a head, and by them while one is killed.</summary>
+    [Fact]
+    public async Task Head_answers_with_the_workers_that_join_it_and_goes_on_when_one_is_killed()
+    {
+        const string Body = "{\"prompt\":\"Q: 12+30-5\\nA:\",\"max_tokens\":80,\"ignore_eos\":true,\"seed\":7,\"n\":2,\"logprobs\":1,\"stream\":true}";
+        using var alone = ProgramRun.Start("serve", "recipes/tiny-base", "--port", "0", "--threads", "1", "--kv-cache-mib", "16");
+        await alone.SaysAsync("Ctrl-C stops it");
+        string[] expected = await TextsAsync(new(Address().Match(alone.Output).Value));
+        alone.Signal(ProgramRun.Terminate);
+
+        int port = SimpleR1.Cluster.Silo.FreePort(System.Net.IPAddress.Loopback, following: 1);
+        using var head = ProgramRun.Start("head", "--port", $"{port}", "--serve", "recipes/tiny-base", "--http-port", "0");
+        await head.SaysAsync("Ctrl-C stops it");
+        var address = new Uri(Address().Match(head.Output).Value);
+        using var client = new HttpClient { BaseAddress = address };
+        using (var early = await client.PostAsync("/v1/completions", Json(Body), Token))
+        {
+            Assert.Equal(System.Net.HttpStatusCode.ServiceUnavailable, early.StatusCode);
+            Assert.Contains("no worker has the model; start some with: simple-r1 worker --join", await early.Content.ReadAsStringAsync(Token));
+        }
+        using var one = ProgramRun.Start("worker", "--join", $"127.0.0.1:{port}", "--name", "one", "--threads", "1");
+        await HealthyAsync();
+        Assert.Equal(expected, await TextsAsync(address));
+        using var two = ProgramRun.Start("worker", "--join", $"127.0.0.1:{port}", "--name", "two", "--threads", "1");
+        for (var clock = System.Diagnostics.Stopwatch.StartNew(); !(await ProgramRun.RunAsync("status", "--join", $"127.0.0.1:{port}")).Output.Contains("two") && clock.Elapsed < TimeSpan.FromSeconds(60);) await Task.Delay(200, Token);
+        int events = 0;
+        Assert.Equal(expected, await TextsAsync(address, line =>
+        {
+            if (++events == 20) foreach (int worker in one.Workers()) ProgramRun.SendSignal(worker, ProgramRun.Kill); // the prompt's keys and values are there
+        }));
+        Assert.Matches("simple_r1_generated_tokens_total [1-9]", await client.GetStringAsync("/metrics", Token));
+        foreach (var run in new[] { one, two, head })
+        {
+            run.Signal(ProgramRun.Terminate);
+            Assert.Equal(0, await run.EndAsync());
+        }
+
+        async Task HealthyAsync()
+        {
+            for (var clock = System.Diagnostics.Stopwatch.StartNew(); (await client.GetAsync("/health", Token)).StatusCode != System.Net.HttpStatusCode.OK; await Task.Delay(100, Token))
+                Assert.True(clock.Elapsed < TimeSpan.FromSeconds(90), head.Output + one.Output);
+        }
+        static StringContent Json(string text) => new(text, Encoding.UTF8, "application/json");
+
+        static async Task<string[]> TextsAsync(Uri server, Action<string>? seen = null)
+        {
+            using var client = new HttpClient { BaseAddress = server };
+            using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/completions") { Content = Json(Body) };
+            using var response = await client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Token);
+            using var reader = new StreamReader(await response.Content.ReadAsStreamAsync(Token));
+            var texts = new StringBuilder[] { new(), new() };
+            for (string? line; (line = await reader.ReadLineAsync(Token)) is not null;)
+                if (line.StartsWith("data: {", StringComparison.Ordinal))
+                {
+                    seen?.Invoke(line);
+                    using var json = System.Text.Json.JsonDocument.Parse(line["data: ".Length..]);
+                    Assert.False(json.RootElement.TryGetProperty("error", out var error), error.ToString());
+                    foreach (var choice in json.RootElement.GetProperty("choices").EnumerateArray()) texts[choice.GetProperty("index").GetInt32()].Append(choice.GetProperty("text").GetString());
+                }
+            return [.. texts.Select(t => t.ToString())];
+        }
+    }
+
+    [Fact]
+    public async Task Serve_starts_workers_of_its_own()
+    {
+        using var run = ProgramRun.Start("serve", "recipes/tiny-base", "--workers", "2", "--port", "0", "--template", "Q: {question}\\nA:", "--threads", "1", "--kv-cache-mib", "16");
+        await run.SaysAsync("Ctrl-C stops it");
+        using var client = new HttpClient { BaseAddress = new(Address().Match(run.Output).Value), Timeout = TimeSpan.FromSeconds(60) };
+        for (var clock = System.Diagnostics.Stopwatch.StartNew(); !(await client.GetAsync("/health", Token)).IsSuccessStatusCode; await Task.Delay(100, Token)) Assert.True(clock.Elapsed < TimeSpan.FromSeconds(90), run.Output + run.Errors);
+        using var content = new StringContent("{\"messages\":[{\"role\":\"user\",\"content\":\"12+30-5\"}],\"max_tokens\":20}", Encoding.UTF8, "application/json");
+        using var answer = await client.PostAsync("/v1/chat/completions", content, Token);
+        Assert.Contains("\"finish_reason\"", await answer.Content.ReadAsStringAsync(Token));
+        Assert.Equal(2, run.Workers().Length);
+        run.Signal(ProgramRun.Interrupt);
+        Assert.Equal(0, await run.EndAsync());
+        await run.WorkersEndAsync();
+        foreach (string[] wrong in (string[][])[["--workers", "2", "--weight-updates"], ["--join", "127.0.0.1:1", "--device", "cuda"]])
+            Assert.NotEqual(0, (await ProgramRun.RunAsync(["serve", "recipes/tiny-base", .. wrong])).Code);
+    }
+
     [GeneratedRegex("\"(reward|loss)\": ?[^,]+")] private static partial Regex LossOf();
 
     [Theory]

@@ -151,6 +151,33 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
         SameAsUninterrupted(In("a"));
     }
 
+    /// <summary>Groups that are not complete when a step has enough go on in the next one, whole groups are trained on, and a resumed run takes up those that were under way.</summary>
+    [Fact]
+    public async Task Partial_rollouts_are_carried_to_the_next_step_and_over_an_interruption()
+    {
+        string[] carry = [.. Set("rollout.carry=3", "training.samples_logged=1000", "algorithm.importance_cap=2", "rollout.max_new_tokens=60", "rollout.temperature=1.5", "training.checkpoint_every=1")];
+        using (var first = ProgramRun.Start(Train("a", carry)))
+        {
+            await first.SaysAsync("step 3/10");
+            first.Signal(ProgramRun.Interrupt);
+            Assert.Equal(0, await first.EndAsync());
+        }
+        string last = Directory.GetDirectories(In("a", "checkpoints")).Order(StringComparer.Ordinal).Last();
+        Assert.Contains("\"Carried\":[", File.ReadAllText(Path.Combine(last, "state.json")));
+        var (code, output, errors) = await ProgramRun.RunAsync(Train("a", ["--resume", .. carry]));
+        Assert.True(code == 0, output + errors);
+
+        var metrics = JsonLines.Read(In("a", "metrics.jsonl")).Where(r => r["loss"] is not null).ToArray();
+        Assert.Equal(Enumerable.Range(1, 10), metrics.Select(r => (int)r["step"]!));
+        Assert.Contains(metrics, r => (double)r["tokens_of_older_weights"]! > 0);
+        var samples = JsonLines.Read(In("a", "samples.jsonl")).ToArray();
+        foreach (var step in samples.GroupBy(s => (int)s["step"]!))
+        {
+            Assert.True(step.Count() >= 16, $"step {step.Key} has {step.Count()} samples"); // 4 groups, or more that were complete at the same moment
+            Assert.All(step.GroupBy(s => (string)s["question"]!), group => Assert.Equal(0, group.Count() % 4));
+        }
+    }
+
     [Fact]
     public async Task Finished_run_is_refused_or_shown_again_and_resumes_only_with_its_own_seed_and_model()
     {
