@@ -46,6 +46,9 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
     /// <summary>All workers, by number.</summary>
     public IReadOnlyList<WorkerStatus> Status() => [.. Workers.Select(w => w.Status)];
 
+    /// <summary>How many workers are in one of these states.</summary>
+    internal int Count(params ReadOnlySpan<WorkerState> states) => In(states).Count;
+
     /// <summary>Version of the weights that were pushed last; -1 before the first.</summary>
     public int Version => published?.Version ?? -1;
 

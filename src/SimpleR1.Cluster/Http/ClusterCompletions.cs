@@ -62,10 +62,10 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
     public string Join => cluster.Join;
     public WorkerPool Workers => cluster.Workers;
 
-    public string? Problem => failure ?? (Serving > 0 ? null : cluster.Workers.Status().Any(w => w.State is WorkerState.Receiving or WorkerState.Suspect)
+    public string? Problem => failure ?? (Serving > 0 ? null : cluster.Workers.Count(WorkerState.Receiving, WorkerState.Suspect) > 0
         ? "no worker is ready yet; ask again" : "no worker has the model; start some with: simple-r1 worker --join");
 
-    private int Serving => cluster.Workers.Status().Count(w => w.State == WorkerState.Ready);
+    private int Serving => cluster.Workers.Count(WorkerState.Ready);
 
     public async IAsyncEnumerable<TokenEvent> StreamAsync(GenerationRequest request, [EnumeratorCancellation] CancellationToken cancellation)
     {
