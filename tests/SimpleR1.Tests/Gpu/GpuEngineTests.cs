@@ -191,6 +191,26 @@ public sealed class GpuEngineTests
     }
 
     [Fact]
+    public void Samples_that_were_broken_off_go_on_as_if_they_had_never_stopped()
+    {
+        Gpu.Require();
+        using var cpu = TinyModels.Random(Config(), scale: 0.3);
+        using var model = new Model(cpu, ScalarType.Float32);
+        var requests = Mixed(new() { MaxTokens = 30, Temperature = 1, TopP = 0.95, RepetitionPenalty = 1.2, FrequencyPenalty = 0.3, TopLogProbs = 1, IgnoreEos = true }, 6);
+        var expected = model.Run(requests);
+        var ended = new List<Completion>();
+        model.Engine.Submit(requests, onCompletion: ended.Add);
+        for (int i = 0; i < 12; i++) model.Engine.Step();
+        model.Engine.Quiesce();
+        foreach (var request in requests) model.Engine.Abort(request.Id);
+        Assert.All(ended, c => Assert.InRange(c.Tokens.Length, 1, 29));
+        AssertSame(expected, model.Run([.. requests.Select(r => r with
+        {
+            Parts = [.. ended.Where(c => c.RequestId == r.Id).Select(c => new PartialSample(c.SampleIndex) { Tokens = c.Tokens, LogProbs = c.LogProbs, WeightVersions = c.WeightVersions, TopLogProbs = c.TopLogProbs })],
+        })]), 1e-3);
+    }
+
+    [Fact]
     public void Weights_written_between_steps_mark_the_tokens_that_come_from_them()
     {
         var gpu = Gpu.Require();
