@@ -24,7 +24,7 @@ public sealed record TrainRecipe : IRecipeSection
     public OptimizerSection Optimizer { get; init; } = new();
     [Description("Steps, micro-batches, checkpoints, logging.")]
     public TrainingSection Training { get; init; } = new();
-    [Description("The inference worker processes.")]
+    [Description("The inference worker processes, or a list of the servers to use instead.")]
     public WorkersSection Workers { get; init; } = new();
     [Description("How held-out problems are answered.")]
     public EvaluationSection Evaluation { get; init; } = new();
@@ -184,6 +184,7 @@ public sealed record TrainingSection
     [Limits(AtLeast = 0)] public int SamplesLogged { get; init; } = 4;
 }
 
+[BareList(nameof(Servers))]
 public sealed record WorkersSection : IRecipeSection
 {
     [Description("Worker processes.")]
@@ -207,8 +208,9 @@ public sealed record WorkersSection : IRecipeSection
 
     public IEnumerable<Conflict> Validate()
     {
-        foreach (string server in Servers.Where(s => !Uri.TryCreate(s, UriKind.Absolute, out var address) || address.Scheme is not ("vllm" or "http") || address.Port <= 0))
-            yield return new($"expected vllm://HOST:PORT, found '{server}'", "servers");
+        for (int i = 0; i < Servers.Count; i++)
+            if (!Uri.TryCreate(Servers[i], UriKind.Absolute, out var address) || address.Scheme is not ("vllm" or "http") || address.Port <= 0)
+                yield return new($"expected vllm://HOST:PORT, found '{Servers[i]}'", $"servers.{i}");
     }
 }
 
