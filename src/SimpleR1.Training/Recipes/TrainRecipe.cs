@@ -203,7 +203,7 @@ public sealed record WorkersSection : IRecipeSection
     public WeightTransportChoice Transport { get; init; } = WeightTransportChoice.Auto;
     [Description("Port of the head on this machine; 0 takes a free one.")]
     [Limits(AtLeast = 0, AtMost = 65535)] public int Port { get; init; }
-    [Description("Servers that speak vLLM's API and weight transfer, as vllm://HOST:PORT, instead of worker processes; their key is in SIMPLE_R1_API_KEY. See docs/vllm.md.")]
+    [Description("Servers that speak vLLM's API and weight transfer, as vllm://HOST:PORT, instead of worker processes; their API key is in SIMPLE_R1_API_KEY. Where the trainer has a cluster key (--key), each must have it too and PORT is its admin port; http://HOST:PORT is one without. See docs/vllm.md.")]
     public ValueList<string> Servers { get; init; } = [];
 
     public IEnumerable<Conflict> Validate()

@@ -34,7 +34,9 @@ internal static class ServeCommand
     private static readonly Option<int> HeaderTime = Whole("--header-timeout", "Seconds for a request's headers to arrive (408)", Defaults.HeaderSeconds);
     private static readonly Option<int> Idle = Whole("--idle-timeout", "Seconds that a connection may be open without a request", Defaults.IdleSeconds);
     private static readonly Option<int> Rate = Whole("--min-bytes-per-second", "A client that sends a body (408) or takes an answer more slowly is cut off", Defaults.BytesPerSecond);
-    private static readonly Option<bool> WeightUpdates = new("--weight-updates") { Description = "Let a trainer send weights, by vLLM's protocol (docs/vllm.md)" };
+    private static readonly Option<bool> WeightUpdates = new("--weight-updates") { Description = "Let a trainer send weights, by vLLM's protocol (docs/vllm.md); with --key on the admin port only, encrypted, and only from those who have the key" };
+    private static readonly Option<string?> Key = ClusterOption.Key();
+    private static readonly Option<int> AdminPort = Whole("--admin-port", "With --weight-updates and --key: the port where weights are taken, from trainers with that key; 0 is any free one", 0);
     private static readonly Option<double> Drain = new("--drain-timeout") { Description = "Seconds that requests may go on after Ctrl-C or SIGTERM", DefaultValueFactory = _ => 30 };
 
     private static readonly Option<string> Device = DeviceOptions.Device(), Type = DeviceOptions.Type();
@@ -47,7 +49,7 @@ internal static class ServeCommand
     {
         var command = new Command("serve", "Serve a model over HTTP, with OpenAI's API (docs/http.md)")
         {
-            Model, Device, Type, Utilization, NoGraphs, Host, Port, Keys, Name, Template, Threads, KvCache, Sequences, BatchedTokens, Context, PromptTokens, N, Queue, Connections, Body, Bodies, Header, Depth, HeaderTime, Idle, Rate, Drain, WeightUpdates,
+            Model, Device, Type, Utilization, NoGraphs, Host, Port, Keys, Name, Template, Threads, KvCache, Sequences, BatchedTokens, Context, PromptTokens, N, Queue, Connections, Body, Bodies, Header, Depth, HeaderTime, Idle, Rate, Drain, WeightUpdates, Key, AdminPort,
         };
         command.SetAction((parse, _) => CommandErrors.RunAsync(() => RunAsync(parse)));
         return command;
@@ -69,6 +71,7 @@ internal static class ServeCommand
         await using var source = new LocalCompletions(name, weights, tokenizer, EngineOptionsOf(parse, gpu), threads);
         if (await source.DescribeAsync() is { } description) Console.WriteLine(description);
         await using var server = await HttpServer.StartAsync(source, options, interrupts.Token);
+        if (server.AdminAddress is { } admin) Console.WriteLine($"weights are taken at {admin.ToString().TrimEnd('/')} from trainers with the cluster key");
         Console.WriteLine($"serving {source.Model} on {server.Address} ({(options.ApiKeys.Count > 0 ? "with keys" : "for this machine only")}, context {source.Context}, chat {(options.ChatTemplate is null ? "off" : "on")}); Ctrl-C stops it");
         await Task.Delay(Timeout.Infinite, interrupts.Token).ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
         return 0;
@@ -91,7 +94,8 @@ internal static class ServeCommand
         return new()
         {
             Host = host == "localhost" ? IPAddress.Loopback : IPAddress.TryParse(host, out var address) ? address : throw new ArgumentException($"--host: expected an IP address of this machine (127.0.0.1, or 0.0.0.0 for all), found '{host}'"),
-            Port = parse.GetValue(Port), ApiKeys = keys, WeightUpdates = parse.GetValue(WeightUpdates), DrainTimeout = TimeSpan.FromSeconds(parse.GetValue(Drain)),
+            Port = parse.GetValue(Port), ApiKeys = keys, WeightUpdates = parse.GetValue(WeightUpdates), AdminPort = parse.GetValue(AdminPort), DrainTimeout = TimeSpan.FromSeconds(parse.GetValue(Drain)),
+            ClusterKey = parse.GetValue(WeightUpdates) ? ClusterOption.Read(parse.GetValue(Key)) : null, // the environment may hold one for other commands
             Limits = new()
             {
                 BodyKib = parse.GetValue(Body), BodiesMib = parse.GetValue(Bodies), HeaderKib = parse.GetValue(Header), JsonDepth = parse.GetValue(Depth), PromptTokens = parse.GetValue(PromptTokens),
