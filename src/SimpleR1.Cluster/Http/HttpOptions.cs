@@ -11,6 +11,8 @@ public sealed record HttpOptions
     public int Port { get; init; } = 8000;
     /// <summary>Bearer keys; with none, only this machine may ask.</summary>
     public IReadOnlyList<string> ApiKeys { get; init; } = [];
+    /// <summary>Speaks HTTPS with it; null speaks HTTP.</summary>
+    public TlsCertificate? Certificate { get; init; }
     /// <summary>How chat messages become a prompt: a built-in template's name or a text with {question}; null refuses chat.</summary>
     public string? ChatTemplate { get; init; }
     public HttpLimits Limits { get; init; } = new();

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Security.Authentication;
 using System.Text;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Connections;
@@ -8,6 +9,7 @@ using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using SimpleR1.Cluster.Vllm;
@@ -41,7 +43,7 @@ public sealed class HttpServer : IAsyncDisposable
         var limits = options.Limits;
         admission = new(source.MaxSequences + limits.Queue);
         bodies = new((long)limits.BodiesMib << 20);
-        connections = new(limits.Connections);
+        connections = new(limits.Connections, encrypted: options.Certificate is not null);
         keys = new(options.ApiKeys);
         metrics = new(source, admission, connections, bodies);
         collectives = new(key: options.ClusterKey);
@@ -101,7 +103,7 @@ public sealed class HttpServer : IAsyncDisposable
         var builder = WebApplication.CreateEmptyBuilder(new());
         builder.Services.AddRoutingCore();
         builder.Services.AddSingleton<IHostLifetime, NoLifetime>();
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
+        builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
             kestrel.Limits.MaxConcurrentConnections = null; // ConnectionLimit says why
@@ -111,16 +113,22 @@ public sealed class HttpServer : IAsyncDisposable
             kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(limits.HeaderSeconds);
             kestrel.Limits.KeepAliveTimeout = TimeSpan.FromSeconds(limits.IdleSeconds);
             kestrel.Limits.MinRequestBodyDataRate = kestrel.Limits.MinResponseDataRate = new(limits.BytesPerSecond, TimeSpan.FromSeconds(5));
-            Listen(kestrel, options.Port, connections.Around);
-            if (admin is not null) Listen(kestrel, options.AdminPort, admin.Around);
+            Listen(kestrel, options.Port, connections.Around, options.Certificate);
+            if (admin is not null) Listen(kestrel, options.AdminPort, admin.Around); // has its own TLS
         });
         return builder.Build();
     }
 
-    private void Listen(KestrelServerOptions kestrel, int port, Func<ConnectionDelegate, ConnectionDelegate> around) => kestrel.Listen(options.Host, port, listen =>
+    private void Listen(KestrelServerOptions kestrel, int port, Func<ConnectionDelegate, ConnectionDelegate> around, TlsCertificate? certificate = null) => kestrel.Listen(options.Host, port, listen =>
     {
         listen.Protocols = HttpProtocols.Http1;
         ((IConnectionBuilder)listen).Use(around);
+        if (certificate is null) return;
+        listen.UseHttps(new HttpsConnectionAdapterOptions
+        {
+            ServerCertificate = certificate.Certificate, ServerCertificateChain = certificate.Chain, SslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13,
+            HandshakeTimeout = TimeSpan.FromSeconds(options.Limits.HeaderSeconds),
+        });
     });
 
     private void Map(GenerationEndpoint generation, SmallEndpoints small)

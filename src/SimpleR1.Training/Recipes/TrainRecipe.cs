@@ -203,13 +203,13 @@ public sealed record WorkersSection : IRecipeSection
     public WeightTransportChoice Transport { get; init; } = WeightTransportChoice.Auto;
     [Description("Port of the head on this machine; 0 takes a free one.")]
     [Limits(AtLeast = 0, AtMost = 65535)] public int Port { get; init; }
-    [Description("Servers that speak vLLM's API and weight transfer, as vllm://HOST:PORT, instead of worker processes; their API key is in SIMPLE_R1_API_KEY. Where the trainer has a cluster key (--key), each must have it too and PORT is its admin port; http://HOST:PORT is one without. See docs/vllm.md.")]
+    [Description("Servers that speak vLLM's API and weight transfer, as vllm://HOST:PORT, instead of worker processes; their API key is in SIMPLE_R1_API_KEY. Where the trainer has a cluster key (--key), each must have it too and PORT is its admin port; http:// or https://HOST:PORT is one without. See docs/vllm.md.")]
     public ValueList<string> Servers { get; init; } = [];
 
     public IEnumerable<Conflict> Validate()
     {
         for (int i = 0; i < Servers.Count; i++)
-            if (!Uri.TryCreate(Servers[i], UriKind.Absolute, out var address) || address.Scheme is not ("vllm" or "http") || address.Port <= 0)
+            if (!Uri.TryCreate(Servers[i], UriKind.Absolute, out var address) || address.Scheme is not ("vllm" or "http" or "https") || address.Port <= 0)
                 yield return new($"expected vllm://HOST:PORT, found '{Servers[i]}'", $"servers.{i}");
     }
 }

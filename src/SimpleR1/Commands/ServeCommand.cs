@@ -37,6 +37,8 @@ internal static class ServeCommand
     private static readonly Option<bool> WeightUpdates = new("--weight-updates") { Description = "Let a trainer send weights, by vLLM's protocol (docs/vllm.md); with --key on the admin port only, encrypted, and only from those who have the key" };
     private static readonly Option<string?> Key = ClusterOption.Key();
     private static readonly Option<int> AdminPort = Whole("--admin-port", "With --weight-updates and --key: the port where weights are taken, from trainers with that key; 0 is any free one", 0);
+    private static readonly Option<string?> TlsCertificate = new("--tls-cert") { Description = "A certificate in PEM, with those between it and a root: the server then speaks HTTPS" };
+    private static readonly Option<string?> TlsKey = new("--tls-key") { Description = "Its private key in PEM; by default in the certificate's file" };
     private static readonly Option<double> Drain = new("--drain-timeout") { Description = "Seconds that requests may go on after Ctrl-C or SIGTERM", DefaultValueFactory = _ => 30 };
 
     private static readonly Option<string> Device = DeviceOptions.Device(), Type = DeviceOptions.Type();
@@ -49,7 +51,7 @@ internal static class ServeCommand
     {
         var command = new Command("serve", "Serve a model over HTTP, with OpenAI's API (docs/http.md)")
         {
-            Model, Device, Type, Utilization, NoGraphs, Host, Port, Keys, Name, Template, Threads, KvCache, Sequences, BatchedTokens, Context, PromptTokens, N, Queue, Connections, Body, Bodies, Header, Depth, HeaderTime, Idle, Rate, Drain, WeightUpdates, Key, AdminPort,
+            Model, Device, Type, Utilization, NoGraphs, Host, Port, Keys, Name, Template, Threads, KvCache, Sequences, BatchedTokens, Context, PromptTokens, N, Queue, Connections, Body, Bodies, Header, Depth, HeaderTime, Idle, Rate, Drain, WeightUpdates, Key, AdminPort, TlsCertificate, TlsKey,
         };
         command.SetAction((parse, _) => CommandErrors.RunAsync(() => RunAsync(parse)));
         return command;
@@ -87,6 +89,14 @@ internal static class ServeCommand
         };
     }
 
+    private static TlsCertificate? Certificate(ParseResult parse)
+    {
+        if (parse.GetValue(TlsCertificate) is not { } file) return parse.GetValue(TlsKey) is null ? null : throw new ArgumentException("--tls-key: name the certificate with --tls-cert too");
+        var certificate = Cluster.Http.TlsCertificate.Load(file, parse.GetValue(TlsKey));
+        if (certificate.Warning(DateTime.Now) is { } warning) Console.Error.WriteLine($"warning: --tls-cert: {warning}");
+        return certificate;
+    }
+
     private static HttpOptions Options(ParseResult parse)
     {
         string host = parse.GetValue(Host)!;
@@ -95,6 +105,7 @@ internal static class ServeCommand
         {
             Host = host == "localhost" ? IPAddress.Loopback : IPAddress.TryParse(host, out var address) ? address : throw new ArgumentException($"--host: expected an IP address of this machine (127.0.0.1, or 0.0.0.0 for all), found '{host}'"),
             Port = parse.GetValue(Port), ApiKeys = keys, WeightUpdates = parse.GetValue(WeightUpdates), AdminPort = parse.GetValue(AdminPort), DrainTimeout = TimeSpan.FromSeconds(parse.GetValue(Drain)),
+            Certificate = Certificate(parse),
             ClusterKey = parse.GetValue(WeightUpdates) ? ClusterOption.Read(parse.GetValue(Key)) : null, // the environment may hold one for other commands
             Limits = new()
             {

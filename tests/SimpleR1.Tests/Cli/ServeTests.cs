@@ -75,6 +75,8 @@ public sealed partial class ServeTests
     [InlineData("expected an IP address", "recipes/tiny-base", "--host", "example.com")]
     [InlineData("--max-n: expected at least 1, found 0", "recipes/tiny-base", "--max-n", "0")]
     [InlineData("--admin-port is for those who have the cluster key", "recipes/tiny-base", "--weight-updates", "--admin-port", "7000")]
+    [InlineData("--tls-key: name the certificate with --tls-cert", "recipes/tiny-base", "--tls-key", "key.pem")]
+    [InlineData("--tls-cert: there is no file ", "recipes/tiny-base", "--tls-cert", "no/such/cert.pem")]
     [InlineData("neither a built-in template", "recipes/tiny-base", "--template", "nonsense")]
     [InlineData("MaxSequences: expected at least 1", "recipes/tiny-base", "--max-sequences=-1", "--port", "0")]
     [InlineData("no/such/model", "no/such/model")]
