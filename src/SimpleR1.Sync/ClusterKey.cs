@@ -54,37 +54,22 @@ public sealed class ClusterKey
 
     /// <summary>Encrypts a connection that this end accepted, once the other end has proven that it has the key.</summary>
     /// <exception cref="AuthenticationException">It has another key, or none.</exception>
-    public SslStream SecureAccepted(Stream plain)
-    {
-        var secure = new SslStream(plain, leaveInnerStreamOpen: false);
-        try { secure.AuthenticateAsServer(ServerOptions()); }
-        catch
-        {
-            secure.Dispose();
-            throw;
-        }
-        return secure;
-    }
+    public SslStream SecureAccepted(Stream plain) => Secured(plain, tls => tls.AuthenticateAsServer(ServerOptions()));
 
     /// <inheritdoc cref="SecureAccepted"/>
-    public async Task<SslStream> SecureAcceptedAsync(Stream plain, CancellationToken cancellation)
-    {
-        var secure = new SslStream(plain, leaveInnerStreamOpen: false);
-        try { await secure.AuthenticateAsServerAsync(ServerOptions(), cancellation); }
-        catch
-        {
-            await secure.DisposeAsync();
-            throw;
-        }
-        return secure;
-    }
+    public Task<SslStream> SecureAcceptedAsync(Stream plain, CancellationToken cancellation) => SecuredAsync(plain, tls => tls.AuthenticateAsServerAsync(ServerOptions(), cancellation));
 
     /// <summary>Encrypts a connection that this end opened. An end with another key is refused here; one that refuses ours shows at the first read.</summary>
     /// <exception cref="AuthenticationException">The other end has another key, or none.</exception>
-    public SslStream SecureOpened(Stream plain)
+    public SslStream SecureOpened(Stream plain) => Secured(plain, tls => tls.AuthenticateAsClient(ClientOptions()));
+
+    /// <inheritdoc cref="SecureOpened"/>
+    public Task<SslStream> SecureOpenedAsync(Stream plain, CancellationToken cancellation) => SecuredAsync(plain, tls => tls.AuthenticateAsClientAsync(ClientOptions(), cancellation));
+
+    private static SslStream Secured(Stream plain, Action<SslStream> handshake)
     {
         var secure = new SslStream(plain, leaveInnerStreamOpen: false);
-        try { secure.AuthenticateAsClient(ClientOptions()); }
+        try { handshake(secure); }
         catch
         {
             secure.Dispose();
@@ -93,11 +78,10 @@ public sealed class ClusterKey
         return secure;
     }
 
-    /// <inheritdoc cref="SecureOpened"/>
-    public async Task<SslStream> SecureOpenedAsync(Stream plain, CancellationToken cancellation)
+    private static async Task<SslStream> SecuredAsync(Stream plain, Func<SslStream, Task> handshake)
     {
         var secure = new SslStream(plain, leaveInnerStreamOpen: false);
-        try { await secure.AuthenticateAsClientAsync(ClientOptions(), cancellation); }
+        try { await handshake(secure); }
         catch
         {
             await secure.DisposeAsync();

@@ -89,7 +89,7 @@ public sealed class Experiment : IAsyncDisposable
             RunFolder.Open(options.RunsFolder, recipe.Name, options.Existing); // the first trace on the disk, after all that may be wrong with the input
             if (options.Existing == ExistingRun.Resume) await e.tensors.RunAsync(e.Resume);
             e.log = new(run, options.Existing == ExistingRun.Resume ? e.Step : null);
-            if (recipe.Workers.Servers.Count > 0) e.servers = await VllmWorkers.StartAsync([.. recipe.Workers.Servers.Select(s => new Uri(s))], Environment.GetEnvironmentVariable("SIMPLE_R1_API_KEY"), null, stop);
+            if (recipe.Workers.Servers.Count > 0) e.servers = await VllmWorkers.StartAsync([.. recipe.Workers.Servers.Select(s => new Uri(s))], Environment.GetEnvironmentVariable("SIMPLE_R1_API_KEY"), null, stop, options.ServerKey);
             else e.cluster = await e.StartClusterAsync(options.Join, stop);
             e.Run.WriteRecipe(recipe);
             return e;
@@ -361,4 +361,5 @@ public sealed record ExperimentEvents(Action<StepReport> Step, Action<Evaluation
 /// <param name="RunsFolder">Where runs/NAME goes.</param>
 /// <param name="Existing">What to do with a run of the same name.</param>
 /// <param name="Join">The head whose workers to use; null starts some of its own.</param>
-public sealed record ExperimentOptions(string RunsFolder, ExistingRun Existing, ExperimentEvents Events, HeadAddress? Join = null);
+/// <param name="ServerKey">The cluster key of the recipe's servers; null where they have none.</param>
+public sealed record ExperimentOptions(string RunsFolder, ExistingRun Existing, ExperimentEvents Events, HeadAddress? Join = null, ClusterKey? ServerKey = null);

@@ -1,4 +1,5 @@
 using System.Net;
+using SimpleR1.Sync;
 
 namespace SimpleR1.Cluster.Http;
 
@@ -10,11 +11,17 @@ public sealed record HttpOptions
     public int Port { get; init; } = 8000;
     /// <summary>Bearer keys; with none, only this machine may ask.</summary>
     public IReadOnlyList<string> ApiKeys { get; init; } = [];
+    /// <summary>Speaks HTTPS with it; null speaks HTTP.</summary>
+    public TlsCertificate? Certificate { get; init; }
     /// <summary>How chat messages become a prompt: a built-in template's name or a text with {question}; null refuses chat.</summary>
     public string? ChatTemplate { get; init; }
     public HttpLimits Limits { get; init; } = new();
-    /// <summary>Lets a trainer send weights, by vLLM's protocol (docs/vllm.md): whoever may ask may then also change the model.</summary>
+    /// <summary>Lets a trainer send weights, by vLLM's protocol (docs/vllm.md): without a cluster key, whoever may ask may then also change the model.</summary>
     public bool WeightUpdates { get; init; }
+    /// <summary>With it, weights are taken on the admin port only, where both ends of a connection must prove that they have it, and are encrypted on their way.</summary>
+    public ClusterKey? ClusterKey { get; init; }
+    /// <summary>0 is any free one.</summary>
+    public int AdminPort { get; init; }
     /// <summary>How long requests in flight may go on when the server is told to stop.</summary>
     public TimeSpan DrainTimeout { get; init; } = TimeSpan.FromSeconds(30);
     /// <summary>One line about each thing that a person should know: a bug behind a 500, for one.</summary>
@@ -31,6 +38,10 @@ public sealed record HttpOptions
         Require(ApiKeys.Count > 0 || IPAddress.IsLoopback(Host), $"--host {Host} lets every machine that reaches this one use the model: give --api-key KEY (or SIMPLE_R1_API_KEY) to say who may, or listen on 127.0.0.1");
         Require(ApiKeys.All(key => key.Length >= 8 && key.All(c => c is > ' ' and < '\x7f')), "--api-key: expected at least 8 printable ASCII characters without spaces");
         Require(Port is >= 0 and <= 65535, $"--port: expected 0 (any free one) .. 65535, found {Port}");
+        Require(AdminPort is >= 0 and <= 65535, $"--admin-port: expected 0 (any free one) .. 65535, found {AdminPort}");
+        Require(AdminPort == 0 || AdminPort != Port, $"--admin-port: {AdminPort} is the --port; take another, or 0 for any free one");
+        Require(ClusterKey is not null || AdminPort == 0, "--admin-port is for those who have the cluster key: give --key @FILE (or SIMPLE_R1_KEY) too");
+        Require(WeightUpdates || ClusterKey is null && AdminPort == 0, "--key and --admin-port protect what --weight-updates adds: give that too, or none of them");
         Require(DrainTimeout >= TimeSpan.Zero, $"--drain-timeout: expected 0 seconds or more, found {DrainTimeout.TotalSeconds}");
         foreach (var (name, value, least) in Limits.All) Require(value >= least, $"{name}: expected at least {least}, found {value}");
         if (problems.Count > 0) throw new ArgumentException(string.Join("\n  ", ["the server can't start:", .. problems]));

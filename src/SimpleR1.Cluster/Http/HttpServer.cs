@@ -1,12 +1,15 @@
 using System.Diagnostics;
+using System.Security.Authentication;
 using System.Text;
 using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Connections;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
 using SimpleR1.Cluster.Vllm;
@@ -29,7 +32,8 @@ public sealed class HttpServer : IAsyncDisposable
     private readonly HttpMetrics metrics;
     private readonly CancellationTokenSource stopped = new(); // what is still in flight ends
     private readonly ICompletionSource source;
-    private readonly TcpCollectives collectives = new();
+    private readonly AdminPort? admin;
+    private readonly TcpCollectives collectives;
     private readonly WeightReceiver? receiver;
     private bool disposed, problemTold;
 
@@ -39,9 +43,11 @@ public sealed class HttpServer : IAsyncDisposable
         var limits = options.Limits;
         admission = new(() => source.MaxSequences + limits.Queue);
         bodies = new((long)limits.BodiesMib << 20);
-        connections = new(limits.Connections);
+        connections = new(limits.Connections, encrypted: options.Certificate is not null);
         keys = new(options.ApiKeys);
         metrics = new(source, admission, connections, bodies);
+        collectives = new(key: options.ClusterKey);
+        if (options.ClusterKey is { } clusterKey) admin = new(clusterKey, limits, options.Log);
         application = Build();
         application.Use(AroundAsync);
         var encoder = new PromptEncoder(source, options.ChatTemplate, limits);
@@ -50,7 +56,13 @@ public sealed class HttpServer : IAsyncDisposable
     }
 
     /// <summary>Where it listens.</summary>
-    public Uri Address => new(application.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.First());
+    public Uri Address => new(Addresses.First());
+
+    /// <summary>Where it takes weights from those who have the cluster key, as a trainer wants it: vllm://host:port. Null without a key.</summary>
+    public Uri? AdminAddress => admin is null ? null : new UriBuilder(Addresses.ElementAt(1)) { Scheme = "vllm" }.Uri;
+
+    /// <summary>In the order of <see cref="Build"/>.</summary>
+    private ICollection<string> Addresses => application.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses;
 
     /// <summary>Starts to listen.</summary>
     /// <param name="source">Must outlive the server.</param>
@@ -64,7 +76,7 @@ public sealed class HttpServer : IAsyncDisposable
         catch (Exception e)
         {
             await server.application.DisposeAsync();
-            if (e is IOException) throw new IOException($"{options.Host}:{options.Port} can't be listened on: {e.Message} Choose another --port, or 0 for any free one.", e);
+            if (e is IOException) throw new IOException($"{options.Host} can't be listened on: {e.Message} Choose another --port{(server.admin is null ? "" : " or --admin-port")}, or 0 for any free one.", e);
             throw;
         }
         return server;
@@ -91,7 +103,7 @@ public sealed class HttpServer : IAsyncDisposable
         var builder = WebApplication.CreateEmptyBuilder(new());
         builder.Services.AddRoutingCore();
         builder.Services.AddSingleton<IHostLifetime, NoLifetime>();
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
+        builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
             kestrel.Limits.MaxConcurrentConnections = null; // ConnectionLimit says why
@@ -101,14 +113,23 @@ public sealed class HttpServer : IAsyncDisposable
             kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(limits.HeaderSeconds);
             kestrel.Limits.KeepAliveTimeout = TimeSpan.FromSeconds(limits.IdleSeconds);
             kestrel.Limits.MinRequestBodyDataRate = kestrel.Limits.MinResponseDataRate = new(limits.BytesPerSecond, TimeSpan.FromSeconds(5));
-            kestrel.Listen(options.Host, options.Port, listen =>
-            {
-                listen.Protocols = HttpProtocols.Http1;
-                ((Microsoft.AspNetCore.Connections.IConnectionBuilder)listen).Use(connections.Around);
-            });
+            Listen(kestrel, options.Port, connections.Around, options.Certificate);
+            if (admin is not null) Listen(kestrel, options.AdminPort, admin.Around); // has its own TLS
         });
         return builder.Build();
     }
+
+    private void Listen(KestrelServerOptions kestrel, int port, Func<ConnectionDelegate, ConnectionDelegate> around, TlsCertificate? certificate = null) => kestrel.Listen(options.Host, port, listen =>
+    {
+        listen.Protocols = HttpProtocols.Http1;
+        ((IConnectionBuilder)listen).Use(around);
+        if (certificate is null) return;
+        listen.UseHttps(new HttpsConnectionAdapterOptions
+        {
+            ServerCertificate = certificate.Certificate, ServerCertificateChain = certificate.Chain, SslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13,
+            HandshakeTimeout = TimeSpan.FromSeconds(options.Limits.HeaderSeconds),
+        });
+    });
 
     private void Map(GenerationEndpoint generation, SmallEndpoints small)
     {
@@ -125,7 +146,7 @@ public sealed class HttpServer : IAsyncDisposable
             context.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
             return context.Response.Body.WriteAsync(Encoding.UTF8.GetBytes(metrics.Text())).AsTask();
         });
-        if (receiver is not null) new WeightEndpoints(receiver, options.Limits, bodies).Map(application);
+        if (receiver is not null) new WeightEndpoints(receiver, options.Limits, bodies, adminOnly: admin is not null).Map(application);
     }
 
     /// <summary>Around every request: who asks, what goes wrong, and how long it took.</summary>
@@ -135,7 +156,7 @@ public sealed class HttpServer : IAsyncDisposable
         int status = 0;
         try
         {
-            if (context.Request.Path != "/health") keys.Check(context.Request); // probes have no key
+            if (context.Request.Path != "/health" && !AdminPort.Admits(context)) keys.Check(context.Request); // probes have no key
             await next(context);
             if (!context.Response.HasStarted && context.Response is { StatusCode: >= 400, ContentLength: null }) throw Unanswered(context);
         }

@@ -2,9 +2,12 @@ using System.Globalization;
 using System.Net;
 using System.Net.Http.Headers;
 using System.Net.Http.Json;
+using System.Net.Sockets;
+using System.Security.Authentication;
 using System.Text.Json;
 using SimpleR1.Inference;
 using SimpleR1.Models;
+using SimpleR1.Sync;
 using SimpleR1.Sync.Rendezvous;
 
 namespace SimpleR1.Cluster.Vllm;
@@ -16,22 +19,56 @@ namespace SimpleR1.Cluster.Vllm;
 /// <remarks>docs/vllm.md says which servers it was tested with.</remarks>
 public sealed class VllmServer : IDisposable
 {
+    private static readonly TimeSpan HandshakeTimeout = TimeSpan.FromSeconds(10);
+
     private readonly HttpClient http;
     private readonly ICollectives collectives;
     private readonly TimeSpan timeout;
+    private readonly bool keyed;
     private IWeightGroup? group;
 
     /// <param name="address">http://host:port, or vllm://host:port for the same.</param>
     /// <param name="key">Its bearer key; null where it wants none.</param>
+    /// <param name="collectives">With the cluster key, where there is one.</param>
     /// <param name="timeout">For each call, and for a transfer to make progress.</param>
-    public VllmServer(Uri address, string? key, ICollectives collectives, TimeSpan timeout)
+    /// <param name="clusterKey">The address is the admin port of a server of ours with this key: each connection proves it, at both ends.</param>
+    public VllmServer(Uri address, string? key, ICollectives collectives, TimeSpan timeout, ClusterKey? clusterKey = null)
     {
-        (Address, this.collectives, this.timeout) = (address.Scheme == "vllm" ? new UriBuilder(address) { Scheme = "http" }.Uri : address, collectives, timeout);
-        http = new() { BaseAddress = Address, Timeout = timeout };
+        var web = address.Scheme == "vllm" ? new UriBuilder(address) { Scheme = "http" }.Uri : address;
+        (Address, this.collectives, this.timeout, keyed) = (clusterKey is null ? web : address, collectives, timeout, clusterKey is not null);
+        var handler = new SocketsHttpHandler();
+        if (clusterKey is not null)
+        {
+            handler.UseProxy = false; // has no key
+            handler.ConnectCallback = (context, cancellation) => ConnectAsync(context.DnsEndPoint, clusterKey, cancellation);
+        }
+        http = new(handler) { BaseAddress = web, Timeout = timeout };
         if (key is not null) http.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", key);
     }
 
     public Uri Address { get; }
+
+    private static async ValueTask<Stream> ConnectAsync(DnsEndPoint server, ClusterKey key, CancellationToken cancellation)
+    {
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        deadline.CancelAfter(HandshakeTimeout);
+        var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+        try
+        {
+            await socket.ConnectAsync(server, deadline.Token);
+            return await key.SecureOpenedAsync(new NetworkStream(socket, ownsSocket: true), deadline.Token);
+        }
+        catch (Exception e)
+        {
+            socket.Dispose();
+            throw e switch
+            {
+                AuthenticationException or IOException => new IOException("It did not prove that it has this cluster's key: give both the same --key and name its admin port; http:// instead of vllm:// is for a server without a key", e),
+                OperationCanceledException when !cancellation.IsCancellationRequested => new IOException($"It did not connect and prove that it has the cluster key in {HandshakeTimeout.TotalSeconds:0} s", e),
+                _ => e,
+            };
+        }
+    }
 
     /// <summary>Forms the group that weights are sent in: call it once, before the first <see cref="PushWeightsAsync"/>.</summary>
     /// <param name="here">Where this process can be reached by the server; 127.0.0.1 where both are on one machine.</param>
@@ -45,9 +82,12 @@ public sealed class VllmServer : IDisposable
         if (!ours && collectives is TcpCollectives)
             throw new NotSupportedException($"{Address} is a vLLM server, which receives weights by NCCL only; this trainer has its weights in the CPU's memory and sends them by TCP. Use workers of simple-r1, or its server (simple-r1 serve --weight-updates)");
         int workers = (await GetAsync("/get_world_size", cancellation)).GetProperty("world_size").GetInt32();
-        using var store = new TcpStoreServer(new(here, 0));
-        var lead = Task.Run(() => StatelessGroup.Lead(store, collectives, workers + 1, timeout), cancellation);
-        var follow = PostAsync("/init_weight_transfer_engine", new { init_info = new InitInfo(here.ToString(), store.Port, 1, workers + 1) }, cancellation);
+        // A store is in the clear. With a key the group's id goes by the connection that has proven it, and nobody needs a store.
+        using var store = keyed ? null : new TcpStoreServer(new(here, 0));
+        byte[] id = keyed ? collectives.NewId() : [];
+        var init = store is null ? new InitInfo(null, null, 1, workers + 1, Convert.ToBase64String(id)) : new InitInfo(here.ToString(), store.Port, 1, workers + 1);
+        var lead = Task.Run(() => store is null ? collectives.Join(id, 0, workers + 1, timeout) : StatelessGroup.Lead(store, collectives, workers + 1, timeout), cancellation);
+        var follow = PostAsync("/init_weight_transfer_engine", new { init_info = init }, cancellation);
         await Task.WhenAny(lead, follow);
         if (follow.IsFaulted) await follow; // its reason is better than that it did not come
         group = await lead;
@@ -117,8 +157,13 @@ public sealed class VllmServer : IDisposable
 
     private async Task<JsonElement> GetAsync(string path, CancellationToken cancellation)
     {
-        using var response = await http.GetAsync(path, cancellation);
-        return await ReadAsync(path, response, cancellation);
+        HttpResponseMessage response;
+        try { response = await http.GetAsync(path, cancellation); }
+        catch (HttpRequestException e) when (!keyed && e.InnerException is not SocketException) // connected, but no HTTP came back
+        {
+            throw new HttpRequestException($"{e.Message} If {Address} is the admin port of a server with a cluster key, give the same --key here", e);
+        }
+        using (response) return await ReadAsync(path, response, cancellation);
     }
 
     private async Task<JsonElement> PostAsync(string path, object? body, CancellationToken cancellation)

@@ -16,8 +16,9 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
     private const int RequestsAtOnce = 64;
     private static readonly TimeSpan Timeout = TimeSpan.FromMinutes(10);
 
-    private readonly TcpCollectives collectives;
+    private readonly TcpCollectives collectives, keyed;
     private readonly Place[] places;
+    private readonly string transports;
 
     private sealed record Place(VllmServer Server)
     {
@@ -25,23 +26,32 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
         public long Outstanding;
     }
 
-    private VllmWorkers(IReadOnlyList<Uri> servers, string? key, IPAddress here)
+    private VllmWorkers(IReadOnlyList<Uri> servers, string? key, ClusterKey? clusterKey, IPAddress here)
     {
-        collectives = new(here);
-        places = [.. servers.Select(address => new Place(new(address, key, collectives, Timeout)))];
+        (collectives, keyed) = (new(here), new(here, clusterKey));
+        places = [.. servers.Select(address => new Place(address.Scheme == "vllm" && clusterKey is not null ? new(address, key, keyed, Timeout, clusterKey) : new(address, key, collectives, Timeout)))];
+        transports = string.Join(" and ", servers.Select(address => address.Scheme == "vllm" ? keyed.Name : collectives.Name).Distinct());
     }
 
     /// <summary>Forms a group with each server.</summary>
+    /// <param name="servers">vllm://host:port, with a cluster key the admin port; http:// is for servers without a key, whatever the trainer has.</param>
     /// <param name="key">Their bearer key; null where they want none.</param>
     /// <param name="here">This machine's address for the servers, where they are on others.</param>
-    /// <inheritdoc cref="VllmServer.JoinAsync" path="/exception"/>
-    public static async Task<VllmWorkers> StartAsync(IReadOnlyList<Uri> servers, string? key, IPAddress? here, CancellationToken cancellation)
+    /// <param name="clusterKey">The key of the servers at vllm://; null where they have none.</param>
+    /// <exception cref="IOException">A server can't be reached, has another key, or refuses; says which.</exception>
+    /// <inheritdoc cref="VllmServer.JoinAsync" path="/exception[@cref='T:System.NotSupportedException' or @cref='T:System.TimeoutException']"/>
+    public static async Task<VllmWorkers> StartAsync(IReadOnlyList<Uri> servers, string? key, IPAddress? here, CancellationToken cancellation, ClusterKey? clusterKey = null)
     {
         here ??= servers.All(s => s.IsLoopback) ? IPAddress.Loopback : await OwnAddressAsync(servers.First(s => !s.IsLoopback), cancellation);
-        var workers = new VllmWorkers(servers, key, here);
+        var workers = new VllmWorkers(servers, key, clusterKey, here);
+        async Task JoinAsync(VllmServer server)
+        {
+            try { await server.JoinAsync(here, cancellation); }
+            catch (HttpRequestException e) { throw new IOException($"{server.Address}: {e.Message}", e); }
+        }
         try
         {
-            await Task.WhenAll(workers.places.Select(p => p.Server.JoinAsync(here, cancellation)));
+            await Task.WhenAll(workers.places.Select(p => JoinAsync(p.Server)));
             return workers;
         }
         catch
@@ -121,12 +131,13 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
         try { await Task.WhenAll(places.Select(p => p.Server.PushWeightsAsync(source, version, cancellation))); }
         catch (HttpRequestException e) { throw new IOException($"weights version {version} could not be sent: {e.Message}", e); }
         double seconds = clock.Elapsed.TotalSeconds;
-        return new(version, WeightHash.Compute(source.Pointer, source.ByteLength), source.ByteLength, [.. Enumerable.Range(1, places.Length)], "vllm, " + collectives.Name, 0, seconds, 0, 0, []);
+        return new(version, WeightHash.Compute(source.Pointer, source.ByteLength), source.ByteLength, [.. Enumerable.Range(1, places.Length)], "vllm, " + transports, 0, seconds, 0, 0, []);
     }
 
     public void Dispose()
     {
         foreach (var place in places) place.Server.Dispose();
         collectives.Dispose();
+        keyed.Dispose();
     }
 }

@@ -7,20 +7,27 @@ using SimpleR1.Cluster.Http;
 namespace SimpleR1.Cluster.Vllm;
 
 /// <summary>The paths of vLLM's weight transfer (its development mode), with vLLM's answers.</summary>
-internal sealed class WeightEndpoints(WeightReceiver receiver, HttpLimits limits, BodyBudget budget)
+/// <param name="adminOnly">Answer them only on connections of the admin port.</param>
+internal sealed class WeightEndpoints(WeightReceiver receiver, HttpLimits limits, BodyBudget budget, bool adminOnly)
 {
     public void Map(WebApplication application)
     {
-        application.MapPost("/init_weight_transfer_engine", context => DoAsync(context, "init_info", async (InitInfo info) => await receiver.InitAsync(info), new { message = "Weight transfer initialized" }));
-        application.MapPost("/start_weight_update", context => DoAsync(context, receiver.StartAsync, new { message = "Weight update started" }));
-        application.MapPost("/update_weights", context => DoAsync(context, "update_info", async (UpdateInfo info) => await receiver.UpdateAsync(info), new { message = "Weights updated" }));
-        application.MapPost("/finish_weight_update", FinishAsync);
-        application.MapPost("/pause", context => DoAsync(context, () => receiver.PauseAsync(Mode(context.Request.Query), Flag(context.Request.Query, "clear_cache", true)), new { status = "paused" }));
-        application.MapPost("/resume", context => DoAsync(context, receiver.ResumeAsync, new { status = "resumed" }));
-        application.MapGet("/is_paused", context => ApiJson.WriteAsync(context, new { is_paused = receiver.IsPaused }));
-        application.MapGet("/get_world_size", context => ApiJson.WriteAsync(context, new { world_size = 1 }));
-        application.MapPost("/reset_prefix_cache", context => DoAsync(context, receiver.ResetPrefixCacheAsync, new { }));
+        void Post(string path, RequestDelegate answer) => application.MapPost(path, Guarded(answer));
+        void Get(string path, RequestDelegate answer) => application.MapGet(path, Guarded(answer));
+        Post("/init_weight_transfer_engine", context => DoAsync(context, "init_info", async (InitInfo info) => await receiver.InitAsync(info), new { message = "Weight transfer initialized" }));
+        Post("/start_weight_update", context => DoAsync(context, receiver.StartAsync, new { message = "Weight update started" }));
+        Post("/update_weights", context => DoAsync(context, "update_info", async (UpdateInfo info) => await receiver.UpdateAsync(info), new { message = "Weights updated" }));
+        Post("/finish_weight_update", FinishAsync);
+        Post("/pause", context => DoAsync(context, () => receiver.PauseAsync(Mode(context.Request.Query), Flag(context.Request.Query, "clear_cache", true)), new { status = "paused" }));
+        Post("/resume", context => DoAsync(context, receiver.ResumeAsync, new { status = "resumed" }));
+        Get("/is_paused", context => ApiJson.WriteAsync(context, new { is_paused = receiver.IsPaused }));
+        Get("/get_world_size", context => ApiJson.WriteAsync(context, new { world_size = 1 }));
+        Post("/reset_prefix_cache", context => DoAsync(context, receiver.ResetPrefixCacheAsync, new { }));
     }
+
+    private RequestDelegate Guarded(RequestDelegate answer) => context => adminOnly && !AdminPort.Admits(context)
+        ? throw new ApiException(StatusCodes.Status403Forbidden, "Weights are taken on this server's admin port only, from those who have its cluster key")
+        : answer(context);
 
     private static string Mode(IQueryCollection query) =>
         query["mode"].ToString() is { Length: > 0 } mode ? mode : Flag(query, "wait_for_inflight_requests", false) ? "wait" : "abort";

@@ -9,7 +9,7 @@ public interface IWeightGroup : IDisposable
     void Broadcast(nint memory, long bytes);
 }
 
-/// <summary>What weights are broadcast by: TCP between CPUs (<see cref="TcpCollectives"/>); NCCL has the same two calls, ncclGetUniqueId and ncclCommInitRank.</summary>
+/// <summary>What weights are broadcast by: TCP between CPUs (<see cref="TcpCollectives"/>), encrypted where there is a key; NCCL has the same two calls, ncclGetUniqueId and ncclCommInitRank.</summary>
 public interface ICollectives
 {
     string Name { get; }

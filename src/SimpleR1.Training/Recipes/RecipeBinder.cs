@@ -26,6 +26,10 @@ internal sealed record RecipeKey(PropertyInfo Property, string Name, Type Type, 
     /// <summary>The element type of a <see cref="ValueList{T}"/>, else null.</summary>
     public static Type? Element(Type type) => type.IsGenericType && type.GetGenericTypeDefinition() == typeof(ValueList<>) ? type.GetGenericArguments()[0] : null;
 
+    /// <summary>The key that a list in the section's place is, or null; see <see cref="BareListAttribute"/>.</summary>
+    public static RecipeKey? BareList(Type section) =>
+        section.GetCustomAttribute<BareListAttribute>() is { } bare ? Of(section).Single(k => k.Property.Name == bare.Property) : null;
+
     /// <summary>True for a nested record with keys of its own.</summary>
     public static bool IsSection(Type type) => type.IsClass && type != typeof(string) && Element(type) is null;
 }
@@ -130,7 +134,7 @@ internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
         : type == typeof(double) ? "a number"
         : type == typeof(string) ? "text"
         : RecipeKey.Element(type) is { } element ? $"a list of {(RecipeKey.IsSection(element) ? "sections" : Expected(element))}"
-        : "a section with keys " + string.Join(", ", RecipeKey.Of(type).Select(k => k.Name));
+        : "a section with keys " + string.Join(", ", RecipeKey.Of(type).Select(k => k.Name)) + (RecipeKey.BareList(type) is { } only ? $"; or a list, its {only.Name}" : "");
 
     /// <summary>A record with its defaults; required values that are not known yet get an empty one, so that validation can run over it.</summary>
     internal static object Empty(Type type)

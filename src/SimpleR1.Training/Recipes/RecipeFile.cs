@@ -37,7 +37,12 @@ public static class RecipeFile
         var root = RecipeReader.Read(text, mark => $"{path}:{mark.Line}", problems);
         if (root is not null and not MapNode) problems.Add(new(root.Origin, "", $"expected a recipe with keys such as 'name:', found {root.Kind}"));
         if (root is not MapNode map) throw new RecipeException(path, problems);
-        foreach (string setting in overrides ?? []) RecipeOverrides.Apply(map, setting, problems);
+        BareLists.Expand(map, typeof(T));
+        foreach (string setting in overrides ?? [])
+        {
+            RecipeOverrides.Apply(map, setting, problems);
+            BareLists.Expand(map, typeof(T)); // it may have set one, and the next may set something in it
+        }
         var binder = new RecipeBinder(path, problems);
         var recipe = (T)binder.Bind(map, typeof(T));
         return problems.Count == 0 ? recipe : throw new RecipeException(path, problems);
@@ -49,6 +54,24 @@ public static class RecipeFile
         var text = new StringBuilder();
         RecipeWriter.Section(text, recipe, 0);
         return text.ToString();
+    }
+}
+
+/// <summary>Lists in the place of sections (<see cref="BareListAttribute"/>), written out: all that comes later knows sections only.</summary>
+internal static class BareLists
+{
+    /// <summary>Changes the entries in place; each keeps the line that it was written in.</summary>
+    public static void Expand(MapNode map, Type type)
+    {
+        var keys = RecipeKey.Of(type);
+        for (int i = 0; i < map.Entries.Count; i++)
+        {
+            var entry = map.Entries[i];
+            if (keys.FirstOrDefault(k => k.Name == entry.Key) is not { } key || !RecipeKey.IsSection(key.Type)) continue;
+            if (entry.Value is MapNode below) Expand(below, key.Type);
+            else if (entry.Value is ListNode list && RecipeKey.BareList(key.Type) is { } only)
+                map.Entries[i] = entry with { Value = new MapNode { Origin = list.Origin, Entries = { new(only.Name, list.Origin, list) } } };
+        }
     }
 }
 

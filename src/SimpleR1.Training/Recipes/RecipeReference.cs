@@ -55,7 +55,7 @@ public static class RecipeReference
     }
 
     private static string ValueText(RecipeKey key) =>
-        (RecipeKey.IsSection(key.Type) ? "section"
+        (RecipeKey.IsSection(key.Type) ? "section" + (RecipeKey.BareList(key.Type) is { } only ? $", or a list: its `{only.Name}`" : "")
         : key.Type.IsEnum ? string.Join(", ", RecipeNames.Values(key.Type).Select(v => $"`{v}`"))
         : RecipeKey.Element(key.Type) is { } element && RecipeKey.IsSection(element) ? "list of sections" : RecipeBinder.Expected(key.Type))
         + (key.Limits is null ? "" : ", " + key.Limits);

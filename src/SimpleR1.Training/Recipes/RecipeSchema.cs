@@ -22,6 +22,14 @@ public sealed class LimitsAttribute : Attribute
         .Where(l => !double.IsInfinity(l.Item2)).Select(l => $"{l.Item1} {l.Item2.ToString(CultureInfo.InvariantCulture)}"));
 }
 
+/// <summary>A list in the place of this section is the same as the section with only this key.</summary>
+/// <param name="property">Of the section's record: a <see cref="ValueList{T}"/>.</param>
+[AttributeUsage(AttributeTargets.Class)]
+public sealed class BareListAttribute(string property) : Attribute
+{
+    public string Property => property;
+}
+
 /// <summary>Values of a recipe that can't go together. The error is shown at the first key; it is left out when one of the keys has an error of its own.</summary>
 /// <param name="Message">What is wrong and what to do.</param>
 /// <param name="Keys">Paths, relative to the section that reports it, of every key involved.</param>

@@ -14,15 +14,28 @@ internal static class RecipeWriter
         {
             text.Append(' ', 2 * depth).Append(key.Name).Append(':');
             object? value = key.Property.GetValue(section);
-            if (value is not null && RecipeKey.IsSection(key.Type))
+            if (value is not null && RecipeKey.BareList(key.Type) is { } only && IsBare(value, only)) text.Append(' ').Append(List((IEnumerable)only.Property.GetValue(value)!)).Append('\n');
+            else if (value is not null && RecipeKey.IsSection(key.Type))
             {
                 text.Append('\n');
                 Section(text, value, depth + 1);
             }
             else if (value is not null && RecipeKey.Element(key.Type) is { } element && RecipeKey.IsSection(element)) Sections(text, (IEnumerable)value, depth);
-            else text.Append(' ').Append(value is IEnumerable list and not string ? $"[{string.Join(", ", list.Cast<object>().Select(Scalar))}]" : Scalar(value)).Append('\n');
+            else text.Append(' ').Append(value is IEnumerable list and not string ? List(list) : Scalar(value)).Append('\n');
         }
     }
+
+    /// <summary>Whether a section's list is all that differs from its defaults: the rest then has nothing to say.</summary>
+    private static bool IsBare(object section, RecipeKey list)
+    {
+        object? items = list.Property.GetValue(section);
+        object rest = RecipeBinder.Empty(section.GetType());
+        if (Equals(items, list.Property.GetValue(rest))) return false;
+        list.Property.SetValue(rest, items);
+        return rest.Equals(section);
+    }
+
+    private static string List(IEnumerable values) => $"[{string.Join(", ", values.Cast<object>().Select(Scalar))}]";
 
     private static void Sections(StringBuilder text, IEnumerable sections, int depth)
     {

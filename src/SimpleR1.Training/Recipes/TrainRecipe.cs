@@ -24,7 +24,7 @@ public sealed record TrainRecipe : IRecipeSection
     public OptimizerSection Optimizer { get; init; } = new();
     [Description("Steps, micro-batches, checkpoints, logging.")]
     public TrainingSection Training { get; init; } = new();
-    [Description("The inference worker processes.")]
+    [Description("The inference worker processes, or a list of the servers to use instead.")]
     public WorkersSection Workers { get; init; } = new();
     [Description("How held-out problems are answered.")]
     public EvaluationSection Evaluation { get; init; } = new();
@@ -188,6 +188,7 @@ public sealed record TrainingSection
     [Limits(AtLeast = 0)] public int SamplesLogged { get; init; } = 4;
 }
 
+[BareList(nameof(Servers))]
 public sealed record WorkersSection : IRecipeSection
 {
     [Description("Worker processes.")]
@@ -206,13 +207,14 @@ public sealed record WorkersSection : IRecipeSection
     public WeightTransportChoice Transport { get; init; } = WeightTransportChoice.Auto;
     [Description("Port of the head on this machine; 0 takes a free one.")]
     [Limits(AtLeast = 0, AtMost = 65535)] public int Port { get; init; }
-    [Description("Servers that speak vLLM's API and weight transfer, as vllm://HOST:PORT, instead of worker processes; their key is in SIMPLE_R1_API_KEY. See docs/vllm.md.")]
+    [Description("Servers that speak vLLM's API and weight transfer, as vllm://HOST:PORT, instead of worker processes; their API key is in SIMPLE_R1_API_KEY. Where the trainer has a cluster key (--key), each must have it too and PORT is its admin port; http:// or https://HOST:PORT is one without. See docs/vllm.md.")]
     public ValueList<string> Servers { get; init; } = [];
 
     public IEnumerable<Conflict> Validate()
     {
-        foreach (string server in Servers.Where(s => !Uri.TryCreate(s, UriKind.Absolute, out var address) || address.Scheme is not ("vllm" or "http") || address.Port <= 0))
-            yield return new($"expected vllm://HOST:PORT, found '{server}'", "servers");
+        for (int i = 0; i < Servers.Count; i++)
+            if (!Uri.TryCreate(Servers[i], UriKind.Absolute, out var address) || address.Scheme is not ("vllm" or "http" or "https") || address.Port <= 0)
+                yield return new($"expected vllm://HOST:PORT, found '{Servers[i]}'", $"servers.{i}");
     }
 }
 

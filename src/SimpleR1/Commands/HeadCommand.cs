@@ -21,8 +21,10 @@ internal static class HeadCommand
         var httpHost = new Option<string>("--http-host") { Description = "Address of the API; another than this machine's own needs --api-key", DefaultValueFactory = _ => "127.0.0.1" };
         var httpPort = new Option<int>("--http-port") { Description = "Port of the API; 0 is any free one", DefaultValueFactory = _ => 8000 };
         var apiKeys = new Option<string[]>("--api-key") { Description = "A key that clients of the API must send as 'Authorization: Bearer KEY' (repeatable; or SIMPLE_R1_API_KEY)" };
+        var certificate = new Option<string?>("--tls-cert") { Description = "A certificate in PEM: the API then is HTTPS" };
+        var certificateKey = new Option<string?>("--tls-key") { Description = "Its private key in PEM; by default in the certificate's file" };
         var template = new Option<string?>("--template") { Description = "How chat messages become a prompt; as with serve" };
-        var command = new Command("head", "Be the meeting place of a cluster: workers and trainers join it") { port, address, key, membership, name, serve, httpHost, httpPort, apiKeys, template };
+        var command = new Command("head", "Be the meeting place of a cluster: workers and trainers join it") { port, address, key, membership, name, serve, httpHost, httpPort, apiKeys, certificate, certificateKey, template };
         command.SetAction((parse, _) => CommandErrors.RunAsync(async () =>
         {
             using var interrupts = new Interrupts("the head leaves; workers wait for the next one");
@@ -35,7 +37,11 @@ internal static class HeadCommand
             void Ready(string join) => Console.WriteLine($"head ready; join with: simple-r1 worker --join {join}{(options.Key is null ? "   (no key: this machine only)" : "   and the same key")}");
             if (parse.GetValue(serve) is { } folder)
             {
-                var http = new HttpOptions { Host = ServeCommand.ParseHost(parse.GetValue(httpHost)!, "--http-host"), Port = parse.GetValue(httpPort), ApiKeys = ServeCommand.AllKeys(parse.GetValue(apiKeys)) };
+                var http = new HttpOptions
+                {
+                    Certificate = ServeCommand.Certificate(parse.GetValue(certificate), parse.GetValue(certificateKey)),
+                    Host = ServeCommand.ParseHost(parse.GetValue(httpHost)!, "--http-host"), Port = parse.GetValue(httpPort), ApiKeys = ServeCommand.AllKeys(parse.GetValue(apiKeys)),
+                };
                 http.Check(); // before minutes of loading
                 http = http with { ChatTemplate = ServeCommand.ChatTemplate(parse.GetValue(template), Tokenizer.Load(folder)) };
                 string model = ServeCommand.ModelName(null, folder);

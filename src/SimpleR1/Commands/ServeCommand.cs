@@ -34,10 +34,13 @@ internal static class ServeCommand
     private static readonly Option<int> HeaderTime = Whole("--header-timeout", "Seconds for a request's headers to arrive (408)", Defaults.HeaderSeconds);
     private static readonly Option<int> Idle = Whole("--idle-timeout", "Seconds that a connection may be open without a request", Defaults.IdleSeconds);
     private static readonly Option<int> Rate = Whole("--min-bytes-per-second", "A client that sends a body (408) or takes an answer more slowly is cut off", Defaults.BytesPerSecond);
-    private static readonly Option<bool> WeightUpdates = new("--weight-updates") { Description = "Let a trainer send weights, by vLLM's protocol (docs/vllm.md)" };
     private static readonly Option<int> Workers = Whole("--workers", "Serve with this many worker processes, each with an engine; 0 is one engine in this process", 0);
     private static readonly Option<string?> Join = new("--join") { Description = "HOST:PORT of a head whose workers are to serve the model" };
+    private static readonly Option<bool> WeightUpdates = new("--weight-updates") { Description = "Let a trainer send weights, by vLLM's protocol (docs/vllm.md); with --key on the admin port only, encrypted, and only from those who have the key" };
     private static readonly Option<string?> Key = ClusterOption.Key();
+    private static readonly Option<int> AdminPort = Whole("--admin-port", "With --weight-updates and --key: the port where weights are taken, from trainers with that key; 0 is any free one", 0);
+    private static readonly Option<string?> TlsCertificate = new("--tls-cert") { Description = "A certificate in PEM, with those between it and a root: the server then speaks HTTPS" };
+    private static readonly Option<string?> TlsKey = new("--tls-key") { Description = "Its private key in PEM; by default in the certificate's file" };
     private static readonly Option<double> Drain = new("--drain-timeout") { Description = "Seconds that requests may go on after Ctrl-C or SIGTERM", DefaultValueFactory = _ => 30 };
 
     private static readonly Option<string> Device = DeviceOptions.Device(), Type = DeviceOptions.Type();
@@ -50,7 +53,7 @@ internal static class ServeCommand
     {
         var command = new Command("serve", "Serve a model over HTTP, with OpenAI's API (docs/http.md)")
         {
-            Model, Device, Type, Utilization, NoGraphs, Workers, Join, Key, Host, Port, Keys, Name, Template, Threads, KvCache, Sequences, BatchedTokens, Context, PromptTokens, N, Queue, Connections, Body, Bodies, Header, Depth, HeaderTime, Idle, Rate, Drain, WeightUpdates,
+            Model, Device, Type, Utilization, NoGraphs, Workers, Join, Host, Port, Keys, Name, Template, Threads, KvCache, Sequences, BatchedTokens, Context, PromptTokens, N, Queue, Connections, Body, Bodies, Header, Depth, HeaderTime, Idle, Rate, Drain, WeightUpdates, Key, AdminPort, TlsCertificate, TlsKey,
         };
         command.SetAction((parse, _) => CommandErrors.RunAsync(() => RunAsync(parse)));
         return command;
@@ -63,6 +66,8 @@ internal static class ServeCommand
         options.Check(); // before minutes of loading
         var tokenizer = Tokenizer.Load(folder);
         options = options with { ChatTemplate = ChatTemplate(parse.GetValue(Template), tokenizer) };
+        if (parse.GetResult(Key) is { Implicit: false } && parse.GetValue(Join) is null && !options.WeightUpdates)
+            throw new ArgumentException("--key: it is for --join and for --weight-updates, and neither is given; who may use the API is said by --api-key");
         int threads = parse.GetValue(Threads) is > 0 and var given ? given : Environment.ProcessorCount;
         using var interrupts = new Interrupts($"stopping; requests in flight have {options.DrainTimeout.TotalSeconds:0} s");
         string name = ModelName(parse.GetValue(Name), folder);
@@ -92,6 +97,7 @@ internal static class ServeCommand
     internal static async Task ServeAsync(ICompletionSource source, HttpOptions options, Interrupts interrupts)
     {
         await using var server = await HttpServer.StartAsync(source, options, interrupts.Token);
+        if (server.AdminAddress is { } admin) Console.WriteLine($"weights are taken at {admin.ToString().TrimEnd('/')} from trainers with the cluster key");
         Console.WriteLine($"serving {source.Model} on {server.Address} ({(options.ApiKeys.Count > 0 ? "with keys" : "for this machine only")}, context {source.Context}, chat {(options.ChatTemplate is null ? "off" : "on")}); Ctrl-C stops it");
         await Task.Delay(Timeout.Infinite, interrupts.Token).ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
     }
@@ -122,18 +128,25 @@ internal static class ServeCommand
         };
     }
 
-    private static HttpOptions Options(ParseResult parse)
+    internal static TlsCertificate? Certificate(string? file, string? keyFile)
     {
-        return new()
-        {
-            Host = ParseHost(parse.GetValue(Host)!, "--host"),
-            Port = parse.GetValue(Port), ApiKeys = AllKeys(parse.GetValue(Keys)), WeightUpdates = parse.GetValue(WeightUpdates), DrainTimeout = TimeSpan.FromSeconds(parse.GetValue(Drain)),
-            Limits = new()
-            {
-                BodyKib = parse.GetValue(Body), BodiesMib = parse.GetValue(Bodies), HeaderKib = parse.GetValue(Header), JsonDepth = parse.GetValue(Depth), PromptTokens = parse.GetValue(PromptTokens),
-                N = parse.GetValue(N), Queue = parse.GetValue(Queue), Connections = parse.GetValue(Connections), HeaderSeconds = parse.GetValue(HeaderTime), IdleSeconds = parse.GetValue(Idle),
-                BytesPerSecond = parse.GetValue(Rate),
-            },
-        };
+        if (file is null) return keyFile is null ? null : throw new ArgumentException("--tls-key: name the certificate with --tls-cert too");
+        var certificate = Cluster.Http.TlsCertificate.Load(file, keyFile);
+        if (certificate.Warning(DateTime.Now) is { } warning) Console.Error.WriteLine($"warning: --tls-cert: {warning}");
+        return certificate;
     }
+
+    private static HttpOptions Options(ParseResult parse) => new()
+    {
+        Host = ParseHost(parse.GetValue(Host)!, "--host"),
+        Port = parse.GetValue(Port), ApiKeys = AllKeys(parse.GetValue(Keys)), WeightUpdates = parse.GetValue(WeightUpdates), AdminPort = parse.GetValue(AdminPort), DrainTimeout = TimeSpan.FromSeconds(parse.GetValue(Drain)),
+        Certificate = Certificate(parse.GetValue(TlsCertificate), parse.GetValue(TlsKey)),
+        ClusterKey = parse.GetValue(WeightUpdates) ? ClusterOption.Read(parse.GetValue(Key)) : null, // the environment may hold one for other commands
+        Limits = new()
+        {
+            BodyKib = parse.GetValue(Body), BodiesMib = parse.GetValue(Bodies), HeaderKib = parse.GetValue(Header), JsonDepth = parse.GetValue(Depth), PromptTokens = parse.GetValue(PromptTokens),
+            N = parse.GetValue(N), Queue = parse.GetValue(Queue), Connections = parse.GetValue(Connections), HeaderSeconds = parse.GetValue(HeaderTime), IdleSeconds = parse.GetValue(Idle),
+            BytesPerSecond = parse.GetValue(Rate),
+        },
+    };
 }

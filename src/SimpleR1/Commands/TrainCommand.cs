@@ -31,7 +31,8 @@ internal static class TrainCommand
                 var console = new ConsoleReport();
                 using var interrupts = new Interrupts("finishing this step, then saving", console.Say);
                 var events = new ExperimentEvents(console.Step, console.Evaluation, console.Say);
-                await using var experiment = await Experiment.StartAsync(loaded, new(parse.GetValue(runs)!, existing, events, parse.GetValue(join) is null ? null : ClusterOption.Head(parse, join, key)), interrupts.Token);
+                var serverKey = loaded.Workers.Servers.Count > 0 ? ClusterOption.Read(parse.GetValue(key)) : null;
+                await using var experiment = await Experiment.StartAsync(loaded, new(parse.GetValue(runs)!, existing, events, parse.GetValue(join) is null ? null : ClusterOption.Head(parse, join, key), serverKey), interrupts.Token);
                 try
                 {
                     var outcome = await R1Zero.RunAsync(experiment, interrupts.Token);

@@ -1,5 +1,6 @@
 using System.Text;
 using System.Text.RegularExpressions;
+using SimpleR1.Sync;
 using Xunit;
 
 namespace SimpleR1.Tests.Cli;
@@ -39,7 +40,17 @@ public sealed partial class ServeTests
             await serving.SaysAsync("Ctrl-C stops it");
             string address = Address().Match(serving.Output).Value.Replace("http:", "vllm:", StringComparison.Ordinal).TrimEnd('/');
             string[] train = ["train", "recipes/quickstart.yaml", "--set", "training.steps=2", "--set", "optimizer.warmup_steps=0", "--set", "rollout.prompts_per_step=4", "--set", "data.evaluation.take=8", "--runs", runs];
-            foreach (string[] by in (string[][])[["name=by-server", "--set", $"workers.servers=[\"{address}\"]"], ["name=by-worker"]])
+            // Another one with a cluster key, which is reached by its admin port.
+            string key = Path.Combine(runs, "key");
+            await File.WriteAllTextAsync(key, ClusterKey.NewText() + "\n", Token);
+            using var keyed = ProgramRun.Start("serve", "recipes/tiny-base", "--port", "0", "--weight-updates", "--key", "@" + key, "--kv-cache-mib", "64");
+            await keyed.SaysAsync("Ctrl-C stops it");
+            string admin = AdminAddress().Match(keyed.Output).Value;
+            var refused = await ProgramRun.RunAsync([.. train, "--set", "name=refused", "--set", $"workers=[{admin}]", "--key", ClusterKey.NewText()]);
+            Assert.Equal(1, refused.Code);
+            Assert.StartsWith($"error: {admin}", refused.Errors);
+            Assert.Contains("did not prove that it has this cluster's key", refused.Errors);
+            foreach (string[] by in (string[][])[["name=by-server", "--set", $"workers=[{address}]"], ["name=by-keyed", "--set", $"workers=[{admin}]", "--key", "@" + key], ["name=by-worker"]])
             {
                 using var run = ProgramRun.Start([.. train, "--set", .. by]);
                 await run.SaysAsync("evaluation after step 0"); // each of these may take its time on a busy machine
@@ -49,6 +60,8 @@ public sealed partial class ServeTests
             string[] Losses(string run) => [.. LossOf().Matches(File.ReadAllText(Path.Combine(runs, run, "metrics.jsonl"))).Select(m => m.Value)];
             Assert.Equal(4, Losses("by-server").Length); // of each step
             Assert.Equal(Losses("by-worker"), Losses("by-server"));
+            Assert.Equal(Losses("by-worker"), Losses("by-keyed"));
+            Assert.Contains("did not prove that it has the cluster key", Assert.Single(keyed.Errors.Split('\n', StringSplitOptions.RemoveEmptyEntries)));
             serving.Signal(ProgramRun.Terminate);
             Assert.Equal(0, await serving.EndAsync());
         }
@@ -142,6 +155,9 @@ public sealed partial class ServeTests
     [InlineData("--api-key KEY", "recipes/tiny-base", "--host", "0.0.0.0")]
     [InlineData("expected an IP address", "recipes/tiny-base", "--host", "example.com")]
     [InlineData("--max-n: expected at least 1, found 0", "recipes/tiny-base", "--max-n", "0")]
+    [InlineData("--admin-port is for those who have the cluster key", "recipes/tiny-base", "--weight-updates", "--admin-port", "7000")]
+    [InlineData("--tls-key: name the certificate with --tls-cert", "recipes/tiny-base", "--tls-key", "key.pem")]
+    [InlineData("--tls-cert: there is no file ", "recipes/tiny-base", "--tls-cert", "no/such/cert.pem")]
     [InlineData("neither a built-in template", "recipes/tiny-base", "--template", "nonsense")]
     [InlineData("MaxSequences: expected at least 1", "recipes/tiny-base", "--max-sequences=-1", "--port", "0")]
     [InlineData("no/such/model", "no/such/model")]
@@ -154,5 +170,6 @@ public sealed partial class ServeTests
         Assert.Equal("", output);
     }
 
+    [GeneratedRegex(@"vllm://[0-9.:]+")] private static partial Regex AdminAddress();
     [GeneratedRegex(@"http://\S+")] private static partial Regex Address();
 }

@@ -142,6 +142,35 @@ public sealed class RecipeTests
     [InlineData("a: *nowhere", "unknown anchor *nowhere")]
     public void Parse_of_text_that_is_no_recipe_says_so(string text, string expected) => Assert.Contains(expected, string.Join("\n", Problems(text)));
 
+    [Theory]
+    [InlineData("workers: [vllm://a:8000, vllm://b:8000]")]
+    [InlineData("workers:\n- vllm://a:8000\n- vllm://b:8000")]
+    [InlineData("workers: {servers: [vllm://a:8000, vllm://b:8000]}")]
+    [InlineData("", "workers=[vllm://a:8000, vllm://b:8000]")]
+    [InlineData("workers: {count: 3}", "workers=[vllm://a:8000, vllm://b:8000]")]
+    [InlineData("workers: [vllm://c:1]", "workers.servers=[vllm://a:8000, vllm://b:8000]")]
+    [InlineData("", "workers=[vllm://a:8000]", "workers.servers.1=vllm://b:8000")]
+    public void Workers_as_a_list_are_the_sections_servers(string yaml, params string[] overrides)
+    {
+        var recipe = Parse(Good + "\n" + yaml, overrides);
+        Assert.Equal(new WorkersSection { Servers = ["vllm://a:8000", "vllm://b:8000"] }, recipe.Workers);
+        string text = RecipeFile.Write(recipe);
+        Assert.Contains("\nworkers: [\"vllm://a:8000\", \"vllm://b:8000\"]\n", text);
+        Assert.Equal(recipe, Parse(text));
+        var more = recipe with { Workers = recipe.Workers with { Threads = 2 } }; // more than the list: the section
+        Assert.Contains("\nworkers:\n  count: 1\n", RecipeFile.Write(more));
+        Assert.Equal(more, Parse(RecipeFile.Write(more)));
+    }
+
+    [Theory]
+    [InlineData("r.yaml:10: workers.servers.1: expected vllm://HOST:PORT, found 'b:8000'", "workers:\n- vllm://a:8000\n- b:8000")]
+    [InlineData("r.yaml:9: workers.servers.0: expected text, found a section with keys", "workers:\n- {a: 1}")]
+    [InlineData("r.yaml:8: workers: expected a section with keys count, ", "workers: 3")]
+    [InlineData("--set workers=[b]: workers.servers.0: expected vllm://HOST:PORT, found 'b'", "", "workers=[b]")]
+    [InlineData("r.yaml:8: rollout: expected a section with keys ", "rollout: [1]")] // has no such key
+    public void Workers_as_a_list_with_an_error_name_its_line(string expected, string yaml, params string[] overrides) =>
+        Assert.StartsWith(expected, Assert.Single(Problems(Good + "\n" + yaml, overrides)));
+
     [Fact]
     public void Parse_of_an_empty_file_asks_for_the_required_keys() => Assert.Contains("name: missing", string.Join("\n", Problems("")));
 
