@@ -20,14 +20,14 @@ internal sealed class RolloutLedger
 {
     /// <summary>A request that was on this many workers when their engines failed is likely what they failed of.</summary>
     public const int MaxLosses = 3;
-    /// <summary>The same for processes that were killed, perhaps for want of memory, perhaps by somebody who kills workers.</summary>
+    /// <summary>The same for processes that were killed, perhaps for want of memory, perhaps by somebody who kills workers: as many as this in a row, without a sample of the batch finished in between.</summary>
     public const int MaxDeaths = 10;
 
     private readonly Lock gate = new();
     private readonly List<Entry> entries = [];
     private readonly Dictionary<string, Entry> byId = [];
     private readonly List<int> holders = []; // the worker of each share
-    private int missing;
+    private int missing, closed;
 
     private sealed class Entry(GenerationRequest request)
     {
@@ -37,7 +37,7 @@ internal sealed class RolloutLedger
         public readonly HashSet<int> Done = [];
         /// <summary>Tokens that have come since, of requests that stream.</summary>
         public readonly Dictionary<int, List<TokenEvent>> Told = [];
-        public int Losses;
+        public int Losses, Deaths, DeathAt;
         public int? Share, Hedge;
         public int Missing => Open.Count;
         public bool In(int share) => Share == share || Hedge == share;
@@ -156,6 +156,7 @@ internal sealed class RolloutLedger
         entry.Done.Add(sample);
         entry.Told.Remove(sample);
         missing--;
+        closed++;
     }
 
     /// <summary>Ends what no worker has: samples as aborted, with the tokens that are known, without their text.</summary>
@@ -180,10 +181,10 @@ internal sealed class RolloutLedger
 
     /// <summary>Takes back what a worker has not finished of a share, to be assigned again where nobody else has it.</summary>
     /// <param name="reason">Why the worker was lost, for the error; null where it can't be the requests' fault.</param>
-    /// <param name="limit">How often a request may be lost.</param>
+    /// <param name="killed">Its process died, and its engine had not failed.</param>
     /// <returns>How many are to be assigned again.</returns>
     /// <exception cref="WorkersLostException">One of them has outlived too many workers.</exception>
-    public int Release(RolloutShare share, string? reason, int limit = MaxLosses)
+    public int Release(RolloutShare share, string? reason, bool killed = false)
     {
         lock (gate)
         {
@@ -193,8 +194,11 @@ internal sealed class RolloutLedger
                 if (entry.Share == share.Id) entry.Share = entry.Hedge;
                 entry.Hedge = null;
                 if (entry.Share is null) released++;
-                if (reason is not null && ++entry.Losses >= limit)
-                    throw new WorkersLostException($"Request '{entry.Request.Id}' ({entry.Request.PromptTokens.Length} prompt tokens) was running on {entry.Losses} workers "
+                if (reason is null) continue;
+                if (!killed) entry.Losses++;
+                else (entry.Deaths, entry.DeathAt) = (entry.DeathAt == closed ? entry.Deaths + 1 : 1, closed);
+                if (entry.Losses >= MaxLosses || entry.Deaths >= MaxDeaths)
+                    throw new WorkersLostException($"Request '{entry.Request.Id}' ({entry.Request.PromptTokens.Length} prompt tokens) was running on {(killed ? entry.Deaths : entry.Losses)} workers "
                         + $"when they were lost; it is not tried again. The last was lost because {reason}");
             }
             return released;

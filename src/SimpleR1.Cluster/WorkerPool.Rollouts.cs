@@ -99,7 +99,7 @@ public sealed partial class WorkerPool
                 await done; // a refused request ends the batch; a lost worker doesn't throw
                 // A share that got on was not what its worker died of; and one that did not get smaller can't go on forever.
                 string? blame = ended.Worker.Drained || ended.Share.Accepted > 0 ? null : ended.Worker.Death.IsCompleted ? await ended.Worker.Death : "";
-                int released = ledger.Release(ended.Share, blame, ended.Worker.EngineFailed ? RolloutLedger.MaxLosses : RolloutLedger.MaxDeaths);
+                int released = ledger.Release(ended.Share, blame, killed: !ended.Worker.EngineFailed);
                 if (released > 0) options.Log($"{ended.Worker.Name}: {released} unfinished requests {(brokenOff ? "are broken off with what is known of them" : "go to other workers")}");
             }
         }

@@ -14,14 +14,16 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
     private readonly FlatWeights weights;
     private readonly LocalCluster cluster;
     private readonly EngineOptions engine;
+    private readonly string nobody; // what to do when no worker has the model
     private readonly CancellationTokenSource stopping = new();
     private readonly Dictionary<string, EngineStatistics> last = []; // by worker process, those that are gone too: counters must not fall
     private readonly Task publishing, watching;
     private volatile EngineStatistics statistics = new();
     private volatile string? failure;
 
-    private ClusterCompletions(string model, FlatWeights weights, Tokenizer tokenizer, EngineOptions engine, LocalCluster cluster)
+    private ClusterCompletions(string model, FlatWeights weights, Tokenizer tokenizer, EngineOptions engine, LocalCluster cluster, bool othersStartWorkers)
     {
+        nobody = othersStartWorkers ? "no worker has the model; start some with: simple-r1 worker --join" : "no worker has the model yet, they are starting; ask again";
         (Model, this.weights, Tokenizer, this.engine, this.cluster) = (model, weights, tokenizer, engine, cluster);
         Context = engine.ContextOf(Config);
         publishing = PublishAsync();
@@ -43,7 +45,7 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
         {
             Checkpoint.ReadInto(folder, weights);
             weights.Version = 0;
-            return new(model, weights, tokenizer, engine, await LocalCluster.StartAsync(options, new(config, tokenizer.Json, engine), cancellation));
+            return new(model, weights, tokenizer, engine, await LocalCluster.StartAsync(options, new(config, tokenizer.Json, engine), cancellation), options.OthersStartWorkers);
         }
         catch
         {
@@ -63,7 +65,7 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
     public WorkerPool Workers => cluster.Workers;
 
     public string? Problem => failure ?? (Serving > 0 ? null : cluster.Workers.Count(WorkerState.Receiving, WorkerState.Suspect) > 0
-        ? "no worker is ready yet; ask again" : "no worker has the model; start some with: simple-r1 worker --join");
+        ? "no worker is ready yet; ask again" : nobody);
 
     private int Serving => cluster.Workers.Count(WorkerState.Ready);
 

@@ -63,6 +63,21 @@ public sealed class RolloutLedgerTests
     }
 
     [Fact]
+    public void Deaths_count_in_a_row_only_while_nothing_gets_on()
+    {
+        var ledger = new RolloutLedger([Request(0), Request(1, samples: 40)]);
+        void Die() => Assert.Equal(2, ledger.Release(ledger.Assign(Anyone, [new(1, 0, 0)]).Single(), "it was killed", killed: true));
+        for (int i = 0; i < 30; i++) // somebody kills workers, and the batch gets on all the same
+        {
+            Die();
+            if (i % 5 == 4) Assert.True(ledger.Accept(Sample("r1", i)));
+        }
+        for (int i = 0; i < RolloutLedger.MaxDeaths - 1; i++) Die();
+        var last = ledger.Assign(Anyone, [new(1, 0, 0)]).Single();
+        Assert.Contains("'r0'", Assert.Throws<WorkersLostException>(() => ledger.Release(last, "it was killed", killed: true)).Message);
+    }
+
+    [Fact]
     public void Samples_that_nobody_asked_for_and_equal_ids_are_errors()
     {
         var ledger = new RolloutLedger([Request(0)]);
