@@ -67,7 +67,7 @@ internal static partial class ClusterBenchmark
             await stage.StartHeadAsync();
             for (int i = 1; i <= workers; i++)
                 stage.machines.Add(WorkerMachine.Start(new() { Head = stage.Address, Devices = ["cpu"], Name = $"w{i}", Threads = 1, Say = _ => { } }));
-            stage.cluster = await LocalCluster.StartAsync(new() { Join = stage.Address, Log = _ => { }, StartTimeout = Patience }, new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 64 << 20 }));
+            stage.cluster = await LocalCluster.StartAsync(new() { Join = stage.Address, Log = line => Console.Error.WriteLine($"{DateTime.Now:HH:mm:ss.f} {line}"), StartTimeout = Patience }, new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 64 << 20 }));
             var seen = stage.Pool;
             await WaitAsync(() => seen.Status().Count(w => w.State == WorkerState.Waiting) == workers, $"{workers} workers to join");
             await seen.PushWeightsAsync(stage.weights, 0);
