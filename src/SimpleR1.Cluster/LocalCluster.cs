@@ -27,6 +27,7 @@ public sealed class LocalCluster : IAsyncDisposable
     private static async Task<LocalCluster> OwnAsync(ClusterOptions options, WorkerSetup setup, CancellationToken cancellation)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Workers, 1);
+        var devices = WorkerDevices.Expand(options.Device);
         var head = await Head.StartAsync(new() { Port = options.Port, Log = Log(options) }, cancellation);
         var pool = new WorkerPool(options, setup, head.Address, key: null);
         head.Roster.OwnTrainer = () => (options.Name, pool.Report());
@@ -34,7 +35,8 @@ public sealed class LocalCluster : IAsyncDisposable
         var processes = new WorkerProcesses(new()
         {
             Command = options.WorkerCommand,
-            Processes = [.. Enumerable.Range(1, options.Workers).Select(number => ($"worker {number}", "cpu"))],
+            Processes = [.. Enumerable.Range(1, options.Workers).Select(number => ($"worker {number}", devices[(number - 1) % devices.Count]))],
+            Type = options.Type,
             Head = new(head.Join, null),
             Threads = options.ThreadsPerWorker > 0 ? options.ThreadsPerWorker : Math.Max(1, Environment.ProcessorCount / options.Workers),
             LogFolder = options.LogFolder,

@@ -31,11 +31,12 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
         (this.options, this.setup) = (options, setup);
         window = options.QueueSamples > 0 ? options.QueueSamples : 2 * setup.Engine.MaxSequences;
         router = new(window);
+        var tcp = new TcpTransport(new(address, 0), key: key, delta: options.Delta);
         transports = options.Transport switch
         {
             WeightTransportChoice.SharedMemory => [new SharedMemoryTransport()],
-            WeightTransportChoice.Tcp => [new TcpTransport(new(address, 0), key: key)],
-            _ => [new SharedMemoryTransport(), new TcpTransport(new(address, 0), key: key)],
+            WeightTransportChoice.Tcp => [tcp],
+            _ => [new SharedMemoryTransport(), tcp],
         };
     }
 

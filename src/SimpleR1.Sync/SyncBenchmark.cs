@@ -48,8 +48,8 @@ public static unsafe class SyncBenchmark
 
         void Transfer(IWeightTransport transport) => Measure(transport.Name, () =>
         {
-            using var offer = transport.Offer(source, plan);
-            Verify(transport.Receive(offer.Invitation, destination, TimeSpan.FromSeconds(30)));
+            using var offer = transport.Offer(source, plan, ["worker"]);
+            Verify(transport.Receive(offer.Invitations[0], destination, TimeSpan.FromSeconds(30)));
         });
 
         void Verify(ulong hash)

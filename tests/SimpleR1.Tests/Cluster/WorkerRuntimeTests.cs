@@ -26,13 +26,16 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
 
     private static SetupMessage Setup(string session) => new(session, Wire.ToJson(new WorkerSetup(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 1 << 20 })), null);
 
+    private async Task<bool> PrepareAsync(string session, string update, int version) =>
+        !(await runtime.PrepareAsync(new(session, update, version, OnUpdate.Keep, Overlap: false, Long.TotalSeconds))).TakenOver;
+
     private async Task<ulong> UpdateAsync(string session, int version)
     {
         string update = $"{session}/{++updates}";
-        using var offer = transport.Offer(weights, BroadcastPlan.For(weights, version));
-        string[] invitations = [Wire.ToJson(offer.Invitation)];
-        Assert.True(await runtime.PauseAsync(session, update, Long));
-        Assert.True(await runtime.PauseAsync(session, update, Long)); // the answer was lost
+        using var offer = transport.Offer(weights, BroadcastPlan.For(weights, version), ["worker"]);
+        string[] invitations = [Wire.ToJson(offer.Invitations[0])];
+        Assert.True(await PrepareAsync(session, update, version));
+        Assert.True(await PrepareAsync(session, update, version)); // the answer was lost
         var receipt = await runtime.ReceiveAsync(update, 1, invitations, Long);
         Assert.Same(receipt, await runtime.ReceiveAsync(update, 1, invitations, Long));
         Assert.Null(receipt.Failure);
@@ -55,7 +58,7 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         Assert.Contains($"{hash:x16}", runtime.Submit(Batch("s", "b", 3, hash + 1)).Refused);
         Assert.Equal(new(false, false, null), runtime.Submit(Batch("s", "c", 3, hash)));
         Assert.Equal(new(false, true, null), runtime.Submit(Batch("other", "d", 3, hash)));
-        Assert.False(await runtime.PauseAsync("other", "other/1", Long));
+        Assert.False(await PrepareAsync("other", "other/1", 4));
     }
 
     [Fact]
@@ -107,7 +110,7 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
     {
         await runtime.SetupAsync(Setup("s"));
         ulong hash = await UpdateAsync("s", 0);
-        Assert.True(await runtime.PauseAsync("s", "s/broken off", Long));
+        Assert.True(await PrepareAsync("s", "s/broken off", 1));
         await UpdateAsync("s", 1);
         Assert.Equal(("ready", 1), (runtime.Report().State, runtime.Report().WeightVersion));
         await Assert.ThrowsAsync<InvalidOperationException>(() => runtime.CommitAsync("s/broken off", 2));
@@ -118,8 +121,8 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
     public async Task Update_that_is_abandoned_leaves_nothing_to_sample_from_until_the_next_one()
     {
         await runtime.SetupAsync(Setup("s"));
-        Assert.True(await runtime.PauseAsync("s", "s/late", Long));
-        using (var offer = transport.Offer(weights, BroadcastPlan.For(weights, 1))) await runtime.ReceiveAsync("s/late", 1, [Wire.ToJson(offer.Invitation)], Long);
+        Assert.True(await PrepareAsync("s", "s/late", 1));
+        using (var offer = transport.Offer(weights, BroadcastPlan.For(weights, 1), ["worker"])) await runtime.ReceiveAsync("s/late", 1, [Wire.ToJson(offer.Invitations[0])], Long);
         await runtime.AbandonAsync("s/late");
         await runtime.AbandonAsync("s/late");
         Assert.Equal("waiting", runtime.Report().State);
@@ -145,10 +148,13 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         }
     }
 
-    [Fact]
-    public async Task Device_that_this_version_has_not_is_named()
+    [Theory]
+    [InlineData("gpu:0", "expected cpu")]
+    [InlineData("cuda:99", "cuda:99")]
+    public async Task Device_that_is_not_there_is_named(string device, string reason)
     {
-        await using var gpu = new WorkerRuntime("cuda:0", 1, null);
-        Assert.Contains("cuda:0", (await gpu.SetupAsync(Setup("s"))).Failure);
+        Assert.SkipWhen(device != "gpu:0" && SimpleR1.Tensors.Cuda.CudaDevice.Count == 0, "needs a GPU driver");
+        await using var gpu = new WorkerRuntime(device, 1, null);
+        Assert.Contains(reason, (await gpu.SetupAsync(Setup("s"))).Failure);
     }
 }
