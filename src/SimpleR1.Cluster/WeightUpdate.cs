@@ -112,7 +112,8 @@ internal sealed class WeightUpdate(List<Worker> workers, FlatWeights source, int
                 offers.Add(offer);
                 return offer;
             }
-            var collective = collectively ? transports.FirstOrDefault(t => t.IsCollective && t.CanOffer(source)) : null;
+            // Where the collective way is the only one, it is taken again.
+            var collective = collectively || transports.All(t => t.IsCollective) ? transports.FirstOrDefault(t => t.IsCollective && t.CanOffer(source)) : null;
             List<Worker> together = collective is null ? [] : [.. type.Where(w => w.Nccl)], rest = [.. type.Except(together)];
             if (together.Count > 0) groups.Add(new(together, [Make(collective!, together)], Collective: true));
             if (rest.Count == 0) continue;
@@ -150,6 +151,8 @@ internal sealed class WeightUpdate(List<Worker> workers, FlatWeights source, int
             });
             if (group.Collective) await GuardAsync(group, all, current);
             await all;
+            if (group.Collective && group.Members.All(m => workers.Contains(m) && receipts[m].Failure is null))
+                await Task.WhenAny(group.Offers[0].Sending); // may end after the receivers: ending it before would break the group up
         }));
     }
 

@@ -1,5 +1,7 @@
 using System.Net;
 using SimpleR1.Sync;
+using SimpleR1.Sync.Nccl;
+using SimpleR1.Tensors.Cuda;
 
 namespace SimpleR1.Cluster;
 
@@ -36,8 +38,14 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
         {
             WeightTransportChoice.SharedMemory => [new SharedMemoryTransport()],
             WeightTransportChoice.Tcp => [tcp],
-            _ => [new SharedMemoryTransport(), tcp],
+            WeightTransportChoice.Nccl => [Nccl()],
+            _ => options.SendDevice is null ? [new SharedMemoryTransport(), tcp] : [Nccl(), new SharedMemoryTransport(), tcp],
         };
+        NcclTransport Nccl()
+        {
+            if (NcclTransport.Missing is { } missing) throw new DllNotFoundException(missing);
+            return new(CudaDevice.Parse(options.SendDevice ?? "cuda"), options.SyncTimeout / 2);
+        }
     }
 
     /// <summary>A worker died; its process, where it is a child of this one, is to be killed.</summary>

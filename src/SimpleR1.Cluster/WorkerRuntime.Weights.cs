@@ -3,6 +3,7 @@ using System.Diagnostics;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Sync;
+using SimpleR1.Sync.Nccl;
 using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
 
@@ -11,7 +12,7 @@ namespace SimpleR1.Cluster;
 /// <summary>The worker's end of a weight update: prepare, receive, commit.</summary>
 internal sealed partial class WorkerRuntime
 {
-    private readonly IWeightTransport[] transports = [new SharedMemoryTransport(), new TcpTransport(key: key)];
+    private readonly IWeightTransport[] transports = [new NcclTransport(), new SharedMemoryTransport(), new TcpTransport(key: key)];
     private readonly TensorThread receiving = new("weights"); // where an update overlaps with decoding
     private FlatWeights? spare; // received into while the live ones compute
     private Update? update;
@@ -38,7 +39,7 @@ internal sealed partial class WorkerRuntime
     internal Func<CommitReply, CommitReply> Claim { get; set; } = reply => reply;
 
     private bool Paused => pause is not null;
-    private bool CanUseNccl => false;
+    private bool CanUseNccl => weights?.Device is not null && NcclTransport.Missing is null;
 
     private void ForgetWeights()
     {
