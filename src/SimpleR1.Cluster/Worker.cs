@@ -212,6 +212,9 @@ internal sealed class Worker(int number, MemberName member, int replacements, lo
         if (State == WorkerState.Receiving) Become(WorkerState.Waiting);
     }
 
+    /// <summary>What it says, on being asked, that its engine computes with.</summary>
+    public Task<CommitReply> HoldsAsync(CancellationToken cancellation) => CallAsync(g => g.HoldsAsync(), options.ResponseTimeout, "hash its weights", cancellation);
+
     /// <exception cref="TimeoutException">It does not answer.</exception>
     public Task PingAsync(TimeSpan timeout, CancellationToken cancellation) => CallAsync(g => Void(g.PingAsync()), timeout, "answer", cancellation);
 

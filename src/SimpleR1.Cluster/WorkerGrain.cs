@@ -24,6 +24,8 @@ internal interface IWorkerGrain : IGrainWithStringKey
     Task<CommitReply> CommitAsync(string update, int version);
     /// <summary>Ends the pause without weights that could be sampled from.</summary>
     Task AbandonAsync(string update);
+    /// <summary>Version and hash, computed now, of what the engine computes with.</summary>
+    Task<CommitReply> HoldsAsync();
     /// <summary>Whether it answers at all.</summary>
     Task PingAsync();
 
@@ -49,6 +51,7 @@ internal sealed class WorkerGrain(WorkerRuntime runtime) : Grain, IWorkerGrain
         return Task.CompletedTask;
     }
     public Task<CommitReply> CommitAsync(string update, int version) => runtime.CommitAsync(update, version);
+    public Task<CommitReply> HoldsAsync() => runtime.HoldsAsync();
     public Task PingAsync() => Task.CompletedTask;
     public Task AbandonAsync(string update) => runtime.AbandonAsync(update);
     public Task<SubmitReply> SubmitAsync(SubmitMessage message) => Task.FromResult(runtime.Submit(message));

@@ -50,6 +50,17 @@ public sealed partial class WorkerPool
         return report;
     }
 
+    /// <summary>Asks every Ready worker for version and hash of what its engine computes with now; those that are lost meanwhile are left out.</summary>
+    internal async Task<IReadOnlyList<(string Name, ScalarType Type, int Version, ulong Hash)>> HoldAsync(CancellationToken cancellation)
+    {
+        var answers = await Task.WhenAll(In(WorkerState.Ready).Select(async worker =>
+        {
+            try { return ((string, ScalarType, int, ulong)?)(await worker.HoldsAsync(cancellation) is var holds ? (worker.Name, worker.ElementType, holds.Version, holds.Hash) : default); }
+            catch (IOException) when (worker.State == WorkerState.Dead) { return null; }
+        }));
+        return [.. answers.OfType<(string, ScalarType, int, ulong)>()];
+    }
+
     private Task<ulong> HashAsync(FlatWeights weights, ScalarType held) => hashing.RunAsync(() => WeightHash.Of(weights, held));
 
     /// <summary>Brings a joiner to the current weights, where the trainer still has them; else it waits for the next push.</summary>

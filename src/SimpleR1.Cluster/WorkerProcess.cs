@@ -64,7 +64,10 @@ public static partial class WorkerProcess
 
     /// <summary>Runs until cancelled or asked to leave, or until the parent ends. Call it first thing in the process.</summary>
     /// <returns>The process's exit code; 0 when it left in order.</returns>
-    public static async Task<int> RunAsync(WorkerOptions options, CancellationToken cancellation)
+    public static Task<int> RunAsync(WorkerOptions options, CancellationToken cancellation) => RunAsync(options, _ => { }, cancellation);
+
+    /// <param name="change">For tests: what makes this worker differ from a right one.</param>
+    internal static async Task<int> RunAsync(WorkerOptions options, Action<WorkerRuntime> change, CancellationToken cancellation)
     {
         var leave = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         if (options.Parent != 0) EndWithParent(options.Parent, told: () => leave.TrySetResult());
@@ -77,6 +80,7 @@ public static partial class WorkerProcess
         });
         var key = Environment.GetEnvironmentVariable(KeyVariable) is { Length: > 0 } text ? ClusterKey.Parse(text) : null;
         await using var runtime = new WorkerRuntime(options.Device, options.Threads, key, options.Type);
+        change(runtime);
         await using var member = new ClusterMember(new()
         {
             Head = new(options.Join, key),

@@ -225,6 +225,9 @@ internal sealed partial class WorkerRuntime
         (pause, update) = (null, null); // one that overlapped leaves the live weights as they were
     }
 
+    /// <summary>What the engine computes with, hashed between two steps.</summary>
+    public Task<CommitReply> HoldsAsync() => Running.BetweenStepsAsync(engine => new CommitReply(engine.WeightVersion, WeightHash.Of(engine.Weights), 0));
+
     private Update Under(string name) =>
         update is { } under && under.Message.Update == name ? under : throw new InvalidOperationException($"Weight update {name} is not under way here");
 

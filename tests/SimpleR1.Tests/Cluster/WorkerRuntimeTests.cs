@@ -148,6 +148,56 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         }
     }
 
+    /// <summary>Runs one long sample, and an update in the middle of it.</summary>
+    private async Task<CompletionMessage> UpdateInTheMiddleAsync(OnUpdate onUpdate, bool overlap, int tokens)
+    {
+        await runtime.SetupAsync(Setup("s"));
+        ulong hash = await UpdateAsync("s", 1);
+        var batch = new SubmitMessage("s", "long", 1, hash, [RequestMessage.From(new("r", [1, 2, 3], new() { Temperature = 0, MaxTokens = tokens, IgnoreEos = true }))]);
+        Assert.Null(runtime.Submit(batch).Refused);
+        long begun = (await runtime.NextAsync("long", 0, TimeSpan.FromMilliseconds(50))).Progress;
+        using var noise = weights.Flat.clone();
+        weights.Flat.uniform_(-0.1, 0.1);
+        using (var offer = transport.Offer(weights, BroadcastPlan.For(weights, 2), ["worker"]))
+        {
+            Assert.False((await runtime.PrepareAsync(new("s", "s/middle", 2, onUpdate, overlap, Long.TotalSeconds))).TakenOver);
+            Assert.Null((await runtime.ReceiveAsync("s/middle", 1, [Wire.ToJson(offer.Invitations[0])], Long)).Failure);
+            if (overlap) // the engine goes on meanwhile
+                for (long before = (await runtime.NextAsync("long", 0, TimeSpan.Zero)).Progress; (await runtime.NextAsync("long", 0, TimeSpan.FromMilliseconds(20))) is { Done: false } next && next.Progress <= before + 1;) { }
+            var commit = await runtime.CommitAsync("s/middle", 2);
+            Assert.Equal((2, WeightHash.Of(weights)), (commit.Version, commit.Hash));
+        }
+        while (true)
+            if (await runtime.NextAsync("long", 0, Long) is { Completions: [var completion] }) return completion;
+    }
+
+    [Fact]
+    public async Task Drained_sequences_are_finished_by_the_weights_they_were_begun_with()
+    {
+        var completion = (await UpdateInTheMiddleAsync(OnUpdate.Drain, overlap: false, 300)).ToCompletion();
+        Assert.Equal(300, completion.Tokens.Length);
+        Assert.All(completion.WeightVersions, v => Assert.Equal(1, v));
+        Assert.Equal(2, runtime.Report().WeightVersion);
+    }
+
+    [Theory]
+    [InlineData(OnUpdate.Keep, false), InlineData(OnUpdate.Recompute, false), InlineData(OnUpdate.Keep, true), InlineData(OnUpdate.Recompute, true)]
+    public async Task Running_sequences_go_on_with_the_new_weights_and_their_own_or_recomputed_keys(OnUpdate onUpdate, bool overlap)
+    {
+        var completion = (await UpdateInTheMiddleAsync(onUpdate, overlap, 900)).ToCompletion();
+        int old = completion.WeightVersions.Count(v => v == 1);
+        Assert.InRange(old, 1, 899);
+        Assert.Equal([1, 2], completion.WeightVersions.Distinct());
+        // A new request that begins with all that was there before the update computes every key by the new weights.
+        int[] prompt = [1, 2, 3, .. completion.Tokens[..old]];
+        runtime.Submit(new("s", "fresh", 2, WeightHash.Of(weights), [RequestMessage.From(new("r", prompt, new() { Temperature = 0, MaxTokens = 20, IgnoreEos = true }))]));
+        CompletionsMessage fresh;
+        do fresh = await runtime.NextAsync("fresh", 0, Long); while (fresh.Completions.Length == 0);
+        float expected = fresh.Completions[0].ToCompletion().LogProbs[0], found = completion.LogProbs[old];
+        if (onUpdate == OnUpdate.Recompute) Assert.Equal(expected, found, 1e-5);
+        else Assert.NotEqual(expected, found, 1e-5);
+    }
+
     [Theory]
     [InlineData("gpu:0", "expected cpu")]
     [InlineData("cuda:99", "cuda:99")]

@@ -162,7 +162,7 @@ public sealed partial class NcclTests
                 Assert.True(clock.Elapsed < TimeSpan.FromSeconds(15), $"the update took {clock.Elapsed.TotalSeconds:0.0} s\n{string.Join('\n', log)}");
                 Assert.True(report.Workers.SequenceEqual([1, 3]) && report.Dropped.Count == 1 && report.Dropped[0].Contains(victim!.Name) && report.Dropped[0].Contains("transfer"), string.Join('\n', [.. log, .. report.Dropped]));
                 Assert.Equal((WeightHash.Of(weights, ScalarType.BFloat16), "nccl"), (report.Hash, report.Transport));
-                Assert.Contains(log, line => line.Contains("form a new group"));
+                if (signal == 9) Assert.Contains(log, line => line.Contains("form a new group")); // what is sent to a stopped process waits in sockets, and the others may have had theirs
                 int count = 0;
                 await foreach (var completion in pool.GenerateAsync([new("r", [1, 2], new() { Samples = 4, MaxTokens = 4, IgnoreEos = true })], Cancel))
                 {
