@@ -9,7 +9,6 @@ using SimpleR1.Sync.Nccl;
 using SimpleR1.Sync.Rendezvous;
 using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
-using static TorchSharp.torch;
 
 namespace SimpleR1.Cluster.Benchmarks;
 

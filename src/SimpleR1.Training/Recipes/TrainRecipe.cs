@@ -190,6 +190,10 @@ public sealed record WorkersSection : IRecipeSection
     [Limits(AtLeast = 1)] public int Count { get; init; } = 1;
     [Description("What they compute on: cpu, cuda, cuda:N, or all for one GPU after another.")]
     public string Device { get; init; } = "cpu";
+    [Description("Element type of weights and KV cache of those on a GPU: bf16, f16 or f32.")]
+    public string Type { get; init; } = "bf16";
+    [Description("The trainer's GPU that NCCL sends from, cuda or cuda:N, another than the workers'; empty sends by shared memory or TCP.")]
+    public string SendDevice { get; init; } = "";
     [Description("CPU threads of each; 0 shares the machine's cores among them.")]
     [Limits(AtLeast = 0)] public int Threads { get; init; }
     [Description("KV cache of each worker, in MiB; 0 takes what a GPU has left.")]

@@ -2,7 +2,6 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using SimpleR1.Cluster;
-using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Sync;
 using SimpleR1.Sync.Nccl;
