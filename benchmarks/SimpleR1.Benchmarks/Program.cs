@@ -10,6 +10,8 @@ using static TorchSharp.torch;
 CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
 NativeMemoryTuning.Apply();
 if (await ClusterBenchmark.RunAsync(args) is { } code) return code; // "cluster NAME", and the processes that it starts
+if (args is ["faulty-worker", var fault, .. var worker]) return await SyncAbuse.FaultyWorkerAsync(fault, worker); // started by sync abuse
+if (args is ["sync", "abuse", .. var counts]) return await SyncAbuse.RunAsync(Console.Out, counts);
 CpuParallel.Threads = 2;
 if (args is ["http-server"]) return await HttpAbuseServer.RunAsync(); // started by http-abuse
 string[] all = ["engine", "training", "sync", "http-abuse"];
@@ -20,7 +22,7 @@ foreach (string name in wanted)
     {
         case "engine": EngineBenchmark(); break;
         case "training": TrainingBenchmark(); break;
-        case "sync": SimpleR1.Sync.SyncBenchmark.Run(Console.Out); break;
+        case "sync": await new SimpleR1.Cluster.Benchmarks.SyncBenchmark(new() { Model = "smollm2-135m", Cluster = new() { Workers = 1 } }, Console.WriteLine).RunAsync(); break;
         case "http-abuse": await HttpAbuseServer.AbuseAsync(Console.Out); break;
         default: Console.Error.WriteLine($"unknown benchmark '{name}'; there are {string.Join(", ", all)}, and cluster NAME"); return 2;
     }

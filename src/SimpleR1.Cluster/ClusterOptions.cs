@@ -3,8 +3,8 @@ using SimpleR1.Models;
 
 namespace SimpleR1.Cluster;
 
-/// <summary>How weights travel: <see cref="Auto"/> uses shared memory where both ends can, else TCP.</summary>
-public enum WeightTransportChoice { Auto, SharedMemory, Tcp }
+/// <summary>How weights travel: <see cref="Auto"/> uses NCCL between GPUs, else shared memory where both ends can, else TCP.</summary>
+public enum WeightTransportChoice { Auto, SharedMemory, Tcp, Nccl }
 
 /// <summary>A head in this process and worker processes on this machine or others, or the workers of another head.</summary>
 public sealed record ClusterOptions
@@ -18,11 +18,23 @@ public sealed record ClusterOptions
     /// <summary>Worker processes to start; 0 only with a <see cref="Head"/> that others join.</summary>
     public int Workers { get; init; } = 1;
     internal bool OthersStartWorkers => Join is not null || Workers == 0;
+    /// <summary>What they compute on: cpu, cuda, cuda:N, or all for one GPU after another.</summary>
+    public string Device { get; init; } = "cpu";
+    /// <summary>Element type of their weights on a GPU: bf16, f16 or f32.</summary>
+    public string Type { get; init; } = "bf16";
     /// <summary>Threads of each worker's tensor code; 0 shares the machine's cores evenly.</summary>
     public int ThreadsPerWorker { get; init; }
     /// <summary>Port of the head on the loopback interface; 0 is any free one.</summary>
     public int Port { get; init; }
     public WeightTransportChoice Transport { get; init; } = WeightTransportChoice.Auto;
+    /// <summary>What becomes of sequences that are being generated when new weights come.</summary>
+    public OnUpdate OnUpdate { get; init; } = OnUpdate.Keep;
+    /// <summary>Workers receive into a second buffer while they go on decoding, and swap by one copy between two steps; costs the memory of the weights once more.</summary>
+    public bool Overlap { get; init; }
+    /// <summary>Over TCP, send only what has changed since the last version, where that is less; costs the trainer's machine the memory of the weights once more.</summary>
+    public bool Delta { get; init; }
+    /// <summary>The trainer's GPU that NCCL sends from: cuda or cuda:N; null where it has none.</summary>
+    public string? SendDevice { get; init; }
     /// <summary>Where each worker's output (<c>worker-1.log</c>) and the cluster's warnings (<c>cluster.log</c>) go; null shows output on standard error.</summary>
     public string? LogFolder { get; init; }
     /// <summary>The program and first arguments that start a worker process (its own options follow); this program's <c>worker</c> command by default.</summary>
@@ -31,6 +43,8 @@ public sealed record ClusterOptions
     public TimeSpan StartTimeout { get; init; } = TimeSpan.FromSeconds(90);
     /// <summary>For a worker to receive one weight set.</summary>
     public TimeSpan SyncTimeout { get; init; } = TimeSpan.FromMinutes(5);
+    /// <summary>For a worker to give a sign of life in the middle of a weight update; one that doesn't is taken for dead, so that the others don't wait.</summary>
+    public TimeSpan SilenceTimeout { get; init; } = TimeSpan.FromSeconds(6);
     /// <summary>For a worker to answer; one that doesn't is taken for dead and replaced.</summary>
     public TimeSpan ResponseTimeout { get; init; } = TimeSpan.FromSeconds(20);
     /// <summary>For an engine with work to make a step; one that doesn't is taken for hung and replaced.</summary>
@@ -47,6 +61,8 @@ public sealed record ClusterOptions
     public int StartAttempts { get; init; } = 3;
     /// <summary>One line about each thing a person should know: a worker lost, replaced, given up.</summary>
     public Action<string> Log { get; init; } = Console.Error.WriteLine;
+    /// <summary>Told when a weight update enters a phase.</summary>
+    internal Action<UpdatePhase> Phase { get; init; } = _ => { };
 }
 
 /// <summary>What a worker needs to build its engine; sent to it when it has joined.</summary>
@@ -66,7 +82,7 @@ public sealed record WorkerStatus(int Number, string Name, string Instance, int 
     double TokensPerSecond, long PeakMemoryBytes, int Replacements);
 
 /// <summary>One weight update: every worker in <paramref name="Workers"/> has proven that it holds exactly these weights.</summary>
-/// <param name="Hash">The <see cref="Sync.WeightHash"/> of trainer and workers.</param>
+/// <param name="Hash">The <see cref="Sync.WeightHash"/> of trainer and workers, of the weights in the workers' element type (in that of the first, where they hold several).</param>
 /// <param name="Transport">Names of the transports used.</param>
 /// <param name="PrepareSeconds">Until every worker had paused its engine between two steps.</param>
 /// <param name="TransferSeconds">Until the slowest worker had the weights.</param>
@@ -76,5 +92,9 @@ public sealed record WorkerStatus(int Number, string Name, string Instance, int 
 public sealed record SyncReport(int Version, ulong Hash, long Bytes, IReadOnlyList<int> Workers, string Transport, double PrepareSeconds,
     double TransferSeconds, double VerifySeconds, double CommitSeconds, IReadOnlyList<string> Dropped)
 {
+    /// <summary>Longest time that a worker's engine made no step for the update.</summary>
+    public double PausedSeconds { get; init; }
+    /// <summary>Longest time from the first byte to the hash of the last, as a worker saw it.</summary>
+    public double ReceiveSeconds { get; init; }
     public double TotalSeconds => PrepareSeconds + TransferSeconds + VerifySeconds + CommitSeconds;
 }

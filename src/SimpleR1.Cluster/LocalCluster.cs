@@ -27,6 +27,7 @@ public sealed class LocalCluster : IAsyncDisposable
     private static async Task<LocalCluster> OwnAsync(ClusterOptions options, WorkerSetup setup, CancellationToken cancellation)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Workers, options.Head is null ? 1 : 0);
+        var devices = WorkerDevices.Expand(options.Device);
         var settings = options.Head ?? new() { Port = options.Port };
         var head = await Head.StartAsync(settings with { Log = Log(options) }, cancellation);
         var pool = new WorkerPool(options, setup, head.Address, settings.Key);
@@ -35,7 +36,8 @@ public sealed class LocalCluster : IAsyncDisposable
         var processes = options.Workers == 0 ? null : new WorkerProcesses(new()
         {
             Command = options.WorkerCommand,
-            Processes = [.. Enumerable.Range(1, options.Workers).Select(number => ($"worker {number}", "cpu"))],
+            Processes = [.. Enumerable.Range(1, options.Workers).Select(number => ($"worker {number}", devices[(number - 1) % devices.Count]))],
+            Type = options.Type,
             Head = new(head.Join, settings.Key),
             Threads = options.ThreadsPerWorker > 0 ? options.ThreadsPerWorker : Math.Max(1, Environment.ProcessorCount / options.Workers),
             LogFolder = options.LogFolder,

@@ -22,8 +22,11 @@ internal static class Wire
 internal sealed record SetupMessage([property: Id(0)] string Session, [property: Id(1)] string Setup, [property: Id(2)] byte[]? TokenizerJson);
 
 /// <param name="Failure">Why the engine could not be built; null when it was.</param>
+/// <param name="ElementType">Of the weights that it holds, as libtorch calls it.</param>
+/// <param name="Nccl">Whether it can receive weights by NCCL.</param>
 [GenerateSerializer, Immutable]
-internal sealed record SetupReply([property: Id(0)] string? Failure, [property: Id(1)] string Host, [property: Id(2)] int ProcessId, [property: Id(3)] string Device);
+internal sealed record SetupReply([property: Id(0)] string? Failure, [property: Id(1)] string Host, [property: Id(2)] int ProcessId, [property: Id(3)] string Device,
+    [property: Id(4)] string ElementType, [property: Id(5)] bool Nccl);
 
 /// <summary>Requests for a worker, and the weights that it must hold to take them.</summary>
 /// <param name="Stream">Tokens are wanted as they are sampled, not completions alone.</param>
@@ -103,7 +106,37 @@ internal sealed record ProgressMessage([property: Id(0)] EventMessage[] Events, 
     [property: Id(2)] string? Failed, [property: Id(3)] long Progress, [property: Id(4)] long PeakMemory,
     [property: Id(5)] bool Done, [property: Id(6)] bool Draining);
 
+/// <summary>What becomes of sequences that are being generated when new weights come.</summary>
+public enum OnUpdate
+{
+    /// <summary>They go on with the keys and values they have, made by the weights before.</summary>
+    Keep,
+    /// <summary>They go on, and their keys and values are computed again by the new weights.</summary>
+    Recompute,
+    /// <summary>They are finished first, by the weights they were begun with; none that waits is begun meanwhile.</summary>
+    Drain,
+}
+
+/// <param name="Update">The update's name, other than that of any before.</param>
+/// <param name="Version">That the worker is to hold after it.</param>
+/// <param name="Overlap">Decoding goes on until the commit: the weights are received into a second buffer.</param>
+/// <param name="TimeoutSeconds">A paused engine's patience for the next thing to do.</param>
+[GenerateSerializer, Immutable]
+internal sealed record PrepareMessage([property: Id(0)] string Session, [property: Id(1)] string Update, [property: Id(2)] int Version, [property: Id(3)] OnUpdate OnUpdate,
+    [property: Id(4)] bool Overlap, [property: Id(5)] double TimeoutSeconds);
+
+/// <param name="TakenOver">Another trainer has the worker now; nothing was done.</param>
+/// <param name="Version">That it holds until the first byte of the next one arrives; -1 for none.</param>
+[GenerateSerializer, Immutable]
+internal sealed record PrepareReply([property: Id(0)] bool TakenOver, [property: Id(1)] int Version);
+
+/// <param name="Version">Of the weights that arrived; -1 for none.</param>
 /// <param name="Transport">Of those offered, the one that was used.</param>
 /// <param name="Failure">Why the weights did not arrive; null when they did.</param>
 [GenerateSerializer, Immutable]
-internal sealed record ReceiptMessage([property: Id(0)] ulong Hash, [property: Id(1)] double Seconds, [property: Id(2)] string Transport, [property: Id(3)] string? Failure);
+internal sealed record ReceiptMessage([property: Id(0)] int Version, [property: Id(1)] ulong Hash, [property: Id(2)] double Seconds, [property: Id(3)] string Transport, [property: Id(4)] string? Failure);
+
+/// <summary>What the worker samples from now.</summary>
+/// <param name="PausedSeconds">That its engine made no step for this update.</param>
+[GenerateSerializer, Immutable]
+internal sealed record CommitReply([property: Id(0)] int Version, [property: Id(1)] ulong Hash, [property: Id(2)] double PausedSeconds);

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using SimpleR1.Inference;
 using SimpleR1.Sync;
+using static TorchSharp.torch;
 
 namespace SimpleR1.Cluster;
 
@@ -32,6 +33,11 @@ internal sealed class Worker(int number, MemberName member, int replacements, lo
     public MemberName Member => member;
     public WorkerState State { get; private set; } = WorkerState.Joining;
     public int Version { get; private set; } = -1;
+    /// <summary>Of the weights of <see cref="Version"/>, in <see cref="ElementType"/>.</summary>
+    public ulong Hash { get; private set; }
+    public ScalarType ElementType { get; private set; } = ScalarType.Float32;
+    /// <summary>Can receive weights by NCCL.</summary>
+    public bool Nccl { get; private set; }
     public int ProcessId { get; set; }
     /// <summary>Its process is a child of this one, and is killed and started again here.</summary>
     public bool IsLocal { get; init; }
@@ -143,18 +149,25 @@ internal sealed class Worker(int number, MemberName member, int replacements, lo
         var message = new SetupMessage(session, Wire.ToJson(setup with { TokenizerJson = null }), setup.TokenizerJson);
         var reply = await CallAsync(g => g.SetupAsync(message), options.StartTimeout, "build its engine", cancellation);
         ProcessId = reply.ProcessId;
+        ElementType = Enum.Parse<ScalarType>(reply.ElementType);
+        Nccl = reply.Nccl;
         if (reply.Failure is { } failure) Fail("it could not build its engine: " + failure);
         return Become(WorkerState.Waiting);
     }
 
     // ---- weights
 
-    public async Task PauseAsync(CancellationToken cancellation)
+    /// <summary>Pauses it between two steps for an update, or, where the update overlaps with decoding, only announces it.</summary>
+    /// <param name="timeout">For what it does first: running sequences may have to finish.</param>
+    public async Task PrepareAsync(int version, OnUpdate onUpdate, bool overlap, TimeSpan timeout, CancellationToken cancellation)
     {
-        if (!Become(WorkerState.Receiving)) throw new InvalidOperationException($"{Name} is {State} and can't receive weights");
-        Version = -1;
-        string update = UpdateName(++updates);
-        if (!await CallAsync(g => g.PauseAsync(session, update, (options.SyncTimeout + options.ResponseTimeout).TotalSeconds), options.ResponseTimeout, "pause between two steps", cancellation))
+        if (!overlap)
+        {
+            if (!Become(WorkerState.Receiving)) throw new InvalidOperationException($"{Name} is {State} and can't receive weights");
+            Version = -1;
+        }
+        var message = new PrepareMessage(session, UpdateName(++updates), version, onUpdate, overlap, (options.SyncTimeout + options.ResponseTimeout).TotalSeconds);
+        if ((await CallAsync(g => g.PrepareAsync(message), timeout, "pause between two steps", cancellation)).TakenOver)
             throw new TakenOverException($"{Name} belongs to another trainer now");
     }
 
@@ -168,13 +181,27 @@ internal sealed class Worker(int number, MemberName member, int replacements, lo
         return CallAsync(g => g.ReceiveAsync(update, attempt, texts, options.SyncTimeout.TotalSeconds / 2), options.SyncTimeout, "receive the weights", cancellation);
     }
 
-    /// <summary>Declares the received weights good, and ends the pause.</summary>
-    public async Task CommitAsync(int version, CancellationToken cancellation)
+    /// <summary>Best effort: the attempt can't succeed any more.</summary>
+    public async Task BreakOffAsync(int attempt)
     {
         string update = UpdateName(updates);
-        await CallAsync(g => Void(g.CommitAsync(update, version)), options.ResponseTimeout, $"commit weights version {version}", cancellation);
-        Version = version;
+        try { await CallAsync(g => Void(g.BreakOffAsync(update, attempt)), options.ResponseTimeout, "break off a transfer", CancellationToken.None); }
+        catch (Exception e) when (e is IOException or TimeoutException) { } // then it is lost too, and whoever waits for it learns so
+    }
+
+    /// <summary>Declares the received weights good, and ends the pause.</summary>
+    /// <returns>Seconds in which its engine stood.</returns>
+    /// <exception cref="IOException">It says that it holds others.</exception>
+    public async Task<double> CommitAsync(int version, ulong hash, TimeSpan timeout, CancellationToken cancellation)
+    {
+        string update = UpdateName(updates);
+        if (State != WorkerState.Receiving && !Become(WorkerState.Receiving)) throw new InvalidOperationException($"{Name} is {State} and can't take weights");
+        var reply = await CallAsync(g => g.CommitAsync(update, version), timeout, $"commit weights version {version}", cancellation);
+        if ((reply.Version, reply.Hash) != (version, hash))
+            throw new IOException($"it says that it holds weights version {reply.Version} with hash {reply.Hash:x16}, expected version {version} with hash {hash:x16}; it can't be sampled from");
+        (Version, Hash) = (version, hash);
         Become(WorkerState.Ready);
+        return reply.PausedSeconds;
     }
 
     /// <summary>What it received is of no use; it waits for the next update.</summary>
@@ -182,8 +209,14 @@ internal sealed class Worker(int number, MemberName member, int replacements, lo
     {
         string update = UpdateName(updates);
         await CallAsync(g => Void(g.AbandonAsync(update)), options.ResponseTimeout, "abandon a weight update", cancellation);
-        Become(WorkerState.Waiting);
+        if (State == WorkerState.Receiving) Become(WorkerState.Waiting);
     }
+
+    /// <summary>What it says, on being asked, that its engine computes with.</summary>
+    public Task<CommitReply> HoldsAsync(CancellationToken cancellation) => CallAsync(g => g.HoldsAsync(), options.ResponseTimeout, "hash its weights", cancellation);
+
+    /// <exception cref="TimeoutException">It does not answer.</exception>
+    public Task PingAsync(TimeSpan timeout, CancellationToken cancellation) => CallAsync(g => Void(g.PingAsync()), timeout, "answer", cancellation);
 
     // ---- rollouts
 
@@ -193,7 +226,8 @@ internal sealed class Worker(int number, MemberName member, int replacements, lo
     /// <exception cref="ArgumentException">No worker can serve the requests; says why.</exception>
     public async Task<bool> RolloutAsync(string batch, (int Version, ulong Hash) weights, IReadOnlyList<GenerationRequest> requests, bool stream, Func<int> owed, Action<TokenEvent> came, CancellationToken cancellation)
     {
-        var message = new SubmitMessage(session, batch, weights.Version, weights.Hash, [.. requests.Select(RequestMessage.From)], stream);
+        ulong hash = weights.Version == Version ? Hash : weights.Hash; // in its own element type
+        var message = new SubmitMessage(session, batch, weights.Version, hash, [.. requests.Select(RequestMessage.From)], stream);
         var taken = await CallAsync(g => g.SubmitAsync(message), options.ResponseTimeout, $"take {requests.Count} requests", cancellation);
         if (taken.TakenOver) throw new TakenOverException($"{Name} belongs to another trainer now");
         if (taken.Refused is { } refused) throw new IOException(refused);

@@ -13,17 +13,21 @@ internal interface IWorkerGrain : IGrainWithStringKey
     /// <summary>Builds the engine, with empty weights.</summary>
     Task<SetupReply> SetupAsync(SetupMessage setup);
 
-    /// <summary>Pauses the engine between two steps, until <see cref="CommitAsync"/>.</summary>
-    /// <param name="update">The update's name, other than that of any before.</param>
-    /// <returns>False when another trainer has this worker now.</returns>
-    Task<bool> PauseAsync(string session, string update, double timeoutSeconds);
-    /// <summary>Receives into the live weights by the first of the invitations (JSON) that this process can follow.</summary>
+    /// <summary>Pauses the engine between two steps, until <see cref="CommitAsync"/>; or makes a second buffer ready, where the update overlaps with decoding.</summary>
+    Task<PrepareReply> PrepareAsync(PrepareMessage message);
+    /// <summary>Receives the weights by the first of the invitations (JSON) that this process can follow.</summary>
     /// <param name="attempt">Another attempt transfers again; the same one answers with the same receipt.</param>
     Task<ReceiptMessage> ReceiveAsync(string update, int attempt, string[] invitations, double timeoutSeconds);
+    /// <summary>Stops an attempt to receive, because another worker that it needs was lost.</summary>
+    Task BreakOffAsync(string update, int attempt);
     /// <summary>Declares the received weights to be <paramref name="version"/> and lets the engine run again.</summary>
-    Task CommitAsync(string update, int version);
+    Task<CommitReply> CommitAsync(string update, int version);
     /// <summary>Ends the pause without weights that could be sampled from.</summary>
     Task AbandonAsync(string update);
+    /// <summary>Version and hash, computed now, of what the engine computes with.</summary>
+    Task<CommitReply> HoldsAsync();
+    /// <summary>Whether it answers at all.</summary>
+    Task PingAsync();
 
     /// <summary>Hands the whole batch to the engine at once, so that what runs beside what is the same in every run.</summary>
     Task<SubmitReply> SubmitAsync(SubmitMessage message);
@@ -42,10 +46,17 @@ internal interface IWorkerGrain : IGrainWithStringKey
 internal sealed class WorkerGrain(WorkerRuntime runtime) : Grain, IWorkerGrain
 {
     public Task<SetupReply> SetupAsync(SetupMessage setup) => runtime.SetupAsync(setup);
-    public Task<bool> PauseAsync(string session, string update, double timeoutSeconds) => runtime.PauseAsync(session, update, TimeSpan.FromSeconds(timeoutSeconds));
+    public Task<PrepareReply> PrepareAsync(PrepareMessage message) => runtime.PrepareAsync(message);
     public Task<ReceiptMessage> ReceiveAsync(string update, int attempt, string[] invitations, double timeoutSeconds) =>
         runtime.ReceiveAsync(update, attempt, invitations, TimeSpan.FromSeconds(timeoutSeconds));
-    public Task CommitAsync(string update, int version) => runtime.CommitAsync(update, version);
+    public Task BreakOffAsync(string update, int attempt)
+    {
+        runtime.BreakOff(update, attempt);
+        return Task.CompletedTask;
+    }
+    public Task<CommitReply> CommitAsync(string update, int version) => runtime.CommitAsync(update, version);
+    public Task<CommitReply> HoldsAsync() => runtime.HoldsAsync();
+    public Task PingAsync() => Task.CompletedTask;
     public Task AbandonAsync(string update) => runtime.AbandonAsync(update);
     public Task<SubmitReply> SubmitAsync(SubmitMessage message) => Task.FromResult(runtime.Submit(message));
     public Task<ProgressMessage> NextAsync(string batch, int received, double waitSeconds) => runtime.NextAsync(batch, received, TimeSpan.FromSeconds(waitSeconds));

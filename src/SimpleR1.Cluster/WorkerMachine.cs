@@ -8,6 +8,8 @@ public sealed record WorkerMachineOptions
     public required IReadOnlyList<string> Devices { get; init; }
     /// <summary>What the workers are called: this, and the device where there are several.</summary>
     public required string Name { get; init; }
+    /// <summary>Element type of weights on a GPU: bf16, f16 or f32.</summary>
+    public string Type { get; init; } = "bf16";
     /// <summary>Of each one's tensor code; 0 shares the machine's cores evenly.</summary>
     public int Threads { get; init; }
     /// <summary>0 is any free one.</summary>
@@ -36,6 +38,7 @@ public sealed class WorkerMachine : IAsyncDisposable
             Command = options.Command,
             Processes = [.. options.Devices.Select(device => (options.Devices.Count == 1 ? options.Name : $"{options.Name}/{device}", device))],
             Head = options.Head,
+            Type = options.Type,
             Threads = options.Threads > 0 ? options.Threads : Math.Max(1, Environment.ProcessorCount / options.Devices.Count),
             SiloPort = options.Devices.Count == 1 ? options.SiloPort : 0,
             DrainTimeout = options.DrainTimeout,

@@ -1,7 +1,7 @@
-using System.Diagnostics;
 using SimpleR1.Models;
 using SimpleR1.Sync;
 using SimpleR1.Tensors;
+using static TorchSharp.torch;
 
 namespace SimpleR1.Cluster;
 
@@ -14,7 +14,8 @@ public sealed partial class WorkerPool
     private int newestSent = -1;
 
     /// <summary>The weights that every Ready worker has proven to hold.</summary>
-    private sealed record Published(FlatWeights Source, int Version, ulong Hash);
+    /// <param name="Hashes">By the workers' element types.</param>
+    private sealed record Published(FlatWeights Source, int Version, ulong Hash, IReadOnlyDictionary<ScalarType, ulong> Hashes);
 
     /// <summary>
     /// Sends the weights to every worker: all pause between two steps, receive straight into their live buffers, prove what they hold by its
@@ -36,10 +37,10 @@ public sealed partial class WorkerPool
         await syncing.WaitAsync(cancellation);
         try
         {
-            var hash = HashAsync(source);
             newestSent = version;
-            report = await TransferAsync(In(WorkerState.Waiting, WorkerState.Ready, WorkerState.Suspect), source, version, hash, cancellation);
-            published = new(source, version, report.Hash);
+            var update = new WeightUpdate(In(WorkerState.Waiting, WorkerState.Ready, WorkerState.Suspect), source, version, transports, type => HashAsync(source, type), options, cancellation);
+            report = await update.RunAsync(late: false);
+            published = new(source, version, report.Hash, update.Hashes);
             router.Forget(); // the workers' cached prefixes were of the old weights
         }
         finally { syncing.Release(); }
@@ -49,79 +50,18 @@ public sealed partial class WorkerPool
         return report;
     }
 
-    /// <summary>Prepare, transfer, verify, commit. The workers must be able to receive, and <see cref="syncing"/> be held.</summary>
-    /// <param name="late">The trainer may change the weights meanwhile; then the workers wait for the next push.</param>
-    private async Task<SyncReport> TransferAsync(List<Worker> workers, FlatWeights source, int version, Task<ulong> hash, CancellationToken cancellation, bool late = false)
+    /// <summary>Asks every Ready worker for version and hash of what its engine computes with now; those that are lost meanwhile are left out.</summary>
+    internal async Task<IReadOnlyList<(string Name, ScalarType Type, int Version, ulong Hash)>> HoldAsync(CancellationToken cancellation)
     {
-        var clock = Stopwatch.StartNew();
-        double Lap()
+        var answers = await Task.WhenAll(In(WorkerState.Ready).Select(async worker =>
         {
-            double seconds = clock.Elapsed.TotalSeconds;
-            clock.Restart();
-            return seconds;
-        }
-        List<string> dropped = [];
-        async Task AllAsync(Func<Worker, Task> action) => await Task.WhenAll(workers.ToArray().Select(async worker =>
-        {
-            try { await action(worker); }
-            catch (Exception e) when (!cancellation.IsCancellationRequested && e is not TakenOverException) { Drop(worker, e.Message); }
+            try { return ((string, ScalarType, int, ulong)?)(await worker.HoldsAsync(cancellation) is var holds ? (worker.Name, worker.ElementType, holds.Version, holds.Hash) : default); }
+            catch (IOException) when (worker.State == WorkerState.Dead) { return null; }
         }));
-        void Drop(Worker worker, string reason)
-        {
-            worker.Fail(reason);
-            lock (dropped)
-            {
-                dropped.Add($"{worker.Name}: {reason}");
-                workers.Remove(worker);
-            }
-        }
-
-        var plan = BroadcastPlan.For(source, version);
-        var offers = transports.Where(t => t.CanOffer(source)).Select(t => t.Offer(source, plan)).ToArray();
-        try
-        {
-            if (offers.Length == 0)
-                throw new InvalidOperationException($"These weights can't be sent by {options.Transport}: allocate them with {nameof(SharedWeightMemory)}.{nameof(SharedWeightMemory.Allocate)}, or choose another transport");
-            await AllAsync(worker => worker.PauseAsync(cancellation));
-            double prepare = Lap();
-            var receipts = new System.Collections.Concurrent.ConcurrentDictionary<Worker, ReceiptMessage>();
-            Task Receive(Worker worker, int attempt) => Task.Run(async () => receipts[worker] = await worker.ReceiveAsync(offers.Select(o => o.Invitation), attempt, cancellation), cancellation);
-            await AllAsync(worker => Receive(worker, 1));
-            double transfer = Lap();
-            ulong expected = await hash;
-            if (receipts.Values.Any(r => Wrong(r, expected) is not null) && await HashAsync(source) != expected)
-            {
-                if (!late) throw new InvalidOperationException($"The trainer's weights changed while version {version} was being sent; nothing may write to them until the push has returned");
-                await AllAsync(worker => worker.AbandonAsync(cancellation)); // the trainer has gone on with its step; the next push takes them along
-                workers.Clear();
-            }
-            await AllAsync(async worker =>
-            {
-                if (Wrong(receipts[worker], expected) is not { } wrong) return;
-                options.Log($"{worker.Name}: weights version {version} arrived wrong ({wrong}); sending them again");
-                await Receive(worker, 2);
-                if (Wrong(receipts[worker], expected) is { } again) throw new IOException($"weights version {version} arrived wrong twice: {again}");
-            });
-            double verify = Lap();
-            await AllAsync(worker => worker.CommitAsync(version, cancellation));
-            return new(version, expected, plan.ByteLength, [.. workers.Select(w => w.Number)], string.Join(", ", receipts.Values.Select(r => r.Transport).Distinct()),
-                prepare, transfer, verify, Lap(), dropped);
-        }
-        catch (Exception e) when (e is not TakenOverException) // cancelled: the paused workers hold nobody knows what
-        {
-            foreach (var worker in workers.Where(w => w.State == WorkerState.Receiving)) worker.Fail("a weight update was broken off: " + e.Message);
-            throw;
-        }
-        finally
-        {
-            foreach (var offer in offers) offer.Dispose();
-        }
-
-        static string? Wrong(ReceiptMessage receipt, ulong expected) =>
-            receipt.Failure ?? (receipt.Hash == expected ? null : $"its hash is {receipt.Hash:x16}, the trainer's {expected:x16}");
+        return [.. answers.OfType<(string, ScalarType, int, ulong)>()];
     }
 
-    private Task<ulong> HashAsync(FlatWeights weights) => hashing.RunAsync(() => WeightHash.Compute(weights.Pointer, weights.ByteLength));
+    private Task<ulong> HashAsync(FlatWeights weights, ScalarType held) => hashing.RunAsync(() => WeightHash.Of(weights, held));
 
     /// <summary>Brings a joiner to the current weights, where the trainer still has them; else it waits for the next push.</summary>
     private async Task CatchUpAsync(Worker worker, CancellationToken stop)
@@ -131,8 +71,8 @@ public sealed partial class WorkerPool
         {
             if (published is not { } current || worker.State != WorkerState.Waiting) return; // the first push, or one just now, takes it along
             // The trainer may be in the middle of the next step, changing them: then the hash is not the published one.
-            if (await HashAsync(current.Source) == current.Hash)
-                await TransferAsync([worker], current.Source, current.Version, Task.FromResult(current.Hash), stop, late: true);
+            if (current.Hashes.TryGetValue(worker.ElementType, out ulong hash) && await HashAsync(current.Source, worker.ElementType) == hash)
+                await new WeightUpdate([worker], current.Source, current.Version, transports, type => HashAsync(current.Source, type), options, stop).RunAsync(late: true);
         }
         finally { syncing.Release(); }
     }

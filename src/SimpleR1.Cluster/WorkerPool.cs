@@ -1,6 +1,8 @@
 using System.Net;
 using SimpleR1.Inference;
 using SimpleR1.Sync;
+using SimpleR1.Sync.Nccl;
+using SimpleR1.Tensors.Cuda;
 
 namespace SimpleR1.Cluster;
 
@@ -32,12 +34,19 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
         (this.options, this.setup) = (options, setup);
         window = options.QueueSamples > 0 ? options.QueueSamples : 2 * setup.Engine.MaxSequences;
         router = new(window);
+        var tcp = new TcpTransport(new(address, 0), key: key, delta: options.Delta);
         transports = options.Transport switch
         {
             WeightTransportChoice.SharedMemory => [new SharedMemoryTransport()],
-            WeightTransportChoice.Tcp => [new TcpTransport(new(address, 0), key: key)],
-            _ => [new SharedMemoryTransport(), new TcpTransport(new(address, 0), key: key)],
+            WeightTransportChoice.Tcp => [tcp],
+            WeightTransportChoice.Nccl => [Nccl()],
+            _ => options.SendDevice is null ? [new SharedMemoryTransport(), tcp] : [Nccl(), new SharedMemoryTransport(), tcp],
         };
+        NcclTransport Nccl()
+        {
+            if (NcclTransport.Missing is { } missing) throw new DllNotFoundException(missing);
+            return new(CudaDevice.Parse(options.SendDevice ?? "cuda"), options.SyncTimeout / 2);
+        }
     }
 
     /// <summary>A worker died; its process, where it is a child of this one, is to be killed.</summary>

@@ -16,6 +16,8 @@ public sealed record WorkerOptions
     /// <summary>Tells this process from others of its name, before and after it.</summary>
     public required string Instance { get; init; }
     public string Device { get; init; } = "cpu";
+    /// <summary>Element type of its weights on a GPU: bf16, f16 or f32.</summary>
+    public string Type { get; init; } = "bf16";
     /// <summary>Of its tensor code.</summary>
     public int Threads { get; init; } = 1;
     /// <summary>0 is any free one.</summary>
@@ -27,7 +29,7 @@ public sealed record WorkerOptions
 
     internal string[] ToArguments() =>
     [
-        "--join", Join, "--name", Name, "--instance", Instance, "--device", Device, "--threads", Text(Threads), "--silo-port", Text(SiloPort),
+        "--join", Join, "--name", Name, "--instance", Instance, "--device", Device, "--type", Type, "--threads", Text(Threads), "--silo-port", Text(SiloPort),
         "--drain-timeout", Text((int)DrainTimeout.TotalSeconds), "--parent", Text(Parent),
     ];
 
@@ -44,7 +46,7 @@ public sealed record WorkerOptions
         int Number(string option) => Take(option) is var text && int.TryParse(text, CultureInfo.InvariantCulture, out int number) ? number : throw new ArgumentException($"{option}: expected a number, found '{text}'");
         var options = new WorkerOptions
         {
-            Join = Take("--join"), Name = Take("--name"), Instance = Take("--instance"), Device = Take("--device"), Threads = Number("--threads"), SiloPort = Number("--silo-port"),
+            Join = Take("--join"), Name = Take("--name"), Instance = Take("--instance"), Device = Take("--device"), Type = Take("--type"), Threads = Number("--threads"), SiloPort = Number("--silo-port"),
             DrainTimeout = TimeSpan.FromSeconds(Number("--drain-timeout")), Parent = Number("--parent"),
         };
         _ = new HeadAddress(options.Join, null).Parse();
@@ -62,7 +64,10 @@ public static partial class WorkerProcess
 
     /// <summary>Runs until cancelled or asked to leave, or until the parent ends. Call it first thing in the process.</summary>
     /// <returns>The process's exit code; 0 when it left in order.</returns>
-    public static async Task<int> RunAsync(WorkerOptions options, CancellationToken cancellation)
+    public static Task<int> RunAsync(WorkerOptions options, CancellationToken cancellation) => RunAsync(options, _ => { }, cancellation);
+
+    /// <param name="change">For tests: what makes this worker differ from a right one.</param>
+    internal static async Task<int> RunAsync(WorkerOptions options, Action<WorkerRuntime> change, CancellationToken cancellation)
     {
         var leave = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         if (options.Parent != 0) EndWithParent(options.Parent, told: () => leave.TrySetResult());
@@ -74,7 +79,8 @@ public static partial class WorkerProcess
             leave.TrySetResult();
         });
         var key = Environment.GetEnvironmentVariable(KeyVariable) is { Length: > 0 } text ? ClusterKey.Parse(text) : null;
-        await using var runtime = new WorkerRuntime(options.Device, options.Threads, key);
+        await using var runtime = new WorkerRuntime(options.Device, options.Threads, key, options.Type);
+        change(runtime);
         await using var member = new ClusterMember(new()
         {
             Head = new(options.Join, key),

@@ -12,6 +12,8 @@ internal sealed record WorkerProcessesOptions
     /// <summary>One process for each: its name and its device.</summary>
     public required IReadOnlyList<(string Name, string Device)> Processes { get; init; }
     public required HeadAddress Head { get; init; }
+    /// <summary>Element type of weights on a GPU.</summary>
+    public string Type { get; init; } = "bf16";
     /// <summary>Threads of each one's tensor code.</summary>
     public required int Threads { get; init; }
     /// <summary>Port of the silo of a single process; 0 is any free one.</summary>
@@ -119,7 +121,7 @@ internal sealed class WorkerProcesses : IAsyncDisposable
     {
         var arguments = new WorkerOptions
         {
-            Join = options.Head.Join, Name = name, Instance = instance, Device = device, Threads = options.Threads, SiloPort = options.SiloPort, DrainTimeout = options.DrainTimeout,
+            Join = options.Head.Join, Name = name, Instance = instance, Device = device, Type = options.Type, Threads = options.Threads, SiloPort = options.SiloPort, DrainTimeout = options.DrainTimeout,
             Parent = Environment.ProcessId,
         }.ToArguments();
         string? logFile = options.LogFolder is null ? null : Path.Combine(Directory.CreateDirectory(options.LogFolder).FullName, $"{name.Replace(' ', '-').Replace('/', '-')}.log");

@@ -142,6 +142,24 @@ public sealed class Engine : IDisposable
         runner.Synchronize();
     }
 
+    /// <summary>Makes steps until every sequence that has begun is finished, and begins none; then nothing runs, as after <see cref="Quiesce"/>.</summary>
+    /// <exception cref="TimeoutException">They take longer; they go on at the next step.</exception>
+    public void FinishStarted(TimeSpan timeout)
+    {
+        long start = Stopwatch.GetTimestamp();
+        scheduler.OnlyStarted = true;
+        try
+        {
+            while (scheduler.AnyStarted)
+            {
+                if (Stopwatch.GetElapsedTime(start) > timeout) throw new TimeoutException($"waited {timeout.TotalSeconds:0.#} s for {scheduler.Running.Count} running sequences to finish before a weight update");
+                Step();
+            }
+            Quiesce();
+        }
+        finally { scheduler.OnlyStarted = false; }
+    }
+
     /// <summary>
     /// Marks the tokens of the steps from now on. The weights themselves are written straight into <see cref="Weights"/>, between two steps,
     /// after <see cref="Quiesce"/>.

@@ -18,6 +18,10 @@ internal sealed class Scheduler(BlockPool pool, int maxBatchedTokens, int maxSeq
     public long PrefixQueriedTokens { get; private set; }
     public long PrefixHitTokens { get; private set; }
 
+    /// <summary>Set to begin no sequence that has not begun before: those that have are finished.</summary>
+    public bool OnlyStarted { get; set; }
+    public bool AnyStarted => running.Count > 0 || waiting.Any(s => s.Admissions > 0);
+
     public void Add(Sequence sequence) => waiting.Add(sequence);
 
     /// <summary>Finished or aborted: its blocks are free, and stay findable.</summary>
@@ -48,7 +52,7 @@ internal sealed class Scheduler(BlockPool pool, int maxBatchedTokens, int maxSeq
         // Only now is it certain that these run, and so that their blocks will hold what they are registered for.
         foreach (var (sequence, count) in batch) Register(sequence, sequence.Computed + count);
         if (Preemptions == preemptedBefore)
-            while (budget > 0 && running.Count < maxSequences && waiting.Min is { } first && TryAdmit(first)) { }
+            while (budget > 0 && running.Count < maxSequences && (OnlyStarted ? waiting.FirstOrDefault(s => s.Admissions > 0) : waiting.Min) is { } first && TryAdmit(first)) { }
         return batch;
     }
 

@@ -42,6 +42,23 @@ internal sealed unsafe class DeviceUpload : IDisposable
         }
     }
 
+    /// <summary>A pinned buffer for <see cref="Send"/>, free of what was copied from it before.</summary>
+    /// <param name="bytes">At most 32 MiB.</param>
+    public Span<byte> Room(int bytes)
+    {
+        turn = (turn + 1) % Buffers;
+        copied[turn].Wait();
+        return buffers[turn].Span<byte>()[..bytes];
+    }
+
+    /// <summary>Copies what the last <see cref="Room"/> was filled with.</summary>
+    /// <param name="to">On the device.</param>
+    public void Send(nint to, int bytes)
+    {
+        gpu.Upload(buffers[turn].Pointer, to, bytes);
+        copied[turn].Record();
+    }
+
     public void Dispose()
     {
         gpu.Synchronize();

@@ -45,6 +45,8 @@ public sealed unsafe class FlatWeights : IDisposable
     public Tensor Flat { get; }
     /// <summary>Which update these are; -1 before the first.</summary>
     public int Version { get; set; } = -1;
+    /// <summary>Hash of what they hold, where a weight transfer has proven it; 0 where it is not known. Whoever writes to them sets it to 0 first.</summary>
+    public ulong ProvenHash { get; set; }
     public long ByteLength => Flat.numel() * Flat.element_size();
     /// <summary>Address of the first element (device memory on a GPU).</summary>
     public nint Pointer => Aten.DataPointer(Flat);

@@ -1,10 +1,17 @@
+using System.Security.Cryptography;
+using System.Text;
 using SimpleR1.Models;
+using SimpleR1.Tensors;
+using static TorchSharp.torch;
 
 namespace SimpleR1.Sync;
 
+/// <summary>The part of the weights that one trainer rank owns and sends, in elements of the flat buffer.</summary>
+public sealed record PlanSlice(int Owner, long First, long Length);
+
 /// <summary>
-/// What will be sent, as both ends see it. Each end computes its own from its own buffer, and they are compared before the first byte
-/// moves: bytes that mean something else at the other end must never arrive in live weights.
+/// What will be sent, as both ends see it: pure data, of the layout, the element types and the chunk size alone. Each end computes its own from
+/// its own buffer, and they are compared before the first byte moves: bytes that mean something else at the other end must never arrive in live weights.
 /// </summary>
 public sealed record BroadcastPlan
 {
@@ -13,26 +20,37 @@ public sealed record BroadcastPlan
 
     /// <summary><see cref="WeightLayout.Fingerprint"/></summary>
     public required string LayoutFingerprint { get; init; }
-    /// <summary>Element type of the flat buffer, as libtorch calls it.</summary>
-    public required string ElementType { get; init; }
-    public required long ByteLength { get; init; }
+    /// <summary>Element type that the trainer holds.</summary>
+    public required ScalarType SourceType { get; init; }
+    /// <summary>Element type that the receiver holds, and that the hash is of. Where it differs, elements are converted on the way, rounded to nearest.</summary>
+    public required ScalarType ElementType { get; init; }
+    /// <summary>Elements of the flat buffer, gaps included.</summary>
+    public required long Length { get; init; }
+    /// <summary>Of the receiver's elements.</summary>
     public required int ChunkBytes { get; init; }
     /// <summary>The version that the receiver will hold.</summary>
     public required int Version { get; init; }
+    /// <summary>Trainer ranks that share the sending, each its own slice.</summary>
+    public int Trainers { get; init; } = 1;
 
+    /// <summary>Of the receiver's buffer.</summary>
+    public long ByteLength => Length * ElementType.ElementSize();
     public int Chunks => checked((int)((ByteLength + ChunkBytes - 1) / ChunkBytes));
 
-    public static BroadcastPlan For(FlatWeights weights, int version, int chunkBytes = DefaultChunkBytes) => new()
+    /// <param name="held">What the receivers hold; as the source by default.</param>
+    public static BroadcastPlan For(FlatWeights source, int version, int chunkBytes = DefaultChunkBytes, ScalarType? held = null, int trainers = 1) => new()
     {
-        LayoutFingerprint = weights.Layout.Fingerprint(),
-        ElementType = weights.Flat.dtype.ToString(),
-        ByteLength = weights.ByteLength,
+        LayoutFingerprint = source.Layout.Fingerprint(),
+        SourceType = source.Flat.dtype,
+        ElementType = held ?? source.Flat.dtype,
+        Length = source.Layout.Length,
         ChunkBytes = chunkBytes > 0 && chunkBytes % 8 == 0 ? chunkBytes
             : throw new ArgumentOutOfRangeException(nameof(chunkBytes), chunkBytes, "chunks must be a positive multiple of 8 bytes long"),
         Version = version,
+        Trainers = trainers > 0 ? trainers : throw new ArgumentOutOfRangeException(nameof(trainers), trainers, "at least one trainer sends"),
     };
 
-    /// <summary>Where a chunk lies in the buffer, in bytes.</summary>
+    /// <summary>Where a chunk lies in the receiver's buffer, in bytes.</summary>
     public (long Offset, int Length) Chunk(int index)
     {
         ArgumentOutOfRangeException.ThrowIfNegative(index);
@@ -41,18 +59,41 @@ public sealed record BroadcastPlan
         return (offset, (int)Math.Min(ChunkBytes, ByteLength - offset));
     }
 
+    /// <summary>Who sends what, in this order: slices of equal length, whole numbers of the layout's alignment, the last one what is left.</summary>
+    public IEnumerable<PlanSlice> Slices()
+    {
+        long units = (Length + WeightLayout.Alignment - 1) / WeightLayout.Alignment, each = (units + Trainers - 1) / Trainers * WeightLayout.Alignment;
+        for (int rank = 0; rank < Trainers; rank++)
+        {
+            long first = Math.Min(Length, rank * each), end = Math.Min(Length, first + each);
+            if (end > first) yield return new(rank, first, end - first);
+        }
+    }
+
+    /// <summary>SHA-256 (hex) over all of it: equal at both ends, or nothing is sent.</summary>
+    public string Fingerprint()
+    {
+        string text = $"{LayoutFingerprint} {SourceType} {ElementType} {Length} {ChunkBytes} {Version} {string.Join(' ', Slices())}";
+        return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)));
+    }
+
     /// <summary>Checks that the receiver's buffer means the same as the sender's.</summary>
     /// <exception cref="InvalidOperationException">It doesn't; says in what, with both values.</exception>
-    public void RequireSame(FlatWeights receiver)
+    public void RequireSame(FlatWeights receiver) => Require(receiver, ElementType, "receiver");
+
+    /// <summary>Checks that the sender's buffer is what the plan was made of.</summary>
+    /// <inheritdoc cref="RequireSame" path="/exception"/>
+    public void RequireSource(FlatWeights sender) => Require(sender, SourceType, "sender");
+
+    private void Require(FlatWeights weights, ScalarType type, string end)
     {
-        var own = For(receiver, Version, ChunkBytes);
+        string fingerprint = weights.Layout.Fingerprint();
         List<string> differences = [];
-        if (own.LayoutFingerprint != LayoutFingerprint)
-            differences.Add($"layout (sender {LayoutFingerprint[..12]}…, receiver {own.LayoutFingerprint[..12]}…: another model config)");
-        if (own.ElementType != ElementType) differences.Add($"element type (sender {ElementType}, receiver {own.ElementType})");
-        if (own.ByteLength != ByteLength) differences.Add($"length (sender {ByteLength:N0} bytes, receiver {own.ByteLength:N0} bytes)");
+        if (fingerprint != LayoutFingerprint) differences.Add($"layout (plan {LayoutFingerprint[..12]}…, {end} {fingerprint[..12]}…: another model config)");
+        if (weights.Flat.dtype != type) differences.Add($"element type (plan {type}, {end} {weights.Flat.dtype})");
+        if (weights.Layout.Length != Length) differences.Add($"length (plan {Length * type.ElementSize():N0} bytes, {end} {weights.ByteLength:N0} bytes)");
         if (differences.Count > 0)
-            throw new InvalidOperationException($"Weights version {Version} don't fit the receiver's buffer; nothing was sent. They differ in {string.Join(", ", differences)}. "
+            throw new InvalidOperationException($"The plan of weights version {Version} doesn't fit the {end}'s buffer; nothing was sent. They differ in {string.Join(", ", differences)}. "
                 + "Start the worker with the trainer's model config.");
     }
 }

@@ -9,29 +9,36 @@ namespace SimpleR1.Sync;
 public sealed record WeightInvitation(string Transport, string Address, BroadcastPlan Plan);
 
 /// <summary>A weight set that receivers may fetch until this is disposed. The source must not change, nor go away, before.</summary>
-public sealed class WeightOffer(WeightInvitation invitation, Action? end = null) : IDisposable
+/// <param name="invitations">One for each receiver, in their order.</param>
+/// <param name="sending">The sender's own part, where it has one beside answering receivers; it fails when they are not all reached.</param>
+/// <param name="end">Breaks off what still runs, and returns when nothing reads the source any more on the sender's side.</param>
+public sealed class WeightOffer(IReadOnlyList<WeightInvitation> invitations, Task sending, Action end) : IDisposable
 {
     private Action? end = end;
 
-    public WeightInvitation Invitation { get; } = invitation;
+    public IReadOnlyList<WeightInvitation> Invitations => invitations;
+    public Task Sending => sending;
 
-    /// <summary>Ends the offer. When this returns, nothing reads the source any more on the sender's side.</summary>
     public void Dispose() => Interlocked.Exchange(ref end, null)?.Invoke();
 }
 
 /// <summary>
-/// A way for weights to get from the trainer's flat buffer into a worker's live one, with no copy in between.
-/// The trainer calls <see cref="Offer"/>, each worker <see cref="Receive"/>; both may happen in any number of rounds.
+/// A way for weights to get from the trainer's flat buffer into a worker's live one, with no copy in between that is not needed for another element
+/// type or device. The trainer calls <see cref="Offer"/>, each worker <see cref="Receive"/>; both may happen in any number of rounds.
 /// </summary>
 public interface IWeightTransport : IDisposable
 {
     string Name { get; }
 
+    /// <summary>Whether all receivers must take part at the same time: when one is lost, the others start again without it.</summary>
+    bool IsCollective { get; }
+
     /// <summary>Whether this transport can send these weights (it depends on where their memory is).</summary>
     bool CanOffer(FlatWeights source);
 
     /// <summary>Lets receivers fetch <paramref name="source"/>, exactly as <paramref name="plan"/> says.</summary>
-    WeightOffer Offer(FlatWeights source, BroadcastPlan plan);
+    /// <param name="receivers">Who they are: names that stay the same from update to update.</param>
+    WeightOffer Offer(FlatWeights source, BroadcastPlan plan, IReadOnlyList<string> receivers);
 
     /// <summary>Whether this process can follow the invitation, so that the next best can be tried.</summary>
     bool CanReceive(WeightInvitation invitation);
@@ -41,9 +48,11 @@ public interface IWeightTransport : IDisposable
     /// a worker runs it on its engine's thread, between two steps. After an exception the destination holds anything.
     /// </summary>
     /// <param name="timeout">Longest time without progress.</param>
-    /// <returns>The <see cref="WeightHash"/> of what arrived.</returns>
+    /// <param name="cancellation">Breaks it off: a receiver of the same group was lost.</param>
+    /// <returns>The <see cref="WeightHash"/> of what the destination holds then, in its own element type.</returns>
     /// <exception cref="InvalidOperationException">The plan doesn't fit the destination; nothing was written.</exception>
     /// <exception cref="TimeoutException">The sender made no progress; says what was awaited.</exception>
     /// <exception cref="IOException">The sender went away, or a chunk stayed damaged.</exception>
-    ulong Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout);
+    /// <exception cref="OperationCanceledException">It was broken off.</exception>
+    ulong Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout, CancellationToken cancellation = default);
 }

@@ -1,26 +1,29 @@
 using SimpleR1.Models;
+using SimpleR1.Tensors;
 
 namespace SimpleR1.Sync;
 
 /// <summary>
 /// Between processes of one machine: the trainer's flat buffer is itself shared memory, and a worker copies it into its live buffer,
-/// hashing on the way. The trainer does nothing but wait.
+/// hashing on the way, or converts it into its GPU's. The trainer does nothing but wait.
 /// </summary>
 public sealed class SharedMemoryTransport : IWeightTransport
 {
     private readonly Lock gate = new();
     private (string Address, nint Memory, long Bytes) mapped; // of the last trainer buffer received from
+    private DeviceUpload? upload;
 
     public string Name => "shared-memory";
+    public bool IsCollective => false;
 
     public bool CanOffer(FlatWeights source) => source.MemoryOwner is SharedWeightMemory;
 
-    public WeightOffer Offer(FlatWeights source, BroadcastPlan plan)
+    public WeightOffer Offer(FlatWeights source, BroadcastPlan plan, IReadOnlyList<string> receivers)
     {
-        plan.RequireSame(source);
+        plan.RequireSource(source);
         if (source.MemoryOwner is not SharedWeightMemory memory)
             throw new InvalidOperationException($"These weights aren't in shared memory; make them with {nameof(SharedWeightMemory)}.{nameof(SharedWeightMemory.Allocate)}, or send them by TCP.");
-        return new(new(Name, memory.Address, plan));
+        return new([.. receivers.Select(_ => new WeightInvitation(Name, memory.Address, plan))], Task.CompletedTask, () => { });
     }
 
     public bool CanReceive(WeightInvitation invitation)
@@ -30,29 +33,48 @@ public sealed class SharedMemoryTransport : IWeightTransport
         catch (Exception e) when (e is IOException or UnauthorizedAccessException) { return false; }
     }
 
-    public ulong Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout)
+    public ulong Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout, CancellationToken cancellation = default)
     {
         var plan = invitation.Plan;
         plan.RequireSame(destination);
         lock (gate)
         {
-            if (mapped.Address != invitation.Address)
-            {
-                Unmap();
-                string path = PathOf(invitation.Address) ?? throw new IOException($"The trainer's shared memory {invitation.Address} can't be found: "
-                    + "the trainer has ended, or runs on another machine or in another container (use the tcp transport).");
-                using var file = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
-                long length = RandomAccess.GetLength(file);
-                if (length < plan.ByteLength) throw new IOException($"The trainer's shared memory has {length:N0} bytes, expected {plan.ByteLength:N0}");
-                mapped = (invitation.Address, Libc.Map(file, plan.ByteLength, writable: false), plan.ByteLength);
-            }
-            return WeightHash.CopyAndHash(mapped.Memory, destination.Pointer, plan.ByteLength);
+            Map(invitation.Address, plan.Length * plan.SourceType.ElementSize());
+            if (destination.Device is null && plan.SourceType == plan.ElementType) return WeightHash.CopyAndHash(mapped.Memory, destination.Pointer, plan.ByteLength);
+            Convert(plan, destination);
         }
+        return WeightHash.Of(destination);
+    }
+
+    private unsafe void Convert(BroadcastPlan plan, FlatWeights destination)
+    {
+        var (from, to) = (NumberConversion.Of(plan.SourceType), NumberConversion.Of(plan.ElementType));
+        if (destination.Device is { } gpu) (upload ??= new(gpu)).Write((byte*)mapped.Memory, from, destination.Pointer, to, plan.Length);
+        else
+            for (long at = 0, step = 1 << 20; at < plan.Length; at += step)
+                NumberConversion.Convert((byte*)mapped.Memory + at * NumberConversion.Size(from), from, (byte*)destination.Pointer + at * NumberConversion.Size(to), to, (int)Math.Min(step, plan.Length - at));
     }
 
     public void Dispose()
     {
-        lock (gate) Unmap();
+        lock (gate)
+        {
+            Unmap();
+            upload?.Dispose();
+            upload = null;
+        }
+    }
+
+    private void Map(string address, long bytes)
+    {
+        if (mapped.Address == address) return;
+        Unmap();
+        string path = PathOf(address) ?? throw new IOException($"The trainer's shared memory {address} can't be found: "
+            + "the trainer has ended, or runs on another machine or in another container (use the tcp transport).");
+        using var file = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
+        long length = RandomAccess.GetLength(file);
+        if (length < bytes) throw new IOException($"The trainer's shared memory has {length:N0} bytes, expected {bytes:N0}");
+        mapped = (address, Libc.Map(file, bytes, writable: false), bytes);
     }
 
     private void Unmap()

@@ -5,6 +5,7 @@ using System.Net.Sockets;
 using System.Security.Authentication;
 using System.Security.Cryptography;
 using SimpleR1.Models;
+using static TorchSharp.torch;
 
 namespace SimpleR1.Sync;
 
@@ -13,28 +14,33 @@ namespace SimpleR1.Sync;
 /// socket straight into its live buffer. A chunk whose checksum is wrong is asked for again.
 /// </summary>
 /// <remarks>
-/// Wire format, little-endian. Worker → trainer: 32 bytes of token; then any number of (int32 first chunk, int32 count), count 0 at the end.
-/// Trainer → worker: for each chunk int32 index, int32 length, uint64 XXH3 of the data, data.
+/// Wire format, little-endian. Worker → trainer: 32 bytes of token, uint64 hash of the weights it holds (0: none); then any number of
+/// (int32 first chunk, int32 count), count 0 at the end. Trainer → worker: for each chunk int32 index, int32 length, uint64 XXH3 of the data, data;
+/// a negative length is that of a <see cref="WeightDelta"/>, sent where the trainer keeps the last version and the worker holds it.
 /// With a <see cref="ClusterKey"/> all of it is inside TLS, and both ends prove that they have the key. Without one it is not encrypted: the
 /// token keeps strangers from fetching, not from listening, so keep it on the loopback interface.
 /// </remarks>
 public sealed class TcpTransport : IWeightTransport
 {
-    private const int TokenBytes = 32, RequestBytes = 8, HeaderBytes = 16, TriesPerChunk = 3;
+    private const int TokenBytes = 32, HelloBytes = TokenBytes + 8, RequestBytes = 8, HeaderBytes = 16, TriesPerChunk = 3, EmptyDelta = int.MinValue;
 
     private readonly IPEndPoint bind;
     private readonly ClusterKey? key;
     private readonly TimeSpan timeout;
     private readonly Lock gate = new();
     private readonly List<Sending> offers = [];
+    private readonly Dictionary<ScalarType, WeightHistory>? histories; // by the receivers' type; null where deltas are not wanted
     private TcpListener? listener;
+    private ChunkWriter? writer; // of the last destination
 
     /// <param name="bind">Where the trainer listens; by default on the loopback interface, port of the system's choice.</param>
     /// <param name="timeout">Longest wait of the trainer for a worker's next request or for room to send; 60 s by default.</param>
     /// <param name="key">Encrypts and authenticates; both ends must have it, or both none.</param>
-    public TcpTransport(IPEndPoint? bind = null, TimeSpan? timeout = null, ClusterKey? key = null)
+    /// <param name="delta">The trainer keeps the version it sent last, and sends only what has changed since to workers that hold it, where that is less.</param>
+    public TcpTransport(IPEndPoint? bind = null, TimeSpan? timeout = null, ClusterKey? key = null, bool delta = false)
     {
         this.key = key;
+        histories = delta ? [] : null;
         this.bind = bind ?? new(IPAddress.Loopback, 0);
         if (this.bind.Address.Equals(IPAddress.Any) || this.bind.Address.Equals(IPAddress.IPv6Any))
             throw new ArgumentException($"{bind} names no address that workers could connect to; name the one of the network they are in", nameof(bind));
@@ -43,33 +49,66 @@ public sealed class TcpTransport : IWeightTransport
 
     public string Name => "tcp";
 
-    public bool CanOffer(FlatWeights source) => source.Flat.device_type == TorchSharp.DeviceType.CPU;
+    public bool IsCollective => false;
 
-    public WeightOffer Offer(FlatWeights source, BroadcastPlan plan)
+    /// <summary>Bytes of weights that went out, headers not counted.</summary>
+    public long SentBytes => Interlocked.Read(ref sentBytes);
+    private long sentBytes;
+
+    public bool CanOffer(FlatWeights source) => source.Device is null;
+
+    public WeightOffer Offer(FlatWeights source, BroadcastPlan plan, IReadOnlyList<string> receivers)
     {
-        plan.RequireSame(source);
+        plan.RequireSource(source);
         lock (gate)
         {
             if (listener is null) Listen();
-            var offer = new Sending(source.Pointer, plan, RandomNumberGenerator.GetBytes(TokenBytes));
+            WeightHistory.Deltas? deltas = null;
+            if (histories is not null)
+            {
+                if (!histories.TryGetValue(plan.ElementType, out var history)) histories.Add(plan.ElementType, history = new(plan.ElementType, plan.Length));
+                deltas = history.Advance(source, plan);
+            }
+            var offer = new Sending(source.Pointer, plan, RandomNumberGenerator.GetBytes(TokenBytes), deltas);
             offers.Add(offer);
             string address = $"{listener!.LocalEndpoint}/{Convert.ToHexString(offer.Token)}";
-            return new(new(Name, address, plan), () => End(offer));
+            return new([.. receivers.Select(_ => new WeightInvitation(Name, address, plan))], Task.CompletedTask, () => End(offer));
         }
     }
 
     public bool CanReceive(WeightInvitation invitation) => invitation.Transport == Name;
 
-    public unsafe ulong Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout)
+    public ulong Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout, CancellationToken cancellation = default)
     {
         var plan = invitation.Plan;
         plan.RequireSame(destination);
         string[] address = invitation.Address.Split('/');
         string sender = address[0];
-        using var stream = Connect(IPEndPoint.Parse(sender), timeout);
-        Send(stream, Convert.FromHexString(address[1]), sender);
-        var memory = (byte*)destination.Pointer;
-        ulong hash = 0;
+        using var stream = Connect(IPEndPoint.Parse(sender), timeout, cancellation);
+        using var broken = cancellation.Register(stream.Dispose);
+        if (writer?.Weights != destination)
+        {
+            writer?.Dispose();
+            writer = new(destination);
+        }
+        Span<byte> hello = stackalloc byte[HelloBytes];
+        Convert.FromHexString(address[1]).CopyTo(hello);
+        BinaryPrimitives.WriteUInt64LittleEndian(hello[TokenBytes..], destination.ProvenHash);
+        destination.ProvenHash = 0;
+        try
+        {
+            Send(stream, hello, sender);
+            return destination.ProvenHash = Fetch(stream, writer, plan, sender, timeout);
+        }
+        catch (Exception e) when (e is IOException or ObjectDisposedException && cancellation.IsCancellationRequested)
+        {
+            throw new OperationCanceledException($"Receiving weights version {plan.Version} from {sender} was broken off", e, cancellation);
+        }
+    }
+
+    private static ulong Fetch(Stream stream, ChunkWriter writer, BroadcastPlan plan, string sender, TimeSpan timeout)
+    {
+        writer.Begin();
         var waiting = new List<int>();
         Span<byte> header = stackalloc byte[HeaderBytes];
         for (int attempt = 1; ; attempt++)
@@ -85,20 +124,25 @@ public sealed class TcpTransport : IWeightTransport
                     string awaited = $"chunk {index + 1} of {plan.Chunks} of weights version {plan.Version} from {sender}";
                     ReadExactly(stream, header, awaited, timeout);
                     int foundIndex = BinaryPrimitives.ReadInt32LittleEndian(header), foundLength = BinaryPrimitives.ReadInt32LittleEndian(header[4..]);
-                    if (foundIndex != index || foundLength != length)
+                    bool whole = foundLength == length;
+                    int deltaLength = foundLength == EmptyDelta ? 0 : -foundLength;
+                    if (foundIndex != index || !whole && (foundLength > 0 || deltaLength < 0 || deltaLength >= length))
                         throw new IOException($"Expected {awaited} ({length} bytes), found chunk {foundIndex + 1} ({foundLength} bytes): the stream is out of step");
-                    ReadExactly(stream, new Span<byte>(memory + offset, length), awaited, timeout);
-                    if (XxHash3.HashToUInt64(new ReadOnlySpan<byte>(memory + offset, length)) == BinaryPrimitives.ReadUInt64LittleEndian(header[8..]))
-                        hash += WeightHash.Part((nint)(memory + offset), length, offset);
-                    else if (attempt == TriesPerChunk)
-                        throw new IOException($"Damaged {TriesPerChunk} times: {awaited}");
+                    var room = whole ? writer.Room(offset, length) : writer.DeltaRoom(deltaLength);
+                    ReadExactly(stream, room, awaited, timeout);
+                    if (XxHash3.HashToUInt64(room) == BinaryPrimitives.ReadUInt64LittleEndian(header[8..]))
+                    {
+                        if (whole) writer.Write(offset, length);
+                        else writer.WriteDelta(offset, length, deltaLength);
+                    }
+                    else if (attempt == TriesPerChunk) throw new IOException($"Damaged {TriesPerChunk} times: {awaited}");
                     else waiting.Add(index);
                 }
             }
             if (waiting.Count == 0) break;
         }
         Request(stream, 0, 0, sender);
-        return hash;
+        return writer.Hash();
     }
 
     public void Dispose()
@@ -110,17 +154,21 @@ public sealed class TcpTransport : IWeightTransport
             open = [.. offers];
         }
         foreach (var offer in open) End(offer);
+        foreach (var history in histories?.Values ?? Enumerable.Empty<WeightHistory>()) history.Dispose();
+        writer?.Dispose();
+        writer = null;
     }
 
     // ---- the worker's end
 
-    private Stream Connect(IPEndPoint sender, TimeSpan timeout)
+    private Stream Connect(IPEndPoint sender, TimeSpan timeout, CancellationToken cancellation)
     {
         var socket = new Socket(sender.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
         socket.SendTimeout = socket.ReceiveTimeout = (int)timeout.TotalMilliseconds;
         try
         {
-            using var deadline = new CancellationTokenSource(timeout);
+            using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+            deadline.CancelAfter(timeout);
             socket.ConnectAsync(sender, deadline.Token).AsTask().GetAwaiter().GetResult();
             var stream = new NetworkStream(socket, ownsSocket: true);
             return key is null ? stream : key.SecureOpened(stream);
@@ -129,6 +177,7 @@ public sealed class TcpTransport : IWeightTransport
         {
             socket.Dispose();
             if (e is AuthenticationException) throw new IOException($"The trainer's weights at {sender} are not those of this cluster: its key differs, or it has none", e);
+            if (e is OperationCanceledException && cancellation.IsCancellationRequested) throw;
             if (e is OperationCanceledException) throw new TimeoutException($"Waited {timeout.TotalSeconds:0.#} s for a connection to the trainer's weights at {sender}");
             throw new IOException($"No connection to the trainer's weights at {sender}: {e.Message}", e);
         }
@@ -165,7 +214,7 @@ public sealed class TcpTransport : IWeightTransport
     // ---- the trainer's end
 
     /// <summary>One offer: the memory, and the connections that read it.</summary>
-    private sealed record Sending(nint Memory, BroadcastPlan Plan, byte[] Token)
+    private sealed record Sending(nint Memory, BroadcastPlan Plan, byte[] Token, WeightHistory.Deltas? Deltas)
     {
         public readonly List<(Socket Socket, Thread Thread)> Connections = [];
     }
@@ -204,29 +253,50 @@ public sealed class TcpTransport : IWeightTransport
                 socket.SendTimeout = socket.ReceiveTimeout = (int)timeout.TotalMilliseconds;
                 using var plain = new NetworkStream(socket);
                 using Stream stream = key is null ? plain : key.SecureAccepted(plain);
-                Span<byte> token = stackalloc byte[TokenBytes], request = stackalloc byte[RequestBytes], header = stackalloc byte[HeaderBytes];
-                ReadExactly(stream, token, $"the token of {receiver}", timeout);
-                if (Admit(token, socket) is not { } offer) return; // a stranger, or too late: the closed connection tells a worker so
+                Span<byte> hello = stackalloc byte[HelloBytes], request = stackalloc byte[RequestBytes];
+                ReadExactly(stream, hello, $"the token of {receiver}", timeout);
+                if (Admit(hello[..TokenBytes], socket) is not { } offer) return; // a stranger, or too late: the closed connection tells a worker so
+                ulong holds = BinaryPrimitives.ReadUInt64LittleEndian(hello[TokenBytes..]);
+                var deltas = holds != 0 && offer.Deltas?.BaseHash == holds ? offer.Deltas : null;
+                byte[] converted = offer.Plan.SourceType == offer.Plan.ElementType ? [] : new byte[offer.Plan.ChunkBytes];
                 while (true)
                 {
                     ReadExactly(stream, request, $"the next request of {receiver}", timeout);
                     int first = BinaryPrimitives.ReadInt32LittleEndian(request), count = BinaryPrimitives.ReadInt32LittleEndian(request[4..]);
                     if (count == 0) return;
-                    for (int index = first; index < first + count; index++)
-                    {
-                        var (offset, length) = offer.Plan.Chunk(index);
-                        var data = new ReadOnlySpan<byte>((byte*)offer.Memory + offset, length);
-                        BinaryPrimitives.WriteInt32LittleEndian(header, index);
-                        BinaryPrimitives.WriteInt32LittleEndian(header[4..], length);
-                        BinaryPrimitives.WriteUInt64LittleEndian(header[8..], XxHash3.HashToUInt64(data));
-                        Send(stream, header, receiver);
-                        Send(stream, data, receiver);
-                    }
+                    for (int index = first; index < first + count; index++) SendChunk(stream, offer, index, deltas, converted, receiver);
                 }
             }
             // The worker has the other end, and reports the failure with its own reason over the control plane.
             catch (Exception e) when (e is IOException or TimeoutException or SocketException or ObjectDisposedException or ArgumentOutOfRangeException or AuthenticationException) { }
         }
+    }
+
+    private unsafe void SendChunk(Stream stream, Sending offer, int index, WeightHistory.Deltas? deltas, byte[] converted, string receiver)
+    {
+        var (offset, length) = offer.Plan.Chunk(index);
+        Span<byte> header = stackalloc byte[HeaderBytes];
+        ReadOnlySpan<byte> data;
+        int told = length;
+        if (deltas?.Chunks[index] is { } delta)
+        {
+            data = delta;
+            told = delta.Length == 0 ? EmptyDelta : -delta.Length;
+        }
+        else if (converted.Length == 0) data = new((byte*)offer.Memory + offset, length);
+        else
+        {
+            var (from, to) = (NumberConversion.Of(offer.Plan.SourceType), NumberConversion.Of(offer.Plan.ElementType));
+            int count = length / NumberConversion.Size(to);
+            fixed (byte* room = converted) NumberConversion.Convert((byte*)offer.Memory + offset / NumberConversion.Size(to) * NumberConversion.Size(from), from, room, to, count);
+            data = converted.AsSpan(0, length);
+        }
+        BinaryPrimitives.WriteInt32LittleEndian(header, index);
+        BinaryPrimitives.WriteInt32LittleEndian(header[4..], told);
+        BinaryPrimitives.WriteUInt64LittleEndian(header[8..], XxHash3.HashToUInt64(data));
+        Send(stream, header, receiver);
+        Send(stream, data, receiver);
+        Interlocked.Add(ref sentBytes, data.Length);
     }
 
     private Sending? Admit(ReadOnlySpan<byte> token, Socket socket)

@@ -1,5 +1,8 @@
+using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
+using SimpleR1.Models;
 using SimpleR1.Tensors;
+using static TorchSharp.torch;
 
 namespace SimpleR1.Sync;
 
@@ -13,6 +16,40 @@ public static unsafe class WeightHash
     private const ulong Golden = 0x9E3779B97F4A7C15; // 2⁶⁴ / φ
     private const ulong First = 0xFF51AFD7ED558CCD, Second = 0xC4CEB9FE1A85EC53; // MurmurHash3's 64-bit finaliser
     private const int ItemBytes = 1 << 20; // of the parallel loops: large against their overhead, small against the cache
+
+    /// <summary>Hash of weights where they are: on a GPU by a kernel of it, so that nothing but 8 bytes comes back.</summary>
+    public static ulong Of(FlatWeights weights)
+    {
+        if (weights.Device is not { } gpu) return Compute(weights.Pointer, weights.ByteLength);
+        using var sum = gpu.AllocateZeros(sizeof(ulong), "a hash");
+        var kernel = gpu.Kernels.Get("WeightHash", "weight_hash", "ELEMENT=float"); // reads words, whatever the elements are
+        kernel.Launch((8 * gpu.Multiprocessors, 1), 256, 0, weights.Pointer, weights.ByteLength / sizeof(ulong), sum); // layouts are whole words long
+        return gpu.Read<ulong>(sum.Pointer, 1)[0];
+    }
+
+    /// <summary>The hash that these f32 weights of the CPU have when they are held in another type; nothing of that size is made.</summary>
+    public static ulong Of(FlatWeights weights, ScalarType held)
+    {
+        if (held == weights.Flat.dtype) return Of(weights);
+        if (weights.Device is not null) throw new NotSupportedException($"weights on a GPU are hashed as they are ({weights.Flat.dtype}), not as {held}");
+        var (from, to) = (NumberConversion.Of(weights.Flat.dtype), NumberConversion.Of(held));
+        int size = NumberConversion.Size(to), fromSize = NumberConversion.Size(from), perItem = ItemBytes / size;
+        long count = weights.Layout.Length, sum = 0;
+        byte* source = (byte*)weights.Pointer;
+        CpuParallel.For(checked((int)((count + perItem - 1) / perItem)), item =>
+        {
+            long first = (long)item * perItem;
+            int n = (int)Math.Min(perItem, count - first);
+            byte* converted = (byte*)NativeMemory.Alloc((nuint)ItemBytes);
+            try
+            {
+                NumberConversion.Convert(source + first * fromSize, from, converted, to, n);
+                Interlocked.Add(ref sum, (long)Part((nint)converted, (long)n * size, first * size));
+            }
+            finally { NativeMemory.Free(converted); }
+        });
+        return (ulong)sum;
+    }
 
     /// <summary>Hash of <paramref name="bytes"/> bytes of host memory; the last word is filled up with zeros.</summary>
     public static ulong Compute(nint memory, long bytes) => Parallel((byte*)memory, null, bytes);

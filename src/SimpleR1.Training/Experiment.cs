@@ -332,7 +332,7 @@ public sealed class Experiment : IAsyncDisposable
         var options = new ClusterOptions
         {
             Join = join, Name = Recipe.Name,
-            Workers = w.Count, ThreadsPerWorker = w.Threads, Port = w.Port, Transport = w.Transport, LogFolder = Path.Combine(Run.Path, "logs"), Log = say,
+            Workers = w.Count, Device = w.Device, Type = w.Type, SendDevice = w.SendDevice.Length > 0 ? w.SendDevice : null, ThreadsPerWorker = w.Threads, Port = w.Port, Transport = w.Transport, OnUpdate = w.OnUpdate, Overlap = w.Overlap, Delta = w.Delta, LogFolder = Path.Combine(Run.Path, "logs"), Log = say,
         };
         return LocalCluster.StartAsync(options, new(Config, Tokenizer.Json, new()
         {

@@ -18,6 +18,7 @@
 #include <string>
 #include <vector>
 #include "Fibers.h"
+#include "Nccl.h"
 
 using std::string;
 typedef std::function<void()> Work;
@@ -25,23 +26,32 @@ typedef std::function<void()> Work;
 static std::recursive_mutex gate;
 #define LOCKED std::lock_guard<std::recursive_mutex> lock(gate)
 
-static std::deque<Work> queue;
+/// What a stream has to do: work, or something that others do and that it waits for.
+struct Item { Work work; std::function<bool()> until; };
+static std::map<void*, std::deque<Item>> queues; // by stream
 static std::vector<Work>* capturing;
-static void enqueue(Work work)
+static void* captured;
+static void enqueue(void* stream, Work work)
 {
-    if (capturing) capturing->push_back(std::move(work));
-    else queue.push_back(std::move(work));
+    if (capturing && stream == captured) capturing->push_back(std::move(work));
+    else queues[stream].push_back({std::move(work), nullptr});
 }
-static bool run_one()
+void emulated::wait_in_stream(void* stream, std::function<bool()> until)
 {
-    if (queue.empty()) return false;
-    Work work = std::move(queue.front());
+    LOCKED;
+    queues[stream].push_back({nullptr, std::move(until)});
+}
+static bool run_one(void* stream)
+{
+    auto& queue = queues[stream];
+    if (queue.empty() || (queue.front().until && !queue.front().until())) return false;
+    Work work = std::move(queue.front().work);
     queue.pop_front();
-    work();
+    if (work) work();
     return true;
 }
 
-struct Event { long recorded = 0, reached = 0; };
+struct Event { long recorded = 0, reached = 0; void* stream = nullptr; };
 struct Function { void (*call)(void**); int parameters; const int* sizes; };
 static std::map<void*, size_t> allocations;
 static size_t used, total = 1ull << 30;
@@ -82,24 +92,41 @@ int cuMemAlloc_v2(void** p, size_t n)
 int cuMemFree_v2(void* p) { LOCKED; used -= allocations.at(p); allocations.erase(p); free(p); return 0; }
 int cuMemHostAlloc(void** p, size_t n, unsigned) { *p = aligned_alloc(256, (n + 255) / 256 * 256); memset(*p, 0xff, n); return 0; }
 int cuMemFreeHost(void* p) { free(p); return 0; }
-static int copy(void* to, const void* from, size_t n) { LOCKED; enqueue([=] { memmove(to, from, n); }); return 0; }
-int cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t n, void*) { return copy(to, from, n); }
-int cuMemcpyDtoHAsync_v2(void* to, const void* from, size_t n, void*) { return copy(to, from, n); }
-int cuMemcpyDtoDAsync_v2(void* to, const void* from, size_t n, void*) { return copy(to, from, n); }
-int cuMemsetD8Async(void* p, unsigned char v, size_t n, void*) { LOCKED; enqueue([=] { memset(p, v, n); }); return 0; }
-int cuStreamCreate(void** s, unsigned) { *s = (void*)1; return 0; }
-int cuStreamSynchronize(void*) { LOCKED; while (run_one()) { } return 0; }
+static int copy(void* to, const void* from, size_t n, void* stream) { LOCKED; enqueue(stream, [=] { memmove(to, from, n); }); return 0; }
+int cuMemcpyHtoDAsync_v2(void* to, const void* from, size_t n, void* s) { return copy(to, from, n, s); }
+int cuMemcpyDtoHAsync_v2(void* to, const void* from, size_t n, void* s) { return copy(to, from, n, s); }
+int cuMemcpyDtoDAsync_v2(void* to, const void* from, size_t n, void* s) { return copy(to, from, n, s); }
+int cuMemsetD8Async(void* p, unsigned char v, size_t n, void* s) { LOCKED; enqueue(s, [=] { memset(p, v, n); }); return 0; }
+int cuStreamCreate(void** s, unsigned) { LOCKED; *s = (void*)(queues.size() + 1); queues[*s]; return 0; }
+int cuStreamSynchronize(void* s)
+{
+    for (;; usleep(100))
+    {
+        LOCKED;
+        while (run_one(s)) { }
+        if (queues[s].empty()) return 0;
+    }
+}
 int cuEventCreate(Event** e, unsigned) { *e = new Event; return 0; }
 int cuEventDestroy_v2(Event* e) { delete e; return 0; }
-int cuEventRecord(Event* e, void*)
+int cuEventRecord(Event* e, void* s)
 {
     LOCKED;
     long number = ++e->recorded;
-    enqueue([=] { e->reached = number; });
+    e->stream = s;
+    enqueue(s, [=] { e->reached = number; });
     return 0;
 }
-int cuEventSynchronize(Event* e) { LOCKED; while (e->reached < e->recorded && run_one()) { } return 0; }
-int cuEventQuery(Event* e) { LOCKED; if (e->reached < e->recorded) run_one(); return e->reached < e->recorded ? 600 : 0; }
+int cuEventSynchronize(Event* e)
+{
+    for (;; usleep(100))
+    {
+        LOCKED;
+        while (e->reached < e->recorded && run_one(e->stream)) { }
+        if (e->reached == e->recorded) return 0;
+    }
+}
+int cuEventQuery(Event* e) { LOCKED; if (e->reached < e->recorded) run_one(e->stream); return e->reached < e->recorded ? 600 : 0; }
 int cuEventElapsedTime(float* ms, Event*, Event*) { *ms = 1; return 0; }
 
 int cuModuleLoadData(void** module, const char* image)
@@ -135,7 +162,7 @@ int cuLaunchKernelEx(const LaunchConfig* config, Function* f, void** parameters,
     LaunchConfig c = *config;
     auto values = std::make_shared<std::vector<std::array<char, 16>>>(f->parameters);
     for (int i = 0; i < f->parameters; i++) memcpy((*values)[i].data(), parameters[i], f->sizes[i]);
-    enqueue([=]
+    enqueue(c.stream, [=]
     {
         std::vector<void*> addresses;
         for (auto& v : *values) addresses.push_back(v.data());
@@ -144,12 +171,12 @@ int cuLaunchKernelEx(const LaunchConfig* config, Function* f, void** parameters,
     return 0;
 }
 
-int cuStreamBeginCapture_v2(void*, int) { LOCKED; capturing = new std::vector<Work>; return 0; }
+int cuStreamBeginCapture_v2(void* s, int) { LOCKED; captured = s; capturing = new std::vector<Work>; return 0; }
 int cuStreamEndCapture(void*, void** graph) { LOCKED; *graph = capturing; capturing = nullptr; return 0; }
 int cuGraphInstantiateWithFlags(void** executable, void* graph, unsigned long long) { *executable = new std::vector<Work>(*(std::vector<Work>*)graph); return 0; }
 int cuGraphDestroy(void* graph) { delete (std::vector<Work>*)graph; return 0; }
 int cuGraphExecDestroy(void* graph) { return cuGraphDestroy(graph); }
-int cuGraphLaunch(void* graph, void*) { LOCKED; for (auto& work : *(std::vector<Work>*)graph) enqueue(work); return 0; }
+int cuGraphLaunch(void* graph, void* s) { LOCKED; for (auto& work : *(std::vector<Work>*)graph) enqueue(s, work); return 0; }
 
 // ---- NVRTC: g++
 
@@ -258,12 +285,12 @@ static void set(void* p, int type, size_t i, float x)
     }
 }
 int cublasLtMatmul(void*, const Matmul* d, const float*, const void* a, const Layout* la, const void* b, const Layout* lb, const float*, const void*, const Layout*, void* y, const Layout* ly,
-    const void*, void*, size_t, void*)
+    const void*, void*, size_t, void* stream)
 {
     LOCKED;
     Matmul desc = *d;
     Layout A = *la, B = *lb, Y = *ly;
-    enqueue([=]
+    enqueue(stream, [=]
     {
         std::vector<float> w(A.rows * A.columns), x(B.rows);
         for (size_t i = 0; i < w.size(); i++) w[i] = element(a, A.type, i);

@@ -59,6 +59,7 @@ public sealed unsafe class CudaDevice
     [ThreadStatic] private static CudaDevice? current;
 
     private readonly nint context;
+    private readonly Lazy<CublasLt> blas; // not needed where only memory is copied
     private readonly SortedDictionary<nint, long> allocations = []; // locked; how emulated tensors are told from the CPU's
 
     private CudaDevice(int index)
@@ -85,7 +86,7 @@ public sealed unsafe class CudaDevice
         Use();
         Check(cuStreamCreate(out nint stream, 1)); // not synchronous with the null stream
         Stream = stream;
-        Blas = new(this, CublasWorkspace);
+        blas = new(() => new(this, CublasWorkspace));
         Kernels = new(this);
         Scratch = new(this);
     }
@@ -101,7 +102,7 @@ public sealed unsafe class CudaDevice
     /// <summary>Where operations put their results.</summary>
     public Arena Scratch { get; }
     public KernelLibrary Kernels { get; }
-    internal CublasLt Blas { get; }
+    internal CublasLt Blas => blas.Value;
     /// <summary>Whether kernels may be started while the one before them ends (programmatic dependent launch, Hopper and newer).</summary>
     public bool EarlyLaunch { get; set; }
     /// <summary>A graph is being recorded: nothing may be measured or allocated.</summary>
@@ -121,6 +122,20 @@ public sealed unsafe class CudaDevice
             var device = new CudaDevice(index);
             opened.Add(device);
             return device;
+        }
+    }
+
+    /// <summary>The same GPU for another thread: with a stream of its own, so that neither waits for what the other launches.</summary>
+    public CudaDevice Beside() => new(Index);
+
+    /// <summary>GPUs that this process can see; 0 where there is no driver.</summary>
+    public static int Count
+    {
+        get
+        {
+            if (!CudaLibraries.DriverPresent || cuInit(0) != 0) return 0;
+            Check(cuDeviceGetCount(out int count));
+            return count;
         }
     }
 

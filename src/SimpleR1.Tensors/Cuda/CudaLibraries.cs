@@ -4,18 +4,21 @@ namespace SimpleR1.Tensors.Cuda;
 
 /// <summary>
 /// Where NVIDIA's libraries are found: the driver (libcuda) in the system, cuBLASLt and NVRTC in the system, beside a PyTorch installation
-/// (its nvidia/*/lib packages) or where <c>SIMPLE_R1_CUDA</c> says. Neither a CUDA toolkit nor a header is needed.
+/// (its nvidia/*/lib packages) or where <c>SIMPLE_R1_CUDA</c> says; NCCL likewise, or where <c>SIMPLE_R1_NCCL</c> says. Neither a CUDA toolkit nor a header is needed.
 /// </summary>
 public static class CudaLibraries
 {
     /// <summary>Environment variable that names a stand-in for all of them; see tests/KernelEmulator.</summary>
     public const string EmulatorVariable = "SIMPLE_R1_CUDA_EMULATOR";
-    internal const string Driver = "cuda", Nvrtc = "nvrtc", CublasLt = "cublasLt";
+    /// <summary>Environment variable that names NCCL's library, or its folder.</summary>
+    public const string NcclVariable = "SIMPLE_R1_NCCL";
+    internal const string Driver = "cuda", Nvrtc = "nvrtc", CublasLt = "cublasLt", Nccl = "nccl";
 
     private static readonly Dictionary<string, string[]> Names = new()
     {
         [Driver] = ["libcuda.so.1"],
         [Nvrtc] = ["libnvrtc.so.13", "libnvrtc.so.12"],
+        [Nccl] = ["libnccl.so.2"],
         [CublasLt] = ["libcublasLt.so.13", "libcublasLt.so.12"],
     };
 
@@ -32,9 +35,12 @@ public static class CudaLibraries
 
     static CudaLibraries() => NativeLibrary.SetDllImportResolver(typeof(CudaLibraries).Assembly, (name, _, _) => Names.ContainsKey(name) ? Load(name) : 0);
 
-    private static nint Load(string name)
+    /// <exception cref="DllNotFoundException">It is nowhere; says where it was looked for and how to get it.</exception>
+    internal static nint Load(string name)
     {
         if (emulator is not null) return NativeLibrary.Load(emulator);
+        if (name == Nccl && Environment.GetEnvironmentVariable(NcclVariable) is { Length: > 0 } named)
+            return NativeLibrary.TryLoad(Directory.Exists(named) ? Path.Combine(named, Names[Nccl][0]) : named, out nint there) ? there : throw new DllNotFoundException($"{NcclVariable} names {named}, where NCCL can't be loaded from");
         foreach (string file in Names[name])
         {
             if (NativeLibrary.TryLoad(file, out nint loaded)) return loaded;
@@ -43,7 +49,7 @@ public static class CudaLibraries
         }
         throw new DllNotFoundException($"{string.Join(" or ", Names[name])} was not found. " + (name == Driver
             ? "It is part of NVIDIA's driver: install that, or run with --device cpu."
-            : $"It comes with PyTorch (pip install torch) or alone (pip install nvidia-{(name == Nvrtc ? "cuda-nvrtc" : "cublas")}); or set SIMPLE_R1_CUDA to its folder.")
+            : $"It comes with PyTorch (pip install torch) or alone (pip install nvidia-{name switch { Nvrtc => "cuda-nvrtc", Nccl => "nccl-cu13", _ => "cublas" }}); or set {(name == Nccl ? NcclVariable : "SIMPLE_R1_CUDA")} to its folder.")
             + " Looked in the loader's path and in " + string.Join(", ", Folders()));
     }
 

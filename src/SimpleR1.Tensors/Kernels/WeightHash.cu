@@ -7,6 +7,7 @@
 /// Adds the hash of `words` words to *sum. Grid: any.
 extern "C" __global__ void weight_hash(const u64* memory, i64 words, u64* sum)
 {
+    wait_for_previous_kernel(); // it may have written weights
     u64 total = 0;
     for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < words; i += (i64)gridDim.x * blockDim.x)
     {

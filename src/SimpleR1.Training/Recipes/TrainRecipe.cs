@@ -193,18 +193,30 @@ public sealed record WorkersSection : IRecipeSection
 {
     [Description("Worker processes.")]
     [Limits(AtLeast = 1)] public int Count { get; init; } = 1;
+    [Description("What they compute on: cpu, cuda, cuda:N, or all for one GPU after another.")]
+    public string Device { get; init; } = "cpu";
+    [Description("Element type of weights and KV cache of those on a GPU: bf16, f16 or f32.")]
+    public string Type { get; init; } = "bf16";
+    [Description("The trainer's GPU that NCCL sends from, cuda or cuda:N, another than the workers'; empty sends by shared memory or TCP.")]
+    public string SendDevice { get; init; } = "";
     [Description("CPU threads of each; 0 shares the machine's cores among them.")]
     [Limits(AtLeast = 0)] public int Threads { get; init; }
-    [Description("KV cache of each worker, in MiB.")]
-    [Limits(AtLeast = 1)] public int KvCacheMib { get; init; } = 512;
+    [Description("KV cache of each worker, in MiB; 0 takes what a GPU has left.")]
+    [Limits(AtLeast = 0)] public int KvCacheMib { get; init; } = 512;
     [Description("Tokens that an engine computes in one step, prompts in chunks included.")]
     [Limits(AtLeast = 1)] public int MaxBatchedTokens { get; init; } = 2048;
     [Description("Sequences that run at once in an engine.")]
     [Limits(AtLeast = 1)] public int MaxSequences { get; init; } = 256;
     [Description("Tokens in one block of the KV cache.")]
     [Limits(AtLeast = 1)] public int BlockSize { get; init; } = 16;
-    [Description("How weights travel; auto takes shared memory on one machine.")]
+    [Description("How weights travel; auto takes NCCL between GPUs, shared memory on one machine, else TCP.")]
     public WeightTransportChoice Transport { get; init; } = WeightTransportChoice.Auto;
+    [Description("What becomes of sequences that are being generated when new weights come: they keep their keys and values, have them recomputed, or are finished first (drain).")]
+    public OnUpdate OnUpdate { get; init; } = OnUpdate.Keep;
+    [Description("Workers receive into a second buffer while they go on decoding.")]
+    public bool Overlap { get; init; }
+    [Description("Over TCP, send only the elements that have changed, where that is less.")]
+    public bool Delta { get; init; }
     [Description("Port of the head on this machine; 0 takes a free one.")]
     [Limits(AtLeast = 0, AtMost = 65535)] public int Port { get; init; }
     [Description("Servers that speak vLLM's API and weight transfer, as vllm://HOST:PORT, instead of worker processes; their API key is in SIMPLE_R1_API_KEY. Where the trainer has a cluster key (--key), each must have it too and PORT is its admin port; http:// or https://HOST:PORT is one without. See docs/vllm.md.")]

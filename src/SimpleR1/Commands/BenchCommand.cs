@@ -1,6 +1,8 @@
 using System.CommandLine;
 using System.Diagnostics;
 using System.Text.Json;
+using SimpleR1.Cluster;
+using SimpleR1.Cluster.Benchmarks;
 using SimpleR1.Inference;
 using SimpleR1.Inference.Benchmarks;
 using SimpleR1.Models;
@@ -17,6 +19,7 @@ internal static class BenchCommand
     {
         var command = new Command("bench", "Reproducible measurements");
         command.Subcommands.Add(CreateEngine());
+        command.Subcommands.Add(CreateSync());
         return command;
     }
 
@@ -56,6 +59,37 @@ internal static class BenchCommand
             else results.AddRange(benchmark.Run());
             if (parse.GetValue(json) is { } path) File.WriteAllText(path, JsonSerializer.Serialize(results, Indented));
             return Task.FromResult(0);
+        }));
+        return command;
+    }
+
+    private static Command CreateSync()
+    {
+        var model = new Argument<string>("model") { Description = $"A shape with random weights: {string.Join(", ", NamedShapes.Names)}", DefaultValueFactory = _ => "smollm2-135m" };
+        var workers = new Option<int>("--workers") { Description = "Worker processes", DefaultValueFactory = _ => 1 };
+        var device = new Option<string>("--device") { Description = "What the workers compute on: cpu, cuda, cuda:N, or all for one GPU after another", DefaultValueFactory = _ => "cpu" };
+        var type = DeviceOptions.Type();
+        var sendDevice = new Option<string?>("--send-device") { Description = "The trainer's GPU, to send by NCCL: cuda or cuda:N, another than the workers'" };
+        var transport = new Option<WeightTransportChoice>("--transport") { Description = "How weights travel", DefaultValueFactory = _ => WeightTransportChoice.Auto };
+        var overlap = new Option<bool>("--overlap") { Description = "Receive into a second buffer, and swap between two steps" };
+        var delta = new Option<bool>("--delta") { Description = "Over TCP, send only what has changed" };
+        var changed = new Option<double>("--changed") { Description = "Fraction of the elements that differ from update to update", DefaultValueFactory = _ => 1 };
+        var rounds = new Option<int>("--rounds") { Description = "Updates that are measured, after two that warm up", DefaultValueFactory = _ => 5 };
+        var json = new Option<string>("--json") { Description = "Write the figures to this file" };
+        var command = new Command("sync", "Time of a weight update by phase, against a bare broadcast and against sending parameter by parameter") { model, workers, device, type, sendDevice, transport, overlap, delta, changed, rounds, json };
+        command.SetAction((parse, _) => CommandErrors.RunAsync(async () =>
+        {
+            var result = await new SyncBenchmark(new()
+            {
+                Model = parse.GetValue(model)!, Rounds = parse.GetValue(rounds), Changed = parse.GetValue(changed),
+                Cluster = new()
+                {
+                    Workers = parse.GetValue(workers), Device = parse.GetValue(device)!, Type = parse.GetValue(type)!, SendDevice = parse.GetValue(sendDevice), Transport = parse.GetValue(transport),
+                    Overlap = parse.GetValue(overlap), Delta = parse.GetValue(delta),
+                },
+            }, Console.WriteLine).RunAsync();
+            if (parse.GetValue(json) is { } path) File.WriteAllText(path, JsonSerializer.Serialize(new[] { result }, Indented));
+            return 0;
         }));
         return command;
     }

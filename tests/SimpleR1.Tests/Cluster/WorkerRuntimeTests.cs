@@ -26,13 +26,16 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
 
     private static SetupMessage Setup(string session) => new(session, Wire.ToJson(new WorkerSetup(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 1 << 20 })), null);
 
+    private async Task<bool> PrepareAsync(string session, string update, int version) =>
+        !(await runtime.PrepareAsync(new(session, update, version, OnUpdate.Keep, Overlap: false, Long.TotalSeconds))).TakenOver;
+
     private async Task<ulong> UpdateAsync(string session, int version)
     {
         string update = $"{session}/{++updates}";
-        using var offer = transport.Offer(weights, BroadcastPlan.For(weights, version));
-        string[] invitations = [Wire.ToJson(offer.Invitation)];
-        Assert.True(await runtime.PauseAsync(session, update, Long));
-        Assert.True(await runtime.PauseAsync(session, update, Long)); // the answer was lost
+        using var offer = transport.Offer(weights, BroadcastPlan.For(weights, version), ["worker"]);
+        string[] invitations = [Wire.ToJson(offer.Invitations[0])];
+        Assert.True(await PrepareAsync(session, update, version));
+        Assert.True(await PrepareAsync(session, update, version)); // the answer was lost
         var receipt = await runtime.ReceiveAsync(update, 1, invitations, Long);
         Assert.Same(receipt, await runtime.ReceiveAsync(update, 1, invitations, Long));
         Assert.Null(receipt.Failure);
@@ -55,7 +58,7 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         Assert.Contains($"{hash:x16}", runtime.Submit(Batch("s", "b", 3, hash + 1)).Refused);
         Assert.Equal(new(false, false, null), runtime.Submit(Batch("s", "c", 3, hash)));
         Assert.Equal(new(false, true, null), runtime.Submit(Batch("other", "d", 3, hash)));
-        Assert.False(await runtime.PauseAsync("other", "other/1", Long));
+        Assert.False(await PrepareAsync("other", "other/1", 4));
     }
 
     [Fact]
@@ -107,7 +110,7 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
     {
         await runtime.SetupAsync(Setup("s"));
         ulong hash = await UpdateAsync("s", 0);
-        Assert.True(await runtime.PauseAsync("s", "s/broken off", Long));
+        Assert.True(await PrepareAsync("s", "s/broken off", 1));
         await UpdateAsync("s", 1);
         Assert.Equal(("ready", 1), (runtime.Report().State, runtime.Report().WeightVersion));
         await Assert.ThrowsAsync<InvalidOperationException>(() => runtime.CommitAsync("s/broken off", 2));
@@ -118,8 +121,8 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
     public async Task Update_that_is_abandoned_leaves_nothing_to_sample_from_until_the_next_one()
     {
         await runtime.SetupAsync(Setup("s"));
-        Assert.True(await runtime.PauseAsync("s", "s/late", Long));
-        using (var offer = transport.Offer(weights, BroadcastPlan.For(weights, 1))) await runtime.ReceiveAsync("s/late", 1, [Wire.ToJson(offer.Invitation)], Long);
+        Assert.True(await PrepareAsync("s", "s/late", 1));
+        using (var offer = transport.Offer(weights, BroadcastPlan.For(weights, 1), ["worker"])) await runtime.ReceiveAsync("s/late", 1, [Wire.ToJson(offer.Invitations[0])], Long);
         await runtime.AbandonAsync("s/late");
         await runtime.AbandonAsync("s/late");
         Assert.Equal("waiting", runtime.Report().State);
@@ -145,10 +148,63 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         }
     }
 
-    [Fact]
-    public async Task Device_that_this_version_has_not_is_named()
+    /// <summary>Runs one long sample, and an update in the middle of it.</summary>
+    private async Task<CompletionMessage> UpdateInTheMiddleAsync(OnUpdate onUpdate, bool overlap, int tokens)
     {
-        await using var gpu = new WorkerRuntime("cuda:0", 1, null);
-        Assert.Contains("cuda:0", (await gpu.SetupAsync(Setup("s"))).Failure);
+        await runtime.SetupAsync(Setup("s"));
+        ulong hash = await UpdateAsync("s", 1);
+        var batch = new SubmitMessage("s", "long", 1, hash, [RequestMessage.From(new("r", [1, 2, 3], new() { Temperature = 0, MaxTokens = tokens, IgnoreEos = true }))], Stream: false);
+        Assert.Null(runtime.Submit(batch).Refused);
+        long begun = (await runtime.NextAsync("long", 0, TimeSpan.FromMilliseconds(50))).Progress;
+        using var noise = weights.Flat.clone();
+        weights.Flat.uniform_(-0.1, 0.1);
+        using (var offer = transport.Offer(weights, BroadcastPlan.For(weights, 2), ["worker"]))
+        {
+            Assert.False((await runtime.PrepareAsync(new("s", "s/middle", 2, onUpdate, overlap, Long.TotalSeconds))).TakenOver);
+            Assert.Null((await runtime.ReceiveAsync("s/middle", 1, [Wire.ToJson(offer.Invitations[0])], Long)).Failure);
+            if (overlap) // the engine goes on meanwhile
+                for (long before = (await runtime.NextAsync("long", 0, TimeSpan.Zero)).Progress; (await runtime.NextAsync("long", 0, TimeSpan.FromMilliseconds(20))) is { Done: false } next && next.Progress <= before + 1;) { }
+            var commit = await runtime.CommitAsync("s/middle", 2);
+            Assert.Equal((2, WeightHash.Of(weights)), (commit.Version, commit.Hash));
+        }
+        while (true)
+            if (await runtime.NextAsync("long", 0, Long) is { Events: [{ Completion: { } completion }] }) return completion;
+    }
+
+    [Fact]
+    public async Task Drained_sequences_are_finished_by_the_weights_they_were_begun_with()
+    {
+        var completion = (await UpdateInTheMiddleAsync(OnUpdate.Drain, overlap: false, 300)).ToCompletion();
+        Assert.Equal(300, completion.Tokens.Length);
+        Assert.All(completion.WeightVersions, v => Assert.Equal(1, v));
+        Assert.Equal(2, runtime.Report().WeightVersion);
+    }
+
+    [Theory]
+    [InlineData(OnUpdate.Keep, false), InlineData(OnUpdate.Recompute, false), InlineData(OnUpdate.Keep, true), InlineData(OnUpdate.Recompute, true)]
+    public async Task Running_sequences_go_on_with_the_new_weights_and_their_own_or_recomputed_keys(OnUpdate onUpdate, bool overlap)
+    {
+        var completion = (await UpdateInTheMiddleAsync(onUpdate, overlap, 900)).ToCompletion();
+        int old = completion.WeightVersions.Count(v => v == 1);
+        Assert.InRange(old, 1, 899);
+        Assert.Equal([1, 2], completion.WeightVersions.Distinct());
+        // A new request that begins with all that was there before the update computes every key by the new weights.
+        int[] prompt = [1, 2, 3, .. completion.Tokens[..old]];
+        runtime.Submit(new("s", "fresh", 2, WeightHash.Of(weights), [RequestMessage.From(new("r", prompt, new() { Temperature = 0, MaxTokens = 20, IgnoreEos = true }))], Stream: false));
+        ProgressMessage fresh;
+        do fresh = await runtime.NextAsync("fresh", 0, Long); while (fresh.Events.Length == 0);
+        float expected = fresh.Events[0].Completion!.ToCompletion().LogProbs[0], found = completion.LogProbs[old];
+        if (onUpdate == OnUpdate.Recompute) Assert.Equal(expected, found, 1e-5);
+        else Assert.NotEqual(expected, found, 1e-5);
+    }
+
+    [Theory]
+    [InlineData("gpu:0", "expected cpu")]
+    [InlineData("cuda:99", "cuda:99")]
+    public async Task Device_that_is_not_there_is_named(string device, string reason)
+    {
+        Assert.SkipWhen(device != "gpu:0" && SimpleR1.Tensors.Cuda.CudaDevice.Count == 0, "needs a GPU driver");
+        await using var gpu = new WorkerRuntime(device, 1, null);
+        Assert.Contains(reason, (await gpu.SetupAsync(Setup("s"))).Failure);
     }
 }

@@ -41,7 +41,7 @@ public static class Gpu
             try
             {
                 using var compiler = Process.Start(new ProcessStartInfo("g++", ["-std=c++20", "-O2", "-fPIC", "-shared", $"-DEMULATOR_VERSION={version & 0x7fffffff}", $"-DEMULATOR_FOLDER=\"{sources}\"",
-                    "-o", mine, Path.Combine(sources, "Driver.cpp"), Path.Combine(sources, "Fibers.cpp")]) { RedirectStandardError = true })!;
+                    "-o", mine, Path.Combine(sources, "Driver.cpp"), Path.Combine(sources, "Fibers.cpp"), Path.Combine(sources, "Nccl.cpp")]) { RedirectStandardError = true })!;
                 string log = compiler.StandardError.ReadToEnd();
                 compiler.WaitForExit();
                 if (compiler.ExitCode != 0) throw new InvalidOperationException("the kernel emulator doesn't compile:\n" + log);

@@ -93,17 +93,17 @@ public sealed class ClusterKeyTests
         using var source = SharedWeightMemory.Allocate(new WeightLayout(TinyModels.Config()));
         using var destination = new FlatWeights(source.Layout, ScalarType.Float32, CPU);
         source.Flat.uniform_(-1, 1);
-        using var offer = sender.Offer(source, BroadcastPlan.For(source, 1, 4096));
-        string[] address = offer.Invitation.Address.Split('/');
+        using var offer = sender.Offer(source, BroadcastPlan.For(source, 1, 4096), ["worker"]);
+        string[] address = offer.Invitations[0].Address.Split('/');
         await using var tap = new Tap(IPEndPoint.Parse(address[0]));
-        ulong hash = await Task.Run(() => receiver.Receive(offer.Invitation with { Address = $"{tap.Endpoint}/{address[1]}" }, destination, Long), Cancel);
+        ulong hash = await Task.Run(() => receiver.Receive(offer.Invitations[0] with { Address = $"{tap.Endpoint}/{address[1]}" }, destination, Long, TestContext.Current.CancellationToken), Cancel);
         Assert.Equal(WeightHash.Compute(source.Pointer, source.ByteLength), hash);
         byte[] some = ByteAt(source, 4096);
         Assert.Equal(!withKey, tap.Heard().AsSpan().IndexOf(some) >= 0);
         Assert.Equal(!withKey, tap.Heard().AsSpan().IndexOf(Convert.FromHexString(address[1])) >= 0); // the one-time token
 
         using var stranger = new TcpTransport(timeout: Long, key: withKey ? null : ClusterKey.Parse(ClusterKey.NewText()));
-        Assert.ThrowsAny<IOException>(() => stranger.Receive(offer.Invitation, destination, Long));
+        Assert.ThrowsAny<IOException>(() => stranger.Receive(offer.Invitations[0], destination, Long, TestContext.Current.CancellationToken));
     }
 
     private static unsafe byte[] ByteAt(FlatWeights weights, int offset) => new Span<byte>((byte*)weights.Pointer + offset, 64).ToArray();

@@ -11,6 +11,7 @@ public sealed class TransportTests
 {
     private static readonly TimeSpan Long = TimeSpan.FromSeconds(20), Short = TimeSpan.FromMilliseconds(300);
     private const int Chunk = 4096;
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
     private static FlatWeights Filled(int seed, ModelConfig? config = null)
     {
@@ -36,9 +37,9 @@ public sealed class TransportTests
         for (int version = 0; version < 3; version++)
         {
             source.Flat.mul_(-1.5f);
-            using var offer = trainer.Offer(source, BroadcastPlan.For(source, version, Chunk));
-            Assert.True(worker.CanReceive(offer.Invitation));
-            ulong hash = worker.Receive(offer.Invitation, destination, Long);
+            using var offer = trainer.Offer(source, BroadcastPlan.For(source, version, Chunk), ["worker"]);
+            Assert.True(worker.CanReceive(offer.Invitations[0]));
+            ulong hash = worker.Receive(offer.Invitations[0], destination, Long, Cancel);
             Assert.Equal(WeightHash.Compute(source.Pointer, source.ByteLength), hash);
             Assert.Equal(hash, WeightHash.Compute(destination.Pointer, destination.ByteLength));
             Assert.True(source.Flat.Equals(destination.Flat));
@@ -54,8 +55,8 @@ public sealed class TransportTests
         using var worker = Make(name);
         using var source = Filled(2);
         using var destination = Empty(TinyModels.Config(vocabulary: 67));
-        using var offer = trainer.Offer(source, BroadcastPlan.For(source, 5, Chunk));
-        var error = Assert.Throws<InvalidOperationException>(() => worker.Receive(offer.Invitation, destination, Long));
+        using var offer = trainer.Offer(source, BroadcastPlan.For(source, 5, Chunk), ["worker"]);
+        var error = Assert.Throws<InvalidOperationException>(() => worker.Receive(offer.Invitations[0], destination, Long, Cancel));
         Assert.Contains("version 5", error.Message);
         Assert.Contains("layout", error.Message);
         Assert.Contains($"{source.ByteLength:N0}", error.Message);
@@ -85,7 +86,7 @@ public sealed class TransportTests
         using var transport = new SharedMemoryTransport();
         using var weights = Empty();
         Assert.False(transport.CanOffer(weights));
-        Assert.Contains("TCP", Assert.Throws<InvalidOperationException>(() => transport.Offer(weights, BroadcastPlan.For(weights, 1))).Message);
+        Assert.Contains("TCP", Assert.Throws<InvalidOperationException>(() => transport.Offer(weights, BroadcastPlan.For(weights, 1), ["worker"])).Message);
     }
 
     [Fact]
@@ -93,12 +94,12 @@ public sealed class TransportTests
     {
         using var transport = new SharedMemoryTransport();
         using var source = Filled(3);
-        using var offer = transport.Offer(source, BroadcastPlan.For(source, 1));
-        string address = offer.Invitation.Address;
-        var stranger = offer.Invitation with { Address = address[..(address.LastIndexOf('/') + 1)] + "simple-r1-weights-of-another-trainer" };
+        using var offer = transport.Offer(source, BroadcastPlan.For(source, 1), ["worker"]);
+        string address = offer.Invitations[0].Address;
+        var stranger = offer.Invitations[0] with { Address = address[..(address.LastIndexOf('/') + 1)] + "simple-r1-weights-of-another-trainer" };
         Assert.False(transport.CanReceive(stranger));
         using var destination = Empty();
-        Assert.Throws<IOException>(() => transport.Receive(stranger, destination, Long));
+        Assert.Throws<IOException>(() => transport.Receive(stranger, destination, Long, Cancel));
     }
 
     [Fact]
@@ -108,10 +109,10 @@ public sealed class TransportTests
         using (var source = Filled(4))
         using (var transport = new SharedMemoryTransport())
         {
-            using var offer = transport.Offer(source, BroadcastPlan.For(source, 1));
+            using var offer = transport.Offer(source, BroadcastPlan.For(source, 1), ["worker"]);
             using var destination = Empty();
-            transport.Receive(offer.Invitation, destination, Long);
-            name = offer.Invitation.Address.Split('/')[2];
+            transport.Receive(offer.Invitations[0], destination, Long, Cancel);
+            name = offer.Invitations[0].Address.Split('/')[2];
             Assert.Contains(name, File.ReadAllText("/proc/self/maps"));
         }
         Assert.DoesNotContain(name, File.ReadAllText("/proc/self/maps"));
@@ -125,10 +126,10 @@ public sealed class TransportTests
         using var worker = new TcpTransport();
         using var source = Filled(5);
         using var destination = Empty();
-        using var offer = trainer.Offer(source, BroadcastPlan.For(source, 1, Chunk));
+        using var offer = trainer.Offer(source, BroadcastPlan.For(source, 1, Chunk), ["worker"]);
         // byte 16 + 100 of the stream lies in the data of the first chunk, the second one in that of a later chunk
-        using var proxy = new Proxy(offer.Invitation, damage: [116, 3 * (Chunk + 16) + 500]);
-        Assert.Equal(WeightHash.Compute(source.Pointer, source.ByteLength), worker.Receive(proxy.Invitation, destination, Long));
+        using var proxy = new Proxy(offer.Invitations[0], damage: [116, 3 * (Chunk + 16) + 500]);
+        Assert.Equal(WeightHash.Compute(source.Pointer, source.ByteLength), worker.Receive(proxy.Invitation, destination, Long, Cancel));
         Assert.True(source.Flat.Equals(destination.Flat));
         Assert.Equal(2, proxy.Damaged);
     }
@@ -140,11 +141,11 @@ public sealed class TransportTests
         using var worker = new TcpTransport();
         using var source = Filled(6);
         using var destination = Empty();
-        using var offer = trainer.Offer(source, BroadcastPlan.For(source, 1, Chunk));
-        int chunks = offer.Invitation.Plan.Chunks;
+        using var offer = trainer.Offer(source, BroadcastPlan.For(source, 1, Chunk), ["worker"]);
+        int chunks = offer.Invitations[0].Plan.Chunks;
         long length = source.ByteLength + 16L * chunks, again = Chunk + 16; // every time the first chunk passes
-        using var proxy = new Proxy(offer.Invitation, damage: [100, length + 100, length + again + 100]);
-        var error = Assert.Throws<IOException>(() => worker.Receive(proxy.Invitation, destination, Long));
+        using var proxy = new Proxy(offer.Invitations[0], damage: [100, length + 100, length + again + 100]);
+        var error = Assert.Throws<IOException>(() => worker.Receive(proxy.Invitation, destination, Long, Cancel));
         Assert.Contains($"chunk 1 of {chunks}", error.Message);
     }
 
@@ -155,10 +156,10 @@ public sealed class TransportTests
         using var worker = new TcpTransport();
         using var source = Filled(7);
         using var destination = Empty();
-        using var offer = trainer.Offer(source, BroadcastPlan.For(source, 9, Chunk));
-        using var proxy = new Proxy(offer.Invitation, stallAt: 2 * (Chunk + 16) + 50);
-        var error = Assert.Throws<TimeoutException>(() => worker.Receive(proxy.Invitation, destination, Short));
-        Assert.Contains($"chunk 3 of {offer.Invitation.Plan.Chunks} of weights version 9", error.Message);
+        using var offer = trainer.Offer(source, BroadcastPlan.For(source, 9, Chunk), ["worker"]);
+        using var proxy = new Proxy(offer.Invitations[0], stallAt: 2 * (Chunk + 16) + 50);
+        var error = Assert.Throws<TimeoutException>(() => worker.Receive(proxy.Invitation, destination, Short, Cancel));
+        Assert.Contains($"chunk 3 of {offer.Invitations[0].Plan.Chunks} of weights version 9", error.Message);
     }
 
     [Fact]
@@ -168,9 +169,9 @@ public sealed class TransportTests
         using var worker = new TcpTransport();
         using var source = Filled(8);
         using var destination = Empty();
-        using var offer = trainer.Offer(source, BroadcastPlan.For(source, 9, Chunk));
-        using var proxy = new Proxy(offer.Invitation, closeAt: Chunk + 16 + 50);
-        Assert.Contains("chunk 2 of", Assert.Throws<IOException>(() => worker.Receive(proxy.Invitation, destination, Long)).Message);
+        using var offer = trainer.Offer(source, BroadcastPlan.For(source, 9, Chunk), ["worker"]);
+        using var proxy = new Proxy(offer.Invitations[0], closeAt: Chunk + 16 + 50);
+        Assert.Contains("chunk 2 of", Assert.Throws<IOException>(() => worker.Receive(proxy.Invitation, destination, Long, Cancel)).Message);
     }
 
     [Fact]
@@ -180,12 +181,12 @@ public sealed class TransportTests
         using var worker = new TcpTransport();
         using var source = Filled(9);
         using var destination = Empty();
-        var offer = trainer.Offer(source, BroadcastPlan.For(source, 1, Chunk));
-        var forged = offer.Invitation with { Address = offer.Invitation.Address[..^64] + new string('0', 64) };
-        Assert.Throws<IOException>(() => worker.Receive(forged, destination, Long));
+        var offer = trainer.Offer(source, BroadcastPlan.For(source, 1, Chunk), ["worker"]);
+        var forged = offer.Invitations[0] with { Address = offer.Invitations[0].Address[..^64] + new string('0', 64) };
+        Assert.Throws<IOException>(() => worker.Receive(forged, destination, Long, Cancel));
         Assert.All(destination.Flat.data<float>(), value => Assert.Equal(0f, value));
         offer.Dispose();
-        Assert.Throws<IOException>(() => worker.Receive(offer.Invitation, destination, Long));
+        Assert.Throws<IOException>(() => worker.Receive(offer.Invitations[0], destination, Long, Cancel));
     }
 
     [Fact]
@@ -195,9 +196,9 @@ public sealed class TransportTests
         using var worker = new TcpTransport();
         using var source = Filled(10);
         using var destination = Empty();
-        var offer = trainer.Offer(source, BroadcastPlan.For(source, 1, Chunk));
-        using var proxy = new Proxy(offer.Invitation, stallAt: 500);
-        var receiving = Task.Run(() => Assert.Throws<IOException>(() => worker.Receive(proxy.Invitation, destination, Long)), TestContext.Current.CancellationToken);
+        var offer = trainer.Offer(source, BroadcastPlan.For(source, 1, Chunk), ["worker"]);
+        using var proxy = new Proxy(offer.Invitations[0], stallAt: 500);
+        var receiving = Task.Run(() => Assert.Throws<IOException>(() => worker.Receive(proxy.Invitation, destination, Long, Cancel)), TestContext.Current.CancellationToken);
         Assert.True(proxy.Stalled.Wait(Long, TestContext.Current.CancellationToken), "waited for the transfer to stall");
         offer.Dispose(); // returns only when nothing reads the source any more
         proxy.Dispose();
@@ -211,10 +212,79 @@ public sealed class TransportTests
         taken.Start();
         using var trainer = new TcpTransport((IPEndPoint)taken.LocalEndpoint);
         using var source = Filled(11);
-        var error = Assert.Throws<IOException>(() => trainer.Offer(source, BroadcastPlan.For(source, 1)));
+        var error = Assert.Throws<IOException>(() => trainer.Offer(source, BroadcastPlan.For(source, 1), ["worker"]));
         Assert.Contains(taken.LocalEndpoint.ToString()!, error.Message);
         Assert.Contains("another", error.Message);
     }
+
+    [Fact]
+    public void Tcp_delta_sends_only_what_changed_to_those_that_hold_the_last_version_and_all_to_others()
+    {
+        using var trainer = new TcpTransport(delta: true);
+        using var worker = new TcpTransport();
+        using var joiner = new TcpTransport();
+        using var source = Filled(12);
+        using var destination = Empty();
+        using var late = Empty();
+        var random = new Random(1);
+        long Push(int version, TcpTransport to, FlatWeights into)
+        {
+            long before = trainer.SentBytes;
+            using var offer = trainer.Offer(source, BroadcastPlan.For(source, version, Chunk), ["worker"]);
+            Assert.Equal(WeightHash.Of(source), to.Receive(offer.Invitations[0], into, Long, Cancel));
+            Assert.True(source.Flat.Equals(into.Flat));
+            return trainer.SentBytes - before;
+        }
+        Assert.Equal(source.ByteLength, Push(0, worker, destination));
+        for (int i = 0; i < 50; i++) SetElement(source, random.Next((int)source.Layout.Length), i);
+        Assert.InRange(Push(1, worker, destination), 50 * 5, 50 * 7);
+        Assert.Equal(source.ByteLength, Push(1, joiner, late)); // it holds nothing that could be changed
+        Assert.Equal(0, Push(2, joiner, late));
+        source.Flat.add_(1f);
+        Assert.Equal(source.ByteLength, Push(3, joiner, late)); // all has changed
+        Assert.Equal(source.ByteLength, Push(4, worker, destination)); // it missed two
+        SetElement(destination, 5, 77); // somebody has written to it and not said so: the hash tells
+        using var last = trainer.Offer(source, BroadcastPlan.For(source, 5, Chunk), ["worker"]);
+        Assert.NotEqual(WeightHash.Of(destination), WeightHash.Of(source));
+        worker.Receive(last.Invitations[0], destination, Long, Cancel);
+        Assert.NotEqual(WeightHash.Of(destination), WeightHash.Of(source));
+    }
+
+    [Fact]
+    public void Tcp_offer_to_holders_of_bf16_is_converted_on_the_way_and_hashed_as_they_hold_it()
+    {
+        using var trainer = new TcpTransport();
+        using var memory = new SharedMemoryTransport();
+        using var worker = new TcpTransport();
+        using var source = Filled(13);
+        using var destination = new FlatWeights(source.Layout, ScalarType.BFloat16, CPU);
+        var plan = BroadcastPlan.For(source, 1, Chunk, ScalarType.BFloat16);
+        Assert.Equal(source.ByteLength / 2, plan.ByteLength);
+        Assert.NotEqual(plan.Fingerprint(), BroadcastPlan.For(source, 1, Chunk).Fingerprint());
+        using (var offer = trainer.Offer(source, plan, ["worker"])) Assert.Equal(WeightHash.Of(source, ScalarType.BFloat16), worker.Receive(offer.Invitations[0], destination, Long, Cancel));
+        Assert.Equal(WeightHash.Of(source, ScalarType.BFloat16), WeightHash.Of(destination));
+        using var rounded = source.Flat.to(ScalarType.BFloat16);
+        Assert.True(rounded.Equals(destination.Flat));
+        destination.Flat.zero_();
+        using (var offer = memory.Offer(source, plan, ["worker"])) Assert.Equal(WeightHash.Of(source, ScalarType.BFloat16), memory.Receive(offer.Invitations[0], destination, Long, Cancel));
+        Assert.True(rounded.Equals(destination.Flat));
+    }
+
+    [Theory]
+    [InlineData(1), InlineData(2), InlineData(3), InlineData(7)]
+    public void Slices_of_several_trainers_cover_the_buffer_exactly_once_and_start_at_whole_words(int trainers)
+    {
+        using var weights = Empty();
+        long end = 0;
+        foreach (var slice in BroadcastPlan.For(weights, 1, Chunk, trainers: trainers).Slices())
+        {
+            Assert.Equal((end, 0), (slice.First, slice.First % WeightLayout.Alignment));
+            end += slice.Length;
+        }
+        Assert.Equal(weights.Layout.Length, end);
+    }
+
+    private static unsafe void SetElement(FlatWeights weights, int index, float value) => ((float*)weights.Pointer)[index] = value;
 
     /// <summary>A network between the two ends that damages, holds back or cuts what the trainer sends, at given bytes of the stream.</summary>
     private sealed class Proxy : IDisposable

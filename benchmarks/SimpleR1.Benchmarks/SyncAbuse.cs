@@ -1,0 +1,224 @@
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using SimpleR1.Cluster;
+using SimpleR1.Inference;
+using SimpleR1.Models;
+using SimpleR1.Sync;
+
+namespace SimpleR1.Benchmarks;
+
+/// <summary>How often each thing is done to weight updates.</summary>
+internal sealed record SyncAbuseCounts(int Kills, int Stops, int Joiners, int Damages, int Claims);
+
+/// <summary>
+/// Weight updates of real worker processes that are killed, stopped and joined in every phase, whose weights are damaged on the way, and that say what is not
+/// so. After each update every live worker is asked to hash its weights: they must be the trainer's, and no sample may carry another version.
+/// </summary>
+internal sealed partial class SyncAbuse : IAsyncDisposable
+{
+    private const int WorkerCount = 3, Kill = 9, Stop = 19;
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2), Limit = TimeSpan.FromSeconds(10);
+
+    private readonly TextWriter output;
+    private readonly WeightTransportChoice transport;
+    private readonly Random random = new(1);
+    private readonly List<string> log = [];
+    private readonly FlatWeights weights = SharedWeightMemory.Allocate(new WeightLayout(ClusterSelfTest.TinyModel));
+    private LocalCluster? cluster;
+    private (UpdatePhase Phase, Action Act)? armed;
+    private int version = -1;
+    private TimeSpan took; // by the last update
+
+    private SyncAbuse(WeightTransportChoice transport, TextWriter output) => (this.transport, this.output) = (transport, output);
+
+    private static string[] Self => [Environment.ProcessPath is { } path && Path.GetFileNameWithoutExtension(path) == "dotnet" ? path : "dotnet", typeof(SyncAbuse).Assembly.Location];
+
+    /// <param name="counts">Kills, stops, joiners; 100, 50 and 20 by default.</param>
+    public static async Task<int> RunAsync(TextWriter output, string[] counts)
+    {
+        int Count(int at, int otherwise) => counts.Length > at ? int.Parse(counts[at]) : otherwise;
+        foreach (var transport in new[] { WeightTransportChoice.SharedMemory, WeightTransportChoice.Tcp })
+            await RunAsync(output, transport, new(Count(0, 100), Count(1, 50), Count(2, 20), Damages: 3, Claims: 3));
+        return 0;
+    }
+
+    /// <exception cref="InvalidOperationException">Something was not as it must be; says what, with the log.</exception>
+    public static async Task RunAsync(TextWriter output, WeightTransportChoice transport, SyncAbuseCounts counts)
+    {
+        int[] processes;
+        await using (var abuse = new SyncAbuse(transport, output))
+        {
+            await abuse.StartAsync();
+            await abuse.LoseAsync("killed", Kill, counts.Kills);
+            await abuse.LoseAsync("stopped", Stop, counts.Stops);
+            await abuse.JoinersAsync(counts.Joiners);
+            await abuse.FaultyAsync("damage", counts.Damages);
+            await abuse.FaultyAsync("claim", counts.Claims);
+            await abuse.SecondTrainerAsync();
+            processes = [.. abuse.Pool.Status().Select(w => w.ProcessId)];
+        }
+        foreach (int process in processes) Require(!Directory.Exists($"/proc/{process}") || File.ReadAllText($"/proc/{process}/stat").Contains(") Z"), $"process {process} is left over");
+        Require(!Directory.GetFiles("/proc/self/fd").Any(f => new FileInfo(f).LinkTarget?.Contains("simple-r1-weights") == true), "shared memory is left over");
+        Require(!Directory.GetFiles("/dev/shm").Any(f => f.Contains("simple-r1")), "shared-memory files are left over");
+        await output.WriteLineAsync($"{transport}: nothing is left over");
+    }
+
+    private WorkerPool Pool => cluster!.Workers;
+
+    private async Task StartAsync()
+    {
+        weights.Flat.uniform_(-0.1, 0.1);
+        cluster = await LocalCluster.StartAsync(new()
+        {
+            Workers = WorkerCount, ThreadsPerWorker = 1, Transport = transport, StartTimeout = Patience, WorkerCommand = [.. Self, "worker"], StartAttempts = 10,
+            Log = line => { lock (log) log.Add(line); },
+            Phase = phase =>
+            {
+                if (armed is not { } act || act.Phase != phase) return;
+                armed = null;
+                act.Act();
+            },
+        }, new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 16 << 20 }));
+        await PushAsync();
+    }
+
+    // ---- what is done
+
+    private async Task LoseAsync(string what, int signal, int count)
+    {
+        var phases = Enum.GetValues<UpdatePhase>();
+        double longest = 0;
+        int dropped = 0;
+        for (int i = 0; i < count; i++)
+        {
+            await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == WorkerCount, "all workers to be there again");
+            var victim = Pool.Status().Where(w => w.State == WorkerState.Ready).ElementAt(random.Next(WorkerCount));
+            var delay = TimeSpan.FromMilliseconds(10 * random.NextDouble());
+            armed = (phases[i % phases.Length], () => _ = Task.Run(async () =>
+            {
+                await Task.Delay(delay);
+                Signal(victim.ProcessId, signal);
+            }));
+            var report = await PushAsync();
+            longest = Math.Max(longest, took.TotalSeconds);
+            Require(took < Limit, $"an update with a worker {what} took {took.TotalSeconds:0.0} s");
+            Require(report.Dropped.Count == 0 || report.Dropped.Count == 1 && report.Dropped[0].Contains(victim.Name) && report.Dropped[0].Contains("phase"), $"dropped: {string.Join("; ", report.Dropped)}, expected {victim.Name} at most");
+            dropped += report.Dropped.Count;
+            await WaitAsync(() => Pool.Status().All(w => w.ProcessId != victim.ProcessId || w.State == WorkerState.Dead), $"{victim.Name} to be replaced");
+        }
+        await output.WriteLineAsync($"{transport}: {count} updates with a worker {what} in {string.Join("/", phases).ToLowerInvariant()}: {dropped} were lost before the update had ended, all others proved the trainer's weights; the longest update took {longest:0.0} s");
+    }
+
+    private async Task JoinersAsync(int count)
+    {
+        for (int i = 0; i < count; i++)
+        {
+            await using var joiner = Extra($"joiner-{i}", [.. Self, "worker"]);
+            for (int pushes = 0; Pool.Status().FirstOrDefault(w => w.Name == $"joiner-{i}") is not { State: WorkerState.Ready }; pushes++)
+            {
+                Require(pushes < 2000, $"joiner {i} did not become ready");
+                await PushAsync(verify: false);
+                await Task.Delay(random.Next(30));
+            }
+            await PushAsync();
+            Require(Pool.Status().First(w => w.Name == $"joiner-{i}").WeightVersion == version, "the joiner holds another version");
+        }
+        await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == WorkerCount, "the joiners to be gone");
+        await output.WriteLineAsync($"{transport}: {count} workers joined between and during updates; each held the current weights before it served");
+    }
+
+    /// <summary>A byte that is changed after it has arrived (once), or a commit that is answered with another version.</summary>
+    private async Task FaultyAsync(string fault, int count)
+    {
+        for (int i = 0; i < count; i++)
+        {
+            string name = $"{fault}-{i}";
+            await using var faulty = Extra(name, [.. Self, "faulty-worker", fault]);
+            if (fault == "damage")
+            {
+                await WaitAsync(() => Pool.Status().Any(w => w.Name == name && w.State == WorkerState.Ready), $"{name} to be ready");
+                Require(Logged($"{name}: weights version") && Logged("sending them again"), "the damage was not noticed");
+                await PushAsync();
+            }
+            else await WaitAsync(() => Logged($"{name} was lost") && Logged("it says that it holds weights version"), $"{name} to be refused");
+        }
+        await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == WorkerCount, "the faulty workers to be gone");
+        await output.WriteLineAsync(fault == "damage" ? $"{transport}: {count} damaged bytes were caught by the hash, named, and sent again" : $"{transport}: {count} workers that said they held another version were refused");
+    }
+
+    private async Task SecondTrainerAsync()
+    {
+        try
+        {
+            await using var second = await LocalCluster.StartAsync(new() { Join = new(cluster!.Join, null), Name = "second", Log = _ => { } }, new(ClusterSelfTest.TinyModel, null, new()));
+        }
+        catch (IOException e)
+        {
+            Require(e.Message.Contains("has the workers"), e.Message);
+            await PushAsync();
+            await output.WriteLineAsync($"{transport}: a second trainer was refused: {e.Message}");
+            return;
+        }
+        Require(false, "a second trainer was let in");
+    }
+
+    private WorkerMachine Extra(string name, string[] command) =>
+        WorkerMachine.Start(new() { Head = new(cluster!.Join, null), Devices = ["cpu"], Name = name, Threads = 1, DrainTimeout = TimeSpan.FromSeconds(1), Command = command, Say = _ => { } });
+
+    /// <summary>A worker process that does one thing wrong.</summary>
+    public static Task<int> FaultyWorkerAsync(string fault, string[] arguments) => WorkerProcess.RunAsync(WorkerOptions.Parse(arguments), runtime =>
+    {
+        if (fault == "claim") runtime.Claim = reply => reply with { Version = reply.Version + 1 };
+        else
+            runtime.Damage = received =>
+            {
+                unsafe { ((byte*)received.Pointer)[received.ByteLength / 3] ^= 1; }
+                runtime.Damage = null;
+            };
+    }, CancellationToken.None);
+
+    // ---- what must be so
+
+    private async Task<SyncReport> PushAsync(bool verify = true)
+    {
+        weights.Flat.mul_(1 + 0.01f * (version % 2 == 0 ? 1 : -1));
+        weights.Flat.narrow(0, random.Next(1000), 10).uniform_(-0.1, 0.1);
+        var clock = Stopwatch.StartNew();
+        var report = await Pool.PushWeightsAsync(weights, ++version).WaitAsync(Patience);
+        took = clock.Elapsed;
+        if (!verify) return report;
+        var holds = await Pool.HoldAsync(CancellationToken.None);
+        Require(holds.Count > 0, "no worker is left");
+        foreach (var (name, type, held, hash) in holds)
+            Require(held == version && hash == WeightHash.Of(weights, type), $"{name} computes with version {held}, hash {hash:x16}; the trainer has version {version}, hash {WeightHash.Of(weights, type):x16}");
+        GenerationRequest[] requests = [.. Enumerable.Range(0, 6).Select(i => new GenerationRequest($"r{i}", [1, 2, 3 + i], new() { Samples = 1, MaxTokens = 4, IgnoreEos = true }))];
+        int samples = 0;
+        await foreach (var completion in Pool.GenerateAsync(requests, Patience, enough: default))
+        {
+            samples++;
+            Require(completion.WeightVersions.All(v => v == version), $"a sample carries versions {string.Join(", ", completion.WeightVersions.Distinct())}, the trainer has {version}");
+        }
+        Require(samples == requests.Length, $"{samples} of {requests.Length} samples came");
+        return report;
+    }
+
+    private bool Logged(string text) { lock (log) return log.Any(line => line.Contains(text)); }
+
+    private async Task WaitAsync(Func<bool> condition, string awaited)
+    {
+        for (var clock = Stopwatch.StartNew(); !condition(); await Task.Delay(10)) { lock (log) Require(clock.Elapsed < Patience, $"waited {Patience.TotalSeconds} s for {awaited}:\n{string.Join('\n', log.TakeLast(20))}"); }
+    }
+
+    private static void Require(bool condition, string problem)
+    {
+        if (!condition) throw new InvalidOperationException(problem);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (cluster is not null) await cluster.DisposeAsync();
+        weights.Dispose();
+    }
+
+    [LibraryImport("libc", EntryPoint = "kill")] private static partial int Signal(int processId, int signal);
+}

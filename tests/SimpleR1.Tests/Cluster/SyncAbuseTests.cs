@@ -1,0 +1,20 @@
+using SimpleR1.Benchmarks;
+using SimpleR1.Cluster;
+using Xunit;
+
+namespace SimpleR1.Tests.Cluster;
+
+/// <summary>A short version of <c>benchmarks -- sync abuse</c>.</summary>
+[Collection("worker processes")]
+public sealed class SyncAbuseTests(ITestOutputHelper output)
+{
+    [Theory]
+    [InlineData(WeightTransportChoice.SharedMemory, 2, 0), InlineData(WeightTransportChoice.Tcp, 1, 1)] // starting processes is what takes the time
+    public async Task Updates_survive_what_is_done_to_workers(WeightTransportChoice transport, int kills, int faults)
+    {
+        var said = new StringWriter();
+        await SyncAbuse.RunAsync(said, transport, new(kills, Stops: 0, Joiners: 0, Damages: faults, Claims: faults));
+        output.WriteLine(said.ToString());
+        Assert.Contains("nothing is left over", said.ToString());
+    }
+}

@@ -1,0 +1,193 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using SimpleR1.Cluster;
+using SimpleR1.Models;
+using SimpleR1.Sync;
+using SimpleR1.Sync.Nccl;
+using SimpleR1.Sync.Rendezvous;
+using SimpleR1.Tensors.Cuda;
+using Xunit;
+using static TorchSharp.torch;
+
+namespace SimpleR1.Tests.Gpu;
+
+/// <summary>
+/// The control paths of weight sync by NCCL: on the emulator with its stand-in for NCCL (threads and processes of one machine), which says nothing about speed.
+/// On real GPUs a group needs one GPU for each member, so these are skipped there.
+/// </summary>
+[Collection("GPU"), Trait("Category", "Gpu")]
+public sealed partial class NcclTests
+{
+    private static readonly TimeSpan Long = TimeSpan.FromSeconds(60), Short = TimeSpan.FromSeconds(1);
+    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+    private static ModelConfig Config => TinyModels.Config(ModelFamily.Qwen3, 64) with { HiddenSize = 32, IntermediateSize = 48, HeadDimension = 16 };
+
+    private static CudaDevice Require()
+    {
+        var gpu = Gpu.Require();
+        Assert.SkipUnless(CudaLibraries.Emulated, "a group on real GPUs needs one for each member");
+        return gpu;
+    }
+
+    private static FlatWeights Source()
+    {
+        var weights = SharedWeightMemory.Allocate(new WeightLayout(Config));
+        using var random = TinyModels.Random(Config);
+        weights.Flat.copy_(random.Flat);
+        return weights;
+    }
+
+    [Theory]
+    [InlineData(1), InlineData(2), InlineData(3)]
+    public async Task Each_trainer_rank_sends_the_slice_it_owns_to_all_workers_and_the_group_is_kept(int trainers)
+    {
+        var gpu = Require();
+        using var whole = Source();
+        var sources = Enumerable.Range(0, trainers).Select(_ => Source()).ToArray();
+        var senders = sources.Select(_ => new NcclTransport(gpu.Beside(), Long)).ToArray();
+        var workers = Enumerable.Range(0, 2).Select(_ => (Transport: new NcclTransport(), Weights: new FlatWeights(whole.Layout, ScalarType.BFloat16, gpu.Beside()))).ToArray();
+        string? group = null;
+        for (int version = 1; version < 4; version++)
+        {
+            whole.Flat.mul_(1.5f);
+            var plan = BroadcastPlan.For(whole, version, held: ScalarType.BFloat16, trainers: trainers);
+            foreach (var slice in plan.Slices()) // each rank has nothing but its own slice right
+            {
+                sources[slice.Owner].Flat.fill_(-1f);
+                sources[slice.Owner].Flat.narrow(0, slice.First, slice.Length).copy_(whole.Flat.narrow(0, slice.First, slice.Length));
+            }
+            using var offer = senders[0].Offer(sources[0], plan, ["a", "b"]);
+            group ??= offer.Invitations[0].Address.Split('/')[0];
+            Assert.Equal(group, offer.Invitations[0].Address.Split('/')[0]);
+            var others = Enumerable.Range(1, trainers - 1).Select(rank => senders[rank].SendAsync(offer.Invitations[rank - 1], sources[rank], Cancel)).ToArray();
+            var received = workers.Select((w, i) => Task.Run(() => w.Transport.Receive(offer.Invitations[trainers - 1 + i], w.Weights, Long, Cancel), Cancel)).ToArray();
+            Assert.All(await Task.WhenAll(received), hash => Assert.Equal(WeightHash.Of(whole, ScalarType.BFloat16), hash));
+            await Task.WhenAll([offer.Sending, .. others]);
+        }
+        foreach (var sender in senders) sender.Dispose();
+        foreach (var source in sources) source.Dispose();
+        foreach (var worker in workers)
+        {
+            worker.Transport.Dispose();
+            worker.Weights.Dispose();
+        }
+    }
+
+    [Fact]
+    public async Task Member_that_does_not_come_is_a_timeout_at_all_others_that_says_what_was_awaited()
+    {
+        var gpu = Require();
+        using var source = Source();
+        using var sender = new NcclTransport(gpu.Beside(), Short);
+        using var worker = new NcclTransport();
+        using var weights = new FlatWeights(source.Layout, ScalarType.BFloat16, gpu.Beside());
+        using var offer = sender.Offer(source, BroadcastPlan.For(source, 1, held: ScalarType.BFloat16), ["a", "never"]);
+        var error = await Assert.ThrowsAnyAsync<Exception>(() => Task.Run(() => worker.Receive(offer.Invitations[0], weights, Short, Cancel), Cancel));
+        Assert.True(error is TimeoutException or IOException, error.ToString());
+        Assert.Contains("3 processes", error.Message);
+        Assert.Contains("3 processes to join", (await Assert.ThrowsAsync<TimeoutException>(() => offer.Sending)).Message);
+    }
+
+    [Fact]
+    public async Task Receiver_that_is_told_to_stops_waiting_for_a_sender_that_hangs()
+    {
+        var gpu = Require();
+        using var source = Source();
+        using var sender = new NcclTransport(gpu.Beside(), Long);
+        using var worker = new NcclTransport();
+        using var weights = new FlatWeights(source.Layout, ScalarType.BFloat16, gpu.Beside());
+        using var stop = new CancellationTokenSource();
+        var offer = sender.Offer(source, BroadcastPlan.For(source, 1, held: ScalarType.BFloat16), ["a", "never"]);
+        var receiving = Task.Run(() => worker.Receive(offer.Invitations[0], weights, Long, stop.Token), Cancel);
+        stop.CancelAfter(100);
+        await Assert.ThrowsAsync<OperationCanceledException>(() => receiving);
+        offer.Dispose(); // breaks off the sender's part too
+        await Assert.ThrowsAnyAsync<Exception>(() => offer.Sending);
+        using var again = sender.Offer(source, BroadcastPlan.For(source, 1, held: ScalarType.BFloat16), ["a"]); // a new group
+        Assert.Equal(WeightHash.Of(source, ScalarType.BFloat16), await Task.Run(() => worker.Receive(again.Invitations[0], weights, Long, Cancel), Cancel));
+    }
+
+    [Fact]
+    public async Task Vllms_group_forms_and_broadcasts_device_memory()
+    {
+        var gpu = Require();
+        var (here, there) = (gpu.Beside(), gpu.Beside());
+        using var store = new TcpStoreServer(new(System.Net.IPAddress.Loopback, 0));
+        var leading = Task.Run(() => StatelessGroup.Lead(store, new NcclCollectives(here), 2, Long), Cancel);
+        using var follower = await Task.Run(() => StatelessGroup.Follow("127.0.0.1", store.Port, new NcclCollectives(there), 1, 2, Long), Cancel);
+        using var leader = await leading;
+        using var from = here.Allocate(4096, "a test");
+        using var to = there.Allocate(4096, "a test");
+        int[] numbers = [.. Enumerable.Range(0, 1024)];
+        here.Write<int>(from.Pointer, numbers);
+        var sending = Task.Run(() => leader.Broadcast(from.Pointer, 4096), Cancel);
+        await Task.Run(() => follower.Broadcast(to.Pointer, 4096), Cancel);
+        await sending;
+        Assert.Equal(numbers, there.Read<int>(to.Pointer, 1024));
+    }
+
+    [Theory]
+    [InlineData(9, false), InlineData(9, true), InlineData(19, true)] // SIGKILL, SIGSTOP; an NCCL that notices, and one that waits forever
+    public async Task Worker_process_lost_in_the_transfer_is_named_and_the_others_form_a_new_group_and_finish(int signal, bool silent)
+    {
+        Require();
+        using var weights = Source();
+        var log = new ConcurrentQueue<string>();
+        LocalCluster? cluster = null;
+        int armed = 0;
+        WorkerStatus? victim = null;
+        Set("EMULATED_NCCL_DELAY_US", "300000");
+        if (silent) Set("EMULATED_NCCL_SILENT", "1");
+        try
+        {
+            await using (cluster = await LocalCluster.StartAsync(new()
+            {
+                Workers = 3, ThreadsPerWorker = 1, Device = "cuda", SendDevice = "cuda", Transport = WeightTransportChoice.Nccl, Log = log.Enqueue, SilenceTimeout = TimeSpan.FromSeconds(4), WorkerCommand = ["dotnet", Path.Combine(AppContext.BaseDirectory, "simple-r1.dll"), "worker"],
+                Phase = phase =>
+                {
+                    if (phase != UpdatePhase.Transfer || Interlocked.Exchange(ref armed, 0) == 0) return;
+                    victim = cluster!.Workers.Status()[1];
+                    _ = Task.Delay(150).ContinueWith(_ => Signal(victim.ProcessId, signal), TaskScheduler.Default);
+                },
+            }, new(Config, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }), Cancel))
+            {
+                var pool = cluster.Workers;
+                Assert.Equal(("nccl", 3), ((await pool.PushWeightsAsync(weights, 0, Cancel)) is var first ? first.Transport : "", first.Workers.Count));
+                weights.Flat.mul_(1.25f);
+                armed = 1;
+                var clock = Stopwatch.StartNew();
+                var report = await pool.PushWeightsAsync(weights, 1, Cancel);
+                Assert.True(clock.Elapsed < TimeSpan.FromSeconds(15), $"the update took {clock.Elapsed.TotalSeconds:0.0} s\n{string.Join('\n', log)}");
+                Assert.True(report.Workers.SequenceEqual([1, 3]) && report.Dropped.Count == 1 && report.Dropped[0].Contains(victim!.Name) && report.Dropped[0].Contains("transfer"), string.Join('\n', [.. log, .. report.Dropped]));
+                Assert.Equal((WeightHash.Of(weights, ScalarType.BFloat16), "nccl"), (report.Hash, report.Transport));
+                if (signal == 9) Assert.Contains(log, line => line.Contains("form a new group")); // what is sent to a stopped process waits in sockets, and the others may have had theirs
+                int count = 0;
+                await foreach (var completion in pool.GenerateAsync([new("r", [1, 2], new() { Samples = 4, MaxTokens = 4, IgnoreEos = true })], Cancel))
+                {
+                    Assert.All(completion.WeightVersions, v => Assert.Equal(1, v));
+                    count++;
+                }
+                Assert.Equal(4, count);
+                for (var patience = Stopwatch.StartNew(); !(pool.Status().All(w => w is { State: WorkerState.Ready, WeightVersion: 1 })); await Task.Delay(50, Cancel))
+                    Assert.True(patience.Elapsed < Long, "waited for the replacement to hold the weights\n" + string.Join('\n', log));
+            }
+        }
+        finally
+        {
+            Set("EMULATED_NCCL_DELAY_US", null);
+            Set("EMULATED_NCCL_SILENT", null);
+        }
+    }
+
+    /// <summary>For the stand-in in this process, which is rank 0, and in the processes it starts.</summary>
+    private static void Set(string name, string? value)
+    {
+        Environment.SetEnvironmentVariable(name, value);
+        _ = value is null ? unsetenv(name) : setenv(name, value, 1);
+    }
+
+    [LibraryImport("libc", StringMarshalling = StringMarshalling.Utf8)] private static partial int setenv(string name, string value, int overwrite);
+    [LibraryImport("libc", StringMarshalling = StringMarshalling.Utf8)] private static partial int unsetenv(string name);
+    [LibraryImport("libc", EntryPoint = "kill")] private static partial int Signal(int processId, int signal);
+}
