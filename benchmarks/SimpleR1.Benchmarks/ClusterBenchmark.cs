@@ -185,7 +185,7 @@ internal static partial class ClusterBenchmark
                 ClusterStatus status;
                 try { status = await ClusterClient.StatusAsync(stage.Address, CancellationToken.None); }
                 catch (Exception e) when (e is IOException or TimeoutException && clock.Elapsed < Patience) { continue; }
-                if (status.Trainer is not null && status.Workers.Count(w => w.State == "ready") == WorkerCount && stage.Pool.Status().Count(w => w.State == WorkerState.Ready) == WorkerCount) break;
+                if (status.Trainer is { WeightVersion: >= 0 } && status.Workers.Count(w => w.State == "ready") == WorkerCount && stage.Pool.Status().Count(w => w.State == WorkerState.Ready) == WorkerCount) break;
                 if (clock.Elapsed > Patience) throw new TimeoutException($"waited {Patience} for the workers to be back: {string.Join(", ", status.Workers)}");
                 await Task.Delay(100);
             }

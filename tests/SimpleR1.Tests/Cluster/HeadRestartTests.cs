@@ -90,10 +90,11 @@ public sealed class HeadRestartTests
         }
     }
 
+    /// <summary>The trainer reports, which it does only when it has joined the new cluster; so do the workers.</summary>
     private static bool Back(HeadAddress address)
     {
         var status = ClusterClient.StatusAsync(address, Cancel).GetAwaiter().GetResult();
-        return status.Trainer is not null && status.Workers.Count(w => w.State == "ready") == 2;
+        return status.Trainer is { WeightVersion: >= 0 } && status.Workers.Count(w => w.State == "ready") == 2;
     }
 
     private static GenerationRequest[] Requests() => [.. Enumerable.Range(0, 20).Select(i =>

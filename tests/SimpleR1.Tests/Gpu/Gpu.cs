@@ -32,7 +32,8 @@ public static class Gpu
         string sources = Path.Combine(SharedData.RepositoryRoot, "tests", "KernelEmulator"), folder = Path.Combine(Path.GetTempPath(), $"simple-r1-emulator-{Environment.UserName}");
         string[] files = [.. Directory.GetFiles(sources).Order(StringComparer.Ordinal)];
         uint version = 2166136261;
-        foreach (byte b in files.SelectMany(File.ReadAllBytes)) version = (version ^ b) * 16777619;
+        foreach (byte b in files.SelectMany(File.ReadAllBytes).Concat(System.Text.Encoding.UTF8.GetBytes(sources))) version = (version ^ b) * 16777619;
+        // It reads its headers from the folder it was compiled in: another clone needs its own.
         string library = Path.Combine(folder, $"emulator-{version:x8}.so");
         if (!File.Exists(library))
         {
