@@ -29,16 +29,14 @@ internal sealed unsafe class DeviceUpload : IDisposable
         for (long at = 0; at < count; at += perBuffer)
         {
             int n = (int)Math.Min(perBuffer, count - at);
-            turn = (turn + 1) % Buffers;
-            copied[turn].Wait();
+            Room(n * size);
             byte* buffer = (byte*)buffers[turn].Pointer, source = from + at * fromSize;
             CpuParallel.For((n + perItem - 1) / perItem, item =>
             {
                 int first = item * perItem;
                 NumberConversion.Convert(source + (long)first * fromSize, fromType, buffer + (long)first * size, toType, Math.Min(perItem, n - first));
             });
-            gpu.Upload((nint)buffer, to + (nint)(at * size), (long)n * size);
-            copied[turn].Record();
+            Send(to + (nint)(at * size), n * size);
         }
     }
 

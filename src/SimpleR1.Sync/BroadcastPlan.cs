@@ -70,7 +70,7 @@ public sealed record BroadcastPlan
         }
     }
 
-    /// <summary>SHA-256 (hex) over all of it: equal at both ends, or nothing is sent.</summary>
+    /// <summary>SHA-256 (hex) over all of it, slices included. What keeps a wrong transfer from beginning is <see cref="RequireSame"/>, which says what differs.</summary>
     public string Fingerprint()
     {
         string text = $"{LayoutFingerprint} {SourceType} {ElementType} {Length} {ChunkBytes} {Version} {string.Join(' ', Slices())}";
