@@ -12,7 +12,6 @@ namespace SimpleR1.Cluster;
 internal sealed class HeadServer : IAsyncDisposable
 {
     private const int MaxConnections = 4096;
-    private const byte TlsHandshake = 0x16;
     private static readonly TimeSpan HandshakeTimeout = TimeSpan.FromSeconds(10), IdleTimeout = TimeSpan.FromSeconds(10),
         TurnTimeout = TimeSpan.FromSeconds(40), ReturnTimeout = TimeSpan.FromSeconds(3);
 
@@ -83,8 +82,7 @@ internal sealed class HeadServer : IAsyncDisposable
             Stream stream = new NetworkStream(socket, ownsSocket: true);
             if (key is not null)
             {
-                // One that speaks in the clear would leave TLS waiting for the rest of what it takes for a record.
-                if (await socket.ReceiveAsync(first, SocketFlags.Peek, deadline.Token) == 1 && first[0] != TlsHandshake) throw new AuthenticationException("it does not speak TLS");
+                ClusterKey.RequireTls(first.AsSpan(0, await socket.ReceiveAsync(first, SocketFlags.Peek, deadline.Token)));
                 stream = await key.SecureAcceptedAsync(stream, deadline.Token);
             }
             await using var frames = new FrameStream(stream);

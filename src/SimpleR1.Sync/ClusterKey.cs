@@ -52,6 +52,15 @@ public sealed class ClusterKey
         return new(text, bytes[..SecretBytes]);
     }
 
+    /// <summary>Refuses one that speaks in the clear, before TLS waits for the rest of what it takes for a record.</summary>
+    /// <param name="first">The first byte that it sent (peeked at); empty where it sent none.</param>
+    /// <exception cref="AuthenticationException">That byte does not begin a handshake.</exception>
+    public static void RequireTls(ReadOnlySpan<byte> first)
+    {
+        const byte Handshake = 0x16;
+        if (first is [not Handshake, ..]) throw new AuthenticationException("it does not speak TLS");
+    }
+
     /// <summary>Encrypts a connection that this end accepted, once the other end has proven that it has the key.</summary>
     /// <exception cref="AuthenticationException">It has another key, or none.</exception>
     public SslStream SecureAccepted(Stream plain) => Secured(plain, tls => tls.AuthenticateAsServer(ServerOptions()));

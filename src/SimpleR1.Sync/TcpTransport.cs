@@ -252,6 +252,8 @@ public sealed class TcpTransport : IWeightTransport
                 socket.NoDelay = true;
                 socket.SendTimeout = socket.ReceiveTimeout = (int)timeout.TotalMilliseconds;
                 using var plain = new NetworkStream(socket);
+                Span<byte> first = stackalloc byte[1];
+                if (key is not null) ClusterKey.RequireTls(first[..socket.Receive(first, SocketFlags.Peek)]);
                 using Stream stream = key is null ? plain : key.SecureAccepted(plain);
                 Span<byte> hello = stackalloc byte[HelloBytes], request = stackalloc byte[RequestBytes];
                 ReadExactly(stream, hello, $"the token of {receiver}", timeout);
@@ -262,9 +264,9 @@ public sealed class TcpTransport : IWeightTransport
                 while (true)
                 {
                     ReadExactly(stream, request, $"the next request of {receiver}", timeout);
-                    int first = BinaryPrimitives.ReadInt32LittleEndian(request), count = BinaryPrimitives.ReadInt32LittleEndian(request[4..]);
+                    int from = BinaryPrimitives.ReadInt32LittleEndian(request), count = BinaryPrimitives.ReadInt32LittleEndian(request[4..]);
                     if (count == 0) return;
-                    for (int index = first; index < first + count; index++) SendChunk(stream, offer, index, deltas, converted, receiver);
+                    for (int index = from; index < from + count; index++) SendChunk(stream, offer, index, deltas, converted, receiver);
                 }
             }
             // The worker has the other end, and reports the failure with its own reason over the control plane.

@@ -64,10 +64,11 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
     public string Join => cluster.Join;
     public WorkerPool Workers => cluster.Workers;
 
-    public string? Problem => failure ?? (Serving > 0 ? null : cluster.Workers.Count(WorkerState.Receiving, WorkerState.Suspect) > 0
+    public string? Problem => failure ?? (Serving > 0 ? null : cluster.Workers.Count(WorkerState.Receiving, WorkerState.Ready, WorkerState.Suspect) > 0
         ? "no worker is ready yet; ask again" : nobody);
 
-    private int Serving => cluster.Workers.Count(WorkerState.Ready);
+    /// <summary>A worker of the first push may be Ready a moment before the push has ended; until then the pool takes no request.</summary>
+    private int Serving => cluster.Workers.Version < 0 ? 0 : cluster.Workers.Count(WorkerState.Ready);
 
     public async IAsyncEnumerable<TokenEvent> StreamAsync(GenerationRequest request, [EnumeratorCancellation] CancellationToken cancellation)
     {

@@ -117,6 +117,7 @@ public sealed partial class ServeTests
             using var client = new HttpClient { BaseAddress = server };
             using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/completions") { Content = Json(Body) };
             using var response = await client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Token);
+            if (!response.IsSuccessStatusCode) Assert.Fail($"{response.StatusCode}: {await response.Content.ReadAsStringAsync(Token)}");
             using var reader = new StreamReader(await response.Content.ReadAsStreamAsync(Token));
             var texts = new StringBuilder[] { new(), new() };
             for (string? line; (line = await reader.ReadLineAsync(Token)) is not null;)

@@ -106,5 +106,23 @@ public sealed class ClusterKeyTests
         Assert.ThrowsAny<IOException>(() => stranger.Receive(offer.Invitations[0], destination, Long, TestContext.Current.CancellationToken));
     }
 
+    /// <summary>A token is random: it may look like the head of a long TLS record, of which the rest never comes.</summary>
+    [Fact]
+    public async Task Stranger_in_the_clear_is_hung_up_on_whatever_its_first_bytes_look_like()
+    {
+        using var sender = new TcpTransport(timeout: Long, key: ClusterKey.Parse(ClusterKey.NewText()));
+        using var source = SharedWeightMemory.Allocate(new WeightLayout(TinyModels.Config()));
+        using var offer = sender.Offer(source, BroadcastPlan.For(source, 1, 4096), ["worker"]);
+        using var socket = new Socket(SocketType.Stream, ProtocolType.Tcp);
+        await socket.ConnectAsync(IPEndPoint.Parse(offer.Invitations[0].Address.Split('/')[0]), Cancel);
+        await socket.SendAsync(new byte[] { 0x17, 3, 3, 0x40, 0, 1, 2, 3 }, Cancel); // application data, 16,384 bytes of it
+        using var soon = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
+        soon.CancelAfter(TimeSpan.FromSeconds(10));
+        int received;
+        try { received = await socket.ReceiveAsync(new byte[16], soon.Token); }
+        catch (SocketException) { received = 0; } // reset
+        Assert.Equal(0, received);
+    }
+
     private static unsafe byte[] ByteAt(FlatWeights weights, int offset) => new Span<byte>((byte*)weights.Pointer + offset, 64).ToArray();
 }
