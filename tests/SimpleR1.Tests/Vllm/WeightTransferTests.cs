@@ -257,9 +257,9 @@ public sealed class WeightTransferTests
     [Fact]
     public void Packed_streams_are_cut_as_vLLM_cuts_them()
     {
-        Assert.Equal([3, 1, 1], UpdateInfo.Pieces([4, 4, 4, 100, 1], 10));
-        Assert.Equal([2], UpdateInfo.Pieces([5, 5], 10)); // equal to the buffer is not more
-        Assert.Equal([], UpdateInfo.Pieces([], 10));
+        Assert.Equal([3, 1, 1], UpdateInfo.Cut([4, 4, 4, 100, 1], 10));
+        Assert.Equal([2], UpdateInfo.Cut([5, 5], 10)); // equal to the buffer is not more
+        Assert.Equal([], UpdateInfo.Cut([], 10));
     }
 
     private static async Task<JsonElement> GetAsync(TestServer server, string path) => JsonDocument.Parse(await server.Client.GetStringAsync(path, Token)).RootElement;
