@@ -232,6 +232,14 @@ public sealed class WeightTransferTests
     }
 
     [Fact]
+    public async Task Server_of_vLLM_needs_a_gpu_to_send_from_and_the_error_says_so()
+    {
+        await using var server = new VllmStandIn(workers: 1, gpu: null);
+        var refused = await Assert.ThrowsAsync<NotSupportedException>(() => VllmWorkers.StartAsync([server.Address], null, null, Token));
+        Assert.Contains("Set workers.send_device", refused.Message);
+    }
+
+    [Fact]
     public async Task Tensors_of_another_model_are_all_named_and_change_nothing()
     {
         await using var server = await StartAsync();
