@@ -236,25 +236,51 @@ public sealed class GpuWeightTransferTests
         }
     }
 
+    private static readonly string[] Serve = ["serve", "recipes/tiny-base", "--device", "cuda", "--port", "0", "--weight-updates", "--kv-cache-mib", "16", "--max-sequences", "8", "--max-batched-tokens", "64", "--max-context", "64"];
+
+    private static HttpClient ClientOf(ProgramRun serving) => new() { BaseAddress = new("http://" + serving.Output.Split("http://")[1].Split(' ')[0]), Timeout = Patience };
+
+    private static StringContent Json(string text) => new(text, System.Text.Encoding.UTF8, "application/json");
+
+    [Fact]
+    public async Task A_run_with_a_server_on_a_gpu_and_a_cluster_key_goes_by_nccl_and_both_ends_say_that_it_is_in_the_clear()
+    {
+        NcclTests.Require();
+        string key = ClusterKey.NewText(), runs = Directory.CreateTempSubdirectory("simple-r1-nccl").FullName;
+        try
+        {
+            using var serving = ProgramRun.Start([.. Serve, "--key", key]);
+            await serving.SaysAsync("Ctrl-C stops it");
+            Assert.Contains("NCCL moves their bytes between the GPUs in the clear", serving.Errors);
+            string admin = "vllm://" + serving.Output.Split("vllm://")[1].Split(' ')[0];
+            string[] small = ["training.steps=1", "optimizer.warmup_steps=0", "rollout.prompts_per_step=2", "rollout.samples_per_prompt=2", "rollout.max_new_tokens=8", "model.max_context=64", "data.evaluation.take=2", "algorithm.mini_batches=1"];
+            var (code, output, errors) = await ProgramRun.RunAsync(["train", "recipes/quickstart.yaml", "--runs", runs, "--key", key, .. small.Append($"workers.servers=[{admin}]").Append("workers.send_device=cuda").SelectMany(s => new[] { "--set", s })]);
+            Assert.True(code == 0, output + errors);
+            Assert.Contains("NCCL sends them in the clear", output);
+            using var client = ClientOf(serving);
+            using var answer = await client.PostAsync("/v1/completions", Json("{\"prompt\":\"a\",\"max_tokens\":1}"), Token);
+            Assert.Contains("\"weights-1\"", await answer.Content.ReadAsStringAsync(Token));
+        }
+        finally { Directory.Delete(runs, recursive: true); }
+    }
+
     [Fact]
     public async Task Program_without_nccl_says_how_to_get_it()
     {
         Gpu.Require();
         string[] without = ["env", CudaLibraries.NcclVariable + "=/no/such/folder"];
-        using var serving = ProgramRun.StartBy(without, "serve", "recipes/tiny-base", "--device", "cuda", "--port", "0", "--weight-updates", "--kv-cache-mib", "16", "--max-sequences", "4", "--max-batched-tokens", "64", "--max-context", "64");
+        using var serving = ProgramRun.StartBy(without, Serve);
         await serving.SaysAsync("Ctrl-C stops it");
         Assert.Contains("weights can be taken by TCP only", serving.Errors);
         Assert.Contains("pip install nvidia-nccl-cu13", serving.Errors);
-        string address = "http://" + serving.Output.Split("http://")[1].Split(' ')[0];
-        using var client = new HttpClient { BaseAddress = new(address), Timeout = Patience };
-        using var init = new StringContent($"{{\"init_info\":{{\"nccl_unique_id_b64\":\"{Convert.ToBase64String(new byte[128])}\",\"rank_offset\":1,\"world_size\":2}}}}", System.Text.Encoding.UTF8, "application/json");
-        using var refused = await client.PostAsync("/init_weight_transfer_engine", init, Token);
+        using var client = ClientOf(serving);
+        using var refused = await client.PostAsync("/init_weight_transfer_engine", Json($"{{\"init_info\":{{\"nccl_unique_id_b64\":\"{Convert.ToBase64String(new byte[128])}\",\"rank_offset\":1,\"world_size\":2}}}}"), Token);
         Assert.Equal(HttpStatusCode.Conflict, refused.StatusCode);
         Assert.Contains("pip install nvidia-nccl-cu13", await refused.Content.ReadAsStringAsync(Token));
         string runs = Directory.CreateTempSubdirectory("simple-r1-nccl").FullName;
         try
         {
-            using var training = ProgramRun.StartBy(without, "train", "recipes/quickstart.yaml", "--runs", runs, "--set", $"workers.servers=[{address}]", "--set", "workers.send_device=cuda");
+            using var training = ProgramRun.StartBy(without, "train", "recipes/quickstart.yaml", "--runs", runs, "--set", $"workers.servers=[{client.BaseAddress}]", "--set", "workers.send_device=cuda");
             Assert.Equal(1, await training.EndAsync());
             Assert.Contains("workers.send_device: weights can't be sent by NCCL", training.Errors);
             Assert.Contains("pip install nvidia-nccl-cu13", training.Errors);
