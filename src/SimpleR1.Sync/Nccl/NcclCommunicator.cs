@@ -64,11 +64,12 @@ internal sealed unsafe class NcclCommunicator : IDisposable
     /// <summary>The all-reduce of one number by which vLLM's communicators warm up as soon as they have joined: every member must take part, or all wait for it.</summary>
     public void WarmUp(CudaDevice gpu, TimeSpan timeout, CancellationToken cancellation)
     {
-        using var number = gpu.AllocateZeros(sizeof(float), "an NCCL group's first operation");
-        try { Run(gpu, () => Check(ncclAllReduce(number.Pointer, number.Pointer, 1, Float32, Sum, handle, gpu.Stream)), $"{size} processes to warm up their NCCL group (an all-reduce of one number, as vLLM's communicators do)", timeout, cancellation); }
+        nint number = gpu.Word.Pointer;
+        gpu.Fill(number, 0, sizeof(float));
+        try { Run(gpu, () => Check(ncclAllReduce(number, number, 1, Float32, Sum, handle, gpu.Stream)), $"{size} processes to warm up their NCCL group (an all-reduce of one number, as vLLM's communicators do)", timeout, cancellation); }
         catch
         {
-            Dispose(); // before the memory is freed, which waits for the stream
+            Dispose();
             throw;
         }
     }

@@ -197,7 +197,7 @@ public sealed record WorkersSection : IRecipeSection
     public string Device { get; init; } = "cpu";
     [Description("Element type of weights and KV cache of those on a GPU, and of what is sent from send_device to servers: bf16, f16 or f32.")]
     public string Type { get; init; } = "bf16";
-    [Description("The trainer's GPU that NCCL sends from, cuda or cuda:N, another than the workers'; empty sends by shared memory or TCP. With servers it is for those on a GPU, and vLLM's own need it.")]
+    [Description("The trainer's GPU that NCCL sends from, cuda or cuda:N, another than the workers'; several, with commas, send a slice each; empty sends by shared memory or TCP. For servers on GPUs it is one; vLLM's own need it.")]
     public string SendDevice { get; init; } = "";
     [Description("CPU threads of each; 0 shares the machine's cores among them.")]
     [Limits(AtLeast = 0)] public int Threads { get; init; }
@@ -225,8 +225,8 @@ public sealed record WorkersSection : IRecipeSection
     public IEnumerable<Conflict> Validate()
     {
         if (Type is not ("bf16" or "f16" or "f32")) yield return new($"expected bf16, f16 or f32, found '{Type}'", "type");
-        if (SendDevice is not ("" or "cuda") && !(SendDevice.StartsWith("cuda:", StringComparison.Ordinal) && int.TryParse(SendDevice.AsSpan(5), out int gpu) && gpu >= 0))
-            yield return new($"expected cuda or cuda:N, found '{SendDevice}'; leave it out to send from the CPU's memory", "send_device");
+        if (Servers.Count > 0 && SendDevice is not ("" or "cuda") && !(SendDevice.StartsWith("cuda:", StringComparison.Ordinal) && int.TryParse(SendDevice.AsSpan(5), out int gpu) && gpu >= 0))
+            yield return new($"expected cuda or cuda:N, found '{SendDevice}': servers are sent to from one GPU; leave it out to send from the CPU's memory", "send_device");
         for (int i = 0; i < Servers.Count; i++)
             if (!Uri.TryCreate(Servers[i], UriKind.Absolute, out var address) || address.Scheme is not ("vllm" or "http" or "https") || address.Port <= 0)
                 yield return new($"expected vllm://HOST:PORT, found '{Servers[i]}'", $"servers.{i}");
