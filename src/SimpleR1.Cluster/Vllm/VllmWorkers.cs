@@ -7,6 +7,7 @@ using SimpleR1.Models;
 using SimpleR1.Sync;
 using SimpleR1.Sync.Nccl;
 using SimpleR1.Sync.Rendezvous;
+using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
 using static TorchSharp.torch;
 
@@ -20,7 +21,8 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
     private static readonly TimeSpan Timeout = TimeSpan.FromMinutes(10);
 
     private readonly TcpCollectives clear, keyed;
-    private readonly DeviceCopy? copy; // to send from
+    private readonly TensorThread copying = new("device copy");
+    private readonly (DeviceCopy Copy, CudaDevice Gpu, ScalarType Type)? from; // sent from a GPU
     private readonly Place[] places;
 
     private sealed record Place(VllmServer Server, NcclCollectives? Nccl)
@@ -32,7 +34,7 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
     private VllmWorkers(IReadOnlyList<Uri> servers, string? key, ClusterKey? clusterKey, IPAddress here, (CudaDevice Gpu, ScalarType Type)? from)
     {
         (clear, keyed) = (new(here), new(here, clusterKey));
-        copy = from is var (gpu, type) ? new(gpu.Beside(), type) : null;
+        if (from is var (gpu, type) && gpu.Beside() is var stream) this.from = (new(stream), stream, type);
         places = [.. servers.Select(address =>
         {
             NcclCollectives? nccl = from is var (sender, _) ? new(sender.Beside()) : null; // servers are sent to at the same time
@@ -139,12 +141,20 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
     public async Task<SyncReport> PushWeightsAsync(FlatWeights source, int version, CancellationToken cancellation = default)
     {
         var clock = Stopwatch.StartNew();
-        var sent = places.Any(p => p.Server.FromGpu) ? await copy!.OfAsync(source) : source; // before any engine stands still
+        var sent = places.Any(p => p.Server.FromGpu) ? await copying.RunAsync(() => OnGpu(source)) : source; // before any engine stands still
         try { await Task.WhenAll(places.Select(p => p.Server.PushWeightsAsync(p.Server.FromGpu ? sent : source, version, cancellation))); }
         catch (HttpRequestException e) { throw new IOException($"weights version {version} could not be sent: {e.Message}", e); }
         double seconds = clock.Elapsed.TotalSeconds;
         string transports = string.Join(" and ", places.Select(p => p.Server.Transport).Distinct());
         return new(version, WeightHash.Compute(source.Pointer, source.ByteLength), sent.ByteLength, [.. Enumerable.Range(1, places.Length)], "vllm, " + transports, 0, seconds, 0, 0, []);
+    }
+
+    private FlatWeights OnGpu(FlatWeights source)
+    {
+        var (copy, gpu, type) = from!.Value;
+        var sent = copy.Of(source, type);
+        gpu.Synchronize(); // it is sent by other streams
+        return sent;
     }
 
     public void Dispose()
@@ -156,6 +166,7 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
         }
         clear.Dispose();
         keyed.Dispose();
-        copy?.Dispose();
+        copying.Dispose();
+        from?.Copy.Dispose();
     }
 }

@@ -76,18 +76,19 @@ public sealed partial class NcclTests
         }
     }
 
-    [Fact]
-    public async Task Weights_on_the_trainers_gpu_are_sent_from_where_they_are()
+    [Theory]
+    [InlineData(ScalarType.BFloat16), InlineData(ScalarType.Float32)]
+    public async Task Weights_on_the_trainers_gpu_are_sent_from_where_they_are_or_converted_there(ScalarType type)
     {
         var gpu = Require();
         using var host = Source();
-        using var source = host.CopyTo(gpu.Beside(), ScalarType.BFloat16);
+        using var source = host.CopyTo(gpu.Beside(), type);
         using var sender = new NcclTransport(timeout: Long);
         using var worker = new NcclTransport();
         using var weights = new FlatWeights(source.Layout, ScalarType.BFloat16, gpu.Beside());
         Assert.True(sender.CanOffer(source));
         Assert.False(sender.CanOffer(host));
-        using var offer = sender.Offer(source, BroadcastPlan.For(source, 1), ["a"]);
+        using var offer = sender.Offer(source, BroadcastPlan.For(source, 1, held: ScalarType.BFloat16), ["a"]);
         Assert.Equal(WeightHash.Of(host, ScalarType.BFloat16), await Task.Run(() => worker.Receive(offer.Invitations[0], weights, Long, Cancel), Cancel));
         await offer.Sending;
     }
