@@ -33,7 +33,7 @@ public sealed record ClusterOptions
     public bool Overlap { get; init; }
     /// <summary>Over TCP, send only what has changed since the last version, where that is less; costs the trainer's machine the memory of the weights once more.</summary>
     public bool Delta { get; init; }
-    /// <summary>The trainer's GPU that NCCL sends from: cuda or cuda:N; null where it has none.</summary>
+    /// <summary>The trainer's GPUs that NCCL sends from, each a slice of the weights: cuda, cuda:N, several with commas, or all; null where it has none.</summary>
     public string? SendDevice { get; init; }
     /// <summary>Where each worker's output (<c>worker-1.log</c>) and the cluster's warnings (<c>cluster.log</c>) go; null shows output on standard error.</summary>
     public string? LogFolder { get; init; }

@@ -110,7 +110,7 @@ internal sealed class WeightUpdate(List<Worker> workers, FlatWeights source, int
             var plan = BroadcastPlan.For(source, version, held: type.Key);
             WeightOffer Make(IWeightTransport transport, List<Worker> members)
             {
-                var offer = transport.Offer(source, plan, [.. members.Select(w => w.Instance)]);
+                var offer = transport.Offer(source, plan with { Trainers = transport.SendersOf(source) }, [.. members.Select(w => w.Instance)]);
                 offers.Add(offer);
                 return offer;
             }
@@ -121,7 +121,9 @@ internal sealed class WeightUpdate(List<Worker> workers, FlatWeights source, int
             if (rest.Count == 0) continue;
             WeightOffer[] single = [.. transports.Where(t => !t.IsCollective && t.CanOffer(source)).Select(t => Make(t, rest))];
             if (single.Length == 0)
-                throw new InvalidOperationException($"These weights can't be sent to {string.Join(", ", rest.Select(w => w.Name))} by {options.Transport}: allocate them with {nameof(SharedWeightMemory)}.{nameof(SharedWeightMemory.Allocate)}, or choose another transport");
+                throw new InvalidOperationException($"These weights can't be sent to {string.Join(", ", rest.Select(w => w.Name))} by {options.Transport}: "
+                    + (source.Device is null ? $"allocate them with {nameof(SharedWeightMemory)}.{nameof(SharedWeightMemory.Allocate)}, or choose another transport"
+                        : "they are on a GPU, and are sent by NCCL only; it must be there, and the workers on GPUs"));
             groups.Add(new(rest, single, Collective: false));
         }
         return groups;

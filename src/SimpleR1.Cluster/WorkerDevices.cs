@@ -18,6 +18,14 @@ public static class WorkerDevices
         return index >= 0 && index < count ? [text] : throw new ArgumentException($"device {text}: this machine has {count} CUDA devices{(count == 0 ? "; use --device cpu" : $", cuda:0 to cuda:{count - 1}")}");
     }
 
+    /// <summary>GPUs by any of these names, with commas between.</summary>
+    /// <exception cref="ArgumentException">One is no GPU of this machine.</exception>
+    public static IReadOnlyList<string> ExpandGpus(string text)
+    {
+        string[] names = [.. text.Split(',', StringSplitOptions.TrimEntries).SelectMany(Expand)];
+        return names.Contains("cpu") ? throw new ArgumentException($"device: expected GPUs (cuda, cuda:N, all), found '{text}'{(CudaDevice.Count == 0 ? ", and this machine has none" : "")}") : names;
+    }
+
     /// <summary>bf16, f16 or f32.</summary>
     public static ScalarType ParseType(string text) => text switch
     {

@@ -45,7 +45,7 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
         NcclTransport Nccl()
         {
             if (NcclTransport.Missing is { } missing) throw new DllNotFoundException(missing);
-            return new(CudaDevice.Parse(options.SendDevice ?? "cuda"), options.SyncTimeout / 2);
+            return new([.. WorkerDevices.ExpandGpus(options.SendDevice ?? "cuda").Select(CudaDevice.Parse).OfType<CudaDevice>()], options.SyncTimeout / 2);
         }
     }
 

@@ -36,6 +36,9 @@ public interface IWeightTransport : IDisposable
     /// <summary>Whether this transport can send these weights (it depends on where their memory is).</summary>
     bool CanOffer(FlatWeights source);
 
+    /// <summary>Trainer ranks of this process that share the sending of these weights, each its own slice: <see cref="BroadcastPlan.Trainers"/>.</summary>
+    int SendersOf(FlatWeights source) => 1;
+
     /// <summary>Lets receivers fetch <paramref name="source"/>, exactly as <paramref name="plan"/> says.</summary>
     /// <param name="receivers">Who they are: names that stay the same from update to update.</param>
     WeightOffer Offer(FlatWeights source, BroadcastPlan plan, IReadOnlyList<string> receivers);

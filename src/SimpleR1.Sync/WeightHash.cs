@@ -2,6 +2,7 @@ using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using SimpleR1.Models;
 using SimpleR1.Tensors;
+using SimpleR1.Tensors.Cuda;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Sync;
@@ -18,20 +19,14 @@ public static unsafe class WeightHash
     private const int ItemBytes = 1 << 20; // of the parallel loops: large against their overhead, small against the cache
 
     /// <summary>Hash of weights where they are: on a GPU by a kernel of it, so that nothing but 8 bytes comes back.</summary>
-    public static ulong Of(FlatWeights weights)
-    {
-        if (weights.Device is not { } gpu) return Compute(weights.Pointer, weights.ByteLength);
-        using var sum = gpu.AllocateZeros(sizeof(ulong), "a hash");
-        var kernel = gpu.Kernels.Get("WeightHash", "weight_hash", "ELEMENT=float"); // reads words, whatever the elements are
-        kernel.Launch((8 * gpu.Multiprocessors, 1), 256, 0, weights.Pointer, weights.ByteLength / sizeof(ulong), sum); // layouts are whole words long
-        return gpu.Read<ulong>(sum.Pointer, 1)[0];
-    }
+    public static ulong Of(FlatWeights weights) => Of(weights, weights.Flat.dtype);
 
-    /// <summary>The hash that these f32 weights of the CPU have when they are held in another type; nothing of that size is made.</summary>
-    public static ulong Of(FlatWeights weights, ScalarType held)
+    /// <summary>The hash that these weights have when they are held in another type; nothing of that size is made.</summary>
+    /// <param name="beside">For weights on a GPU whose own stream is another thread's: one of this thread's.</param>
+    public static ulong Of(FlatWeights weights, ScalarType held, CudaDevice? beside = null)
     {
-        if (held == weights.Flat.dtype) return Of(weights);
-        if (weights.Device is not null) throw new NotSupportedException($"weights on a GPU are hashed as they are ({weights.Flat.dtype}), not as {held}");
+        if ((beside ?? weights.Device) is { } gpu) return OnDevice(gpu, weights, held);
+        if (held == weights.Flat.dtype) return Compute(weights.Pointer, weights.ByteLength);
         var (from, to) = (NumberConversion.Of(weights.Flat.dtype), NumberConversion.Of(held));
         int size = NumberConversion.Size(to), fromSize = NumberConversion.Size(from), perItem = ItemBytes / size;
         long count = weights.Layout.Length, sum = 0;
@@ -49,6 +44,15 @@ public static unsafe class WeightHash
             finally { NativeMemory.Free(converted); }
         });
         return (ulong)sum;
+    }
+
+    private static ulong OnDevice(CudaDevice gpu, FlatWeights weights, ScalarType held)
+    {
+        string[] types = held == weights.Flat.dtype ? ["ELEMENT=float"] : [CudaOps.Element(weights.Flat.dtype), CudaOps.Element(held, "HELD")]; // words are read, whatever the elements are
+        var kernel = gpu.Kernels.Get("WeightHash", "weight_hash", types);
+        gpu.Fill(gpu.Word.Pointer, 0, sizeof(ulong));
+        kernel.Launch((8 * gpu.Multiprocessors, 1), 256, 0, weights.Pointer, weights.Layout.Length * held.ElementSize() / sizeof(ulong), gpu.Word); // layouts are whole words long
+        return gpu.Read<ulong>(gpu.Word.Pointer, 1)[0];
     }
 
     /// <summary>Hash of <paramref name="bytes"/> bytes of host memory; the last word is filled up with zeros.</summary>

@@ -22,6 +22,8 @@ public sealed record SyncBenchmarkOptions
     public int Rounds { get; init; } = 5;
     /// <summary>Fraction of the elements that differ from update to update.</summary>
     public double Changed { get; init; } = 1;
+    /// <summary>The trainer's weights are on its GPU in the workers' type, and not in the CPU's memory in f32.</summary>
+    public bool SourceOnGpu { get; init; }
 }
 
 /// <summary>
@@ -37,13 +39,12 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> s
 
     public async Task<BenchmarkResult> RunAsync()
     {
-        using var weights = SharedWeightMemory.Allocate(layout);
-        weights.Flat.uniform_(-1, 1);
         var (cluster, workers) = (options.Cluster, options.Cluster.Workers);
+        using var weights = Source();
         bool gpu = cluster.Device != "cpu";
         int size = gpu ? WorkerDevices.ParseType(cluster.Type).ElementSize() : sizeof(float);
         long bytes = layout.Length * size;
-        say($"Weight sync of {options.Model}: {layout.ParameterCount / 1e6:F1} M parameters, {layout.Slots.Count} of them tensors; {workers} worker{(workers == 1 ? "" : "s")} on {cluster.Device} hold {bytes / 1e6:F0} MB each; {Environment.ProcessorCount} cores; median of {options.Rounds}");
+        say($"Weight sync of {options.Model}: {layout.ParameterCount / 1e6:F1} M parameters, {layout.Slots.Count} of them tensors; {workers} worker{(workers == 1 ? "" : "s")} on {cluster.Device} hold {bytes / 1e6:F0} MB each; the trainer's are on {weights.Device?.Name ?? "the CPU"} in {weights.Flat.dtype}; {Environment.ProcessorCount} cores; median of {options.Rounds}");
         double bare = Bare(weights, bytes);
         using (var groups = Parties.Form(cluster, layout.Length * sizeof(float)))
         {
@@ -80,9 +81,27 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> s
             say($"  {way.Replace('_', ' ')}: {figures[way + "_seconds"] / total:F2} × the update");
     }
 
+    /// <exception cref="ArgumentException">Weights on a GPU, and no GPU to send from, or only some of them to be changed.</exception>
+    private FlatWeights Source()
+    {
+        if (options.SourceOnGpu)
+        {
+            if (options.Cluster.SendDevice is not { } device || options.Changed < 1) throw new ArgumentException("--source gpu: give --send-device too, and no --changed");
+            return new(layout, WorkerDevices.ParseType(options.Cluster.Type), CudaDevice.Parse(WorkerDevices.ExpandGpus(device)[0])!);
+        }
+        var weights = SharedWeightMemory.Allocate(layout);
+        weights.Flat.uniform_(-1, 1);
+        return weights;
+    }
+
     private unsafe void Change(FlatWeights weights, int version)
     {
-        if (options.Changed >= 1) weights.Flat.mul_(1.001f);
+        if (weights.Device is { } gpu)
+        {
+            gpu.Kernels.Get("RandomFill", "random_fill", CudaOps.Element(weights.Flat.dtype)).Launch((4 * gpu.Multiprocessors, 1), 256, 0, weights.Pointer, layout.Length, 0f, 1f, version);
+            gpu.Synchronize();
+        }
+        else if (options.Changed >= 1) weights.Flat.mul_(1.001f);
         else
         {
             float* memory = (float*)weights.Pointer;
@@ -178,7 +197,7 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> s
             bool nccl = cluster.Device != "cpu" && cluster.SendDevice is not null && NcclTransport.Missing is null;
             using var tcp = new TcpCollectives();
             var devices = nccl ? WorkerDevices.Expand(cluster.Device) : [];
-            CudaDevice?[] gpus = [.. Enumerable.Range(0, size).Select(rank => nccl ? CudaDevice.Parse(rank == 0 ? cluster.SendDevice! : devices[(rank - 1) % devices.Count])!.Beside() : null)];
+            CudaDevice?[] gpus = [.. Enumerable.Range(0, size).Select(rank => nccl ? CudaDevice.Parse(rank == 0 ? WorkerDevices.ExpandGpus(cluster.SendDevice!)[0] : devices[(rank - 1) % devices.Count])!.Beside() : null)];
             byte[] id = nccl ? new NcclCollectives(gpus[0]!).NewId() : tcp.NewId();
             var formed = new Parties(nccl ? "nccl" : "tcp");
             var groups = new IWeightGroup[size];

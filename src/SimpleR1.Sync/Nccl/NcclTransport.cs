@@ -1,6 +1,4 @@
-using System.Globalization;
 using SimpleR1.Models;
-using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
 
 namespace SimpleR1.Sync.Nccl;
@@ -8,29 +6,18 @@ namespace SimpleR1.Sync.Nccl;
 /// <summary>
 /// Between GPUs: one broadcast from the trainer's flat buffer into the live buffers of all workers at the same time, in place. Trainer and workers form a group
 /// of their own, apart from any that training uses; it is kept from update to update as long as its members are the same.
-/// With several trainer ranks (<see cref="BroadcastPlan.Trainers"/>) each sends the slice that it owns: rank 0 offers, the others accept its invitation to send.
 /// </summary>
-/// <param name="sendDevice">The trainer's GPU, where its weights are not on one themselves: it keeps a copy in the workers' type there to send from.</param>
+/// <param name="sendDevices">The trainer's GPUs, for weights that are not on one themselves: each is a rank that keeps a copy in the workers' type and sends its slice, so
+/// that uploading and sending take the way of all of them.</param>
 /// <param name="timeout">For all to join, and for a broadcast; 60 s by default.</param>
-public sealed class NcclTransport(CudaDevice? sendDevice = null, TimeSpan? timeout = null) : IWeightTransport
+public sealed class NcclTransport(IReadOnlyList<CudaDevice>? sendDevices = null, TimeSpan? timeout = null) : IWeightTransport
 {
+    private readonly IReadOnlyList<CudaDevice> sendDevices = sendDevices ?? [];
     private readonly TimeSpan timeout = timeout ?? TimeSpan.FromSeconds(60);
+    private readonly NcclMember receiver = new();
     private readonly Lock gate = new();
-    private TensorThread? sending;
-    private FlatWeights? sendBuffer;
-    private DeviceUpload? upload;
+    private readonly List<NcclSender> senders = [];
     private (string Name, string Members, byte[] Id) formed; // the group that this rank 0 offers by
-    private (string Name, NcclCommunicator Communicator)? joined;
-
-    /// <summary>Where an invitation leads: which group, as which rank of how many.</summary>
-    private sealed record Place(string Group, int Rank, int Size, byte[] Id)
-    {
-        public override string ToString() => string.Create(CultureInfo.InvariantCulture, $"{Group}/{Rank}/{Size}/{Convert.ToHexString(Id)}");
-
-        public static Place Parse(string address) => address.Split('/') is [var group, var rank, var size, var id]
-            ? new(group, int.Parse(rank, CultureInfo.InvariantCulture), int.Parse(size, CultureInfo.InvariantCulture), Convert.FromHexString(id))
-            : throw new InvalidDataException($"'{address}' is no address of an NCCL group");
-    }
 
     /// <summary>Why NCCL can't be used here; null when it can.</summary>
     public static string? Missing => NcclLibrary.Missing;
@@ -38,51 +25,58 @@ public sealed class NcclTransport(CudaDevice? sendDevice = null, TimeSpan? timeo
     public string Name => "nccl";
     public bool IsCollective => true;
 
-    public bool CanOffer(FlatWeights source) => (source.Device ?? sendDevice) is not null && Missing is null;
+    public bool CanOffer(FlatWeights source) => SendersOf(source) > 0 && Missing is null;
 
-    /// <param name="receivers">The invitations are for the other trainer ranks first, where the plan has several, then for these.</param>
+    /// <inheritdoc/>
+    public int SendersOf(FlatWeights source) => source.Device is not null ? 1 : sendDevices.Count;
+
+    /// <param name="plan">May name more trainer ranks than this process has GPUs to send from.</param>
+    /// <param name="receivers">The invitations are for trainer ranks of other processes first (<see cref="SendAsync"/>), then for these.</param>
     /// <inheritdoc/>
     public WeightOffer Offer(FlatWeights source, BroadcastPlan plan, IReadOnlyList<string> receivers)
     {
         plan.RequireSource(source);
-        Place[] places;
+        int here = Math.Min(SendersOf(source), plan.Trainers);
+        NcclPlace[] places;
         lock (gate)
         {
             int size = plan.Trainers + receivers.Count;
             string members = $"{plan.Trainers} {string.Join(' ', receivers)}";
             if (formed.Members != members) formed = (Guid.NewGuid().ToString("N"), members, NcclCommunicator.NewId());
-            places = [.. Enumerable.Range(0, size).Select(rank => new Place(formed.Name, rank, size, formed.Id))];
+            places = [.. Enumerable.Range(0, size).Select(rank => new NcclPlace(formed.Name, rank, size, formed.Id))];
         }
         var broken = new CancellationTokenSource();
-        var sent = SendByAsync(places[0], source, plan, broken.Token);
-        return new([.. places.Skip(1).Select(place => new WeightInvitation(Name, place.ToString(), plan))], sent, () =>
+        var sent = Task.WhenAll(Enumerable.Range(0, here).Select(SendAsync).ToArray());
+        return new([.. places.Skip(here).Select(place => new WeightInvitation(Name, place.ToString(), plan))], sent, () =>
         {
             broken.Cancel();
             try { sent.Wait(CancellationToken.None); } // polls for the cancellation; reads the weights until then
             catch (AggregateException) { } // whoever waits for the sending has it
         });
+
+        async Task SendAsync(int rank)
+        {
+            try { await Sender(source, rank).SendAsync(places[rank], source, plan, timeout, broken.Token); }
+            catch
+            {
+                lock (gate) if (formed.Name == places[0].Group) formed = default;
+                broken.Cancel(); // the other ranks here wait for what can't come
+                throw;
+            }
+        }
     }
 
-    /// <summary>Another trainer rank's part in rank 0's offer: its slice of the weights.</summary>
-    public Task SendAsync(WeightInvitation invitation, FlatWeights source, CancellationToken cancellation) => SendByAsync(Place.Parse(invitation.Address), source, invitation.Plan, cancellation);
+    /// <summary>The part of a trainer rank of another process in rank 0's offer: its slice of the weights.</summary>
+    public Task SendAsync(WeightInvitation invitation, FlatWeights source, CancellationToken cancellation) =>
+        Sender(source, 0).SendAsync(NcclPlace.Parse(invitation.Address), source, invitation.Plan, timeout, cancellation);
 
-    private Task SendByAsync(Place place, FlatWeights source, BroadcastPlan plan, CancellationToken cancellation) => (sending ??= new("nccl")).RunAsync(() =>
+    private NcclSender Sender(FlatWeights source, int rank)
     {
-        var buffer = source.Device is not null && plan.SourceType == plan.ElementType ? source : Copy(source, plan);
-        Broadcast(place, buffer, plan, timeout, cancellation);
-    });
-
-    /// <summary>The weights in the workers' type on the GPU to send from.</summary>
-    private unsafe FlatWeights Copy(FlatWeights source, BroadcastPlan plan)
-    {
-        if (source.Device is not null || sendDevice is null) throw new NotSupportedException($"weights on a GPU are sent as they are ({plan.SourceType}), not as {plan.ElementType}");
-        if (sendBuffer is null || sendBuffer.Flat.dtype != plan.ElementType || sendBuffer.Layout.Length != plan.Length)
+        lock (gate)
         {
-            sendBuffer?.Dispose();
-            sendBuffer = new(source.Layout, plan.ElementType, sendDevice);
+            while (senders.Count <= rank) senders.Add(new(source.Device ?? sendDevices[senders.Count]));
+            return senders[rank];
         }
-        (upload ??= new(sendDevice)).Write((byte*)source.Pointer, NumberConversion.Of(plan.SourceType), sendBuffer.Pointer, NumberConversion.Of(plan.ElementType), plan.Length);
-        return sendBuffer;
     }
 
     public bool CanReceive(WeightInvitation invitation) => invitation.Transport == Name && Missing is null;
@@ -91,40 +85,14 @@ public sealed class NcclTransport(CudaDevice? sendDevice = null, TimeSpan? timeo
     {
         var plan = invitation.Plan;
         plan.RequireSame(destination);
-        if (destination.Device is null) throw new InvalidOperationException("NCCL writes to GPUs' memory, and these weights are in the CPU's");
-        Broadcast(Place.Parse(invitation.Address), destination, plan, timeout, cancellation);
+        var gpu = destination.Device ?? throw new InvalidOperationException("NCCL writes to GPUs' memory, and these weights are in the CPU's");
+        receiver.Broadcast(gpu, NcclPlace.Parse(invitation.Address), destination.Pointer, plan, timeout, cancellation);
         return WeightHash.Of(destination);
-    }
-
-    private void Broadcast(Place place, FlatWeights weights, BroadcastPlan plan, TimeSpan timeout, CancellationToken cancellation)
-    {
-        int size = (int)weights.Flat.element_size();
-        try
-        {
-            if (joined?.Name != place.Group)
-            {
-                joined?.Communicator.Dispose();
-                joined = null;
-                joined = (place.Group, NcclCommunicator.Join(weights.Device!, place.Id, place.Rank, place.Size, timeout, cancellation));
-            }
-            joined.Value.Communicator.Broadcast(weights.Device!, plan.Slices().Select(s => (weights.Pointer + (nint)(s.First * size), s.Length * size, s.Owner)),
-                $"the broadcast of weights version {plan.Version} to {place.Size - plan.Trainers} workers, as rank {place.Rank} of {place.Size}", timeout, cancellation);
-        }
-        catch
-        {
-            joined?.Communicator.Dispose(); // the others get to know: what they have under way fails
-            joined = null;
-            lock (gate) if (formed.Name == place.Group) formed = default;
-            throw;
-        }
     }
 
     public void Dispose()
     {
-        sending?.Dispose();
-        joined?.Communicator.Dispose();
-        joined = null;
-        upload?.Dispose();
-        sendBuffer?.Dispose();
+        foreach (var sender in senders) sender.Dispose();
+        receiver.Dispose();
     }
 }

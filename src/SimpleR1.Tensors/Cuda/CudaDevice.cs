@@ -60,6 +60,7 @@ public sealed unsafe class CudaDevice
 
     private readonly nint context;
     private readonly Lazy<CublasLt> blas; // not needed where only memory is copied
+    private DeviceMemory? word;
     private readonly SortedDictionary<nint, long> allocations = []; // locked; how emulated tensors are told from the CPU's
 
     private CudaDevice(int index)
@@ -102,6 +103,8 @@ public sealed unsafe class CudaDevice
     /// <summary>Where operations put their results.</summary>
     public Arena Scratch { get; }
     public KernelLibrary Kernels { get; }
+    /// <summary>Eight bytes for a kernel whose only result is a number: taken once, for allocating and freeing wait for all that the GPU has to do.</summary>
+    internal DeviceMemory Word => word ??= Allocate(sizeof(ulong), "a number");
     internal CublasLt Blas => blas.Value;
     /// <summary>Whether kernels may be started while the one before them ends (programmatic dependent launch, Hopper and newer).</summary>
     public bool EarlyLaunch { get; set; }

@@ -12,11 +12,11 @@ public static class CudaOps
     private const int SmallWarps = 4, ManyOutputs = 4096, ManyInputs = 2048;
 
     /// <summary>"ELEMENT=bf16", which specialises a kernel's text.</summary>
-    public static string Element(ScalarType type) => type switch
+    public static string Element(ScalarType type, string macro = "ELEMENT") => type switch
     {
-        ScalarType.BFloat16 => "ELEMENT=bf16",
-        ScalarType.Float16 => "ELEMENT=f16",
-        ScalarType.Float32 => "ELEMENT=float",
+        ScalarType.BFloat16 => $"{macro}=bf16",
+        ScalarType.Float16 => $"{macro}=f16",
+        ScalarType.Float32 => $"{macro}=float",
         _ => throw new NotSupportedException($"kernels exist for bf16, f16 and f32, not for {type}"),
     };
 

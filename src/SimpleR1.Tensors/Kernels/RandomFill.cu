@@ -5,6 +5,7 @@
 /// to[i] ~ N(mean, scale²), a function of (seed, i). Grid: any.
 extern "C" __global__ void random_fill(ELEMENT* to, i64 count, float mean, float scale, u32 seed)
 {
+    wait_for_previous_kernel();
     for (i64 i = (i64)blockIdx.x * blockDim.x + threadIdx.x; i < count; i += (i64)gridDim.x * blockDim.x)
     {
         u64 x = ((u64)i + 1) * 0x9E3779B97F4A7C15ull + (u64)seed * 0xD1B54A32D192ED03ull; // SplitMix64

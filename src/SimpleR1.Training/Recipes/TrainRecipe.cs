@@ -197,7 +197,7 @@ public sealed record WorkersSection : IRecipeSection
     public string Device { get; init; } = "cpu";
     [Description("Element type of weights and KV cache of those on a GPU: bf16, f16 or f32.")]
     public string Type { get; init; } = "bf16";
-    [Description("The trainer's GPU that NCCL sends from, cuda or cuda:N, another than the workers'; empty sends by shared memory or TCP.")]
+    [Description("The trainer's GPU that NCCL sends from, cuda or cuda:N, another than the workers'; several, with commas, send a slice each; empty sends by shared memory or TCP.")]
     public string SendDevice { get; init; } = "";
     [Description("CPU threads of each; 0 shares the machine's cores among them.")]
     [Limits(AtLeast = 0)] public int Threads { get; init; }

@@ -69,19 +69,21 @@ internal static class BenchCommand
         var workers = new Option<int>("--workers") { Description = "Worker processes", DefaultValueFactory = _ => 1 };
         var device = new Option<string>("--device") { Description = "What the workers compute on: cpu, cuda, cuda:N, or all for one GPU after another", DefaultValueFactory = _ => "cpu" };
         var type = DeviceOptions.Type();
-        var sendDevice = new Option<string?>("--send-device") { Description = "The trainer's GPU, to send by NCCL: cuda or cuda:N, another than the workers'" };
+        var sendDevice = new Option<string?>("--send-device") { Description = "The trainer's GPU, to send by NCCL: cuda or cuda:N, another than the workers'; several, with commas, send a slice each" };
+        var source = new Option<string>("--source") { Description = "Where the trainer's weights are: cpu, as they are in training now, or gpu, on the first --send-device in the workers' type", DefaultValueFactory = _ => "cpu" };
+        source.AcceptOnlyFromAmong("cpu", "gpu");
         var transport = new Option<WeightTransportChoice>("--transport") { Description = "How weights travel", DefaultValueFactory = _ => WeightTransportChoice.Auto };
         var overlap = new Option<bool>("--overlap") { Description = "Receive into a second buffer, and swap between two steps" };
         var delta = new Option<bool>("--delta") { Description = "Over TCP, send only what has changed" };
         var changed = new Option<double>("--changed") { Description = "Fraction of the elements that differ from update to update", DefaultValueFactory = _ => 1 };
         var rounds = new Option<int>("--rounds") { Description = "Updates that are measured, after two that warm up", DefaultValueFactory = _ => 5 };
         var json = new Option<string>("--json") { Description = "Write the figures to this file" };
-        var command = new Command("sync", "Time of a weight update by phase, against a bare broadcast and against sending parameter by parameter") { model, workers, device, type, sendDevice, transport, overlap, delta, changed, rounds, json };
+        var command = new Command("sync", "Time of a weight update by phase, against a bare broadcast and against sending parameter by parameter") { model, workers, device, type, sendDevice, source, transport, overlap, delta, changed, rounds, json };
         command.SetAction((parse, _) => CommandErrors.RunAsync(async () =>
         {
             var result = await new SyncBenchmark(new()
             {
-                Model = parse.GetValue(model)!, Rounds = parse.GetValue(rounds), Changed = parse.GetValue(changed),
+                Model = parse.GetValue(model)!, Rounds = parse.GetValue(rounds), Changed = parse.GetValue(changed), SourceOnGpu = parse.GetValue(source) == "gpu",
                 Cluster = new()
                 {
                     Workers = parse.GetValue(workers), Device = parse.GetValue(device)!, Type = parse.GetValue(type)!, SendDevice = parse.GetValue(sendDevice), Transport = parse.GetValue(transport),

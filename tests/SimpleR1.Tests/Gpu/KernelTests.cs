@@ -278,6 +278,19 @@ public sealed class KernelTests
         Assert.Equal(WeightHash.Reference(bytes), gpu.Read<ulong>(sum.Pointer, 1)[0]);
     }
 
+    [Theory]
+    [InlineData(ScalarType.Float32, ScalarType.BFloat16), InlineData(ScalarType.Float32, ScalarType.Float16), InlineData(ScalarType.BFloat16, ScalarType.Float32)]
+    public void Weight_hash_of_another_type_is_that_of_weights_held_in_it(ScalarType type, ScalarType held)
+    {
+        var gpu = Gpu.Require();
+        using var host = TinyModels.Random(TinyModels.Config());
+        using var weights = host.CopyTo(gpu, type);
+        using var exact = new FlatWeights(host.Layout, ScalarType.Float32, CPU); // what the weights are after rounding to their type
+        exact.Flat.copy_(host.Flat.to_type(type).to_type(ScalarType.Float32));
+        Assert.Equal(WeightHash.Of(exact, held), WeightHash.Of(weights, held));
+        Assert.NotEqual(WeightHash.Of(weights), WeightHash.Of(weights, held));
+    }
+
     [Fact]
     public void A_kernel_that_does_not_compile_is_named_with_the_compilers_log()
     {

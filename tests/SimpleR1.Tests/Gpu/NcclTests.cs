@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using System.Text.RegularExpressions;
 using SimpleR1.Cluster;
 using SimpleR1.Models;
 using SimpleR1.Sync;
@@ -38,34 +39,35 @@ public sealed partial class NcclTests
         return weights;
     }
 
+    /// <summary>The trainer's ranks are GPUs of one process, or a process each.</summary>
     [Theory]
-    [InlineData(1), InlineData(2), InlineData(3)]
-    public async Task Each_trainer_rank_sends_the_slice_it_owns_to_all_workers_and_the_group_is_kept(int trainers)
+    [InlineData(1, 1), InlineData(3, 1), InlineData(3, 3), InlineData(3, 2)]
+    public async Task Each_trainer_rank_sends_the_slice_it_owns_to_all_workers_and_the_group_is_kept(int trainers, int inThisProcess)
     {
         var gpu = Require();
         using var whole = Source();
-        var sources = Enumerable.Range(0, trainers).Select(_ => Source()).ToArray();
-        var senders = sources.Select(_ => new NcclTransport(gpu.Beside(), Long)).ToArray();
+        using var sender = new NcclTransport([.. Enumerable.Repeat(gpu, inThisProcess)], Long);
+        var sources = Enumerable.Range(0, 1 + trainers - inThisProcess).Select(_ => Source()).ToArray();
+        var others = sources.Skip(1).Select(_ => new NcclTransport([gpu], Long)).ToArray();
         var workers = Enumerable.Range(0, 2).Select(_ => (Transport: new NcclTransport(), Weights: new FlatWeights(whole.Layout, ScalarType.BFloat16, gpu.Beside()))).ToArray();
+        Assert.Equal(inThisProcess, sender.SendersOf(whole));
         string? group = null;
         for (int version = 1; version < 4; version++)
         {
             whole.Flat.mul_(1.5f);
             var plan = BroadcastPlan.For(whole, version, held: ScalarType.BFloat16, trainers: trainers);
-            foreach (var slice in plan.Slices()) // each rank has nothing but its own slice right
-            {
-                sources[slice.Owner].Flat.fill_(-1f);
-                sources[slice.Owner].Flat.narrow(0, slice.First, slice.Length).copy_(whole.Flat.narrow(0, slice.First, slice.Length));
-            }
-            using var offer = senders[0].Offer(sources[0], plan, ["a", "b"]);
+            foreach (var source in sources) source.Flat.fill_(-1f);
+            foreach (var slice in plan.Slices()) // each process has nothing but its own slices right
+                sources[Math.Max(0, slice.Owner - inThisProcess + 1)].Flat.narrow(0, slice.First, slice.Length).copy_(whole.Flat.narrow(0, slice.First, slice.Length));
+            using var offer = sender.Offer(sources[0], plan, ["a", "b"]);
             group ??= offer.Invitations[0].Address.Split('/')[0];
             Assert.Equal(group, offer.Invitations[0].Address.Split('/')[0]);
-            var others = Enumerable.Range(1, trainers - 1).Select(rank => senders[rank].SendAsync(offer.Invitations[rank - 1], sources[rank], Cancel)).ToArray();
-            var received = workers.Select((w, i) => Task.Run(() => w.Transport.Receive(offer.Invitations[trainers - 1 + i], w.Weights, Long, Cancel), Cancel)).ToArray();
+            var sent = others.Select((other, i) => other.SendAsync(offer.Invitations[i], sources[1 + i], Cancel)).ToArray();
+            var received = workers.Select((w, i) => Task.Run(() => w.Transport.Receive(offer.Invitations[others.Length + i], w.Weights, Long, Cancel), Cancel)).ToArray();
             Assert.All(await Task.WhenAll(received), hash => Assert.Equal(WeightHash.Of(whole, ScalarType.BFloat16), hash));
-            await Task.WhenAll([offer.Sending, .. others]);
+            await Task.WhenAll([offer.Sending, .. sent]);
         }
-        foreach (var sender in senders) sender.Dispose();
+        foreach (var other in others) other.Dispose();
         foreach (var source in sources) source.Dispose();
         foreach (var worker in workers)
         {
@@ -75,11 +77,27 @@ public sealed partial class NcclTests
     }
 
     [Fact]
+    public async Task Weights_on_the_trainers_gpu_are_sent_from_where_they_are()
+    {
+        var gpu = Require();
+        using var host = Source();
+        using var source = host.CopyTo(gpu.Beside(), ScalarType.BFloat16);
+        using var sender = new NcclTransport(timeout: Long);
+        using var worker = new NcclTransport();
+        using var weights = new FlatWeights(source.Layout, ScalarType.BFloat16, gpu.Beside());
+        Assert.True(sender.CanOffer(source));
+        Assert.False(sender.CanOffer(host));
+        using var offer = sender.Offer(source, BroadcastPlan.For(source, 1), ["a"]);
+        Assert.Equal(WeightHash.Of(host, ScalarType.BFloat16), await Task.Run(() => worker.Receive(offer.Invitations[0], weights, Long, Cancel), Cancel));
+        await offer.Sending;
+    }
+
+    [Fact]
     public async Task Member_that_does_not_come_is_a_timeout_at_all_others_that_says_what_was_awaited()
     {
         var gpu = Require();
         using var source = Source();
-        using var sender = new NcclTransport(gpu.Beside(), Short);
+        using var sender = new NcclTransport([gpu], Short);
         using var worker = new NcclTransport();
         using var weights = new FlatWeights(source.Layout, ScalarType.BFloat16, gpu.Beside());
         using var offer = sender.Offer(source, BroadcastPlan.For(source, 1, held: ScalarType.BFloat16), ["a", "never"]);
@@ -94,7 +112,7 @@ public sealed partial class NcclTests
     {
         var gpu = Require();
         using var source = Source();
-        using var sender = new NcclTransport(gpu.Beside(), Long);
+        using var sender = new NcclTransport([gpu], Long);
         using var worker = new NcclTransport();
         using var weights = new FlatWeights(source.Layout, ScalarType.BFloat16, gpu.Beside());
         using var stop = new CancellationTokenSource();
@@ -128,11 +146,25 @@ public sealed partial class NcclTests
     }
 
     [Theory]
-    [InlineData(9, false), InlineData(9, true), InlineData(19, true)] // SIGKILL, SIGSTOP; an NCCL that notices, and one that waits forever
-    public async Task Worker_process_lost_in_the_transfer_is_named_and_the_others_form_a_new_group_and_finish(int signal, bool silent)
+    [InlineData(nameof(UpdatePhase.Transfer), 9, false, false), InlineData(nameof(UpdatePhase.Transfer), 9, true, true), InlineData(nameof(UpdatePhase.Transfer), 19, true, false)] // SIGKILL, SIGSTOP; an NCCL that notices, and one that waits forever
+    [InlineData(nameof(UpdatePhase.Prepare), 9, true, true), InlineData(nameof(UpdatePhase.Verify), 9, false, false), InlineData(nameof(UpdatePhase.Commit), 9, false, true), InlineData(nameof(UpdatePhase.Commit), 19, false, false)]
+    public async Task Worker_process_lost_in_any_phase_is_named_and_the_others_finish_in_a_new_group(string when, int signal, bool silent, bool sourceOnGpu)
     {
-        Require();
-        using var weights = Source();
+        var gpu = Require();
+        using var host = Source();
+        using var weights = sourceOnGpu ? new FlatWeights(host.Layout, ScalarType.BFloat16, gpu.Beside()) : Source();
+        void Change()
+        {
+            host.Flat.mul_(1.25f);
+            if (!sourceOnGpu)
+            {
+                weights.Flat.copy_(host.Flat);
+                return;
+            }
+            using var copy = host.CopyTo(gpu, ScalarType.BFloat16);
+            weights.Device!.CopyWithin(copy.Pointer, weights.Pointer, weights.ByteLength);
+            weights.Device.Synchronize(); // before the copy is freed
+        }
         var log = new ConcurrentQueue<string>();
         LocalCluster? cluster = null;
         int armed = 0;
@@ -146,22 +178,26 @@ public sealed partial class NcclTests
                 Workers = 3, ThreadsPerWorker = 1, Device = "cuda", SendDevice = "cuda", Transport = WeightTransportChoice.Nccl, Log = log.Enqueue, SilenceTimeout = TimeSpan.FromSeconds(4), WorkerCommand = ["dotnet", Path.Combine(AppContext.BaseDirectory, "simple-r1.dll"), "worker"],
                 Phase = phase =>
                 {
-                    if (phase != UpdatePhase.Transfer || Interlocked.Exchange(ref armed, 0) == 0) return;
+                    if (phase != Enum.Parse<UpdatePhase>(when) || Interlocked.Exchange(ref armed, 0) == 0) return;
                     victim = cluster!.Workers.Status()[1];
-                    _ = Task.Delay(150).ContinueWith(_ => Signal(victim.ProcessId, signal), TaskScheduler.Default);
+                    if (phase == UpdatePhase.Transfer) _ = Task.Delay(150).ContinueWith(_ => Signal(victim.ProcessId, signal), TaskScheduler.Default);
+                    else _ = Signal(victim.ProcessId, signal);
                 },
             }, new(Config, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }), Cancel))
             {
                 var pool = cluster.Workers;
+                Change();
                 Assert.Equal(("nccl", 3), ((await pool.PushWeightsAsync(weights, 0, Cancel)) is var first ? first.Transport : "", first.Workers.Count));
-                weights.Flat.mul_(1.25f);
+                Change();
                 armed = 1;
                 var clock = Stopwatch.StartNew();
                 var report = await pool.PushWeightsAsync(weights, 1, Cancel);
                 Assert.True(clock.Elapsed < TimeSpan.FromSeconds(15), $"the update took {clock.Elapsed.TotalSeconds:0.0} s\n{string.Join('\n', log)}");
-                Assert.True(report.Workers.SequenceEqual([1, 3]) && report.Dropped.Count == 1 && report.Dropped[0].Contains(victim!.Name) && report.Dropped[0].Contains("transfer"), string.Join('\n', [.. log, .. report.Dropped]));
-                Assert.Equal((WeightHash.Of(weights, ScalarType.BFloat16), "nccl"), (report.Hash, report.Transport));
-                if (signal == 9) Assert.Contains(log, line => line.Contains("form a new group")); // what is sent to a stopped process waits in sockets, and the others may have had theirs
+                Assert.True(report.Workers.SequenceEqual([1, 3]) && report.Dropped.Count == 1 && report.Dropped[0].Contains(victim!.Name) && Regex.IsMatch(report.Dropped[0], $"in the {(when == nameof(UpdatePhase.Verify) ? "(verify|commit)" : when.ToLowerInvariant())} phase"), string.Join('\n', [.. log, .. report.Dropped]));
+                ulong hash = WeightHash.Of(host, ScalarType.BFloat16);
+                Assert.Equal((hash, "nccl"), (report.Hash, report.Transport));
+                Assert.All(await pool.HoldAsync(Cancel), holds => Assert.Equal((1, hash), (holds.Version, holds.Hash)));
+                if ((when, signal) == (nameof(UpdatePhase.Transfer), 9)) Assert.Contains(log, line => line.Contains("form a new group")); // what is sent to a stopped process waits in sockets, and the others may have had theirs
                 int count = 0;
                 await foreach (var completion in pool.GenerateAsync([new("r", [1, 2], new() { Samples = 4, MaxTokens = 4, IgnoreEos = true })], Cancel))
                 {
