@@ -76,8 +76,8 @@ internal static partial class ClusterBenchmark
 
         public async Task StartHeadAsync()
         {
-            string[] self = [Environment.ProcessPath!, .. Path.GetFileNameWithoutExtension(Environment.ProcessPath) == "dotnet" ? new[] { typeof(ClusterBenchmark).Assembly.Location } : []];
-            head = Process.Start(new ProcessStartInfo(self[0], [.. self[1..], "head", port.ToString(), .. membership is null ? Array.Empty<string>() : [membership]]) { RedirectStandardOutput = true })!;
+            string[] command = [.. ThisProgram.Command, "head", port.ToString(), .. membership is null ? Array.Empty<string>() : [membership]];
+            head = Process.Start(new ProcessStartInfo(command[0], command[1..]) { RedirectStandardOutput = true })!;
             if (await head.StandardOutput.ReadLineAsync().WaitAsync(Patience) != "head ready") throw new IOException("the head did not start");
         }
 

@@ -12,9 +12,8 @@ internal static class HttpAbuseServer
     /// <summary>Starts the server as a child, abuses it, and says how much memory it took.</summary>
     public static async Task AbuseAsync(TextWriter output)
     {
-        string program = Environment.ProcessPath!;
-        string[] arguments = Path.GetFileNameWithoutExtension(program) == "dotnet" ? [typeof(HttpAbuseServer).Assembly.Location, "http-server"] : ["http-server"];
-        using var child = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
+        string[] command = [.. ThisProgram.Command, "http-server"];
+        using var child = Process.Start(new ProcessStartInfo(command[0], command[1..]) { RedirectStandardInput = true, RedirectStandardOutput = true })!;
         try
         {
             var address = new Uri(await child.StandardOutput.ReadLineAsync() ?? throw new InvalidOperationException("the server did not start"));

@@ -23,6 +23,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     private readonly WeightTransportChoice transport;
     private readonly Random random = new(1);
     private readonly List<string> log = [];
+    private readonly List<SyncReport> undisturbed = [];
     private readonly FlatWeights weights = SharedWeightMemory.Allocate(new WeightLayout(ClusterSelfTest.TinyModel));
     private LocalCluster? cluster;
     private (UpdatePhase Phase, Action Act)? armed;
@@ -30,8 +31,6 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     private TimeSpan took; // by the last update
 
     private SyncAbuse(WeightTransportChoice transport, TextWriter output) => (this.transport, this.output) = (transport, output);
-
-    private static string[] Self => [Environment.ProcessPath is { } path && Path.GetFileNameWithoutExtension(path) == "dotnet" ? path : "dotnet", typeof(SyncAbuse).Assembly.Location];
 
     /// <param name="counts">Kills, stops, joiners; 100, 50 and 20 by default.</param>
     public static async Task<int> RunAsync(TextWriter output, string[] counts)
@@ -70,7 +69,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         weights.Flat.uniform_(-0.1, 0.1);
         cluster = await LocalCluster.StartAsync(new()
         {
-            Workers = WorkerCount, ThreadsPerWorker = 1, Transport = transport, StartTimeout = Patience, WorkerCommand = [.. Self, "worker"], StartAttempts = 10,
+            Workers = WorkerCount, ThreadsPerWorker = 1, Transport = transport, StartTimeout = Patience, WorkerCommand = [.. ThisProgram.Command, "worker"], StartAttempts = 10,
             Log = line => { lock (log) log.Add(line); },
             Phase = phase =>
             {
@@ -84,36 +83,68 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
 
     // ---- what is done
 
+    /// <summary>A worker is lost at a random moment of a phase, each phase in turn.</summary>
     private async Task LoseAsync(string what, int signal, int count)
     {
         var phases = Enum.GetValues<UpdatePhase>();
+        var losses = new List<(UpdatePhase Armed, bool Named, string Outcome)>();
         double longest = 0;
-        int dropped = 0;
         for (int i = 0; i < count; i++)
         {
             await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == WorkerCount, "all workers to be there again");
+            undisturbed.Add(await PushAsync());
+            Require(undisturbed[^1].Dropped.Count == 0, $"an update that nothing was done to dropped {string.Join("; ", undisturbed[^1].Dropped)}");
             var victim = Pool.Status().Where(w => w.State == WorkerState.Ready).ElementAt(random.Next(WorkerCount));
-            var delay = TimeSpan.FromMilliseconds(10 * random.NextDouble());
-            armed = (phases[i % phases.Length], () => _ = Task.Run(async () =>
-            {
-                await Task.Delay(delay);
-                Signal(victim.ProcessId, signal);
-            }));
+            var phase = phases[i % phases.Length];
+            double delay = 1.2 * random.NextDouble() * MedianSeconds(phase);
+            armed = (phase, () => SignalAfter(delay, victim.ProcessId, signal));
             var report = await PushAsync();
             longest = Math.Max(longest, took.TotalSeconds);
             Require(took < Limit, $"an update with a worker {what} took {took.TotalSeconds:0.0} s");
             Require(report.Dropped.Count == 0 || report.Dropped.Count == 1 && report.Dropped[0].Contains(victim.Name) && report.Dropped[0].Contains("phase"), $"dropped: {string.Join("; ", report.Dropped)}, expected {victim.Name} at most");
-            dropped += report.Dropped.Count;
+            bool named = report.Dropped.Count > 0;
+            losses.Add((phase, named, named ? "named in " + Lower(phases.First(p => report.Dropped[0].Contains($"in the {Lower(p)} phase"))) : "after the update's end"));
             await WaitAsync(() => Pool.Status().All(w => w.ProcessId != victim.ProcessId || w.State == WorkerState.Dead), $"{victim.Name} to be replaced");
+            Progress(what, i + 1, count);
         }
-        await output.WriteLineAsync($"{transport}: {count} updates with a worker {what} in {string.Join("/", phases).ToLowerInvariant()}: {dropped} were lost before the update had ended, all others proved the trainer's weights; the longest update took {longest:0.0} s");
+        if (count == 0) return;
+        await output.WriteLineAsync($"{transport}: {count} updates with a worker {what}: {losses.Count(l => l.Named)} were lost before the update had ended, all others proved the trainer's weights; the longest update took {longest:0.0} s");
+        foreach (var armedFor in losses.GroupBy(l => l.Armed))
+            await output.WriteLineAsync($"  {what} in {Lower(armedFor.Key)} (0 to {1.2e3 * MedianSeconds(armedFor.Key):0.00} ms after its start): {armedFor.Count()}; "
+                + string.Join(", ", armedFor.CountBy(l => l.Outcome).Select(c => $"{c.Value} {c.Key}")));
+    }
+
+    private static string Lower(UpdatePhase phase) => phase.ToString().ToLowerInvariant();
+
+    private double MedianSeconds(UpdatePhase phase) => undisturbed.Select(report => phase switch
+    {
+        UpdatePhase.Prepare => report.PrepareSeconds,
+        UpdatePhase.Transfer => report.TransferSeconds,
+        UpdatePhase.Verify => report.VerifySeconds,
+        _ => report.CommitSeconds,
+    }).Order().ElementAt(undisturbed.Count / 2);
+
+    /// <summary>To the fraction of a millisecond, which is what phases of a tiny model take.</summary>
+    private static void SignalAfter(double seconds, int process, int signal)
+    {
+        long start = Stopwatch.GetTimestamp();
+        new Thread(() =>
+        {
+            while (seconds - Stopwatch.GetElapsedTime(start).TotalSeconds is > 0 and var left) Thread.Sleep(left > 0.003 ? 1 : 0);
+            Signal(process, signal);
+        }) { IsBackground = true }.Start();
+    }
+
+    private void Progress(string what, int done, int of)
+    {
+        if (done % 10 == 0) Console.Error.WriteLine($"{transport}: {done} of {of} {what}");
     }
 
     private async Task JoinersAsync(int count)
     {
         for (int i = 0; i < count; i++)
         {
-            await using var joiner = Extra($"joiner-{i}", [.. Self, "worker"]);
+            await using var joiner = Extra($"joiner-{i}", [.. ThisProgram.Command, "worker"]);
             for (int pushes = 0; Pool.Status().FirstOrDefault(w => w.Name == $"joiner-{i}") is not { State: WorkerState.Ready }; pushes++)
             {
                 Require(pushes < 2000, $"joiner {i} did not become ready");
@@ -122,6 +153,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             }
             await PushAsync();
             Require(Pool.Status().First(w => w.Name == $"joiner-{i}").WeightVersion == version, "the joiner holds another version");
+            Progress("joined", i + 1, count);
         }
         await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == WorkerCount, "the joiners to be gone");
         await output.WriteLineAsync($"{transport}: {count} workers joined between and during updates; each held the current weights before it served");
@@ -133,7 +165,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         for (int i = 0; i < count; i++)
         {
             string name = $"{fault}-{i}";
-            await using var faulty = Extra(name, [.. Self, "faulty-worker", fault]);
+            await using var faulty = Extra(name, [.. ThisProgram.Command, "faulty-worker", fault]);
             if (fault == "damage")
             {
                 await WaitAsync(() => Pool.Status().Any(w => w.Name == name && w.State == WorkerState.Ready), $"{name} to be ready");

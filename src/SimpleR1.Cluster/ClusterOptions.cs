@@ -92,6 +92,8 @@ public sealed record WorkerStatus(int Number, string Name, string Instance, int 
 public sealed record SyncReport(int Version, ulong Hash, long Bytes, IReadOnlyList<int> Workers, string Transport, double PrepareSeconds,
     double TransferSeconds, double VerifySeconds, double CommitSeconds, IReadOnlyList<string> Dropped)
 {
+    /// <summary>Bytes of weights that went out over TCP to all workers together, less than <see cref="Bytes"/> for each where deltas do; 0 where workers copy shared memory or receive by NCCL.</summary>
+    public long SentBytes { get; init; }
     /// <summary>Longest time that a worker's engine made no step for the update.</summary>
     public double PausedSeconds { get; init; }
     /// <summary>Longest time from the first byte to the hash of the last, as a worker saw it.</summary>

@@ -38,6 +38,8 @@ internal sealed class WeightUpdate(List<Worker> workers, FlatWeights source, int
     /// <exception cref="InvalidOperationException">The weights changed on the way, or no transport can send them.</exception>
     public async Task<SyncReport> RunAsync(bool late)
     {
+        long SentBytes() => transports.OfType<TcpTransport>().Sum(t => t.SentBytes);
+        long sentBefore = SentBytes();
         var clock = Stopwatch.StartNew();
         double Lap()
         {
@@ -74,7 +76,7 @@ internal sealed class WeightUpdate(List<Worker> workers, FlatWeights source, int
             return new(version, types.Length == 0 ? 0 : Hashes[types[0]], plan.ByteLength, [.. workers.Select(w => w.Number)],
                 string.Join(", ", workers.Select(w => receipts[w].Transport).Distinct()), prepare, transfer, verify, Lap(), dropped)
             {
-                PausedSeconds = paused, ReceiveSeconds = workers.Select(w => receipts[w].Seconds).DefaultIfEmpty().Max(),
+                SentBytes = SentBytes() - sentBefore, PausedSeconds = paused, ReceiveSeconds = workers.Select(w => receipts[w].Seconds).DefaultIfEmpty().Max(),
             };
         }
         catch (Exception e) when (e is not TakenOverException) // cancelled: the paused workers hold nobody knows what

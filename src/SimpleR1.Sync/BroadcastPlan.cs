@@ -1,5 +1,3 @@
-using System.Security.Cryptography;
-using System.Text;
 using SimpleR1.Models;
 using SimpleR1.Tensors;
 using static TorchSharp.torch;
@@ -68,13 +66,6 @@ public sealed record BroadcastPlan
             long first = Math.Min(Length, rank * each), end = Math.Min(Length, first + each);
             if (end > first) yield return new(rank, first, end - first);
         }
-    }
-
-    /// <summary>SHA-256 (hex) over all of it, slices included. What keeps a wrong transfer from beginning is <see cref="RequireSame"/>, which says what differs.</summary>
-    public string Fingerprint()
-    {
-        string text = $"{LayoutFingerprint} {SourceType} {ElementType} {Length} {ChunkBytes} {Version} {string.Join(' ', Slices())}";
-        return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)));
     }
 
     /// <summary>Checks that the receiver's buffer means the same as the sender's.</summary>

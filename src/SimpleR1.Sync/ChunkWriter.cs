@@ -20,9 +20,10 @@ internal sealed unsafe class ChunkWriter(FlatWeights weights) : IDisposable
     public Span<byte> Room(long offset, int length) => upload is null ? Live(offset, length) : upload.Room(length);
 
     /// <summary>The room of the last chunk holds it.</summary>
-    public void Write(long offset, int length)
+    /// <param name="part">Its part of the hash.</param>
+    public void Write(long offset, int length, ulong part)
     {
-        if (upload is null) hash += WeightHash.Part(weights.Pointer + (nint)offset, length, offset);
+        if (upload is null) hash += part;
         else upload.Send(weights.Pointer + (nint)offset, length);
     }
 

@@ -1,5 +1,4 @@
 using System.Buffers.Binary;
-using System.IO.Hashing;
 using System.Net;
 using System.Net.Sockets;
 using System.Security.Authentication;
@@ -15,7 +14,8 @@ namespace SimpleR1.Sync;
 /// </summary>
 /// <remarks>
 /// Wire format, little-endian. Worker → trainer: 32 bytes of token, uint64 hash of the weights it holds (0: none); then any number of
-/// (int32 first chunk, int32 count), count 0 at the end. Trainer → worker: for each chunk int32 index, int32 length, uint64 XXH3 of the data, data;
+/// (int32 first chunk, int32 count), count 0 at the end. Trainer → worker: for each chunk int32 index, int32 length, uint64 checksum of the data, data. A chunk's checksum
+/// is its part of the <see cref="WeightHash"/>, so that what arrived is read once for both; that of other data is their hash;
 /// a negative length is that of a <see cref="WeightDelta"/>, sent where the trainer keeps the last version and the worker holds it.
 /// With a <see cref="ClusterKey"/> all of it is inside TLS, and both ends prove that they have the key. Without one it is not encrypted: the
 /// token keeps strangers from fetching, not from listening, so keep it on the loopback interface.
@@ -129,10 +129,11 @@ public sealed class TcpTransport : IWeightTransport
                     if (foundIndex != index || !whole && (foundLength > 0 || deltaLength < 0 || deltaLength >= length))
                         throw new IOException($"Expected {awaited} ({length} bytes), found chunk {foundIndex + 1} ({foundLength} bytes): the stream is out of step");
                     var room = whole ? writer.Room(offset, length) : writer.DeltaRoom(deltaLength);
-                    ReadExactly(stream, room, awaited, timeout);
-                    if (XxHash3.HashToUInt64(room) == BinaryPrimitives.ReadUInt64LittleEndian(header[8..]))
+                    ReadExactly(stream, room, awaited, timeout); // as much at once as there is: smaller pieces cost more waiting than the cache saves
+                    ulong sum = Checksum(room, whole ? offset : 0);
+                    if (sum == BinaryPrimitives.ReadUInt64LittleEndian(header[8..]))
                     {
-                        if (whole) writer.Write(offset, length);
+                        if (whole) writer.Write(offset, length, sum);
                         else writer.WriteDelta(offset, length, deltaLength);
                     }
                     else if (attempt == TriesPerChunk) throw new IOException($"Damaged {TriesPerChunk} times: {awaited}");
@@ -159,17 +160,25 @@ public sealed class TcpTransport : IWeightTransport
         writer = null;
     }
 
+    /// <param name="offset">The chunk's place in the weights; 0 for other data.</param>
+    private static unsafe ulong Checksum(ReadOnlySpan<byte> data, long offset)
+    {
+        fixed (byte* memory = data) return WeightHash.Part((nint)memory, data.Length, offset);
+    }
+
     // ---- the worker's end
 
     private Stream Connect(IPEndPoint sender, TimeSpan timeout, CancellationToken cancellation)
     {
         var socket = new Socket(sender.AddressFamily, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
-        socket.SendTimeout = socket.ReceiveTimeout = (int)timeout.TotalMilliseconds;
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        deadline.CancelAfter(timeout);
         try
         {
-            using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-            deadline.CancelAfter(timeout);
-            socket.ConnectAsync(sender, deadline.Token).AsTask().GetAwaiter().GetResult();
+            using var late = deadline.Token.Register(socket.Dispose);
+            // Synchronously: one that was once used asynchronously would wait for each piece by way of the runtime's event thread.
+            socket.Connect(sender);
+            socket.SendTimeout = socket.ReceiveTimeout = (int)timeout.TotalMilliseconds;
             var stream = new NetworkStream(socket, ownsSocket: true);
             return key is null ? stream : key.SecureOpened(stream);
         }
@@ -177,8 +186,8 @@ public sealed class TcpTransport : IWeightTransport
         {
             socket.Dispose();
             if (e is AuthenticationException) throw new IOException($"The trainer's weights at {sender} are not those of this cluster: its key differs, or it has none", e);
-            if (e is OperationCanceledException && cancellation.IsCancellationRequested) throw;
-            if (e is OperationCanceledException) throw new TimeoutException($"Waited {timeout.TotalSeconds:0.#} s for a connection to the trainer's weights at {sender}");
+            if (cancellation.IsCancellationRequested) throw new OperationCanceledException($"Connecting to the trainer's weights at {sender} was broken off", e, cancellation);
+            if (deadline.IsCancellationRequested) throw new TimeoutException($"Waited {timeout.TotalSeconds:0.#} s for a connection to the trainer's weights at {sender}", e);
             throw new IOException($"No connection to the trainer's weights at {sender}: {e.Message}", e);
         }
     }
@@ -217,6 +226,8 @@ public sealed class TcpTransport : IWeightTransport
     private sealed record Sending(nint Memory, BroadcastPlan Plan, byte[] Token, WeightHistory.Deltas? Deltas)
     {
         public readonly List<(Socket Socket, Thread Thread)> Connections = [];
+        /// <summary>Checksums of whole chunks, where one has been sent already; else 0.</summary>
+        public readonly ulong[] Sums = new ulong[Plan.Chunks];
     }
 
     private void Listen()
@@ -295,10 +306,14 @@ public sealed class TcpTransport : IWeightTransport
         }
         BinaryPrimitives.WriteInt32LittleEndian(header, index);
         BinaryPrimitives.WriteInt32LittleEndian(header[4..], told);
-        BinaryPrimitives.WriteUInt64LittleEndian(header[8..], XxHash3.HashToUInt64(data));
+        bool whole = told == length;
+        ulong sum = whole ? offer.Sums[index] : 0;
+        if (sum == 0) sum = Checksum(data, whole ? offset : 0);
+        if (whole) offer.Sums[index] = sum;
+        BinaryPrimitives.WriteUInt64LittleEndian(header[8..], sum);
+        Interlocked.Add(ref sentBytes, data.Length); // before a receiver can have it, and say so
         Send(stream, header, receiver);
         Send(stream, data, receiver);
-        Interlocked.Add(ref sentBytes, data.Length);
     }
 
     private Sending? Admit(ReadOnlySpan<byte> token, Socket socket)

@@ -1,4 +1,7 @@
+using System.Buffers;
+using System.Numerics;
 using System.Runtime.InteropServices;
+using System.Runtime.Intrinsics;
 using SimpleR1.Models;
 using SimpleR1.Tensors;
 using static TorchSharp.torch;
@@ -11,25 +14,71 @@ namespace SimpleR1.Sync;
 /// </summary>
 internal static unsafe class WeightDelta
 {
-    /// <returns>Null where it would be as long as the chunk.</returns>
+    private const int LongestGap = 5; // a 32-bit number in LEB128
+    private const int BlockBytes = 64; // a vector, which is what is compared at once
+
+    /// <summary>Encodes what changed, and brings <paramref name="before"/> up to date: it holds the bits of <paramref name="now"/> after this.</summary>
+    /// <param name="length">Of both, in bytes: whole elements.</param>
     /// <param name="size">Bytes of an element: 2 or 4.</param>
+    /// <returns>Empty where nothing changed; null where it would be as long as the chunk.</returns>
     public static byte[]? Encode(byte* before, byte* now, int length, int size)
     {
-        if (new ReadOnlySpan<byte>(before, length).SequenceEqual(new(now, length))) return [];
-        var encoded = new byte[length];
-        int count = length / size, at = 0, last = -1;
-        for (int i = 0; i < count; i++)
+        byte[] room = ArrayPool<byte>.Shared.Rent(length);
+        try
         {
-            if (size == 2 ? ((ushort*)before)[i] == ((ushort*)now)[i] : ((uint*)before)[i] == ((uint*)now)[i]) continue;
-            if (at + 5 + size > length) return null;
-            uint gap = (uint)(i - last - 1);
-            for (; gap >= 0x80; gap >>= 7) encoded[at++] = (byte)(gap | 0x80);
-            encoded[at++] = (byte)gap;
-            if (size == 2) BitConverter.TryWriteBytes(encoded.AsSpan(at), ((ushort*)now)[i]);
-            else BitConverter.TryWriteBytes(encoded.AsSpan(at), ((uint*)now)[i]);
-            (at, last) = (at + size, i);
+            int encoded;
+            fixed (byte* to = room) encoded = size == 2 ? Encode<ushort>(before, now, length, to) : Encode<uint>(before, now, length, to);
+            return encoded < 0 ? null : room.AsSpan(0, encoded).ToArray();
         }
-        return encoded[..at];
+        finally { ArrayPool<byte>.Shared.Return(room); }
+    }
+
+    /// <returns>The encoded length; -1 where it would be as long as the chunk.</returns>
+    private static int Encode<T>(byte* before, byte* now, int length, byte* to) where T : unmanaged
+    {
+        int at = 0, next = 0, block; // bytes encoded; the element behind the last changed one
+        for (int done = 0; done < length; done += block)
+        {
+            block = Math.Min(BlockBytes, length - done);
+            ulong changed = block == BlockBytes ? Renew<T>(before + done, now + done) : RenewEnd<T>(before + done, now + done, block);
+            for (; changed != 0; changed &= changed - 1)
+            {
+                if (at + LongestGap + sizeof(T) > length)
+                {
+                    Buffer.MemoryCopy(now + done, before + done, length - done, length - done);
+                    return -1;
+                }
+                int index = done / sizeof(T) + BitOperations.TrailingZeroCount(changed);
+                uint gap = (uint)(index - next);
+                for (; gap >= 0x80; gap >>= 7) to[at++] = (byte)(gap | 0x80);
+                to[at++] = (byte)gap;
+                *(T*)(to + at) = ((T*)before)[index]; // of the copy: the trainer may be writing to the other
+                (at, next) = (at + sizeof(T), index + 1);
+            }
+        }
+        return at;
+    }
+
+    /// <summary>Copies a block.</summary>
+    /// <returns>A bit for each of its elements that changed, the first one's lowest.</returns>
+    private static ulong Renew<T>(byte* before, byte* now) where T : unmanaged
+    {
+        var fresh = Vector512.Load(now);
+        var same = Vector512.Equals(fresh.As<byte, T>(), Vector512.Load(before).As<byte, T>());
+        if (same == Vector512<T>.AllBitsSet) return 0;
+        fresh.Store(before);
+        return ~same.ExtractMostSignificantBits() & ulong.MaxValue >> 64 - Vector512<T>.Count;
+    }
+
+    /// <inheritdoc cref="Renew"/>
+    private static ulong RenewEnd<T>(byte* before, byte* now, int bytes) where T : unmanaged
+    {
+        byte* block = stackalloc byte[BlockBytes], kept = stackalloc byte[BlockBytes];
+        Buffer.MemoryCopy(now, block, BlockBytes, bytes);
+        Buffer.MemoryCopy(before, kept, BlockBytes, bytes);
+        ulong changed = Renew<T>(kept, block);
+        Buffer.MemoryCopy(kept, before, bytes, bytes);
+        return changed & (1ul << bytes / sizeof(T)) - 1;
     }
 
     public static void Apply(ReadOnlySpan<byte> delta, Span<byte> chunk, int size)
@@ -103,15 +152,20 @@ internal sealed unsafe class WeightHistory(ScalarType type, long length) : IDisp
         CpuParallel.For(plan.Chunks, index =>
         {
             var (offset, bytes) = plan.Chunk(index);
-            byte* now = (byte*)NativeMemory.Alloc((nuint)bytes);
-            try
+            byte* now = memory + offset / size * NumberConversion.Size(from), kept = last + offset;
+            if (first) NumberConversion.Convert(now, from, kept, to, bytes / size);
+            else if (from == to) chunks[index] = WeightDelta.Encode(kept, now, bytes, size);
+            else
             {
-                NumberConversion.Convert(memory + offset / size * NumberConversion.Size(from), from, now, to, bytes / size);
-                if (!first) chunks[index] = WeightDelta.Encode(last + offset, now, bytes, size);
-                Interlocked.Add(ref sum, (long)WeightHash.Part((nint)now, bytes, offset));
-                Buffer.MemoryCopy(now, last + offset, bytes, bytes);
+                byte[] room = ArrayPool<byte>.Shared.Rent(bytes);
+                fixed (byte* converted = room)
+                {
+                    NumberConversion.Convert(now, from, converted, to, bytes / size);
+                    chunks[index] = WeightDelta.Encode(kept, converted, bytes, size);
+                }
+                ArrayPool<byte>.Shared.Return(room);
             }
-            finally { NativeMemory.Free(now); }
+            Interlocked.Add(ref sum, (long)WeightHash.Part((nint)kept, bytes, offset));
         });
         current = (plan.Version, new(hash, chunks));
         hash = (ulong)sum;
