@@ -7,8 +7,8 @@ using SimpleR1.Sync;
 
 namespace SimpleR1.Benchmarks;
 
-/// <summary>How often each thing is done to weight updates.</summary>
-internal sealed record SyncAbuseCounts(int Kills, int Stops, int Joiners, int Damages, int Claims);
+/// <summary>How often each thing is done to weight updates, and of how many workers.</summary>
+internal sealed record SyncAbuseCounts(int Kills, int Stops, int Joiners, int Damages, int Claims, int Workers = 3);
 
 /// <summary>
 /// Weight updates of real worker processes that are killed, stopped and joined in every phase, whose weights are damaged on the way, and that say what is not
@@ -16,10 +16,11 @@ internal sealed record SyncAbuseCounts(int Kills, int Stops, int Joiners, int Da
 /// </summary>
 internal sealed partial class SyncAbuse : IAsyncDisposable
 {
-    private const int WorkerCount = 3, Kill = 9, Stop = 19;
+    private const int Kill = 9, Stop = 19;
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2), Limit = TimeSpan.FromSeconds(10);
 
     private readonly TextWriter output;
+    private readonly int workerCount;
     private readonly WeightTransportChoice transport;
     private readonly Random random = new(1);
     private readonly List<string> log = [];
@@ -30,7 +31,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     private int version = -1;
     private TimeSpan took; // by the last update
 
-    private SyncAbuse(WeightTransportChoice transport, TextWriter output) => (this.transport, this.output) = (transport, output);
+    private SyncAbuse(WeightTransportChoice transport, TextWriter output, int workerCount) => (this.transport, this.output, this.workerCount) = (transport, output, workerCount);
 
     /// <param name="counts">Kills, stops, joiners; 100, 50 and 20 by default.</param>
     public static async Task<int> RunAsync(TextWriter output, string[] counts)
@@ -45,7 +46,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     public static async Task RunAsync(TextWriter output, WeightTransportChoice transport, SyncAbuseCounts counts)
     {
         int[] processes;
-        await using (var abuse = new SyncAbuse(transport, output))
+        await using (var abuse = new SyncAbuse(transport, output, counts.Workers))
         {
             await abuse.StartAsync();
             await abuse.LoseAsync("killed", Kill, counts.Kills);
@@ -69,7 +70,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         weights.Flat.uniform_(-0.1, 0.1);
         cluster = await LocalCluster.StartAsync(new()
         {
-            Workers = WorkerCount, ThreadsPerWorker = 1, Transport = transport, StartTimeout = Patience, WorkerCommand = [.. ThisProgram.Command, "worker"], StartAttempts = 10,
+            Workers = workerCount, ThreadsPerWorker = 1, Transport = transport, StartTimeout = Patience, WorkerCommand = [.. ThisProgram.Command, "worker"], StartAttempts = 10,
             Log = line => { lock (log) log.Add(line); },
             Phase = phase =>
             {
@@ -91,10 +92,10 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         double longest = 0;
         for (int i = 0; i < count; i++)
         {
-            await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == WorkerCount, "all workers to be there again");
+            await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == workerCount, "all workers to be there again");
             undisturbed.Add(await PushAsync());
             Require(undisturbed[^1].Dropped.Count == 0, $"an update that nothing was done to dropped {string.Join("; ", undisturbed[^1].Dropped)}");
-            var victim = Pool.Status().Where(w => w.State == WorkerState.Ready).ElementAt(random.Next(WorkerCount));
+            var victim = Pool.Status().Where(w => w.State == WorkerState.Ready).ElementAt(random.Next(workerCount));
             var phase = phases[i % phases.Length];
             double delay = 1.2 * random.NextDouble() * MedianSeconds(phase);
             armed = (phase, () => SignalAfter(delay, victim.ProcessId, signal));
@@ -155,7 +156,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             Require(Pool.Status().First(w => w.Name == $"joiner-{i}").WeightVersion == version, "the joiner holds another version");
             Progress("joined", i + 1, count);
         }
-        await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == WorkerCount, "the joiners to be gone");
+        await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == workerCount, "the joiners to be gone");
         await output.WriteLineAsync($"{transport}: {count} workers joined between and during updates; each held the current weights before it served");
     }
 
@@ -174,7 +175,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             }
             else await WaitAsync(() => Logged($"{name} was lost") && Logged("it says that it holds weights version"), $"{name} to be refused");
         }
-        await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == WorkerCount, "the faulty workers to be gone");
+        await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == workerCount, "the faulty workers to be gone");
         await output.WriteLineAsync(fault == "damage" ? $"{transport}: {count} damaged bytes were caught by the hash, named, and sent again" : $"{transport}: {count} workers that said they held another version were refused");
     }
 
