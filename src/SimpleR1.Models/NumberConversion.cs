@@ -1,5 +1,7 @@
 using System.Numerics.Tensors;
 using System.Runtime.Intrinsics;
+using SimpleR1.Tensors;
+using SimpleR1.Tensors.Cuda;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Models;
@@ -41,6 +43,27 @@ internal static unsafe class NumberConversion
             else NarrowBFloat16(source, (ushort*)to + at, n);
         }
     }
+
+    /// <summary>The same for any number of elements, in parallel.</summary>
+    public static void ConvertAll(byte* from, WeightType fromType, byte* to, WeightType toType, long count)
+    {
+        const int item = 1 << 16;
+        int fromSize = Size(fromType), toSize = Size(toType);
+        CpuParallel.For(checked((int)((count + item - 1) / item)), i =>
+        {
+            long at = (long)i * item;
+            Convert(from + at * fromSize, fromType, to + at * toSize, toType, (int)Math.Min(item, count - at));
+        });
+    }
+
+    /// <summary>The same within a GPU's memory, launched behind what its stream has to do; from any even address.</summary>
+    public static void Convert(CudaDevice gpu, nint from, WeightType fromType, nint to, WeightType toType, long count)
+    {
+        if (fromType == toType) gpu.CopyWithin(from, to, count * Size(toType));
+        else gpu.Kernels.Get("NumberConversion", "convert_numbers", "FROM=" + KernelType(fromType), "ELEMENT=" + KernelType(toType)).Launch(((int)Math.Min((count + 255) / 256, 16 * gpu.Multiprocessors), 1), 256, 0, from, to, count);
+    }
+
+    private static string KernelType(WeightType type) => type switch { WeightType.F32 => "float", WeightType.F16 => "f16", _ => "bf16" };
 
     private static void Widen(byte* from, WeightType type, float* to, int count)
     {

@@ -1,7 +1,6 @@
 using System.Buffers.Binary;
 using System.IO.MemoryMappedFiles;
 using System.Text.Json;
-using SimpleR1.Tensors;
 
 namespace SimpleR1.Models;
 
@@ -63,13 +62,7 @@ public sealed unsafe class SafetensorsFile : IDisposable
     public void Read(SafetensorsEntry entry, float* to)
     {
         var (from, type) = Data(entry);
-        int size = NumberConversion.Size(type);
-        const int chunk = 1 << 16;
-        CpuParallel.For((int)((entry.Length + chunk - 1) / chunk), item =>
-        {
-            long at = (long)item * chunk;
-            NumberConversion.Convert((byte*)from + at * size, type, (byte*)(to + at), WeightType.F32, (int)Math.Min(chunk, entry.Length - at));
-        });
+        NumberConversion.ConvertAll((byte*)from, type, (byte*)to, WeightType.F32, entry.Length);
     }
 
     /// <summary>Copies a tensor's elements to a GPU, converted.</summary>

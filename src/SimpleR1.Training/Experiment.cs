@@ -6,6 +6,7 @@ using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Sync;
 using SimpleR1.Tensors;
+using SimpleR1.Tensors.Cuda;
 
 namespace SimpleR1.Training;
 
@@ -89,7 +90,7 @@ public sealed class Experiment : IAsyncDisposable
             RunFolder.Open(options.RunsFolder, recipe.Name, options.Existing); // the first trace on the disk, after all that may be wrong with the input
             if (options.Existing == ExistingRun.Resume) await e.tensors.RunAsync(e.Resume);
             e.log = new(run, options.Existing == ExistingRun.Resume ? e.Step : null);
-            if (recipe.Workers.Servers.Count > 0) e.servers = await VllmWorkers.StartAsync([.. recipe.Workers.Servers.Select(s => new Uri(s))], Environment.GetEnvironmentVariable("SIMPLE_R1_API_KEY"), null, stop, options.ServerKey);
+            if (recipe.Workers.Servers.Count > 0) e.servers = await e.StartServersAsync(options.ServerKey, stop);
             else e.cluster = await e.StartClusterAsync(options.Join, stop);
             e.Run.WriteRecipe(recipe);
             return e;
@@ -324,6 +325,14 @@ public sealed class Experiment : IAsyncDisposable
         else say($"{Run.Path} has no checkpoint yet; starting at the first step");
         Policy.Weights.Version = Step;
         Evaluation.Cut(Run, Step);
+    }
+
+    private Task<VllmWorkers> StartServersAsync(ClusterKey? key, CancellationToken stop)
+    {
+        var w = Recipe.Workers;
+        (CudaDevice, TorchSharp.torch.ScalarType)? from = w.SendDevice.Length > 0 ? (CudaDevice.Parse(w.SendDevice)!, WorkerDevices.ParseType(w.Type)) : null;
+        if (from is not null && key is not null) say("the cluster key does not protect the weights' bytes on their way to servers on GPUs: NCCL sends them in the clear");
+        return VllmWorkers.StartAsync([.. w.Servers.Select(s => new Uri(s))], Environment.GetEnvironmentVariable("SIMPLE_R1_API_KEY"), null, stop, key, from);
     }
 
     private Task<LocalCluster> StartClusterAsync(HeadAddress? join, CancellationToken stop)

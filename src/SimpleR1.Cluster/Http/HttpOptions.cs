@@ -18,8 +18,10 @@ public sealed record HttpOptions
     public HttpLimits Limits { get; init; } = new();
     /// <summary>Lets a trainer send weights, by vLLM's protocol (docs/vllm.md): without a cluster key, whoever may ask may then also change the model.</summary>
     public bool WeightUpdates { get; init; }
-    /// <summary>With it, weights are taken on the admin port only, where both ends of a connection must prove that they have it, and are encrypted on their way.</summary>
+    /// <summary>With it, weights are taken on the admin port only, where both ends of a connection must prove that they have it. By TCP they are encrypted on their way; NCCL, between GPUs, encrypts nothing.</summary>
     public ClusterKey? ClusterKey { get; init; }
+    /// <summary>For a trainer's group to form, and for the trainer to send more.</summary>
+    public TimeSpan WeightTimeout { get; init; } = TimeSpan.FromMinutes(2);
     /// <summary>0 is any free one.</summary>
     public int AdminPort { get; init; }
     /// <summary>How long requests in flight may go on when the server is told to stop.</summary>

@@ -20,9 +20,6 @@ namespace SimpleR1.Cluster.Http;
 /// <summary>An OpenAI-compatible API over a source of completions.</summary>
 public sealed class HttpServer : IAsyncDisposable
 {
-    /// <summary>For a trainer to join, and for it to send more.</summary>
-    private static readonly TimeSpan WeightTimeout = TimeSpan.FromMinutes(2);
-
     private readonly HttpOptions options;
     private readonly WebApplication application;
     private readonly Admission admission;
@@ -51,7 +48,7 @@ public sealed class HttpServer : IAsyncDisposable
         application = Build();
         application.Use(AroundAsync);
         var encoder = new PromptEncoder(source, options.ChatTemplate, limits);
-        if (options.WeightUpdates) receiver = new(source as LocalCompletions ?? throw new ArgumentException("weights can be sent to a server with its own engine only"), collectives, WeightTimeout);
+        if (options.WeightUpdates) receiver = new(source as LocalCompletions ?? throw new ArgumentException("weights can be sent to a server with its own engine only"), collectives, options.WeightTimeout);
         Map(new(source, encoder, limits, bodies, admission, metrics, stopped.Token), new(source, encoder, limits, bodies, admission));
     }
 

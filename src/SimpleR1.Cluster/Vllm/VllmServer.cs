@@ -8,6 +8,7 @@ using System.Text.Json;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Sync;
+using SimpleR1.Sync.Nccl;
 using SimpleR1.Sync.Rendezvous;
 
 namespace SimpleR1.Cluster.Vllm;
@@ -22,20 +23,22 @@ public sealed class VllmServer : IDisposable
     private static readonly TimeSpan HandshakeTimeout = TimeSpan.FromSeconds(10);
 
     private readonly HttpClient http;
-    private readonly ICollectives collectives;
+    private readonly ICollectives tcp;
+    private readonly ICollectives? nccl;
     private readonly TimeSpan timeout;
     private readonly bool keyed;
     private IWeightGroup? group;
 
     /// <param name="address">http://host:port, or vllm://host:port for the same.</param>
     /// <param name="key">Its bearer key; null where it wants none.</param>
-    /// <param name="collectives">With the cluster key, where there is one.</param>
+    /// <param name="tcp">With the cluster key, where there is one.</param>
     /// <param name="timeout">For each call, and for a transfer to make progress.</param>
     /// <param name="clusterKey">The address is the admin port of a server of ours with this key: each connection proves it, at both ends.</param>
-    public VllmServer(Uri address, string? key, ICollectives collectives, TimeSpan timeout, ClusterKey? clusterKey = null)
+    /// <param name="nccl">The GPU to send from; null sends by TCP, which vLLM itself does not take.</param>
+    public VllmServer(Uri address, string? key, TcpCollectives tcp, TimeSpan timeout, ClusterKey? clusterKey = null, NcclCollectives? nccl = null)
     {
         var web = address.Scheme == "vllm" ? new UriBuilder(address) { Scheme = "http" }.Uri : address;
-        (Address, this.collectives, this.timeout, keyed) = (clusterKey is null ? web : address, collectives, timeout, clusterKey is not null);
+        (Address, this.tcp, this.nccl, this.timeout, keyed) = (clusterKey is null ? web : address, tcp, nccl, timeout, clusterKey is not null);
         var handler = new SocketsHttpHandler();
         if (clusterKey is not null)
         {
@@ -47,6 +50,12 @@ public sealed class VllmServer : IDisposable
     }
 
     public Uri Address { get; }
+
+    /// <summary>How weights travel to it; null before <see cref="JoinAsync"/>.</summary>
+    public string? Transport { get; private set; }
+
+    /// <summary>Whether weights are sent from a GPU's memory.</summary>
+    public bool FromGpu => group?.Device is not null;
 
     private static async ValueTask<Stream> ConnectAsync(DnsEndPoint server, ClusterKey key, CancellationToken cancellation)
     {
@@ -72,16 +81,20 @@ public sealed class VllmServer : IDisposable
 
     /// <summary>Forms the group that weights are sent in: call it once, before the first <see cref="PushWeightsAsync"/>.</summary>
     /// <param name="here">Where this process can be reached by the server; 127.0.0.1 where both are on one machine.</param>
-    /// <exception cref="NotSupportedException">The server receives weights by NCCL only, and these collectives are others.</exception>
+    /// <exception cref="NotSupportedException">The server receives weights by NCCL only, and there is no GPU to send from.</exception>
     /// <exception cref="TimeoutException">Its workers did not join.</exception>
     /// <exception cref="HttpRequestException">It refuses; says why.</exception>
     public async Task JoinAsync(IPAddress here, CancellationToken cancellation = default)
     {
         var models = await GetAsync("/v1/models", cancellation);
         bool ours = models.GetProperty("data")[0].TryGetProperty("owned_by", out var owner) && owner.GetString() == "simple-r1";
-        if (!ours && collectives is TcpCollectives)
-            throw new NotSupportedException($"{Address} is a vLLM server, which receives weights by NCCL only; this trainer has its weights in the CPU's memory and sends them by TCP. Use workers of simple-r1, or its server (simple-r1 serve --weight-updates)");
-        int workers = (await GetAsync("/get_world_size", cancellation)).GetProperty("world_size").GetInt32();
+        if (nccl is null && !ours)
+            throw new NotSupportedException($"{Address} is a vLLM server, which receives weights by NCCL only; this trainer has its weights in the CPU's memory. Set workers.send_device to a GPU of this machine to send them from (cuda or cuda:N, another than the server's), "
+                + "or use workers of simple-r1, or its server (simple-r1 serve --weight-updates)");
+        var world = await GetAsync("/get_world_size", cancellation);
+        int workers = world.GetProperty("world_size").GetInt32();
+        bool takesNccl = !ours || world.TryGetProperty("weights_by", out var ways) && ways.EnumerateArray().Any(way => way.GetString() == "nccl");
+        var collectives = takesNccl && nccl is not null ? nccl : tcp;
         // A store is in the clear. With a key the group's id goes by the connection that has proven it, and nobody needs a store.
         using var store = keyed ? null : new TcpStoreServer(new(here, 0));
         byte[] id = keyed ? collectives.NewId() : [];
@@ -91,36 +104,34 @@ public sealed class VllmServer : IDisposable
         await Task.WhenAny(lead, follow);
         if (follow.IsFaulted) await follow; // its reason is better than that it did not come
         group = await lead;
+        Transport = collectives.Name;
         await follow;
     }
 
     /// <summary>Sends all weights, between two steps of the server's engine. Requests that run there go on with them afterwards.</summary>
-    /// <param name="source">f32, on the CPU; must not change before this returns.</param>
+    /// <param name="source">f32 on the CPU, or in any type on the GPU that they are sent from (<see cref="FromGpu"/>): the server converts them to its own. Must not change before this returns.</param>
     /// <exception cref="InvalidOperationException">No group was formed.</exception>
     public async Task PushWeightsAsync(FlatWeights source, int version, CancellationToken cancellation = default)
     {
         if (group is not { } joined) throw new InvalidOperationException($"call {nameof(JoinAsync)} before the first push");
-        var tensors = source.Layout.CheckpointTensors;
+        if ((source.Device is null) != (joined.Device is null)) throw new ArgumentException($"weights for {Address} are sent by {Transport}, from {(joined.Device is null ? "the CPU's" : "a GPU's")} memory", nameof(source));
         await PostAsync("/pause?mode=keep", null, cancellation);
         await PostAsync("/start_weight_update", new { }, cancellation);
-        var update = PostAsync("/update_weights", new
-        {
-            update_info = new UpdateInfo([.. tensors.Select(t => t.Name)], [.. tensors.Select(_ => "float32")], [.. tensors.Select(t => t.Shape)]),
-        }, cancellation);
+        var update = PostAsync("/update_weights", new { update_info = UpdateInfo.Of(source) }, cancellation);
         var send = Task.Run(() =>
         {
-            foreach (var tensor in tensors) joined.Broadcast(source.Pointer + (nint)(4 * tensor.Offset), 4 * tensor.Length);
+            int size = (int)source.Flat.element_size();
+            foreach (var tensor in source.Layout.CheckpointTensors) joined.Broadcast(source.Pointer + (nint)(size * tensor.Offset), size * tensor.Length);
         }, cancellation);
         await Task.WhenAny(update, send);
-        if (update.IsFaulted)
+        if (update.IsFaulted || send.IsFaulted)
         {
-            joined.Dispose(); // nobody takes what is being sent
+            joined.Dispose(); // nobody takes what is being sent, or sends what is waited for
             group = null;
             try { await send; } // reads the weights until then
-            catch (Exception e) when (e is IOException or ObjectDisposedException or TimeoutException) { }
-            await update;
+            catch (Exception e) when (update.IsFaulted && e is IOException or ObjectDisposedException or TimeoutException) { }
         }
-        await send;
+        else await send;
         await update;
         await PostAsync("/finish_weight_update", new { weight_version = version.ToString(CultureInfo.InvariantCulture) }, cancellation);
         await PostAsync("/reset_prefix_cache", null, cancellation);

@@ -5,7 +5,11 @@ using System.Threading.Channels;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Sync;
+using SimpleR1.Sync.Nccl;
 using SimpleR1.Sync.Rendezvous;
+using SimpleR1.Tensors;
+using SimpleR1.Tensors.Cuda;
+using static TorchSharp.torch;
 
 namespace SimpleR1.Cluster.Vllm;
 
@@ -16,21 +20,27 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
     private const int RequestsAtOnce = 64;
     private static readonly TimeSpan Timeout = TimeSpan.FromMinutes(10);
 
-    private readonly TcpCollectives collectives, keyed;
+    private readonly TcpCollectives clear, keyed;
+    private readonly TensorThread copying = new("device copy");
+    private readonly (DeviceCopy Copy, CudaDevice Gpu, ScalarType Type)? from; // sent from a GPU
     private readonly Place[] places;
-    private readonly string transports;
 
-    private sealed record Place(VllmServer Server)
+    private sealed record Place(VllmServer Server, NcclCollectives? Nccl)
     {
         public readonly SemaphoreSlim Turns = new(RequestsAtOnce);
         public long Outstanding;
     }
 
-    private VllmWorkers(IReadOnlyList<Uri> servers, string? key, ClusterKey? clusterKey, IPAddress here)
+    private VllmWorkers(IReadOnlyList<Uri> servers, string? key, ClusterKey? clusterKey, IPAddress here, (CudaDevice Gpu, ScalarType Type)? from)
     {
-        (collectives, keyed) = (new(here), new(here, clusterKey));
-        places = [.. servers.Select(address => new Place(address.Scheme == "vllm" && clusterKey is not null ? new(address, key, keyed, Timeout, clusterKey) : new(address, key, collectives, Timeout)))];
-        transports = string.Join(" and ", servers.Select(address => address.Scheme == "vllm" ? keyed.Name : collectives.Name).Distinct());
+        (clear, keyed) = (new(here), new(here, clusterKey));
+        if (from is var (gpu, type) && gpu.Beside() is var stream) this.from = (new(stream), stream, type);
+        places = [.. servers.Select(address =>
+        {
+            NcclCollectives? nccl = from is var (sender, _) ? new(sender.Beside()) : null; // servers are sent to at the same time
+            var (tcp, serverKey) = address.Scheme == "vllm" && clusterKey is not null ? (keyed, clusterKey) : (clear, null);
+            return new Place(new(address, key, tcp, Timeout, serverKey, nccl), nccl);
+        })];
     }
 
     /// <summary>Forms a group with each server.</summary>
@@ -38,12 +48,15 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
     /// <param name="key">Their bearer key; null where they want none.</param>
     /// <param name="here">This machine's address for the servers, where they are on others.</param>
     /// <param name="clusterKey">The key of the servers at vllm://; null where they have none.</param>
+    /// <param name="from">The GPU of this machine that weights are sent from by NCCL, to servers that take that, and the type in which; null sends from the CPU by TCP.</param>
     /// <exception cref="IOException">A server can't be reached, has another key, or refuses; says which.</exception>
+    /// <exception cref="DllNotFoundException">There is a GPU to send from, but no NCCL; says how to get it.</exception>
     /// <inheritdoc cref="VllmServer.JoinAsync" path="/exception[@cref='T:System.NotSupportedException' or @cref='T:System.TimeoutException']"/>
-    public static async Task<VllmWorkers> StartAsync(IReadOnlyList<Uri> servers, string? key, IPAddress? here, CancellationToken cancellation, ClusterKey? clusterKey = null)
+    public static async Task<VllmWorkers> StartAsync(IReadOnlyList<Uri> servers, string? key, IPAddress? here, CancellationToken cancellation, ClusterKey? clusterKey = null, (CudaDevice Gpu, ScalarType Type)? from = null)
     {
+        if (from is not null && NcclTransport.Missing is { } missing) throw new DllNotFoundException($"workers.send_device: weights can't be sent by NCCL: {missing}");
         here ??= servers.All(s => s.IsLoopback) ? IPAddress.Loopback : await OwnAddressAsync(servers.First(s => !s.IsLoopback), cancellation);
-        var workers = new VllmWorkers(servers, key, clusterKey, here);
+        var workers = new VllmWorkers(servers, key, clusterKey, here, from);
         async Task JoinAsync(VllmServer server)
         {
             try { await server.JoinAsync(here, cancellation); }
@@ -128,16 +141,32 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
     public async Task<SyncReport> PushWeightsAsync(FlatWeights source, int version, CancellationToken cancellation = default)
     {
         var clock = Stopwatch.StartNew();
-        try { await Task.WhenAll(places.Select(p => p.Server.PushWeightsAsync(source, version, cancellation))); }
+        var sent = places.Any(p => p.Server.FromGpu) ? await copying.RunAsync(() => OnGpu(source)) : source; // before any engine stands still
+        try { await Task.WhenAll(places.Select(p => p.Server.PushWeightsAsync(p.Server.FromGpu ? sent : source, version, cancellation))); }
         catch (HttpRequestException e) { throw new IOException($"weights version {version} could not be sent: {e.Message}", e); }
         double seconds = clock.Elapsed.TotalSeconds;
-        return new(version, WeightHash.Compute(source.Pointer, source.ByteLength), source.ByteLength, [.. Enumerable.Range(1, places.Length)], "vllm, " + transports, 0, seconds, 0, 0, []);
+        string transports = string.Join(" and ", places.Select(p => p.Server.Transport).Distinct());
+        return new(version, WeightHash.Compute(source.Pointer, source.ByteLength), sent.ByteLength, [.. Enumerable.Range(1, places.Length)], "vllm, " + transports, 0, seconds, 0, 0, []);
+    }
+
+    private FlatWeights OnGpu(FlatWeights source)
+    {
+        var (copy, gpu, type) = from!.Value;
+        var sent = copy.Of(source, type);
+        gpu.Synchronize(); // it is sent by other streams
+        return sent;
     }
 
     public void Dispose()
     {
-        foreach (var place in places) place.Server.Dispose();
-        collectives.Dispose();
+        foreach (var place in places)
+        {
+            place.Server.Dispose();
+            place.Nccl?.Dispose();
+        }
+        clear.Dispose();
         keyed.Dispose();
+        copying.Dispose();
+        from?.Copy.Dispose();
     }
 }

@@ -21,7 +21,7 @@ internal sealed class WeightEndpoints(WeightReceiver receiver, HttpLimits limits
         Post("/pause", context => DoAsync(context, () => receiver.PauseAsync(Mode(context.Request.Query), Flag(context.Request.Query, "clear_cache", true)), new { status = "paused" }));
         Post("/resume", context => DoAsync(context, receiver.ResumeAsync, new { status = "resumed" }));
         Get("/is_paused", context => ApiJson.WriteAsync(context, new { is_paused = receiver.IsPaused }));
-        Get("/get_world_size", context => ApiJson.WriteAsync(context, new { world_size = 1 }));
+        Get("/get_world_size", context => ApiJson.WriteAsync(context, new { world_size = 1, weights_by = receiver.Ways }));
         Post("/reset_prefix_cache", context => DoAsync(context, receiver.ResetPrefixCacheAsync, new { }));
     }
 
@@ -73,6 +73,7 @@ internal sealed class WeightEndpoints(WeightReceiver receiver, HttpLimits limits
         catch (ArgumentException e) { throw new ApiException(StatusCodes.Status400BadRequest, e.Message); }
         catch (Exception e) when (e is InvalidOperationException or InvalidDataException) { throw new ApiException(StatusCodes.Status409Conflict, e.Message); } // not now, or not in this way
         catch (Exception e) when (e is IOException or TimeoutException) { throw new ApiException(StatusCodes.Status502BadGateway, e.Message); }
+        catch (OutOfMemoryException e) { throw new ApiException(StatusCodes.Status507InsufficientStorage, e.Message); }
         await ApiJson.WriteAsync(context, answer);
     }
 }

@@ -1,8 +1,7 @@
 using System.Collections.Concurrent;
-using System.Runtime.InteropServices;
 using SimpleR1.Cluster.Http;
 using SimpleR1.Inference;
-using SimpleR1.Models;
+using SimpleR1.Sync.Nccl;
 using SimpleR1.Sync.Rendezvous;
 
 namespace SimpleR1.Cluster.Vllm;
@@ -10,10 +9,15 @@ namespace SimpleR1.Cluster.Vllm;
 /// <summary>
 /// vLLM's weight updates on an engine of ours: pause, start, update, finish, resume. Between start and finish, and after an update that
 /// failed, the engine stands still: weights of which some are new and some old are never sampled from. Calls come one at a time.
+/// Weights on a GPU are received by NCCL, by a stream beside the engine's, or by TCP through the host's memory: the trainer's group decides.
 /// </summary>
-internal sealed class WeightReceiver(LocalCompletions source, ICollectives collectives, TimeSpan timeout) : IAsyncDisposable
+/// <param name="tcp">Not disposed here.</param>
+/// <param name="timeout">For a trainer to join, and for it to send more.</param>
+internal sealed class WeightReceiver(LocalCompletions source, TcpCollectives tcp, TimeSpan timeout) : IAsyncDisposable
 {
     private readonly SemaphoreSlim turn = new(1, 1);
+    private readonly NcclCollectives? nccl = source.Weights.Device is { } gpu && NcclTransport.Missing is null ? new(gpu.Beside()) : null;
+    private readonly TensorReceiver tensors = new(source.Weights);
     private IWeightGroup? group;
     private InitInfo? init;
     private Hold? hold;
@@ -32,14 +36,25 @@ internal sealed class WeightReceiver(LocalCompletions source, ICollectives colle
         if (info.WorldSize < 2 || info.RankOffset < 1 || info.RankOffset >= info.WorldSize)
             throw new ArgumentException($"rank_offset and world_size: expected a rank from 1 to world_size - 1, found {info.RankOffset} of {info.WorldSize}; this server has one worker");
         group?.Dispose();
-        group = info switch
+        group = null;
+        byte[] id = info switch
         {
-            { NcclUniqueIdB64: { } id, MasterAddress: null, MasterPort: null } => collectives.Join(Id(id), info.RankOffset, info.WorldSize, timeout),
-            { NcclUniqueIdB64: null, MasterAddress: { Length: > 0 } host, MasterPort: > 0 and <= 65535 } => StatelessGroup.Follow(host, info.MasterPort.Value, collectives, info.RankOffset, info.WorldSize, timeout),
+            { NcclUniqueIdB64: { } text, MasterAddress: null, MasterPort: null } => Id(text),
+            { NcclUniqueIdB64: null, MasterAddress: { Length: > 0 } host, MasterPort: > 0 and <= 65535 } => StatelessGroup.ReadId(host, info.MasterPort.Value, timeout),
             _ => throw new ArgumentException("init_info: expected master_address and master_port, or nccl_unique_id_b64"),
         };
+        group = Collectives(id).Join(id, info.RankOffset, info.WorldSize, timeout);
         init = info;
     }));
+
+    private ICollectives Collectives(byte[] id)
+    {
+        if (TcpCollectives.Made(id) || source.Weights.Device is null) return tcp; // which says why NCCL's ids are none for a CPU
+        return nccl ?? throw new InvalidOperationException($"the group's id is one of NCCL, which can't be used here: {NcclTransport.Missing}");
+    }
+
+    /// <summary>What trainers can send weights by, the fastest first.</summary>
+    public IEnumerable<string> Ways => nccl is null ? [tcp.Name] : [nccl.Name, tcp.Name];
 
     private static byte[] Id(string base64)
     {
@@ -59,12 +74,15 @@ internal sealed class WeightReceiver(LocalCompletions source, ICollectives colle
     public Task UpdateAsync(UpdateInfo update) => TurnAsync(async () =>
     {
         if (received is null) throw new InvalidOperationException("call /start_weight_update first");
-        var tensors = update.Resolve(source.Weights.Layout); // before the first byte: a wrong plan tears nothing
-        bool packed = update.Packed ?? init!.Packed;
-        long[] pieces = [.. packed ? UpdateInfo.Pieces(tensors.Select(t => t.Bytes), update.PackedBufferBytes ?? init!.PackedBufferBytes).Select(p => (long)p) : tensors.Select(_ => 1L)];
-        torn = true;
-        await OrderAsync(_ => Receive(tensors, pieces));
-        torn = false;
+        if (group is not { } joined) throw new InvalidOperationException("the trainer's group has not formed; call /init_weight_transfer_engine again");
+        var pieces = update.Pieces(source.Weights.Layout, init!); // before the first byte: a wrong plan tears nothing
+        await OrderAsync(_ =>
+        {
+            tensors.Reserve(joined, pieces);
+            torn = true;
+            tensors.Receive(joined, pieces);
+            torn = false;
+        });
         received.UnionWith(update.Names);
     });
 
@@ -109,16 +127,7 @@ internal sealed class WeightReceiver(LocalCompletions source, ICollectives colle
         await ReleaseAsync();
     });
 
-    public Task ResetPrefixCacheAsync() => TurnAsync(async () =>
-    {
-        if (hold is not null) await OrderAsync(engine => engine.ResetPrefixCache());
-        else
-            await source.BetweenStepsAsync(engine =>
-            {
-                engine.ResetPrefixCache();
-                return true;
-            });
-    });
+    public Task ResetPrefixCacheAsync() => TurnAsync(() => StandingAsync(engine => engine.ResetPrefixCache()));
 
     // ---- the engine's thread
 
@@ -164,6 +173,13 @@ internal sealed class WeightReceiver(LocalCompletions source, ICollectives colle
         return done.Task;
     }
 
+    /// <summary>An order where the engine stands still, and else between two of its steps.</summary>
+    private Task StandingAsync(Action<Engine> order) => hold is not null ? OrderAsync(order) : source.BetweenStepsAsync(engine =>
+    {
+        order(engine);
+        return true;
+    });
+
     private async Task TurnAsync(Func<Task> call)
     {
         await turn.WaitAsync();
@@ -171,53 +187,15 @@ internal sealed class WeightReceiver(LocalCompletions source, ICollectives colle
         finally { turn.Release(); }
     }
 
-    // ---- bytes
-
-    /// <summary>Tensors in f32 go straight into the live buffer, unless they come packed with others.</summary>
-    private unsafe void Receive(IReadOnlyList<(CheckpointTensor? Tensor, WireType Type, long Bytes)> tensors, long[] pieces)
-    {
-        int next = 0;
-        float* live = (float*)source.Weights.Pointer;
-        foreach (long count in pieces)
-        {
-            var piece = tensors.Skip(next).Take((int)count).ToArray();
-            next += (int)count;
-            if (piece is [{ Tensor: { } whole, Type: WireType.Float32, Bytes: var length }])
-            {
-                group!.Broadcast((nint)(live + whole.Offset), length);
-                continue;
-            }
-            byte* staging = (byte*)NativeMemory.Alloc((nuint)piece.Sum(p => p.Bytes));
-            try
-            {
-                group!.Broadcast((nint)staging, piece.Sum(p => p.Bytes));
-                byte* at = staging;
-                foreach (var (tensor, type, bytes) in piece)
-                {
-                    if (tensor is not null) Convert32(at, type, live + tensor.Offset, tensor.Length);
-                    at += bytes;
-                }
-            }
-            finally { NativeMemory.Free(staging); }
-        }
-    }
-
-    private static unsafe void Convert32(byte* from, WireType type, float* to, long count)
-    {
-        switch (type)
-        {
-            case WireType.Float32: Buffer.MemoryCopy(from, to, 4 * count, 4 * count); break;
-            case WireType.BFloat16: for (long i = 0; i < count; i++) to[i] = BitConverter.UInt32BitsToSingle((uint)((ushort*)from)[i] << 16); break;
-            default: for (long i = 0; i < count; i++) to[i] = (float)((Half*)from)[i]; break;
-        }
-    }
-
     /// <summary>Breaks off what is under way. What waits for the engine goes on, unless the weights are not whole.</summary>
     public async ValueTask DisposeAsync()
     {
         group?.Dispose();
+        nccl?.Dispose();
         if (!await turn.WaitAsync(TimeSpan.FromSeconds(10))) return; // joining a group that does not form, for minutes
         if (hold is not null && (torn || mixed || received is not null)) await OrderAsync(source.AbortAll);
+        try { await StandingAsync(_ => tensors.Dispose()); } // its GPU is the engine's thread's
+        catch (InvalidOperationException) { } // an engine that has failed does nothing any more; what is left goes with the process
         await ReleaseAsync();
     }
 }

@@ -54,13 +54,32 @@ internal sealed unsafe class NcclCommunicator : IDisposable
         }
     }
 
-    /// <summary>Launches broadcasts behind what the stream has to do, as one operation: each rank's bytes from <c>Root</c>'s memory into the same place of the others'.</summary>
+    /// <summary>Broadcasts as one operation, behind what the stream has to do: each rank's bytes from <c>Root</c>'s memory into the same place of the others'.</summary>
     /// <param name="pieces">The same, in the same order, in every process.</param>
-    public void Broadcast(CudaDevice gpu, IEnumerable<(nint Memory, long Bytes, int Root)> pieces, string awaited, TimeSpan timeout, CancellationToken cancellation)
+    public void Broadcast(CudaDevice gpu, IEnumerable<(nint Memory, long Bytes, int Root)> pieces, string awaited, TimeSpan timeout, CancellationToken cancellation) => Run(gpu, () =>
+    {
+        foreach (var (memory, bytes, root) in pieces) Check(ncclBroadcast(memory, memory, (nuint)bytes, Bytes, root, handle, gpu.Stream));
+    }, awaited, timeout, cancellation);
+
+    /// <summary>The all-reduce of one number by which vLLM's communicators warm up as soon as they have joined: every member must take part, or all wait for it.</summary>
+    public void WarmUp(CudaDevice gpu, TimeSpan timeout, CancellationToken cancellation)
+    {
+        nint number = gpu.Word.Pointer;
+        gpu.Fill(number, 0, sizeof(float));
+        try { Run(gpu, () => Check(ncclAllReduce(number, number, 1, Float32, Sum, handle, gpu.Stream)), $"{size} processes to warm up their NCCL group (an all-reduce of one number, as vLLM's communicators do)", timeout, cancellation); }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Launches one operation behind what the stream has to do, and waits for it.</summary>
+    private void Run(CudaDevice gpu, Action launch, string awaited, TimeSpan timeout, CancellationToken cancellation)
     {
         gpu.Use();
         Check(ncclGroupStart());
-        foreach (var (memory, bytes, root) in pieces) Check(ncclBroadcast(memory, memory, (nuint)bytes, Bytes, root, handle, gpu.Stream));
+        launch();
         Check(ncclGroupEnd());
         Wait(Ready, $"NCCL to launch {awaited}", timeout, cancellation);
         using var done = new CudaEvent(gpu);

@@ -9,7 +9,8 @@ internal static unsafe partial class NcclLibrary
 {
     private const string Library = "nccl";
     public const int Success = 0, InProgress = 7; // ncclResult_t
-    public const int Bytes = 1;                   // ncclUint8 of ncclDataType_t
+    public const int Bytes = 1, Float32 = 7;      // ncclDataType_t
+    public const int Sum = 0;                     // ncclRedOp_t
     public const int IdBytes = 128;
 
     /// <summary>ncclUniqueId</summary>
@@ -69,6 +70,7 @@ internal static unsafe partial class NcclLibrary
     [LibraryImport(Library)] public static partial int ncclCommInitRankConfig(nint* communicator, int size, UniqueId id, int rank, Config* config);
     [LibraryImport(Library)] public static partial int ncclCommGetAsyncError(nint communicator, out int error);
     [LibraryImport(Library)] public static partial int ncclBroadcast(nint from, nint to, nuint count, int type, int root, nint communicator, nint stream);
+    [LibraryImport(Library)] public static partial int ncclAllReduce(nint from, nint to, nuint count, int type, int operation, nint communicator, nint stream);
     [LibraryImport(Library)] public static partial int ncclGroupStart();
     [LibraryImport(Library)] public static partial int ncclGroupEnd();
     [LibraryImport(Library)] public static partial int ncclCommAbort(nint communicator);

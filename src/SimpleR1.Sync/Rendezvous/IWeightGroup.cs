@@ -1,16 +1,26 @@
+using SimpleR1.Sync.Nccl;
+using SimpleR1.Tensors.Cuda;
+
 namespace SimpleR1.Sync.Rendezvous;
 
 /// <summary>Processes that have joined to receive what rank 0 sends.</summary>
 public interface IWeightGroup : IDisposable
 {
+    /// <summary>The GPU whose memory it broadcasts; null where it is the host's.</summary>
+    CudaDevice? Device { get; }
+
     /// <summary>Rank 0's bytes into the others' memory. All call it in the same order with the same length.</summary>
     /// <exception cref="IOException">A process is gone.</exception>
     /// <exception cref="TimeoutException">A process takes or sends nothing.</exception>
+    /// <exception cref="ObjectDisposedException">The group was disposed of meanwhile, here.</exception>
     void Broadcast(nint memory, long bytes);
 }
 
-/// <summary>What weights are broadcast by: TCP between CPUs (<see cref="TcpCollectives"/>), encrypted where there is a key; NCCL has the same two calls, ncclGetUniqueId and ncclCommInitRank.</summary>
-public interface ICollectives
+/// <summary>
+/// What weights are broadcast by: TCP between CPUs (<see cref="TcpCollectives"/>), encrypted where there is a key, or NCCL between GPUs (<see cref="NcclCollectives"/>),
+/// whose ncclGetUniqueId and ncclCommInitRank gave these two calls their form. Disposed, it ends the waits for groups that have not formed.
+/// </summary>
+public interface ICollectives : IDisposable
 {
     string Name { get; }
 
@@ -45,13 +55,13 @@ public static class StatelessGroup
         return collectives.Join(id, 0, worldSize, timeout);
     }
 
-    /// <summary>Another rank.</summary>
+    /// <summary>The id that rank 0 puts there for the others, to join with.</summary>
+    /// <exception cref="IOException">Nobody listens there.</exception>
     /// <exception cref="TimeoutException">Rank 0 is not there, or sends no id.</exception>
-    /// <exception cref="InvalidDataException">What it sends is no id, or one of other collectives.</exception>
-    public static IWeightGroup Follow(string host, int port, ICollectives collectives, int rank, int worldSize, TimeSpan timeout)
+    /// <exception cref="InvalidDataException">What it sends is no id.</exception>
+    public static byte[] ReadId(string host, int port, TimeSpan timeout)
     {
-        byte[] id;
-        using (var client = new TcpStoreClient(host, port, timeout)) id = PickledNcclId.Read(client.Get(IdKey));
-        return collectives.Join(id, rank, worldSize, timeout);
+        using var client = new TcpStoreClient(host, port, timeout);
+        return PickledNcclId.Read(client.Get(IdKey));
     }
 }

@@ -4,13 +4,14 @@ using System.Security.Authentication;
 using System.Security.Cryptography;
 using System.Text;
 using System.Threading.Channels;
+using SimpleR1.Tensors.Cuda;
 
 namespace SimpleR1.Sync.Rendezvous;
 
 /// <summary>Broadcasts over TCP, for weights in the CPU's memory: rank 0 listens, the others connect to what its id says.</summary>
 /// <param name="address">Of rank 0, for the others; the loopback interface by default.</param>
 /// <param name="key">All ranks have it or none: each connection is then TLS in which both ends prove it.</param>
-public sealed class TcpCollectives(IPAddress? address = null, ClusterKey? key = null) : ICollectives, IDisposable
+public sealed class TcpCollectives(IPAddress? address = null, ClusterKey? key = null) : ICollectives
 {
     private const string Plain = "simple-r1 tcp 1\n", Encrypted = "simple-r1 tls 1\n"; // equally long
     private const int TokenBytes = 32, MaxArriving = 1024;
@@ -22,6 +23,9 @@ public sealed class TcpCollectives(IPAddress? address = null, ClusterKey? key = 
 
     public string Name => key is null ? "tcp" : "tls";
     private string Kind => key is null ? Plain : Encrypted;
+
+    /// <summary>Whether an id is one of these collectives, with a key or without, rather than NCCL's.</summary>
+    public static bool Made(ReadOnlySpan<byte> id) => id.StartsWith(Encoding.ASCII.GetBytes(Plain)) || id.StartsWith(Encoding.ASCII.GetBytes(Encrypted));
 
     /// <summary>The kind, a secret that the others show, and where rank 0 listens.</summary>
     public byte[] NewId()
@@ -191,6 +195,7 @@ public sealed class TcpCollectives(IPAddress? address = null, ClusterKey? key = 
     {
         private readonly List<Peer> peers = [];
 
+        public CudaDevice? Device => null;
         public int Count => peers.Count;
 
         public void Add(Peer peer)

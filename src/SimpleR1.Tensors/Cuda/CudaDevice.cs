@@ -67,7 +67,7 @@ public sealed unsafe class CudaDevice
     {
         Check(cuInit(0));
         Check(cuDeviceGetCount(out int count));
-        if (index < 0 || index >= count) throw new CudaException($"cuda:{index}: this machine has {count} CUDA device{(count == 1 ? "" : "s")} (CUDA_VISIBLE_DEVICES may hide some)");
+        if (index < 0 || index >= count) throw new CudaDeviceMissingException($"cuda:{index}: this machine has {count} CUDA device{(count == 1 ? "" : "s")} (CUDA_VISIBLE_DEVICES may hide some)");
         Check(cuDeviceGet(out int device, index));
         byte* name = stackalloc byte[256];
         Check(cuDeviceGetName(name, 256, device));
@@ -81,7 +81,7 @@ public sealed unsafe class CudaDevice
         Multiprocessors = Attribute(CudaDriver.Multiprocessors);
         ComputeCapability = 10 * Attribute(ComputeMajor) + Attribute(ComputeMinor);
         SharedMemoryPerBlock = Attribute(CudaDriver.SharedMemoryPerBlock);
-        if (ComputeCapability < 80) throw new CudaException($"{Name} has compute capability {ComputeCapability / 10.0:0.0}; 8.0 (Ampere) or newer is needed");
+        if (ComputeCapability < 80) throw new CudaDeviceMissingException($"{Name} has compute capability {ComputeCapability / 10.0:0.0}; 8.0 (Ampere) or newer is needed");
         Check(cuDevicePrimaryCtxRetain(out context, device));
         EarlyLaunch = ComputeCapability >= 90 && Environment.GetEnvironmentVariable("SIMPLE_R1_EARLY_LAUNCH") != "0";
         Use();
@@ -114,7 +114,7 @@ public sealed unsafe class CudaDevice
     public KernelProfile? Profile { get; set; }
 
     /// <summary>The GPU with this index; opened once a process.</summary>
-    /// <exception cref="CudaException">There is no such device, or it is too old.</exception>
+    /// <exception cref="CudaDeviceMissingException">There is no such device, or it is too old.</exception>
     /// <exception cref="DllNotFoundException">A library is missing; says which and how to get it.</exception>
     public static CudaDevice Open(int index)
     {

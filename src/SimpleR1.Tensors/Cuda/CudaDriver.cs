@@ -4,7 +4,10 @@ using System.Runtime.InteropServices;
 namespace SimpleR1.Tensors.Cuda;
 
 /// <summary>A call to NVIDIA's libraries failed; says which, with the library's own words.</summary>
-public sealed class CudaException(string message) : InvalidOperationException(message);
+public class CudaException(string message) : InvalidOperationException(message);
+
+/// <summary>The GPU that was asked for is not there, or too old.</summary>
+public sealed class CudaDeviceMissingException(string message) : CudaException(message);
 
 /// <summary>A device allocation did not fit; says what it was for, how much was free, and what to change.</summary>
 public sealed class CudaOutOfMemoryException(string message) : OutOfMemoryException(message);

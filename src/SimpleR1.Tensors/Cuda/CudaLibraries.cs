@@ -38,9 +38,10 @@ public static class CudaLibraries
     /// <exception cref="DllNotFoundException">It is nowhere; says where it was looked for and how to get it.</exception>
     internal static nint Load(string name)
     {
-        if (emulator is not null) return NativeLibrary.Load(emulator);
         if (name == Nccl && Environment.GetEnvironmentVariable(NcclVariable) is { Length: > 0 } named)
-            return NativeLibrary.TryLoad(Directory.Exists(named) ? Path.Combine(named, Names[Nccl][0]) : named, out nint there) ? there : throw new DllNotFoundException($"{NcclVariable} names {named}, where NCCL can't be loaded from");
+            return NativeLibrary.TryLoad(Directory.Exists(named) ? Path.Combine(named, Names[Nccl][0]) : named, out nint there) ? there
+                : throw new DllNotFoundException($"{NcclVariable} names {named}, where NCCL can't be loaded from. {Source(Nccl)}");
+        if (emulator is not null) return NativeLibrary.Load(emulator);
         foreach (string file in Names[name])
         {
             if (NativeLibrary.TryLoad(file, out nint loaded)) return loaded;
@@ -49,9 +50,12 @@ public static class CudaLibraries
         }
         throw new DllNotFoundException($"{string.Join(" or ", Names[name])} was not found. " + (name == Driver
             ? "It is part of NVIDIA's driver: install that, or run with --device cpu."
-            : $"It comes with PyTorch (pip install torch) or alone (pip install nvidia-{name switch { Nvrtc => "cuda-nvrtc", Nccl => "nccl-cu13", _ => "cublas" }}); or set {(name == Nccl ? NcclVariable : "SIMPLE_R1_CUDA")} to its folder.")
+            : Source(name))
             + " Looked in the loader's path and in " + string.Join(", ", Folders()));
     }
+
+    private static string Source(string name) =>
+        $"It comes with PyTorch (pip install torch) or alone (pip install nvidia-{name switch { Nvrtc => "cuda-nvrtc", Nccl => "nccl-cu13", _ => "cublas" }}); or set {(name == Nccl ? NcclVariable : "SIMPLE_R1_CUDA")} to its folder.";
 
     private static IEnumerable<string> Folders()
     {

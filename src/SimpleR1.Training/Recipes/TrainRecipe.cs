@@ -195,9 +195,9 @@ public sealed record WorkersSection : IRecipeSection
     [Limits(AtLeast = 1)] public int Count { get; init; } = 1;
     [Description("What they compute on: cpu, cuda, cuda:N, or all for one GPU after another.")]
     public string Device { get; init; } = "cpu";
-    [Description("Element type of weights and KV cache of those on a GPU: bf16, f16 or f32.")]
+    [Description("Element type of weights and KV cache of those on a GPU, and of what is sent from send_device to servers: bf16, f16 or f32.")]
     public string Type { get; init; } = "bf16";
-    [Description("The trainer's GPU that NCCL sends from, cuda or cuda:N, another than the workers'; several, with commas, send a slice each; empty sends by shared memory or TCP.")]
+    [Description("The trainer's GPU that NCCL sends from, cuda or cuda:N, another than the workers'; several, with commas, send a slice each; empty sends by shared memory or TCP. For servers on GPUs it is one; vLLM's own need it.")]
     public string SendDevice { get; init; } = "";
     [Description("CPU threads of each; 0 shares the machine's cores among them.")]
     [Limits(AtLeast = 0)] public int Threads { get; init; }
@@ -224,6 +224,9 @@ public sealed record WorkersSection : IRecipeSection
 
     public IEnumerable<Conflict> Validate()
     {
+        if (Type is not ("bf16" or "f16" or "f32")) yield return new($"expected bf16, f16 or f32, found '{Type}'", "type");
+        if (Servers.Count > 0 && SendDevice is not ("" or "cuda") && !(SendDevice.StartsWith("cuda:", StringComparison.Ordinal) && int.TryParse(SendDevice.AsSpan(5), out int gpu) && gpu >= 0))
+            yield return new($"expected cuda or cuda:N, found '{SendDevice}': servers are sent to from one GPU; leave it out to send from the CPU's memory", "send_device");
         for (int i = 0; i < Servers.Count; i++)
             if (!Uri.TryCreate(Servers[i], UriKind.Absolute, out var address) || address.Scheme is not ("vllm" or "http" or "https") || address.Port <= 0)
                 yield return new($"expected vllm://HOST:PORT, found '{Servers[i]}'", $"servers.{i}");

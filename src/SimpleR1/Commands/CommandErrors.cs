@@ -1,4 +1,5 @@
 using SimpleR1.Cluster;
+using SimpleR1.Tensors.Cuda;
 using SimpleR1.Training;
 
 namespace SimpleR1.Commands;
@@ -33,5 +34,6 @@ internal static class CommandErrors
     private static Exception Unwrap(Exception e) => e is AggregateException { InnerExceptions.Count: 1 } a ? Unwrap(a.InnerException!) : e;
 
     private static bool IsForUser(Exception e) => e is RecipeException or IOException or InvalidDataException or NotSupportedException or TimeoutException
-        or NonFiniteException or UnauthorizedAccessException or ArgumentException or RewardException or RewardCompilationException or WorkersLostException or TakenOverException or DllNotFoundException;
+        or NonFiniteException or UnauthorizedAccessException or ArgumentException or RewardException or RewardCompilationException or WorkersLostException or TakenOverException or DllNotFoundException
+        or CudaDeviceMissingException or CudaOutOfMemoryException;
 }

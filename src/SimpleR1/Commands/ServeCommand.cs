@@ -4,6 +4,7 @@ using SimpleR1.Cluster.Http;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
+using SimpleR1.Sync.Nccl;
 using SimpleR1.Tensors.Cuda;
 
 namespace SimpleR1.Commands;
@@ -36,7 +37,7 @@ internal static class ServeCommand
     private static readonly Option<int> Rate = Whole("--min-bytes-per-second", "A client that sends a body (408) or takes an answer more slowly is cut off", Defaults.BytesPerSecond);
     private static readonly Option<int> Workers = Whole("--workers", "Serve with this many worker processes, each with an engine; 0 is one engine in this process", 0);
     private static readonly Option<string?> Join = new("--join") { Description = "HOST:PORT of a head whose workers are to serve the model" };
-    private static readonly Option<bool> WeightUpdates = new("--weight-updates") { Description = "Let a trainer send weights, by vLLM's protocol (docs/vllm.md); with --key on the admin port only, encrypted, and only from those who have the key" };
+    private static readonly Option<bool> WeightUpdates = new("--weight-updates") { Description = "Let a trainer send weights, by vLLM's protocol (docs/vllm.md), to a GPU by NCCL; with --key on the admin port only, and only from those who have the key: encrypted, but for the bytes that NCCL moves between GPUs" };
     private static readonly Option<string?> Key = ClusterOption.Key();
     private static readonly Option<int> AdminPort = Whole("--admin-port", "With --weight-updates and --key: the port where weights are taken, from trainers with that key; 0 is any free one", 0);
     private static readonly Option<string?> TlsCertificate = new("--tls-cert") { Description = "A certificate in PEM, with those between it and a root: the server then speaks HTTPS" };
@@ -88,9 +89,16 @@ internal static class ServeCommand
             var weights = gpu is null ? Checkpoint.Load(folder) : Checkpoint.Load(folder, DeviceOptions.ParseType(parse.GetValue(Type)!, gpu), gpu);
             await using var source = new LocalCompletions(name, weights, tokenizer, engine, threads);
             if (await source.DescribeAsync() is { } description) Console.WriteLine(description);
+            if (options.WeightUpdates && gpu is not null) SayWaysToGpu(options);
             await ServeAsync(source, options, interrupts);
         }
         return 0;
+    }
+
+    private static void SayWaysToGpu(HttpOptions options)
+    {
+        if (NcclTransport.Missing is { } missing) Console.Error.WriteLine($"warning: --weight-updates: weights can be taken by TCP only, from trainers of this program: {missing}");
+        else if (options.ClusterKey is not null) Console.Error.WriteLine("warning: --key: who may send weights is proven and what is said about them is encrypted, but NCCL moves their bytes between the GPUs in the clear");
     }
 
     /// <summary>Until Ctrl-C or SIGTERM.</summary>

@@ -278,6 +278,46 @@ public sealed class KernelTests
         Assert.Equal(WeightHash.Reference(bytes), gpu.Read<ulong>(sum.Pointer, 1)[0]);
     }
 
+    /// <summary>Bit for bit, between all types of weights: ties, subnormals, what is too large, infinities; a NaN stays one. From an address that is a multiple of 2 only.</summary>
+    [Fact]
+    public unsafe void Numbers_convert_as_on_the_CPU()
+    {
+        var gpu = Gpu.Require();
+        var random = new Random(4);
+        const int count = 5000;
+        float[] values = [0, -0f, 1, float.NaN, float.PositiveInfinity, float.NegativeInfinity, float.MaxValue, float.Epsilon, 65504, 65519.99f, 65520, -65536, 6e-8f, 3e-8f, 2.9e-8f, 1e-39f, 1.00390625f, 1.01171875f, 1.00048828125f,
+            .. Enumerable.Range(0, 2000).Select(_ => BitConverter.UInt32BitsToSingle((uint)random.NextInt64(1L << 32))), .. Gpu.Normal(count, 5)];
+        foreach (var from in Enum.GetValues<WeightType>())
+            foreach (var to in Enum.GetValues<WeightType>())
+            {
+                byte[] source = new byte[values.Length * NumberConversion.Size(from)], expected = new byte[values.Length * NumberConversion.Size(to)];
+                fixed (float* f32 = values)
+                fixed (byte* a = source, b = expected)
+                {
+                    NumberConversion.Convert((byte*)f32, WeightType.F32, a, from, values.Length);
+                    NumberConversion.Convert(a, from, b, to, values.Length);
+                }
+                using var memory = gpu.Allocate(source.Length + 2, "a test");
+                using var result = gpu.Allocate(expected.Length, "a test");
+                gpu.Write<byte>(memory.Pointer + 2, source);
+                gpu.Fill(result.Pointer, 0xff, result.Bytes);
+                NumberConversion.Convert(gpu, memory.Pointer + 2, from, result.Pointer, to, values.Length);
+                byte[] found = gpu.Read<byte>(result.Pointer, expected.Length);
+                float[] wide = Widened(expected, to), foundWide = Widened(found, to);
+                for (int i = 0; i < values.Length; i++)
+                    if (float.IsNaN(wide[i])) Assert.True(float.IsNaN(foundWide[i]), $"{from} to {to}, element {i}: {foundWide[i]}");
+                    else Assert.True(BitConverter.SingleToUInt32Bits(wide[i]) == BitConverter.SingleToUInt32Bits(foundWide[i]), $"{from} to {to}, element {i} ({values[i]:R}): expected {wide[i]:R}, found {foundWide[i]:R}");
+            }
+
+        static float[] Widened(byte[] bytes, WeightType type)
+        {
+            var wide = new float[bytes.Length / NumberConversion.Size(type)];
+            fixed (byte* from = bytes)
+            fixed (float* to = wide) NumberConversion.Convert(from, type, (byte*)to, WeightType.F32, wide.Length);
+            return wide;
+        }
+    }
+
     [Theory]
     [InlineData(ScalarType.Float32, ScalarType.BFloat16), InlineData(ScalarType.Float32, ScalarType.Float16), InlineData(ScalarType.BFloat16, ScalarType.Float32)]
     public void Weight_hash_of_another_type_is_that_of_weights_held_in_it(ScalarType type, ScalarType held)

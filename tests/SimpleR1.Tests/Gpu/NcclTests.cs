@@ -24,7 +24,7 @@ public sealed partial class NcclTests
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
     private static ModelConfig Config => TinyModels.Config(ModelFamily.Qwen3, 64) with { HiddenSize = 32, IntermediateSize = 48, HeadDimension = 16 };
 
-    private static CudaDevice Require()
+    internal static CudaDevice Require()
     {
         var gpu = Gpu.Require();
         Assert.SkipUnless(CudaLibraries.Emulated, "a group on real GPUs needs one for each member");
@@ -76,18 +76,19 @@ public sealed partial class NcclTests
         }
     }
 
-    [Fact]
-    public async Task Weights_on_the_trainers_gpu_are_sent_from_where_they_are()
+    [Theory]
+    [InlineData(ScalarType.BFloat16), InlineData(ScalarType.Float32)]
+    public async Task Weights_on_the_trainers_gpu_are_sent_from_where_they_are_or_converted_there(ScalarType type)
     {
         var gpu = Require();
         using var host = Source();
-        using var source = host.CopyTo(gpu.Beside(), ScalarType.BFloat16);
+        using var source = host.CopyTo(gpu.Beside(), type);
         using var sender = new NcclTransport(timeout: Long);
         using var worker = new NcclTransport();
         using var weights = new FlatWeights(source.Layout, ScalarType.BFloat16, gpu.Beside());
         Assert.True(sender.CanOffer(source));
         Assert.False(sender.CanOffer(host));
-        using var offer = sender.Offer(source, BroadcastPlan.For(source, 1), ["a"]);
+        using var offer = sender.Offer(source, BroadcastPlan.For(source, 1, held: ScalarType.BFloat16), ["a"]);
         Assert.Equal(WeightHash.Of(host, ScalarType.BFloat16), await Task.Run(() => worker.Receive(offer.Invitations[0], weights, Long, Cancel), Cancel));
         await offer.Sending;
     }
@@ -133,7 +134,7 @@ public sealed partial class NcclTests
         var (here, there) = (gpu.Beside(), gpu.Beside());
         using var store = new TcpStoreServer(new(System.Net.IPAddress.Loopback, 0));
         var leading = Task.Run(() => StatelessGroup.Lead(store, new NcclCollectives(here), 2, Long), Cancel);
-        using var follower = await Task.Run(() => StatelessGroup.Follow("127.0.0.1", store.Port, new NcclCollectives(there), 1, 2, Long), Cancel);
+        using var follower = await Task.Run(() => new NcclCollectives(there).Join(StatelessGroup.ReadId("127.0.0.1", store.Port, Long), 1, 2, Long), Cancel);
         using var leader = await leading;
         using var from = here.Allocate(4096, "a test");
         using var to = there.Allocate(4096, "a test");
@@ -143,6 +144,47 @@ public sealed partial class NcclTests
         await Task.Run(() => follower.Broadcast(to.Pointer, 4096), Cancel);
         await sending;
         Assert.Equal(numbers, there.Read<int>(to.Pointer, 1024));
+    }
+
+    /// <summary>A member written against NCCL itself does what vLLM's do: an all-reduce of one number, and only then a broadcast. Ours take part, and add nothing to it.</summary>
+    [Fact]
+    public async Task Member_that_warms_up_as_vLLMs_do_finds_ours_doing_the_same()
+    {
+        var gpu = Require();
+        var (here, there) = (gpu.Beside(), gpu.Beside());
+        byte[] id = NcclCommunicator.NewId();
+        using var memory = here.Allocate(256, "a test");
+        here.Write<float>(memory.Pointer, [3]);
+        var foreign = Task.Run(() => WarmUpAndBroadcast(here, id, memory.Pointer), Cancel);
+        using var ours = await Task.Run(() => new NcclCollectives(there).Join(id, 1, 2, Long), Cancel);
+        using var received = there.AllocateZeros(256, "a test");
+        await Task.Run(() => ours.Broadcast(received.Pointer, sizeof(float)), Cancel);
+        await foreign;
+        Assert.Equal(3, there.Read<float>(received.Pointer, 1)[0]);
+    }
+
+    private static unsafe void WarmUpAndBroadcast(CudaDevice gpu, byte[] id, nint memory)
+    {
+        gpu.Use();
+        NcclLibrary.UniqueId bytes;
+        id.CopyTo(new Span<byte>(&bytes, NcclLibrary.IdBytes));
+        var config = NcclLibrary.Config.NonBlocking;
+        nint handle;
+        NcclLibrary.Check(NcclLibrary.ncclCommInitRankConfig(&handle, 2, bytes, 0, &config));
+        for (int state = NcclLibrary.InProgress; state == NcclLibrary.InProgress; Thread.Yield())
+        {
+            NcclLibrary.Check(NcclLibrary.ncclCommGetAsyncError(handle, out state));
+            Cancel.ThrowIfCancellationRequested();
+        }
+        try
+        {
+            NcclLibrary.Check(NcclLibrary.ncclAllReduce(memory, memory, 1, NcclLibrary.Float32, NcclLibrary.Sum, handle, gpu.Stream));
+            NcclLibrary.Check(NcclLibrary.ncclBroadcast(memory, memory, 1, NcclLibrary.Float32, 0, handle, gpu.Stream));
+            using var done = new CudaEvent(gpu);
+            done.Record();
+            for (var clock = Stopwatch.StartNew(); !done.Reached; Thread.Yield()) Assert.True(clock.Elapsed < Long, "waited for the other member to warm up and receive");
+        }
+        finally { _ = NcclLibrary.ncclCommAbort(handle); } // what waits for the stream would wait forever
     }
 
     [Theory]
@@ -217,7 +259,7 @@ public sealed partial class NcclTests
     }
 
     /// <summary>For the stand-in in this process, which is rank 0, and in the processes it starts.</summary>
-    private static void Set(string name, string? value)
+    internal static void Set(string name, string? value)
     {
         Environment.SetEnvironmentVariable(name, value);
         _ = value is null ? unsetenv(name) : setenv(name, value, 1);

@@ -4,6 +4,7 @@ using System.Text;
 using System.Text.Json;
 using SimpleR1.Cluster.Http;
 using SimpleR1.Inference;
+using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Tests.Inference;
 using Xunit;
@@ -31,12 +32,13 @@ internal sealed class TestServer : IAsyncDisposable
     public static Tokenizer Tokenizer => TestEngine.Tokenizer;
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
-    public static LocalCompletions Completions(EngineOptions? engine = null, int context = 4096) =>
-        new(Model, TinyModels.Random(TinyModels.Config(vocabulary: Tokenizer.VocabularySize) with { EosTokenIds = [256], MaxPositions = context }), Tokenizer, engine ?? Engine, threads: 1);
+    public static LocalCompletions Completions(EngineOptions? engine = null, int context = 4096, FlatWeights? weights = null) =>
+        new(Model, weights ?? TinyModels.Random(TinyModels.Config(vocabulary: Tokenizer.VocabularySize) with { EosTokenIds = [256], MaxPositions = context }), Tokenizer, engine ?? Engine, threads: 1);
 
-    public static async Task<TestServer> StartAsync(HttpOptions? options = null, EngineOptions? engine = null)
+    /// <param name="weights">On a GPU, for one; disposed with the server.</param>
+    public static async Task<TestServer> StartAsync(HttpOptions? options = null, EngineOptions? engine = null, FlatWeights? weights = null)
     {
-        var source = Completions(engine);
+        var source = Completions(engine, weights: weights);
         var log = new List<string>();
         void Note(string line) { lock (log) log.Add(line); }
         return new(source, await HttpServer.StartAsync(source, (options ?? new() { ChatTemplate = "chatml" }) with { Port = 0, Log = Note }, Token)) { Log = log };

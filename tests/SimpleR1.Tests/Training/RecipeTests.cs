@@ -168,6 +168,9 @@ public sealed class RecipeTests
     [InlineData("r.yaml:8: workers: expected a section with keys count, ", "workers: 3")]
     [InlineData("--set workers=[b]: workers.servers.0: expected vllm://HOST:PORT, found 'b'", "", "workers=[b]")]
     [InlineData("r.yaml:8: rollout: expected a section with keys ", "rollout: [1]")] // has no such key
+    [InlineData("r.yaml:8: workers.send_device: expected cuda or cuda:N, found 'gpu1'", "workers: {servers: [vllm://a:8000], send_device: gpu1}")]
+    [InlineData("r.yaml:8: workers.send_device: expected cuda or cuda:N, found 'cuda:0,cuda:1': servers are sent to from one GPU", "workers: {servers: [vllm://a:8000], send_device: 'cuda:0,cuda:1'}")]
+    [InlineData("r.yaml:8: workers.type: expected bf16, f16 or f32, found 'fp8'", "workers: {servers: [vllm://a:8000], type: fp8}")]
     public void Workers_as_a_list_with_an_error_name_its_line(string expected, string yaml, params string[] overrides) =>
         Assert.StartsWith(expected, Assert.Single(Problems(Good + "\n" + yaml, overrides)));
 

@@ -232,6 +232,14 @@ public sealed class WeightTransferTests
     }
 
     [Fact]
+    public async Task Server_of_vLLM_needs_a_gpu_to_send_from_and_the_error_says_so()
+    {
+        await using var server = new VllmStandIn(workers: 1, gpu: null);
+        var refused = await Assert.ThrowsAsync<NotSupportedException>(() => VllmWorkers.StartAsync([server.Address], null, null, Token));
+        Assert.Contains("Set workers.send_device", refused.Message);
+    }
+
+    [Fact]
     public async Task Tensors_of_another_model_are_all_named_and_change_nothing()
     {
         await using var server = await StartAsync();
@@ -257,9 +265,9 @@ public sealed class WeightTransferTests
     [Fact]
     public void Packed_streams_are_cut_as_vLLM_cuts_them()
     {
-        Assert.Equal([3, 1, 1], UpdateInfo.Pieces([4, 4, 4, 100, 1], 10));
-        Assert.Equal([2], UpdateInfo.Pieces([5, 5], 10)); // equal to the buffer is not more
-        Assert.Equal([], UpdateInfo.Pieces([], 10));
+        Assert.Equal([3, 1, 1], UpdateInfo.Cut([4, 4, 4, 100, 1], 10));
+        Assert.Equal([2], UpdateInfo.Cut([5, 5], 10)); // equal to the buffer is not more
+        Assert.Equal([], UpdateInfo.Cut([], 10));
     }
 
     private static async Task<JsonElement> GetAsync(TestServer server, string path) => JsonDocument.Parse(await server.Client.GetStringAsync(path, Token)).RootElement;
