@@ -23,6 +23,8 @@ internal sealed partial class WorkerRuntime
     private sealed record Update(PrepareMessage Message)
     {
         public (int Attempt, Task<ReceiptMessage> Receipt, CancellationTokenSource BrokenOff)? Received;
+        /// <summary>The last attempt that was broken off; the call to make it may come after the call to break it off.</summary>
+        public int LastBrokenOff;
     }
 
     /// <summary>The engine's thread while it stands between two steps and waits for what to do with the weights.</summary>
@@ -99,6 +101,7 @@ internal sealed partial class WorkerRuntime
         }
         var received = new TaskCompletionSource<ReceiptMessage>(TaskCreationOptions.RunContinuationsAsynchronously);
         var brokenOff = new CancellationTokenSource();
+        if (attempt <= under.LastBrokenOff) brokenOff.Cancel();
         under.Received = (attempt, received.Task, brokenOff);
         bool Work(FlatWeights into)
         {
@@ -158,7 +161,9 @@ internal sealed partial class WorkerRuntime
     /// <summary>Stops an attempt to receive that can't succeed, because another worker of its group was lost.</summary>
     public void BreakOff(string name, int attempt)
     {
-        if (update is { } under && under.Message.Update == name && under.Received is { } received && received.Attempt == attempt) received.BrokenOff.Cancel();
+        if (update is not { } under || under.Message.Update != name) return;
+        under.LastBrokenOff = Math.Max(under.LastBrokenOff, attempt);
+        if (under.Received is { } received && received.Attempt == attempt) received.BrokenOff.Cancel();
     }
 
     /// <summary>The weights are the trainer's: they are what is sampled from now on.</summary>

@@ -117,6 +117,21 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         Assert.Null(runtime.Submit(Batch("s", "a", 1, hash)).Refused);
     }
 
+    /// <summary>Both calls come over the network: which one is first is not known, and nobody would break it off again.</summary>
+    [Fact]
+    public async Task Attempt_that_was_broken_off_before_it_began_does_not_wait_for_a_sender_and_the_next_one_succeeds()
+    {
+        await runtime.SetupAsync(Setup("s"));
+        Assert.True(await PrepareAsync("s", "s/1", 1));
+        using var tcp = new TcpTransport();
+        using var offer = tcp.Offer(weights, BroadcastPlan.For(weights, 1), ["worker"]);
+        string[] invitations = [Wire.ToJson(offer.Invitations[0])];
+        runtime.BreakOff("s/1", 1);
+        Assert.Contains("broken off", (await runtime.ReceiveAsync("s/1", 1, invitations, Long)).Failure);
+        Assert.Null((await runtime.ReceiveAsync("s/1", 2, invitations, Long)).Failure);
+        Assert.Equal(1, (await runtime.CommitAsync("s/1", 1)).Version);
+    }
+
     [Fact]
     public async Task Update_that_is_abandoned_leaves_nothing_to_sample_from_until_the_next_one()
     {
