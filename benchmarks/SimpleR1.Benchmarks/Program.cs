@@ -11,7 +11,8 @@ CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
 NativeMemoryTuning.Apply();
 if (await ClusterBenchmark.RunAsync(args) is { } code) return code; // "cluster NAME", and the processes that it starts
 if (args is ["faulty-worker", var fault, .. var worker]) return await SyncAbuse.FaultyWorkerAsync(fault, worker); // started by sync abuse
-if (args is ["sync", "abuse", .. var counts]) return await SyncAbuse.RunAsync(Console.Out, counts);
+if (args is ["sync", "abuse", .. var abuse]) return await SyncAbuse.RunAsync(Console.Out, abuse);
+if (args is ["sync", "soak", .. var soak]) return await SyncSoak.RunAsync(Console.Out, soak);
 CpuParallel.Threads = 2;
 if (args is ["http-server"]) return await HttpAbuseServer.RunAsync(); // started by http-abuse
 string[] all = ["engine", "training", "sync", "http-abuse"];
@@ -24,7 +25,7 @@ foreach (string name in wanted)
         case "training": TrainingBenchmark(); break;
         case "sync": await new SimpleR1.Cluster.Benchmarks.SyncBenchmark(new() { Model = "smollm2-135m", Cluster = new() { Workers = 1 } }, Console.WriteLine).RunAsync(); break;
         case "http-abuse": await HttpAbuseServer.AbuseAsync(Console.Out); break;
-        default: Console.Error.WriteLine($"unknown benchmark '{name}'; there are {string.Join(", ", all)}, and cluster NAME"); return 2;
+        default: Console.Error.WriteLine($"unknown benchmark '{name}'; there are {string.Join(", ", all)}, sync abuse, sync soak, and cluster NAME"); return 2;
     }
 }
 return 0;

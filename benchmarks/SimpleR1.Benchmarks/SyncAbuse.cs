@@ -7,8 +7,11 @@ using SimpleR1.Sync;
 
 namespace SimpleR1.Benchmarks;
 
-/// <summary>How often each thing is done to weight updates, and of how many workers.</summary>
-internal sealed record SyncAbuseCounts(int Kills, int Stops, int Joiners, int Damages, int Claims, int Workers = 3);
+/// <summary>How often each thing is done to weight updates.</summary>
+internal sealed record SyncAbuseCounts(int Kills, int Stops, int Joiners, int Damages, int Claims);
+
+/// <summary>Whose updates, and how they travel.</summary>
+internal sealed record SyncAbuseWorkers(WeightTransportChoice Transport, int Count = 3, string Device = "cpu", string? SendDevice = null);
 
 /// <summary>
 /// Weight updates of real worker processes that are killed, stopped and joined in every phase, whose weights are damaged on the way, and that say what is not
@@ -20,8 +23,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2), Limit = TimeSpan.FromSeconds(10);
 
     private readonly TextWriter output;
-    private readonly int workerCount;
-    private readonly WeightTransportChoice transport;
+    private readonly SyncAbuseWorkers workers;
     private readonly Random random = new(1);
     private readonly List<string> log = [];
     private readonly List<SyncReport> undisturbed = [];
@@ -31,22 +33,23 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     private int version = -1;
     private TimeSpan took; // by the last update
 
-    private SyncAbuse(WeightTransportChoice transport, TextWriter output, int workerCount) => (this.transport, this.output, this.workerCount) = (transport, output, workerCount);
+    private SyncAbuse(SyncAbuseWorkers workers, TextWriter output) => (this.workers, this.output) = (workers, output);
 
-    /// <param name="counts">Kills, stops, joiners; 100, 50 and 20 by default.</param>
-    public static async Task<int> RunAsync(TextWriter output, string[] counts)
+    /// <param name="arguments">Kills, stops, joiners (100, 50 and 20); and for NCCL between GPUs the workers' number, their devices, and the trainer's: <c>7 all cuda:0</c>.</param>
+    public static async Task<int> RunAsync(TextWriter output, string[] arguments)
     {
-        int Count(int at, int otherwise) => counts.Length > at ? int.Parse(counts[at]) : otherwise;
-        foreach (var transport in new[] { WeightTransportChoice.SharedMemory, WeightTransportChoice.Tcp })
-            await RunAsync(output, transport, new(Count(0, 100), Count(1, 50), Count(2, 20), Damages: 3, Claims: 3));
+        int Count(int at, int otherwise) => arguments.Length > at ? int.Parse(arguments[at]) : otherwise;
+        SyncAbuseWorkers[] all = arguments is [_, _, _, _, var device, var sendDevice] ? [new(WeightTransportChoice.Nccl, Count(3, 0), device, sendDevice)] : [new(WeightTransportChoice.SharedMemory), new(WeightTransportChoice.Tcp)];
+        foreach (var workers in all)
+            await RunAsync(output, workers, new(Count(0, 100), Count(1, 50), Count(2, 20), Damages: 3, Claims: 3));
         return 0;
     }
 
     /// <exception cref="InvalidOperationException">Something was not as it must be; says what, with the log.</exception>
-    public static async Task RunAsync(TextWriter output, WeightTransportChoice transport, SyncAbuseCounts counts)
+    public static async Task RunAsync(TextWriter output, SyncAbuseWorkers workers, SyncAbuseCounts counts)
     {
         int[] processes;
-        await using (var abuse = new SyncAbuse(transport, output, counts.Workers))
+        await using (var abuse = new SyncAbuse(workers, output))
         {
             await abuse.StartAsync();
             await abuse.LoseAsync("killed", Kill, counts.Kills);
@@ -60,7 +63,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         foreach (int process in processes) Require(!Directory.Exists($"/proc/{process}") || File.ReadAllText($"/proc/{process}/stat").Contains(") Z"), $"process {process} is left over");
         Require(!Directory.GetFiles("/proc/self/fd").Any(f => new FileInfo(f).LinkTarget?.Contains("simple-r1-weights") == true), "shared memory is left over");
         Require(!Directory.GetFiles("/dev/shm").Any(f => f.Contains("simple-r1")), "shared-memory files are left over");
-        await output.WriteLineAsync($"{transport}: nothing is left over");
+        await output.WriteLineAsync($"{workers.Transport}: nothing is left over");
     }
 
     private WorkerPool Pool => cluster!.Workers;
@@ -70,7 +73,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         weights.Flat.uniform_(-0.1, 0.1);
         cluster = await LocalCluster.StartAsync(new()
         {
-            Workers = workerCount, ThreadsPerWorker = 1, Transport = transport, StartTimeout = Patience, WorkerCommand = [.. ThisProgram.Command, "worker"], StartAttempts = 10,
+            Workers = workers.Count, Device = workers.Device, SendDevice = workers.SendDevice, ThreadsPerWorker = 1, Transport = workers.Transport, StartTimeout = Patience, WorkerCommand = [.. ThisProgram.Command, "worker"], StartAttempts = 10,
             Log = line => { lock (log) log.Add(line); },
             Phase = phase =>
             {
@@ -92,10 +95,10 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         double longest = 0;
         for (int i = 0; i < count; i++)
         {
-            await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == workerCount, "all workers to be there again");
+            await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == workers.Count, "all workers to be there again");
             undisturbed.Add(await PushAsync());
             Require(undisturbed[^1].Dropped.Count == 0, $"an update that nothing was done to dropped {string.Join("; ", undisturbed[^1].Dropped)}");
-            var victim = Pool.Status().Where(w => w.State == WorkerState.Ready).ElementAt(random.Next(workerCount));
+            var victim = Pool.Status().Where(w => w.State == WorkerState.Ready).ElementAt(random.Next(workers.Count));
             var phase = phases[i % phases.Length];
             double delay = 1.2 * random.NextDouble() * MedianSeconds(phase);
             armed = (phase, () => SignalAfter(delay, victim.ProcessId, signal));
@@ -109,7 +112,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             Progress(what, i + 1, count);
         }
         if (count == 0) return;
-        await output.WriteLineAsync($"{transport}: {count} updates with a worker {what}: {losses.Count(l => l.Named)} were lost before the update had ended, all others proved the trainer's weights; the longest update took {longest:0.0} s");
+        await output.WriteLineAsync($"{workers.Transport}: {count} updates with a worker {what}: {losses.Count(l => l.Named)} were lost before the update had ended, all others proved the trainer's weights; the longest update took {longest:0.0} s");
         foreach (var armedFor in losses.GroupBy(l => l.Armed))
             await output.WriteLineAsync($"  {what} in {Lower(armedFor.Key)} (0 to {1.2e3 * MedianSeconds(armedFor.Key):0.00} ms after its start): {armedFor.Count()}; "
                 + string.Join(", ", armedFor.CountBy(l => l.Outcome).Select(c => $"{c.Value} {c.Key}")));
@@ -138,7 +141,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
 
     private void Progress(string what, int done, int of)
     {
-        if (done % 10 == 0) Console.Error.WriteLine($"{transport}: {done} of {of} {what}");
+        if (done % 10 == 0) Console.Error.WriteLine($"{workers.Transport}: {done} of {of} {what}");
     }
 
     private async Task JoinersAsync(int count)
@@ -156,8 +159,8 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             Require(Pool.Status().First(w => w.Name == $"joiner-{i}").WeightVersion == version, "the joiner holds another version");
             Progress("joined", i + 1, count);
         }
-        await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == workerCount, "the joiners to be gone");
-        await output.WriteLineAsync($"{transport}: {count} workers joined between and during updates; each held the current weights before it served");
+        await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == workers.Count, "the joiners to be gone");
+        await output.WriteLineAsync($"{workers.Transport}: {count} workers joined between and during updates; each held the current weights before it served");
     }
 
     /// <summary>A byte that is changed after it has arrived (once), or a commit that is answered with another version.</summary>
@@ -175,8 +178,8 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             }
             else await WaitAsync(() => Logged($"{name} was lost") && Logged("it says that it holds weights version"), $"{name} to be refused");
         }
-        await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == workerCount, "the faulty workers to be gone");
-        await output.WriteLineAsync(fault == "damage" ? $"{transport}: {count} damaged bytes were caught by the hash, named, and sent again" : $"{transport}: {count} workers that said they held another version were refused");
+        await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == workers.Count, "the faulty workers to be gone");
+        await output.WriteLineAsync(fault == "damage" ? $"{workers.Transport}: {count} damaged bytes were caught by the hash, named, and sent again" : $"{workers.Transport}: {count} workers that said they held another version were refused");
     }
 
     private async Task SecondTrainerAsync()
@@ -189,14 +192,14 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         {
             Require(e.Message.Contains("has the workers"), e.Message);
             await PushAsync();
-            await output.WriteLineAsync($"{transport}: a second trainer was refused: {e.Message}");
+            await output.WriteLineAsync($"{workers.Transport}: a second trainer was refused: {e.Message}");
             return;
         }
         Require(false, "a second trainer was let in");
     }
 
     private WorkerMachine Extra(string name, string[] command) =>
-        WorkerMachine.Start(new() { Head = new(cluster!.Join, null), Devices = ["cpu"], Name = name, Threads = 1, DrainTimeout = TimeSpan.FromSeconds(1), Command = command, Say = _ => { } });
+        WorkerMachine.Start(new() { Head = new(cluster!.Join, null), Devices = [workers.Device], Name = name, Threads = 1, DrainTimeout = TimeSpan.FromSeconds(1), Command = command, Say = _ => { } });
 
     /// <summary>A worker process that does one thing wrong.</summary>
     public static Task<int> FaultyWorkerAsync(string fault, string[] arguments) => WorkerProcess.RunAsync(WorkerOptions.Parse(arguments), runtime =>
@@ -205,7 +208,9 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         else
             runtime.Damage = received =>
             {
-                unsafe { ((byte*)received.Pointer)[received.ByteLength / 3] ^= 1; }
+                nint place = received.Pointer + (nint)(received.ByteLength / 3);
+                if (received.Device is { } gpu) gpu.Write<byte>(place, [(byte)(gpu.Read<byte>(place, 1)[0] ^ 1)]);
+                else unsafe { *(byte*)place ^= 1; }
                 runtime.Damage = null;
             };
     }, CancellationToken.None);
