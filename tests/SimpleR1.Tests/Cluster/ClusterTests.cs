@@ -268,27 +268,21 @@ public sealed partial class ClusterTests : IAsyncDisposable
     [Fact]
     public async Task Weights_that_change_during_a_push_are_an_error_and_never_sampled_from()
     {
-        var pool = await StartAsync(Options(2));
-        await pool.PushWeightsAsync(weights, 0, Cancel);
-        using var stop = new CancellationTokenSource();
-        using var meddles = new ManualResetEventSlim();
-        var meddler = new Thread(() =>
+        bool meddle = false;
+        var pool = await StartAsync(Options(2) with
         {
-            for (; !stop.IsCancellationRequested; meddles.Set())
+            Phase = phase =>
+            {
+                if (!meddle || phase != UpdatePhase.Transfer) return;
+                Thread.Sleep(500); // the trainer's hash, of the weights as they were, is there by then
                 unsafe { ++*(int*)weights.Pointer; }
+            },
         });
-        meddler.Start();
-        try
-        {
-            meddles.Wait(Cancel);
-            var error = await Assert.ThrowsAsync<InvalidOperationException>(() => pool.PushWeightsAsync(weights, 1, Cancel));
-            Assert.Contains("changed while version 1", error.Message);
-        }
-        finally
-        {
-            stop.Cancel();
-            meddler.Join(); // before anything frees the weights
-        }
+        await pool.PushWeightsAsync(weights, 0, Cancel);
+        meddle = true;
+        var error = await Assert.ThrowsAsync<InvalidOperationException>(() => pool.PushWeightsAsync(weights, 1, Cancel));
+        Assert.Contains("changed while version 1", error.Message);
+        meddle = false;
         weights.Flat.uniform_(-0.1, 0.1);
         await WaitAsync(() => pool.Status().All(w => w is { State: WorkerState.Waiting, Replacements: 1 }), "new workers");
         Assert.Equal([1, 2], (await pool.PushWeightsAsync(weights, 2, Cancel)).Workers);
