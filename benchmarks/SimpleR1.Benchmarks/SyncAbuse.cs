@@ -35,7 +35,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
 
     private SyncAbuse(SyncAbuseWorkers workers, TextWriter output) => (this.workers, this.output) = (workers, output);
 
-    /// <param name="arguments">Kills, stops, joiners (100, 50 and 20); and for NCCL between GPUs the workers' number, their devices, and the trainer's: <c>7 all cuda:0</c>.</param>
+    /// <param name="arguments">Kills, stops, joiners (100, 50 and 20); and for NCCL between GPUs the workers' number, their devices, and the trainer's: <c>2 cuda:1,cuda:2 cuda:0</c>.</param>
     public static async Task<int> RunAsync(TextWriter output, string[] arguments)
     {
         int Count(int at, int otherwise) => arguments.Length > at ? int.Parse(arguments[at]) : otherwise;

@@ -18,7 +18,7 @@ public sealed record ClusterOptions
     /// <summary>Worker processes to start; 0 only with a <see cref="Head"/> that others join.</summary>
     public int Workers { get; init; } = 1;
     internal bool OthersStartWorkers => Join is not null || Workers == 0;
-    /// <summary>What they compute on: cpu, cuda, cuda:N, or all for one GPU after another.</summary>
+    /// <summary>What they compute on: cpu, cuda, cuda:N, several with commas, or all for one GPU after another.</summary>
     public string Device { get; init; } = "cpu";
     /// <summary>Element type of their weights on a GPU: bf16, f16 or f32.</summary>
     public string Type { get; init; } = "bf16";

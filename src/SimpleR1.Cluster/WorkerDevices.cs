@@ -6,10 +6,11 @@ namespace SimpleR1.Cluster;
 /// <summary>The devices that worker processes compute on, by their names on the command line and in recipes.</summary>
 public static class WorkerDevices
 {
-    /// <summary>"cpu", "cuda", "cuda:N", or "all": every GPU of this machine, or its CPU where it has none.</summary>
+    /// <summary>"cpu", "cuda", "cuda:N", several of them with commas, or "all": every GPU of this machine, or its CPU where it has none.</summary>
     /// <exception cref="ArgumentException">None of these, or there is no such GPU.</exception>
     public static IReadOnlyList<string> Expand(string text)
     {
+        if (text.Contains(',')) return [.. text.Split(',', StringSplitOptions.TrimEntries).SelectMany(Expand)];
         if (text == "cpu") return ["cpu"];
         int count = CudaDevice.Count;
         if (text == "all") return count == 0 ? ["cpu"] : [.. Enumerable.Range(0, count).Select(i => $"cuda:{i}")];
@@ -18,11 +19,11 @@ public static class WorkerDevices
         return index >= 0 && index < count ? [text] : throw new ArgumentException($"device {text}: this machine has {count} CUDA devices{(count == 0 ? "; use --device cpu" : $", cuda:0 to cuda:{count - 1}")}");
     }
 
-    /// <summary>GPUs by any of these names, with commas between.</summary>
+    /// <summary>GPUs by any of these names.</summary>
     /// <exception cref="ArgumentException">One is no GPU of this machine.</exception>
     public static IReadOnlyList<string> ExpandGpus(string text)
     {
-        string[] names = [.. text.Split(',', StringSplitOptions.TrimEntries).SelectMany(Expand)];
+        var names = Expand(text);
         return names.Contains("cpu") ? throw new ArgumentException($"device: expected GPUs (cuda, cuda:N, all), found '{text}'{(CudaDevice.Count == 0 ? ", and this machine has none" : "")}") : names;
     }
 

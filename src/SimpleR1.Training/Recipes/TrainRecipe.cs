@@ -193,7 +193,7 @@ public sealed record WorkersSection : IRecipeSection
 {
     [Description("Worker processes.")]
     [Limits(AtLeast = 1)] public int Count { get; init; } = 1;
-    [Description("What they compute on: cpu, cuda, cuda:N, or all for one GPU after another.")]
+    [Description("What they compute on: cpu, cuda, cuda:N, several with commas, or all for one GPU after another.")]
     public string Device { get; init; } = "cpu";
     [Description("Element type of weights and KV cache of those on a GPU, and of what is sent from send_device to servers: bf16, f16 or f32.")]
     public string Type { get; init; } = "bf16";

@@ -67,7 +67,7 @@ internal static class BenchCommand
     {
         var model = new Argument<string>("model") { Description = $"A shape with random weights: {string.Join(", ", NamedShapes.Names)}", DefaultValueFactory = _ => "smollm2-135m" };
         var workers = new Option<int>("--workers") { Description = "Worker processes", DefaultValueFactory = _ => 1 };
-        var device = new Option<string>("--device") { Description = "What the workers compute on: cpu, cuda, cuda:N, or all for one GPU after another", DefaultValueFactory = _ => "cpu" };
+        var device = new Option<string>("--device") { Description = "What the workers compute on: cpu, cuda, cuda:N, several with commas, or all for one GPU after another", DefaultValueFactory = _ => "cpu" };
         var type = DeviceOptions.Type();
         var sendDevice = new Option<string?>("--send-device") { Description = "The trainer's GPU, to send by NCCL: cuda or cuda:N, another than the workers'; several, with commas, send a slice each" };
         var source = new Option<string>("--source") { Description = "Where the trainer's weights are: cpu, as they are in training now, or gpu, on the first --send-device in the workers' type", DefaultValueFactory = _ => "cpu" };

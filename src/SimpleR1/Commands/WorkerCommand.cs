@@ -9,7 +9,7 @@ internal static class WorkerCommand
     {
         var join = ClusterOption.Join(required: true);
         var key = ClusterOption.Key();
-        var device = new Option<string>("--device") { Description = "cpu, cuda, cuda:N, or all: one process for every GPU, or the CPU where there is none", DefaultValueFactory = _ => "cpu" };
+        var device = new Option<string>("--device") { Description = "cpu, cuda, cuda:N, several with commas for a process each, or all: one process for every GPU, or the CPU where there is none", DefaultValueFactory = _ => "cpu" };
         var type = DeviceOptions.Type();
         var name = new Option<string?>("--name") { Description = "What it is called in the cluster (default: this machine's name and the device)" };
         var threads = new Option<int>("--threads") { Description = "Threads of its tensor code; 0 is all cores", DefaultValueFactory = _ => 0 };

@@ -222,4 +222,13 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         await using var gpu = new WorkerRuntime(device, 1, null);
         Assert.Contains(reason, (await gpu.SetupAsync(Setup("s"))).Failure);
     }
+
+    [Fact]
+    public void Devices_are_one_name_or_several()
+    {
+        Assert.Equal(["cpu"], WorkerDevices.Expand("cpu"));
+        Assert.Equal(["cpu", "cpu"], WorkerDevices.Expand("cpu, cpu"));
+        Assert.Contains("'tpu'", Assert.Throws<ArgumentException>(() => WorkerDevices.Expand("cpu,tpu")).Message);
+        Assert.Contains("expected GPUs", Assert.Throws<ArgumentException>(() => WorkerDevices.ExpandGpus("cpu")).Message);
+    }
 }
