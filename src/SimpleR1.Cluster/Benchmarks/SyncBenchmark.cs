@@ -40,6 +40,8 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> s
     public async Task<BenchmarkResult> RunAsync()
     {
         var (cluster, workers) = (options.Cluster, options.Cluster.Workers);
+        _ = WorkerDevices.Expand(cluster.Device); // one that is not there is said before anything is measured
+        if (cluster.SendDevice is { } sends) _ = WorkerDevices.ExpandGpus(sends);
         using var weights = Source();
         bool gpu = cluster.Device != "cpu";
         int size = gpu ? WorkerDevices.ParseType(cluster.Type).ElementSize() : sizeof(float);
