@@ -11,7 +11,11 @@ namespace SimpleR1.Benchmarks;
 internal sealed record SyncAbuseCounts(int Kills, int Stops, int Joiners, int Damages, int Claims);
 
 /// <summary>Whose updates, and how they travel.</summary>
-internal sealed record SyncAbuseWorkers(WeightTransportChoice Transport, int Count = 3, string Device = "cpu", string? SendDevice = null);
+internal sealed record SyncAbuseWorkers(WeightTransportChoice Transport, int Count = 3, string Device = "cpu", string? SendDevice = null, ModelConfig? Model = null)
+{
+    /// <summary>What they hold.</summary>
+    public ModelConfig Model { get; } = Model ?? ClusterSelfTest.TinyModel;
+}
 
 /// <summary>
 /// Weight updates of real worker processes that are killed, stopped and joined in every phase, whose weights are damaged on the way, and that say what is not
@@ -27,19 +31,19 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     private readonly Random random = new(1);
     private readonly List<string> log = [];
     private readonly List<SyncReport> undisturbed = [];
-    private readonly FlatWeights weights = SharedWeightMemory.Allocate(new WeightLayout(ClusterSelfTest.TinyModel));
+    private readonly FlatWeights weights;
     private LocalCluster? cluster;
     private (UpdatePhase Phase, Action Act)? armed;
     private int version = -1;
     private TimeSpan took; // by the last update
 
-    private SyncAbuse(SyncAbuseWorkers workers, TextWriter output) => (this.workers, this.output) = (workers, output);
+    private SyncAbuse(SyncAbuseWorkers workers, TextWriter output) => (this.workers, this.output, weights) = (workers, output, SharedWeightMemory.Allocate(new WeightLayout(workers.Model)));
 
-    /// <param name="arguments">Kills, stops, joiners (100, 50 and 20); and for NCCL between GPUs the workers' number, their devices, and the trainer's: <c>2 cuda:1,cuda:2 cuda:0</c>.</param>
+    /// <param name="arguments">Kills, stops, joiners (100, 50 and 20); and for NCCL between GPUs the workers' number, their devices, the trainer's, and a model's shape: <c>2 cuda:1,cuda:2 cuda:0 qwen2.5-0.5b</c>.</param>
     public static async Task<int> RunAsync(TextWriter output, string[] arguments)
     {
         int Count(int at, int otherwise) => arguments.Length > at ? int.Parse(arguments[at]) : otherwise;
-        SyncAbuseWorkers[] all = arguments is [_, _, _, _, var device, var sendDevice] ? [new(WeightTransportChoice.Nccl, Count(3, 0), device, sendDevice)] : [new(WeightTransportChoice.SharedMemory), new(WeightTransportChoice.Tcp)];
+        SyncAbuseWorkers[] all = arguments is [_, _, _, _, var device, var sendDevice, .. var shape] ? [new(WeightTransportChoice.Nccl, Count(3, 0), device, sendDevice, shape is [var name] ? NamedShapes.Get(name) : null)] : [new(WeightTransportChoice.SharedMemory), new(WeightTransportChoice.Tcp)];
         foreach (var workers in all)
             await RunAsync(output, workers, new(Count(0, 100), Count(1, 50), Count(2, 20), Damages: 3, Claims: 3));
         return 0;
@@ -49,6 +53,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     public static async Task RunAsync(TextWriter output, SyncAbuseWorkers workers, SyncAbuseCounts counts)
     {
         int[] processes;
+        string memory;
         await using (var abuse = new SyncAbuse(workers, output))
         {
             await abuse.StartAsync();
@@ -58,10 +63,11 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             await abuse.FaultyAsync("damage", counts.Damages);
             await abuse.FaultyAsync("claim", counts.Claims);
             await abuse.SecondTrainerAsync();
+            memory = File.ReadLines("/proc/self/maps").First(l => l.StartsWith($"{abuse.weights.Pointer:x}-", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[5];
             processes = [.. abuse.Pool.Status().Select(w => w.ProcessId)];
         }
         foreach (int process in processes) Require(!Directory.Exists($"/proc/{process}") || File.ReadAllText($"/proc/{process}/stat").Contains(") Z"), $"process {process} is left over");
-        Require(!Directory.GetFiles("/proc/self/fd").Any(f => new FileInfo(f).LinkTarget?.Contains("simple-r1-weights") == true), "shared memory is left over");
+        Require(!Directory.GetFiles("/proc/self/fd").Any(f => new FileInfo(f).LinkTarget?.Contains(memory) == true) && !File.ReadAllText("/proc/self/maps").Contains(memory), "shared memory is left over");
         Require(!Directory.GetFiles("/dev/shm").Any(f => f.Contains("simple-r1")), "shared-memory files are left over");
         await output.WriteLineAsync($"{workers.Transport}: nothing is left over");
     }
@@ -73,7 +79,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         weights.Flat.uniform_(-0.1, 0.1);
         cluster = await LocalCluster.StartAsync(new()
         {
-            Workers = workers.Count, Device = workers.Device, SendDevice = workers.SendDevice, ThreadsPerWorker = 1, Transport = workers.Transport, StartTimeout = Patience, WorkerCommand = [.. ThisProgram.Command, "worker"], StartAttempts = 10,
+            Workers = workers.Count, Device = workers.Device, SendDevice = workers.SendDevice, ThreadsPerWorker = 1, Transport = workers.Transport, StartTimeout = Patience, WorkerCommand = Command(workers.Count, "worker"), StartAttempts = 10,
             Log = line => { lock (log) log.Add(line); },
             Phase = phase =>
             {
@@ -81,9 +87,11 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
                 armed = null;
                 act.Act();
             },
-        }, new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 16 << 20 }));
+        }, new(workers.Model, null, new() { KvCacheBytes = 16 << 20 }));
         await PushAsync();
     }
+
+    private string[] Command(int workersThere, params string[] arguments) => ThisProgram.Worker(workers.Device, workers.SendDevice, workersThere, arguments);
 
     // ---- what is done
 
@@ -148,7 +156,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     {
         for (int i = 0; i < count; i++)
         {
-            await using var joiner = Extra($"joiner-{i}", [.. ThisProgram.Command, "worker"]);
+            await using var joiner = Extra($"joiner-{i}", "worker");
             for (int pushes = 0; Pool.Status().FirstOrDefault(w => w.Name == $"joiner-{i}") is not { State: WorkerState.Ready }; pushes++)
             {
                 Require(pushes < 2000, $"joiner {i} did not become ready");
@@ -169,7 +177,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         for (int i = 0; i < count; i++)
         {
             string name = $"{fault}-{i}";
-            await using var faulty = Extra(name, [.. ThisProgram.Command, "faulty-worker", fault]);
+            await using var faulty = Extra(name, "faulty-worker", fault);
             if (fault == "damage")
             {
                 await WaitAsync(() => Pool.Status().Any(w => w.Name == name && w.State == WorkerState.Ready), $"{name} to be ready");
@@ -186,7 +194,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     {
         try
         {
-            await using var second = await LocalCluster.StartAsync(new() { Join = new(cluster!.Join, null), Name = "second", Log = _ => { } }, new(ClusterSelfTest.TinyModel, null, new()));
+            await using var second = await LocalCluster.StartAsync(new() { Join = new(cluster!.Join, null), Name = "second", Log = _ => { } }, new(workers.Model, null, new()));
         }
         catch (IOException e)
         {
@@ -198,8 +206,8 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         Require(false, "a second trainer was let in");
     }
 
-    private WorkerMachine Extra(string name, string[] command) =>
-        WorkerMachine.Start(new() { Head = new(cluster!.Join, null), Devices = [workers.Device], Name = name, Threads = 1, DrainTimeout = TimeSpan.FromSeconds(1), Command = command, Say = _ => { } });
+    private WorkerMachine Extra(string name, params string[] arguments) =>
+        WorkerMachine.Start(new() { Head = new(cluster!.Join, null), Devices = [workers.Device], Name = name, Threads = 1, DrainTimeout = TimeSpan.FromSeconds(1), Command = Command(workers.Count + 1, arguments), Say = _ => { } });
 
     /// <summary>A worker process that does one thing wrong.</summary>
     public static Task<int> FaultyWorkerAsync(string fault, string[] arguments) => WorkerProcess.RunAsync(WorkerOptions.Parse(arguments), runtime =>

@@ -6,7 +6,7 @@ using SimpleR1.Tensors.Cuda;
 
 namespace SimpleR1.Benchmarks;
 
-/// <summary>Weight updates one after another, of a tiny model on two workers: neither memory, nor open files, nor the time of an update may grow.</summary>
+/// <summary>Weight updates one after another, of a tiny model on two workers, or one on each GPU: neither memory, nor open files, nor the time of an update may grow.</summary>
 internal static class SyncSoak
 {
     private const int Windows = 10;
@@ -26,9 +26,11 @@ internal static class SyncSoak
         var transport = Enum.Parse<WeightTransportChoice>(Given(1) ?? "Auto", ignoreCase: true);
         using var weights = SharedWeightMemory.Allocate(new WeightLayout(ClusterSelfTest.TinyModel));
         weights.Flat.uniform_(-0.1, 0.1);
+        string device = Given(2) ?? "cpu";
+        int count = Given(3) is null ? 2 : WorkerDevices.Expand(device).Count;
         await using var cluster = await LocalCluster.StartAsync(new()
         {
-            Workers = 2, ThreadsPerWorker = 1, Transport = transport, Device = Given(2) ?? "cpu", SendDevice = Given(3), WorkerCommand = [.. ThisProgram.Command, "worker"],
+            Workers = count, ThreadsPerWorker = 1, Transport = transport, Device = device, SendDevice = Given(3), WorkerCommand = ThisProgram.Worker(device, Given(3), count, "worker"),
         }, new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 16 << 20 }));
         await output.WriteLineAsync($"{updates:N0} updates of {weights.ByteLength:N0} bytes, {transport}; after each tenth:\n  median ms   trainer MB   workers MB   open files    device MB");
         var windows = new List<Window>();
@@ -41,7 +43,7 @@ internal static class SyncSoak
                 long start = Stopwatch.GetTimestamp();
                 var report = await cluster.Workers.PushWeightsAsync(weights, window * times.Length + i);
                 times[i] = Stopwatch.GetElapsedTime(start).TotalSeconds;
-                if (report.Workers.Count != 2) throw new InvalidOperationException($"an update reached {report.Workers.Count} of 2 workers: {string.Join("; ", report.Dropped)}");
+                if (report.Workers.Count != count) throw new InvalidOperationException($"an update reached {report.Workers.Count} of {count} workers: {string.Join("; ", report.Dropped)}");
             }
             Array.Sort(times);
             int[] workers = [.. cluster.Workers.Status().Where(w => w.State == WorkerState.Ready).Select(w => w.ProcessId)];

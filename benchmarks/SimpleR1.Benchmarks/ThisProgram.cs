@@ -1,3 +1,5 @@
+using SimpleR1.Cluster;
+
 namespace SimpleR1.Benchmarks;
 
 /// <summary>This program, for benchmarks that start it again as another process.</summary>
@@ -5,6 +7,17 @@ internal static class ThisProgram
 {
     /// <summary>Program and first arguments: its executable or <c>dotnet program.dll</c>, the latter too where another program (the tests) uses its code.</summary>
     public static string[] Command { get; } = Find();
+
+    /// <summary>
+    /// The command that starts this program's workers. NCCL takes each GPU of a host once: where workers must share GPUs, with each other or with the trainer, each says
+    /// that it is on a host of its own. What they send then goes through sockets, so that its speed says nothing.
+    /// </summary>
+    public static string[] Worker(string device, string? sendDevice, int workers, params string[] arguments)
+    {
+        var devices = WorkerDevices.Expand(device);
+        bool shared = sendDevice is not null && (devices.Count < workers || devices.Intersect(WorkerDevices.ExpandGpus(sendDevice)).Any());
+        return [.. shared ? ["sh", "-c", "NCCL_HOSTID=$$ exec \"$0\" \"$@\""] : (string[])[], .. Command, .. arguments];
+    }
 
     private static string[] Find()
     {

@@ -23,10 +23,10 @@ internal sealed record SetupMessage([property: Id(0)] string Session, [property:
 
 /// <param name="Failure">Why the engine could not be built; null when it was.</param>
 /// <param name="ElementType">Of the weights that it holds, as libtorch calls it.</param>
-/// <param name="Nccl">Whether it can receive weights by NCCL.</param>
+/// <param name="NcclGpu">The GPU that it can receive weights on by NCCL (<see cref="Sync.Nccl.NcclTransport.Identify"/>); null where it can not.</param>
 [GenerateSerializer, Immutable]
 internal sealed record SetupReply([property: Id(0)] string? Failure, [property: Id(1)] string Host, [property: Id(2)] int ProcessId, [property: Id(3)] string Device,
-    [property: Id(4)] string ElementType, [property: Id(5)] bool Nccl);
+    [property: Id(4)] string ElementType, [property: Id(5)] string? NcclGpu);
 
 /// <summary>Requests for a worker, and the weights that it must hold to take them.</summary>
 /// <param name="Stream">Tokens are wanted as they are sampled, not completions alone.</param>

@@ -13,8 +13,9 @@ internal enum UpdatePhase { Prepare, Transfer, Verify, Commit }
 /// One update of some workers: prepare (all pause between two steps), transfer, verify (each proves by a hash what it holds), commit (the version is on
 /// every token from now on, and all go on). A worker that is lost on the way is named with the phase and dropped; the others finish.
 /// </summary>
+/// <param name="late">These workers joined after the push: the trainer may change the weights meanwhile, and then they wait for the next one.</param>
 /// <param name="hash">The trainer's hash of its weights as they are when held in a type.</param>
-internal sealed class WeightUpdate(List<Worker> workers, FlatWeights source, int version, IReadOnlyList<IWeightTransport> transports, Func<ScalarType, Task<ulong>> hash, ClusterOptions options, CancellationToken cancellation)
+internal sealed class WeightUpdate(List<Worker> workers, FlatWeights source, int version, IReadOnlyList<IWeightTransport> transports, Func<ScalarType, Task<ulong>> hash, ClusterOptions options, CancellationToken cancellation, bool late = false)
 {
     private const int Regroupings = 4; // of a collective transport whose members are lost, before the others are sent to one by one
     private static readonly TimeSpan PingPause = TimeSpan.FromSeconds(1);
@@ -34,9 +35,8 @@ internal sealed class WeightUpdate(List<Worker> workers, FlatWeights source, int
         public IEnumerable<WeightInvitation> Invitations(Worker member) => Offers.Select(o => o.Invitations[Members.IndexOf(member)]);
     }
 
-    /// <param name="late">The trainer may change the weights meanwhile; then the workers wait for the next push.</param>
-    /// <exception cref="InvalidOperationException">The weights changed on the way, or no transport can send them.</exception>
-    public async Task<SyncReport> RunAsync(bool late)
+    /// <exception cref="InvalidOperationException">The weights changed on the way, or no transport can send them to any worker.</exception>
+    public async Task<SyncReport> RunAsync()
     {
         long SentBytes() => transports.OfType<TcpTransport>().Sum(t => t.SentBytes);
         long sentBefore = SentBytes();
@@ -64,7 +64,7 @@ internal sealed class WeightUpdate(List<Worker> workers, FlatWeights source, int
             double transfer = Lap();
             Enter(UpdatePhase.Verify);
             foreach (var (type, value) in hashes) Hashes[type] = await value;
-            await VerifyAsync(late);
+            await VerifyAsync();
             double verify = Lap();
             Enter(UpdatePhase.Commit);
             double paused = 0;
@@ -105,6 +105,7 @@ internal sealed class WeightUpdate(List<Worker> workers, FlatWeights source, int
     private List<Group> Offer(IReadOnlyList<Worker> receivers, bool collectively)
     {
         var groups = new List<Group>();
+        var unreachable = new List<(Worker Worker, string Reason)>();
         foreach (var type in receivers.GroupBy(w => w.ElementType))
         {
             var plan = BroadcastPlan.For(source, version, held: type.Key);
@@ -116,16 +117,18 @@ internal sealed class WeightUpdate(List<Worker> workers, FlatWeights source, int
             }
             // Where the collective way is the only one, it is taken again.
             var collective = collectively || transports.All(t => t.IsCollective) ? transports.FirstOrDefault(t => t.IsCollective && t.CanOffer(source)) : null;
-            List<Worker> together = collective is null ? [] : [.. type.Where(w => w.Nccl)], rest = [.. type.Except(together)];
+            HashSet<string> taken = [.. collective?.GpusOf(source) ?? []]; // the trainer's, then the workers'
+            List<Worker> together = collective is null ? [] : [.. type.Where(w => w.NcclGpu is { } gpu && taken.Add(gpu))], rest = [.. type.Except(together)];
             if (together.Count > 0) groups.Add(new(together, [Make(collective!, together)], Collective: true));
             if (rest.Count == 0) continue;
             WeightOffer[] single = [.. transports.Where(t => !t.IsCollective && t.CanOffer(source)).Select(t => Make(t, rest))];
-            if (single.Length == 0)
-                throw new InvalidOperationException($"These weights can't be sent to {string.Join(", ", rest.Select(w => w.Name))} by {options.Transport}: "
-                    + (source.Device is null ? $"allocate them with {nameof(SharedWeightMemory)}.{nameof(SharedWeightMemory.Allocate)}, or choose another transport"
-                        : "they are on a GPU, and are sent by NCCL only; it must be there, and the workers on GPUs"));
-            groups.Add(new(rest, single, Collective: false));
+            if (single.Length > 0) groups.Add(new(rest, single, Collective: false));
+            else unreachable.AddRange(rest.Select(w => (w, taken.Contains(w.NcclGpu ?? "") ? "a group takes each GPU once, and its GPU is the trainer's or another worker's too"
+                : source.Device is null ? $"allocate them with {nameof(SharedWeightMemory)}.{nameof(SharedWeightMemory.Allocate)}, or choose another transport"
+                : "they are on a GPU, and are sent by NCCL only; it must be there, and the workers on GPUs")));
         }
+        if (groups.Count == 0 && unreachable.Count > 0 && !late) throw new InvalidOperationException($"These weights can't be sent to {string.Join(", ", unreachable.Select(u => u.Worker.Name))} by {options.Transport}: {unreachable[0].Reason}");
+        foreach (var (worker, reason) in unreachable) Drop(worker, $"the weights can't be sent to it by {options.Transport}: {reason}");
         return groups;
     }
 
@@ -173,7 +176,7 @@ internal sealed class WeightUpdate(List<Worker> workers, FlatWeights source, int
 
     // ---- verify
 
-    private async Task VerifyAsync(bool late)
+    private async Task VerifyAsync()
     {
         if (workers.Any(w => Wrong(w) is not null) && (await Task.WhenAll(Hashes.Keys.Select(async type => await hash(type) != Hashes[type]))).Any(changed => changed))
         {

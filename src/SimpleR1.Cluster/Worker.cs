@@ -36,8 +36,8 @@ internal sealed class Worker(int number, MemberName member, int replacements, lo
     /// <summary>Of the weights of <see cref="Version"/>, in <see cref="ElementType"/>.</summary>
     public ulong Hash { get; private set; }
     public ScalarType ElementType { get; private set; } = ScalarType.Float32;
-    /// <summary>Can receive weights by NCCL.</summary>
-    public bool Nccl { get; private set; }
+    /// <summary>The GPU on which it can receive weights by NCCL; null where it can not.</summary>
+    public string? NcclGpu { get; private set; }
     public int ProcessId { get; set; }
     /// <summary>Its process is a child of this one, and is killed and started again here.</summary>
     public bool IsLocal { get; init; }
@@ -150,7 +150,7 @@ internal sealed class Worker(int number, MemberName member, int replacements, lo
         var reply = await CallAsync(g => g.SetupAsync(message), options.StartTimeout, "build its engine", cancellation);
         ProcessId = reply.ProcessId;
         ElementType = Enum.Parse<ScalarType>(reply.ElementType);
-        Nccl = reply.Nccl;
+        NcclGpu = reply.NcclGpu;
         if (reply.Failure is { } failure) Fail("it could not build its engine: " + failure);
         return Become(WorkerState.Waiting);
     }

@@ -42,7 +42,7 @@ public sealed partial class WorkerPool
         {
             newestSent = version;
             var update = new WeightUpdate(In(WorkerState.Waiting, WorkerState.Ready, WorkerState.Suspect), source, version, transports, type => HashAsync(source, type), options, cancellation);
-            report = await update.RunAsync(late: false);
+            report = await update.RunAsync();
             published = new(source, version, report.Hash, update.Hashes);
             router.Forget(); // the workers' cached prefixes were of the old weights
         }
@@ -76,7 +76,7 @@ public sealed partial class WorkerPool
             // The trainer may be in the middle of the next step, changing them: then the hash is not the published one. That of its own type tells for all.
             var known = current.Hashes.ContainsKey(worker.ElementType) ? worker.ElementType : current.Source.Flat.dtype;
             if (current.Hashes.TryGetValue(known, out ulong hash) && await HashAsync(current.Source, known) == hash)
-                await new WeightUpdate([worker], current.Source, current.Version, transports, type => HashAsync(current.Source, type), options, stop).RunAsync(late: true);
+                await new WeightUpdate([worker], current.Source, current.Version, transports, type => HashAsync(current.Source, type), options, stop, late: true).RunAsync();
         }
         finally { syncing.Release(); }
     }

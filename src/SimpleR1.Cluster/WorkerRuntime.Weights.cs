@@ -41,7 +41,7 @@ internal sealed partial class WorkerRuntime
     internal Func<CommitReply, CommitReply> Claim { get; set; } = reply => reply;
 
     private bool Paused => pause is not null;
-    private bool CanUseNccl => weights?.Device is not null && NcclTransport.Missing is null;
+    private string? NcclGpu => weights?.Device is { } gpu && NcclTransport.Missing is null ? NcclTransport.Identify(gpu) : null;
 
     private void ForgetWeights()
     {

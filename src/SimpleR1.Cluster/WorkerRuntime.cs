@@ -44,7 +44,7 @@ internal sealed partial class WorkerRuntime(string device, int threads, ClusterK
             AbortAll();
             ForgetWeights();
             string? failure = current is { } former && former.Reply.Failure is null && Same(former.Setup, setup) ? null : await BuildAsync(setup);
-            var reply = new SetupReply(failure, Environment.MachineName, Environment.ProcessId, device, (weights?.Flat.dtype ?? ScalarType.Float32).ToString(), CanUseNccl);
+            var reply = new SetupReply(failure, Environment.MachineName, Environment.ProcessId, device, (weights?.Flat.dtype ?? ScalarType.Float32).ToString(), NcclGpu);
             current = (message.Session, setup, reply);
             return reply;
         }

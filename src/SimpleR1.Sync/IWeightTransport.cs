@@ -39,6 +39,9 @@ public interface IWeightTransport : IDisposable
     /// <summary>Trainer ranks of this process that share the sending of these weights, each its own slice: <see cref="BroadcastPlan.Trainers"/>.</summary>
     int SendersOf(FlatWeights source) => 1;
 
+    /// <summary>The GPUs that these weights are sent from, where a group can't have one of them twice: workers on them can't take part.</summary>
+    IEnumerable<string> GpusOf(FlatWeights source) => [];
+
     /// <summary>Lets receivers fetch <paramref name="source"/>, exactly as <paramref name="plan"/> says.</summary>
     /// <param name="receivers">Who they are: names that stay the same from update to update.</param>
     WeightOffer Offer(FlatWeights source, BroadcastPlan plan, IReadOnlyList<string> receivers);

@@ -3,6 +3,7 @@
 // early, or overwritten too early, shows. Fresh memory holds NaNs.
 #include <dlfcn.h>
 #include <array>
+#include <sys/random.h>
 #include <unistd.h>
 #include <cmath>
 #include <cstdio>
@@ -72,6 +73,11 @@ int cuGetErrorString(int, const char** text) { *text = "of the emulator"; return
 int cuDeviceGetCount(int* n) { *n = 1; return 0; }
 int cuDeviceGet(int* d, int) { *d = 0; return 0; }
 int cuDeviceGetName(char* name, int n, int) { snprintf(name, n, "emulated GPU"); return 0; }
+int cuDeviceGetUuid_v2(void* uuid, int) // another GPU each time it is opened, for groups take each once, or one GPU
+{
+    memset(uuid, 1, 16);
+    return getenv("EMULATED_ONE_GPU") || getrandom(uuid, 16, 0) == 16 ? 0 : 999;
+}
 int cuDeviceGetAttribute(int* v, int attribute, int)
 {
     *v = attribute == 16 ? 2 : attribute == 75 ? 9 : attribute == 76 ? 0 : attribute == 97 ? 232448 : 233472;

@@ -9,6 +9,7 @@ using SimpleR1.Sync.Nccl;
 using SimpleR1.Sync.Rendezvous;
 using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
+using static TorchSharp.torch;
 
 namespace SimpleR1.Cluster.Benchmarks;
 
@@ -48,6 +49,7 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> s
         long bytes = layout.Length * size;
         say($"Weight sync of {options.Model}: {layout.ParameterCount / 1e6:F1} M parameters, {layout.Slots.Count} of them tensors; {workers} worker{(workers == 1 ? "" : "s")} on {cluster.Device} hold {bytes / 1e6:F0} MB each; the trainer's are on {weights.Device?.Name ?? "the CPU"} in {weights.Flat.dtype}; {Environment.ProcessorCount} cores; median of {options.Rounds}");
         double bare = Bare(weights, bytes);
+        Hash(gpu ? WorkerDevices.ParseType(cluster.Type) : ScalarType.Float32, bytes);
         using (var groups = Parties.Form(cluster, layout.Length * sizeof(float)))
         {
             Parameters("per parameter, bf16", groups, calls: false, 2);
@@ -134,6 +136,13 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> s
         return seconds;
     }
 
+    /// <summary>What a worker proves its weights by, of as many bytes on its device; part of each update's transfer, or of a joiner's.</summary>
+    private void Hash(ScalarType type, long bytes)
+    {
+        using var held = CudaDevice.Parse(WorkerDevices.Expand(options.Cluster.Device)[0]) is { } gpu ? new FlatWeights(layout, type, gpu.Beside()) : new FlatWeights(layout, type, CPU);
+        figures["hash_seconds"] = Measure("hash of a worker's weights", bytes, () => WeightHash.Of(held));
+    }
+
     /// <param name="calls">Each parameter is announced by a call that is answered, then broadcast, then copied to where it belongs.</param>
     private void Parameters(string name, Parties parties, bool calls, int size)
     {
@@ -200,6 +209,8 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> s
             using var tcp = new TcpCollectives();
             var devices = nccl ? WorkerDevices.Expand(cluster.Device) : [];
             CudaDevice?[] gpus = [.. Enumerable.Range(0, size).Select(rank => nccl ? CudaDevice.Parse(rank == 0 ? WorkerDevices.ExpandGpus(cluster.SendDevice!)[0] : devices[(rank - 1) % devices.Count])!.Beside() : null)];
+            if (nccl && gpus.DistinctBy(g => NcclTransport.Identify(g!)).Count() < size)
+                throw new ArgumentException($"NCCL takes each GPU once: give {size} different ones, of the trainer (--send-device {cluster.SendDevice}) and of {cluster.Workers} workers (--device {cluster.Device})");
             byte[] id = nccl ? new NcclCollectives(gpus[0]!).NewId() : tcp.NewId();
             var formed = new Parties(nccl ? "nccl" : "tcp");
             var groups = new IWeightGroup[size];

@@ -22,6 +22,9 @@ public sealed class NcclTransport(IReadOnlyList<CudaDevice>? sendDevices = null,
     /// <summary>Why NCCL can't be used here; null when it can.</summary>
     public static string? Missing => NcclLibrary.Missing;
 
+    /// <summary>What a group's members are told apart by: NCCL takes each GPU once. NCCL_HOSTID makes a process count as another machine's, as it does for NCCL itself.</summary>
+    public static string Identify(CudaDevice gpu) => $"{Environment.GetEnvironmentVariable("NCCL_HOSTID")}/{gpu.Uuid}";
+
     public string Name => "nccl";
     public bool IsCollective => true;
 
@@ -29,6 +32,9 @@ public sealed class NcclTransport(IReadOnlyList<CudaDevice>? sendDevices = null,
 
     /// <inheritdoc/>
     public int SendersOf(FlatWeights source) => source.Device is not null ? 1 : sendDevices.Count;
+
+    /// <inheritdoc/>
+    public IEnumerable<string> GpusOf(FlatWeights source) => (source.Device is { } there ? [there] : sendDevices).Select(Identify);
 
     /// <param name="plan">May name more trainer ranks than this process has GPUs to send from.</param>
     /// <param name="receivers">The invitations are for trainer ranks of other processes first (<see cref="SendAsync"/>), then for these.</param>

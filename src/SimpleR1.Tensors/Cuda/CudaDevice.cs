@@ -72,6 +72,9 @@ public sealed unsafe class CudaDevice
         byte* name = stackalloc byte[256];
         Check(cuDeviceGetName(name, 256, device));
         Name = Encoding.UTF8.GetString(name, new ReadOnlySpan<byte>(name, 256).IndexOf((byte)0));
+        byte* uuid = stackalloc byte[16];
+        Check(cuDeviceGetUuid_v2(uuid, device));
+        Uuid = new(new ReadOnlySpan<byte>(uuid, 16), bigEndian: true);
         int Attribute(int attribute)
         {
             Check(cuDeviceGetAttribute(out int value, attribute, device));
@@ -94,6 +97,8 @@ public sealed unsafe class CudaDevice
 
     public int Index { get; }
     public string Name { get; }
+    /// <summary>Of this GPU (or part of one) alone, in every process and machine; nvidia-smi -L shows it.</summary>
+    public Guid Uuid { get; }
     public int Multiprocessors { get; }
     /// <summary>90 is 9.0, Hopper.</summary>
     public int ComputeCapability { get; }

@@ -53,6 +53,7 @@ internal static unsafe partial class CudaDriver
     [LibraryImport(Library)] public static partial int cuDeviceGetCount(out int count);
     [LibraryImport(Library)] public static partial int cuDeviceGet(out int device, int ordinal);
     [LibraryImport(Library)] public static partial int cuDeviceGetName(byte* name, int length, int device);
+    [LibraryImport(Library)] public static partial int cuDeviceGetUuid_v2(byte* uuid, int device);
     [LibraryImport(Library)] public static partial int cuDeviceGetAttribute(out int value, int attribute, int device);
     [LibraryImport(Library)] public static partial int cuDevicePrimaryCtxRetain(out nint context, int device);
     [LibraryImport(Library)] public static partial int cuCtxSetCurrent(nint context);

@@ -10,6 +10,9 @@ internal sealed partial class ProgramRun : IDisposable
     public const int Interrupt = 2, Kill = 9, Terminate = 15;
     private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(180); // a machine may be busy with other things
 
+    /// <summary>Program and first arguments. A bundle for a machine without .NET has it as an executable.</summary>
+    public static string[] Program { get; } = File.Exists(Path.Combine(AppContext.BaseDirectory, "libcoreclr.so")) ? [Path.Combine(AppContext.BaseDirectory, "simple-r1")] : ["dotnet", Path.Combine(AppContext.BaseDirectory, "simple-r1.dll")];
+
     private readonly Process process;
     private readonly string command;
     private readonly StringBuilder output = new(), errors = new();
@@ -17,7 +20,7 @@ internal sealed partial class ProgramRun : IDisposable
     private ProgramRun(string[] by, string[] arguments)
     {
         command = "simple-r1 " + string.Join(' ', arguments);
-        string[] whole = [.. by, "dotnet", Path.Combine(AppContext.BaseDirectory, "simple-r1.dll"), .. arguments];
+        string[] whole = [.. by, .. Program, .. arguments];
         process = new Process
         {
             StartInfo = new(whole[0], whole[1..])

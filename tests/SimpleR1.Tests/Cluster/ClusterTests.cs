@@ -7,6 +7,7 @@ using SimpleR1.Cluster;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Sync;
+using SimpleR1.Tests.Cli;
 using Xunit;
 
 namespace SimpleR1.Tests.Cluster;
@@ -16,7 +17,6 @@ namespace SimpleR1.Tests.Cluster;
 public sealed partial class ClusterTests : IAsyncDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
-    private static readonly string Program = Path.Combine(AppContext.BaseDirectory, "simple-r1.dll");
     private static readonly ModelConfig Model = ClusterSelfTest.TinyModel;
 
     private readonly ConcurrentQueue<string> log = [];
@@ -29,7 +29,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
     {
         Workers = workers,
         ThreadsPerWorker = 1,
-        WorkerCommand = ["dotnet", Program, "worker"],
+        WorkerCommand = [.. ProgramRun.Program, "worker"],
         StartTimeout = Patience,
         Log = log.Enqueue,
     };
@@ -415,7 +415,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
     [Fact]
     public async Task Workers_end_when_their_parent_is_killed()
     {
-        using var parent = Process.Start(new ProcessStartInfo("dotnet", [Program, "cluster-selftest", "--keep-busy"]) { RedirectStandardOutput = true })!;
+        using var parent = Process.Start(new ProcessStartInfo(ProgramRun.Program[0], [.. ProgramRun.Program[1..], "cluster-selftest", "--keep-busy"]) { RedirectStandardOutput = true })!;
         try
         {
             var workers = new List<int>();

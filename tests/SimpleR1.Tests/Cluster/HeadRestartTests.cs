@@ -15,7 +15,6 @@ namespace SimpleR1.Tests.Cluster;
 public sealed class HeadRestartTests
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
-    private static readonly string Program = Path.Combine(AppContext.BaseDirectory, "simple-r1.dll");
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
@@ -81,7 +80,7 @@ public sealed class HeadRestartTests
         finally { head.Dispose(); }
 
         WorkerMachine Worker(string name) =>
-            WorkerMachine.Start(new() { Head = address, Devices = ["cpu"], Name = name, Threads = 1, Command = ["dotnet", Program, "worker"], Say = log.Enqueue });
+            WorkerMachine.Start(new() { Head = address, Devices = ["cpu"], Name = name, Threads = 1, Command = [.. ProgramRun.Program, "worker"], Say = log.Enqueue });
 
         async Task WaitAsync(Func<bool> condition, string awaited)
         {

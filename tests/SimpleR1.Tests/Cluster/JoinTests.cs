@@ -17,7 +17,6 @@ namespace SimpleR1.Tests.Cluster;
 public sealed class JoinTests : IAsyncDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
-    private static readonly string Program = Path.Combine(AppContext.BaseDirectory, "simple-r1.dll");
     private static readonly ModelConfig Model = ClusterSelfTest.TinyModel;
 
     private readonly ConcurrentQueue<string> log = [];
@@ -41,7 +40,7 @@ public sealed class JoinTests : IAsyncDisposable
 
     private WorkerMachine Worker(HeadAddress head, string name)
     {
-        var machine = WorkerMachine.Start(new() { Head = head, Devices = ["cpu"], Name = name, Threads = 1, Command = ["dotnet", Program, "worker"], Say = log.Enqueue });
+        var machine = WorkerMachine.Start(new() { Head = head, Devices = ["cpu"], Name = name, Threads = 1, Command = [.. ProgramRun.Program, "worker"], Say = log.Enqueue });
         started.Add(machine);
         return machine;
     }

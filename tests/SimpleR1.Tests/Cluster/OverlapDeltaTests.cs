@@ -3,6 +3,7 @@ using SimpleR1.Cluster;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Sync;
+using SimpleR1.Tests.Cli;
 using Xunit;
 
 namespace SimpleR1.Tests.Cluster;
@@ -25,7 +26,7 @@ public sealed class OverlapDeltaTests
         await using var cluster = await LocalCluster.StartAsync(new()
         {
             Workers = Workers, ThreadsPerWorker = 1, Transport = WeightTransportChoice.Tcp, Overlap = true, Delta = true, StartTimeout = Patience,
-            WorkerCommand = ["dotnet", Path.Combine(AppContext.BaseDirectory, "simple-r1.dll"), "worker"], Log = log.Enqueue,
+            WorkerCommand = [.. ProgramRun.Program, "worker"], Log = log.Enqueue,
         }, new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 16 << 20 }), Cancel);
         var pool = cluster.Workers;
         Assert.Equal(Workers * weights.ByteLength, (await PushAsync(0)).SentBytes); // they hold nothing yet

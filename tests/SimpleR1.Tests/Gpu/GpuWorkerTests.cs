@@ -3,6 +3,7 @@ using SimpleR1.Cluster;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Sync;
+using SimpleR1.Tests.Cli;
 using Xunit;
 using static TorchSharp.torch;
 
@@ -85,7 +86,7 @@ public sealed class GpuWorkerTests
         var log = new ConcurrentQueue<string>();
         await using var cluster = await LocalCluster.StartAsync(new()
         {
-            Workers = 2, ThreadsPerWorker = 1, Device = "cuda", Transport = transport, Log = log.Enqueue, WorkerCommand = ["dotnet", Path.Combine(AppContext.BaseDirectory, "simple-r1.dll"), "worker"],
+            Workers = 2, ThreadsPerWorker = 1, Device = "cuda", Transport = transport, Log = log.Enqueue, WorkerCommand = [.. ProgramRun.Program, "worker"],
         }, new(Config, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }), Cancel);
         for (int version = 0; version < 2; version++)
         {

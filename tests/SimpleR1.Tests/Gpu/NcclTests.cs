@@ -2,12 +2,14 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using System.Text.RegularExpressions;
+using SimpleR1.Benchmarks;
 using SimpleR1.Cluster;
 using SimpleR1.Models;
 using SimpleR1.Sync;
 using SimpleR1.Sync.Nccl;
 using SimpleR1.Sync.Rendezvous;
 using SimpleR1.Tensors.Cuda;
+using SimpleR1.Tests.Cli;
 using Xunit;
 using static TorchSharp.torch;
 
@@ -15,7 +17,7 @@ namespace SimpleR1.Tests.Gpu;
 
 /// <summary>
 /// The control paths of weight sync by NCCL: on the emulator with its stand-in for NCCL (threads and processes of one machine), which says nothing about speed.
-/// On real GPUs a group needs one GPU for each member, so these are skipped there.
+/// On a real GPU those that need members in one process are skipped: NCCL takes each GPU of a process once.
 /// </summary>
 [Collection("GPU"), Trait("Category", "Gpu")]
 public sealed partial class NcclTests
@@ -27,7 +29,7 @@ public sealed partial class NcclTests
     internal static CudaDevice Require()
     {
         var gpu = Gpu.Require();
-        Assert.SkipUnless(CudaLibraries.Emulated, "a group on real GPUs needs one for each member");
+        Assert.SkipUnless(CudaLibraries.Emulated, "NCCL takes each GPU once, and this test has several members in this process");
         return gpu;
     }
 
@@ -217,7 +219,7 @@ public sealed partial class NcclTests
         {
             await using (cluster = await LocalCluster.StartAsync(new()
             {
-                Workers = 3, ThreadsPerWorker = 1, Device = "cuda", SendDevice = "cuda", Transport = WeightTransportChoice.Nccl, Log = log.Enqueue, SilenceTimeout = TimeSpan.FromSeconds(4), WorkerCommand = ["dotnet", Path.Combine(AppContext.BaseDirectory, "simple-r1.dll"), "worker"],
+                Workers = 3, ThreadsPerWorker = 1, Device = "cuda", SendDevice = "cuda", Transport = WeightTransportChoice.Nccl, Log = log.Enqueue, SilenceTimeout = TimeSpan.FromSeconds(4), WorkerCommand = [.. ProgramRun.Program, "worker"],
                 Phase = phase =>
                 {
                     if (phase != Enum.Parse<UpdatePhase>(when) || Interlocked.Exchange(ref armed, 0) == 0) return;
@@ -256,6 +258,44 @@ public sealed partial class NcclTests
             Set("EMULATED_NCCL_DELAY_US", null);
             Set("EMULATED_NCCL_SILENT", null);
         }
+    }
+
+    [Fact]
+    public async Task Worker_whose_gpu_is_in_the_group_already_gets_the_weights_another_way_or_is_dropped_with_the_reason()
+    {
+        Require();
+        using var weights = Source();
+        Set("EMULATED_ONE_GPU", "1");
+        try
+        {
+            foreach (var transport in (WeightTransportChoice[])[WeightTransportChoice.Auto, WeightTransportChoice.Nccl])
+            {
+                await using var cluster = await LocalCluster.StartAsync(new()
+                {
+                    Workers = 2, ThreadsPerWorker = 1, Device = "cuda", SendDevice = "cuda", Transport = transport, Log = _ => { }, WorkerCommand = ["env", "NCCL_HOSTID=another", .. ProgramRun.Program, "worker"],
+                }, new(Config, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }), Cancel);
+                var report = await cluster.Workers.PushWeightsAsync(weights, 0, Cancel);
+                if (transport == WeightTransportChoice.Auto)
+                    Assert.Equal(("nccl, shared-memory", 2), (string.Join(", ", report.Transport.Split(", ").Order()), report.Workers.Count));
+                else
+                {
+                    Assert.Equal(("nccl", 1), (report.Transport, report.Workers.Count));
+                    Assert.Contains("takes each GPU once", Assert.Single(report.Dropped));
+                }
+            }
+        }
+        finally { Set("EMULATED_ONE_GPU", null); }
+    }
+
+    /// <summary>On a real GPU by the real NCCL: each process says that it is on a host of its own, and what they send goes through sockets.</summary>
+    [Fact]
+    public async Task Updates_by_nccl_survive_what_is_done_to_workers()
+    {
+        Gpu.Require();
+        var said = new StringWriter();
+        await SyncAbuse.RunAsync(said, new(WeightTransportChoice.Nccl, Count: 2, "cuda", "cuda"), CudaLibraries.Emulated ? new(Kills: 1, 0, 0, Damages: 1, Claims: 1) : new(Kills: 8, Stops: 1, Joiners: 2, Damages: 1, Claims: 1));
+        TestContext.Current.TestOutputHelper?.WriteLine(said.ToString());
+        Assert.Contains("nothing is left over", said.ToString());
     }
 
     /// <summary>For the stand-in in this process, which is rank 0, and in the processes it starts.</summary>
