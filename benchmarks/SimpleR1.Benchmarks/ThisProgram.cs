@@ -23,6 +23,7 @@ internal static class ThisProgram
     {
         var program = typeof(ThisProgram).Assembly;
         string running = Environment.ProcessPath ?? "dotnet", name = Path.GetFileNameWithoutExtension(running);
+        if (File.Exists(Path.Combine(AppContext.BaseDirectory, "libcoreclr.so"))) return [Path.Combine(AppContext.BaseDirectory, program.GetName().Name!)]; // a bundle for machines without .NET
         return name == program.GetName().Name ? [running] : [name == "dotnet" ? running : "dotnet", program.Location];
     }
 }

@@ -6,19 +6,23 @@ namespace SimpleR1.Models;
 /// <summary>Fills device memory from the host through pinned buffers: while one is copied, the next is filled, in parallel.</summary>
 internal sealed unsafe class DeviceUpload : IDisposable
 {
-    private const int BufferBytes = 32 << 20, Buffers = 3, ItemBytes = 1 << 18;
+    private const int Buffers = 3, ItemBytes = 1 << 18;
 
     private readonly CudaDevice gpu;
     private readonly PinnedMemory[] buffers;
     private readonly CudaEvent[] copied;
     private int turn;
 
-    public DeviceUpload(CudaDevice gpu)
+    /// <param name="bufferBytes">Of each of three pinned buffers.</param>
+    public DeviceUpload(CudaDevice gpu, int bufferBytes = 32 << 20)
     {
         this.gpu = gpu;
-        buffers = [.. Enumerable.Range(0, Buffers).Select(_ => new PinnedMemory(gpu, BufferBytes))];
+        BufferBytes = bufferBytes;
+        buffers = [.. Enumerable.Range(0, Buffers).Select(_ => new PinnedMemory(gpu, bufferBytes))];
         copied = [.. Enumerable.Range(0, Buffers).Select(_ => new CudaEvent(gpu))];
     }
+
+    public int BufferBytes { get; }
 
     /// <summary>Converts and copies elements.</summary>
     /// <param name="from">On the host, of type <paramref name="fromType"/>; not needed any more when this returns.</param>
@@ -41,7 +45,7 @@ internal sealed unsafe class DeviceUpload : IDisposable
     }
 
     /// <summary>A pinned buffer for <see cref="Send"/>, free of what was copied from it before.</summary>
-    /// <param name="bytes">At most 32 MiB.</param>
+    /// <param name="bytes">At most <see cref="BufferBytes"/>.</param>
     public Span<byte> Room(int bytes)
     {
         turn = (turn + 1) % Buffers;

@@ -10,6 +10,7 @@ public static class NamedShapes
     {
         ["qwen2.5-0.5b"] = Shape(ModelFamily.Qwen2, 151_936, 896, 4_864, 24, 14, 2, 64, 32_768, 1e6),
         ["qwen2.5-1.5b"] = Shape(ModelFamily.Qwen2, 151_936, 1_536, 8_960, 28, 12, 2, 128, 32_768, 1e6),
+        ["qwen2.5-7b"] = Shape(ModelFamily.Qwen2, 152_064, 3_584, 18_944, 28, 28, 4, 128, 32_768, 1e6) with { TieEmbeddings = false },
         ["qwen3-0.6b"] = Shape(ModelFamily.Qwen3, 151_936, 1_024, 3_072, 28, 16, 8, 128, 40_960, 1e6),
         ["llama3.2-1b"] = Shape(ModelFamily.Llama, 128_256, 2_048, 8_192, 16, 32, 8, 64, 131_072, 5e5),
         ["smollm2-135m"] = Shape(ModelFamily.Llama, 49_152, 576, 1_536, 30, 9, 3, 64, 8_192, 1e5),

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Net;
 using System.Net.Sockets;
+using System.Runtime.ExceptionServices;
 using System.Security.Authentication;
 using System.Security.Cryptography;
 using SimpleR1.Models;
@@ -9,8 +10,8 @@ using static TorchSharp.torch;
 namespace SimpleR1.Sync;
 
 /// <summary>
-/// Between machines: a worker connects to the trainer, shows the offer's one-time token and asks for chunks, which are read from the
-/// socket straight into its live buffer. A chunk whose checksum is wrong is asked for again.
+/// Between machines: a worker opens some connections to the trainer, shows the offer's token on each and asks for its share of the chunks, which are
+/// read from the sockets straight into its live buffer. A chunk whose checksum is wrong is asked for again.
 /// </summary>
 /// <remarks>
 /// Wire format, little-endian. Worker → trainer: 32 bytes of token, uint64 hash of the weights it holds (0: none); then any number of
@@ -22,7 +23,7 @@ namespace SimpleR1.Sync;
 /// </remarks>
 public sealed class TcpTransport : IWeightTransport
 {
-    private const int TokenBytes = 32, HelloBytes = TokenBytes + 8, RequestBytes = 8, HeaderBytes = 16, TriesPerChunk = 3, EmptyDelta = int.MinValue;
+    private const int TokenBytes = 32, HelloBytes = TokenBytes + 8, RequestBytes = 8, HeaderBytes = 16, TriesPerChunk = 3, EmptyDelta = int.MinValue, MaxConnections = 4, MinBytesPerConnection = 32 << 20;
 
     private readonly IPEndPoint bind;
     private readonly ClusterKey? key;
@@ -31,14 +32,17 @@ public sealed class TcpTransport : IWeightTransport
     private readonly List<Sending> offers = [];
     private readonly Dictionary<ScalarType, WeightHistory>? histories; // by the receivers' type; null where deltas are not wanted
     private TcpListener? listener;
-    private ChunkWriter? writer; // of the last destination
+    private readonly List<ChunkWriter> writers = []; // of the last destination, one for each connection
+    private readonly int? connections;
 
     /// <param name="bind">Where the trainer listens; by default on the loopback interface, port of the system's choice.</param>
     /// <param name="timeout">Longest wait of the trainer for a worker's next request or for room to send; 60 s by default.</param>
     /// <param name="key">Encrypts and authenticates; both ends must have it, or both none.</param>
     /// <param name="delta">The trainer keeps the version it sent last, and sends only what has changed since to workers that hold it, where that is less.</param>
-    public TcpTransport(IPEndPoint? bind = null, TimeSpan? timeout = null, ClusterKey? key = null, bool delta = false)
+    /// <param name="connections">By which a worker receives; by default up to four, one for each four of its cores and 32 MiB of weights.</param>
+    public TcpTransport(IPEndPoint? bind = null, TimeSpan? timeout = null, ClusterKey? key = null, bool delta = false, int? connections = null)
     {
+        this.connections = connections;
         this.key = key;
         histories = delta ? [] : null;
         this.bind = bind ?? new(IPAddress.Loopback, 0);
@@ -82,69 +86,92 @@ public sealed class TcpTransport : IWeightTransport
     {
         var plan = invitation.Plan;
         plan.RequireSame(destination);
+        destination.Device?.Synchronize(); // other streams will write to them
+        ulong holds = destination.ProvenHash;
+        destination.ProvenHash = 0;
+        if (writers.Any(w => w.Weights != destination)) DisposeWriters();
+        int count = connections ?? (int)Math.Clamp(Math.Min(Environment.ProcessorCount / 4, plan.ByteLength / MinBytesPerConnection), 1, MaxConnections);
+        while (writers.Count < count) writers.Add(new(destination));
+        using var broken = CancellationTokenSource.CreateLinkedTokenSource(cancellation); // when one connection fails, none goes on
+        Exception? failure = null;
+        void Share(int i)
+        {
+            try
+            {
+                int first = (int)((long)plan.Chunks * i / count), end = (int)((long)plan.Chunks * (i + 1) / count);
+                Fetch(writers[i], invitation, (first, end - first), holds, timeout, broken.Token);
+            }
+            catch (Exception e)
+            {
+                if (Interlocked.CompareExchange(ref failure, e, null) is null) broken.Cancel();
+            }
+        }
+        var threads = Enumerable.Range(1, count - 1).Select(i => new Thread(() => Share(i)) { IsBackground = true, Name = "weights by tcp" }).ToArray();
+        foreach (var thread in threads) thread.Start();
+        Share(0);
+        foreach (var thread in threads) thread.Join();
+        destination.Device?.Use();
+        if (cancellation.IsCancellationRequested && failure is IOException or ObjectDisposedException) failure = new OperationCanceledException($"Receiving weights version {plan.Version} was broken off", failure, cancellation);
+        if (failure is not null) ExceptionDispatchInfo.Throw(failure);
+        return destination.ProvenHash = destination.Device is null ? writers.Take(count).Aggregate(0ul, (sum, w) => sum + w.Hash) : WeightHash.Of(destination);
+    }
+
+    /// <summary>Receives some of the chunks by a connection of its own.</summary>
+    /// <param name="holds">Hash of what the receiver holds; 0 where that is not known.</param>
+    private void Fetch(ChunkWriter writer, WeightInvitation invitation, (int First, int Count) share, ulong holds, TimeSpan timeout, CancellationToken cancellation)
+    {
+        var plan = invitation.Plan;
         string[] address = invitation.Address.Split('/');
         string sender = address[0];
         using var stream = Connect(IPEndPoint.Parse(sender), timeout, cancellation);
         using var broken = cancellation.Register(stream.Dispose);
-        if (writer?.Weights != destination)
-        {
-            writer?.Dispose();
-            writer = new(destination);
-        }
+        using var written = writer.Begin();
         Span<byte> hello = stackalloc byte[HelloBytes];
         Convert.FromHexString(address[1]).CopyTo(hello);
-        BinaryPrimitives.WriteUInt64LittleEndian(hello[TokenBytes..], destination.ProvenHash);
-        destination.ProvenHash = 0;
-        try
-        {
-            Send(stream, hello, sender);
-            return destination.ProvenHash = Fetch(stream, writer, plan, sender, timeout);
-        }
-        catch (Exception e) when (e is IOException or ObjectDisposedException && cancellation.IsCancellationRequested)
-        {
-            throw new OperationCanceledException($"Receiving weights version {plan.Version} from {sender} was broken off", e, cancellation);
-        }
-    }
-
-    private static ulong Fetch(Stream stream, ChunkWriter writer, BroadcastPlan plan, string sender, TimeSpan timeout)
-    {
-        writer.Begin();
+        BinaryPrimitives.WriteUInt64LittleEndian(hello[TokenBytes..], holds);
+        Send(stream, hello, sender);
         var waiting = new List<int>();
         Span<byte> header = stackalloc byte[HeaderBytes];
         for (int attempt = 1; ; attempt++)
         {
-            var ranges = attempt == 1 ? [(First: 0, Count: plan.Chunks)] : waiting.ConvertAll(index => (First: index, Count: 1));
+            var ranges = attempt == 1 ? [share] : waiting.ConvertAll(index => (First: index, Count: 1));
             waiting.Clear();
             foreach (var (first, count) in ranges)
             {
                 Request(stream, first, count, sender);
                 for (int index = first; index < first + count; index++)
-                {
-                    var (offset, length) = plan.Chunk(index);
-                    string awaited = $"chunk {index + 1} of {plan.Chunks} of weights version {plan.Version} from {sender}";
-                    ReadExactly(stream, header, awaited, timeout);
-                    int foundIndex = BinaryPrimitives.ReadInt32LittleEndian(header), foundLength = BinaryPrimitives.ReadInt32LittleEndian(header[4..]);
-                    bool whole = foundLength == length;
-                    int deltaLength = foundLength == EmptyDelta ? 0 : -foundLength;
-                    if (foundIndex != index || !whole && (foundLength > 0 || deltaLength < 0 || deltaLength >= length))
-                        throw new IOException($"Expected {awaited} ({length} bytes), found chunk {foundIndex + 1} ({foundLength} bytes): the stream is out of step");
-                    var room = whole ? writer.Room(offset, length) : writer.DeltaRoom(deltaLength);
-                    ReadExactly(stream, room, awaited, timeout); // as much at once as there is: smaller pieces cost more waiting than the cache saves
-                    ulong sum = Checksum(room, whole ? offset : 0);
-                    if (sum == BinaryPrimitives.ReadUInt64LittleEndian(header[8..]))
-                    {
-                        if (whole) writer.Write(offset, length, sum);
-                        else writer.WriteDelta(offset, length, deltaLength);
-                    }
-                    else if (attempt == TriesPerChunk) throw new IOException($"Damaged {TriesPerChunk} times: {awaited}");
-                    else waiting.Add(index);
-                }
+                    if (!Take(stream, writer, plan, index, header, sender, timeout))
+                        if (attempt < TriesPerChunk) waiting.Add(index);
+                        else throw new IOException($"Damaged {TriesPerChunk} times: {Awaited(plan, index, sender)}");
             }
             if (waiting.Count == 0) break;
         }
         Request(stream, 0, 0, sender);
-        return writer.Hash();
     }
+
+    /// <summary>Receives one chunk.</summary>
+    /// <param name="header">Room for one.</param>
+    /// <returns>False when it was damaged on the way, and was not written.</returns>
+    private static bool Take(Stream stream, ChunkWriter writer, BroadcastPlan plan, int index, Span<byte> header, string sender, TimeSpan timeout)
+    {
+        var (offset, length) = plan.Chunk(index);
+        string awaited = Awaited(plan, index, sender);
+        ReadExactly(stream, header, awaited, timeout);
+        int foundIndex = BinaryPrimitives.ReadInt32LittleEndian(header), foundLength = BinaryPrimitives.ReadInt32LittleEndian(header[4..]);
+        bool whole = foundLength == length;
+        int deltaLength = foundLength == EmptyDelta ? 0 : -foundLength;
+        if (foundIndex != index || !whole && (foundLength > 0 || deltaLength < 0 || deltaLength >= length))
+            throw new IOException($"Expected {awaited} ({length} bytes), found chunk {foundIndex + 1} ({foundLength} bytes): the stream is out of step");
+        var room = whole ? writer.Room(offset, length) : writer.DeltaRoom(deltaLength);
+        ReadExactly(stream, room, awaited, timeout); // as much at once as there is: smaller pieces cost more waiting than the cache saves
+        ulong sum = Checksum(room, whole ? offset : 0);
+        if (sum != BinaryPrimitives.ReadUInt64LittleEndian(header[8..])) return false;
+        if (whole) writer.Write(offset, length, sum);
+        else writer.WriteDelta(offset, length, deltaLength);
+        return true;
+    }
+
+    private static string Awaited(BroadcastPlan plan, int index, string sender) => $"chunk {index + 1} of {plan.Chunks} of weights version {plan.Version} from {sender}";
 
     public void Dispose()
     {
@@ -156,8 +183,13 @@ public sealed class TcpTransport : IWeightTransport
         }
         foreach (var offer in open) End(offer);
         foreach (var history in histories?.Values ?? Enumerable.Empty<WeightHistory>()) history.Dispose();
-        writer?.Dispose();
-        writer = null;
+        DisposeWriters();
+    }
+
+    private void DisposeWriters()
+    {
+        foreach (var writer in writers) writer.Dispose();
+        writers.Clear();
     }
 
     /// <param name="offset">The chunk's place in the weights; 0 for other data.</param>

@@ -50,7 +50,7 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> s
         say($"Weight sync of {options.Model}: {layout.ParameterCount / 1e6:F1} M parameters, {layout.Slots.Count} of them tensors; {workers} worker{(workers == 1 ? "" : "s")} on {cluster.Device} hold {bytes / 1e6:F0} MB each; the trainer's are on {weights.Device?.Name ?? "the CPU"} in {weights.Flat.dtype}; {Environment.ProcessorCount} cores; median of {options.Rounds}");
         double bare = Bare(weights, bytes);
         Hash(gpu ? WorkerDevices.ParseType(cluster.Type) : ScalarType.Float32, bytes);
-        using (var groups = Parties.Form(cluster, layout.Length * sizeof(float)))
+        using (var groups = Parties.Form(cluster, layout.Length * sizeof(float), layout.CheckpointTensors.Max(t => t.Length) * sizeof(float)))
         {
             Parameters("per parameter, bf16", groups, calls: false, 2);
             Parameters("per parameter, f32, with a call for each (the original's way)", groups, calls: true, sizeof(float));
@@ -129,7 +129,7 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> s
         }
         else
         {
-            using var groups = Parties.Form(options.Cluster, bytes);
+            using var groups = Parties.Form(options.Cluster, bytes, staging: 0);
             seconds = Measure($"bare broadcast by {groups.Name}", bytes, () => groups.Each((party, _) => party.Broadcast(0, bytes)));
         }
         figures["bare_seconds"] = seconds;
@@ -202,7 +202,8 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> s
         public string Name { get; }
         public int Count => parties.Count;
 
-        public static Parties Form(ClusterOptions cluster, long bytes)
+        /// <param name="staging">Bytes that a worker copies received tensors to.</param>
+        public static Parties Form(ClusterOptions cluster, long bytes, long staging)
         {
             int size = cluster.Workers + 1;
             bool nccl = cluster.Device != "cpu" && cluster.SendDevice is not null && NcclTransport.Missing is null;
@@ -215,7 +216,7 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> s
             var formed = new Parties(nccl ? "nccl" : "tcp");
             var groups = new IWeightGroup[size];
             OnThreads(size, rank => groups[rank] = (nccl ? new NcclCollectives(gpus[rank]!) : (ICollectives)tcp).Join(id, rank, size, Patience));
-            for (int rank = 0; rank < size; rank++) formed.parties.Add(new(groups[rank], formed.Allocate(gpus[rank], bytes), formed.Allocate(gpus[rank], bytes), gpus[rank]));
+            for (int rank = 0; rank < size; rank++) formed.parties.Add(new(groups[rank], formed.Allocate(gpus[rank], bytes), rank > 0 && staging > 0 ? formed.Allocate(gpus[rank], staging) : 0, gpus[rank]));
             return formed;
         }
 

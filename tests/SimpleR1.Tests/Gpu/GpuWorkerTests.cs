@@ -26,7 +26,7 @@ public sealed class GpuWorkerTests
         return weights;
     }
 
-    private static IWeightTransport Make(string name) => name == "tcp" ? new TcpTransport(timeout: Long, delta: true) : new SharedMemoryTransport();
+    private static IWeightTransport Make(string name) => name == "tcp" ? new TcpTransport(timeout: Long, delta: true, connections: 2) : new SharedMemoryTransport();
 
     [Theory]
     [InlineData("tcp", ScalarType.BFloat16), InlineData("tcp", ScalarType.Float16), InlineData("tcp", ScalarType.Float32)]

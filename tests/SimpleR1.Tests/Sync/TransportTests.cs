@@ -23,10 +23,16 @@ public sealed class TransportTests
 
     private static FlatWeights Empty(ModelConfig? config = null) => new(new WeightLayout(config ?? TinyModels.Config()), ScalarType.Float32, CPU);
 
-    private static IWeightTransport Make(string name) => name == "tcp" ? new TcpTransport(timeout: Long) : new SharedMemoryTransport();
+    private static IWeightTransport Make(string name) => name switch
+    {
+        "tcp" => new TcpTransport(timeout: Long),
+        "tcp by 3 connections" => new TcpTransport(timeout: Long, connections: 3),
+        _ => new SharedMemoryTransport(),
+    };
 
     [Theory]
     [InlineData("tcp")]
+    [InlineData("tcp by 3 connections")]
     [InlineData("shared-memory")]
     public void Transfers_of_several_versions_arrive_bit_for_bit_with_the_senders_hash(string name)
     {
@@ -203,6 +209,25 @@ public sealed class TransportTests
         offer.Dispose(); // returns only when nothing reads the source any more
         proxy.Dispose();
         await receiving.WaitAsync(Long, TestContext.Current.CancellationToken);
+    }
+
+    /// <summary>The first connection gets its share of the chunks, the second one nothing: neither is waited for when the receiver is told to stop, or when the time is over.</summary>
+    [Theory]
+    [InlineData(true), InlineData(false)]
+    public async Task Tcp_transfer_by_several_connections_ends_as_a_whole(bool told)
+    {
+        using var trainer = new TcpTransport();
+        using var worker = new TcpTransport(connections: 2);
+        using var source = Filled(14);
+        using var destination = Empty();
+        using var offer = trainer.Offer(source, BroadcastPlan.For(source, 9, Chunk), ["worker"]);
+        using var proxy = new Proxy(offer.Invitations[0]); // takes one connection; the other stays in the queue
+        using var stop = new CancellationTokenSource();
+        if (told) stop.CancelAfter(100);
+        var receiving = Task.Run(() => worker.Receive(proxy.Invitation, destination, told ? Long : Short, stop.Token), Cancel);
+        if (told) await Assert.ThrowsAsync<OperationCanceledException>(() => receiving.WaitAsync(Long, Cancel));
+        else Assert.Contains("of weights version 9", (await Assert.ThrowsAsync<TimeoutException>(() => receiving.WaitAsync(Long, Cancel))).Message);
+        Assert.Equal(WeightHash.Of(source), worker.Receive(offer.Invitations[0], destination, Long, Cancel)); // and the next one works
     }
 
     [Fact]
