@@ -104,6 +104,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         for (int i = 0; i < count; i++)
         {
             await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == workers.Count, "all workers to be there again");
+            await PushAsync(); // where workers form a group, it is formed here
             undisturbed.Add(await PushAsync());
             Require(undisturbed[^1].Dropped.Count == 0, $"an update that nothing was done to dropped {string.Join("; ", undisturbed[^1].Dropped)}");
             var victim = Pool.Status().Where(w => w.State == WorkerState.Ready).ElementAt(random.Next(workers.Count));

@@ -153,7 +153,7 @@ public sealed class TcpCollectives(IPAddress? address = null, ClusterKey? key = 
             {
                 Socket socket;
                 try { socket = await listener.AcceptSocketAsync(cancellation); }
-                catch (Exception e) when (e is OperationCanceledException or ObjectDisposedException) { return; }
+                catch (Exception e) when (e is OperationCanceledException or InvalidOperationException) { return; } // the latter: disposed
                 catch (SocketException) { continue; } // that one was gone again
                 if (Volatile.Read(ref arriving) < MaxArriving) _ = ProveAsync(socket, cancellation);
                 else socket.Dispose();
