@@ -98,5 +98,7 @@ public sealed record SyncReport(int Version, ulong Hash, long Bytes, IReadOnlyLi
     public double PausedSeconds { get; init; }
     /// <summary>Longest time from the first byte to the hash of the last, as a worker saw it.</summary>
     public double ReceiveSeconds { get; init; }
+    /// <summary>Longest time of these that a worker hashed after the last byte; 0 where it hashed on the way.</summary>
+    public double HashSeconds { get; init; }
     public double TotalSeconds => PrepareSeconds + TransferSeconds + VerifySeconds + CommitSeconds;
 }

@@ -131,10 +131,13 @@ internal sealed record PrepareMessage([property: Id(0)] string Session, [propert
 internal sealed record PrepareReply([property: Id(0)] bool TakenOver, [property: Id(1)] int Version);
 
 /// <param name="Version">Of the weights that arrived; -1 for none.</param>
+/// <param name="Seconds">From the first byte to the hash of the last.</param>
+/// <param name="HashSeconds">Of these, for the hash after the last byte; 0 where it was computed on the way.</param>
 /// <param name="Transport">Of those offered, the one that was used.</param>
 /// <param name="Failure">Why the weights did not arrive; null when they did.</param>
 [GenerateSerializer, Immutable]
-internal sealed record ReceiptMessage([property: Id(0)] int Version, [property: Id(1)] ulong Hash, [property: Id(2)] double Seconds, [property: Id(3)] string Transport, [property: Id(4)] string? Failure);
+internal sealed record ReceiptMessage([property: Id(0)] int Version, [property: Id(1)] ulong Hash, [property: Id(2)] double Seconds, [property: Id(3)] string Transport, [property: Id(4)] string? Failure,
+    [property: Id(5)] double HashSeconds = 0);
 
 /// <summary>What the worker samples from now.</summary>
 /// <param name="PausedSeconds">That its engine made no step for this update.</param>

@@ -77,6 +77,7 @@ internal sealed class WeightUpdate(List<Worker> workers, FlatWeights source, int
                 string.Join(", ", workers.Select(w => receipts[w].Transport).Distinct()), prepare, transfer, verify, Lap(), dropped)
             {
                 SentBytes = SentBytes() - sentBefore, PausedSeconds = paused, ReceiveSeconds = workers.Select(w => receipts[w].Seconds).DefaultIfEmpty().Max(),
+                HashSeconds = workers.Select(w => receipts[w].HashSeconds).DefaultIfEmpty().Max(),
             };
         }
         catch (Exception e) when (e is not TakenOverException) // cancelled: the paused workers hold nobody knows what

@@ -133,14 +133,14 @@ internal sealed partial class WorkerRuntime
                     {
                         if (invitation.Plan.Version != under.Message.Version) throw new InvalidOperationException($"the plan is of version {invitation.Plan.Version}, the update of {under.Message.Version}");
                         if (transport is not TcpTransport) into.ProvenHash = 0; // what is changed by others can't be the base of a delta
-                        ulong hash = transport.Receive(invitation, into, timeout, brokenOff);
+                        var (hash, hashSeconds) = transport.Receive(invitation, into, timeout, brokenOff);
                         if (Damage is not null)
                         {
                             Damage(into);
                             hash = WeightHash.Of(into);
                         }
                         into.ProvenHash = hash;
-                        return new(invitation.Plan.Version, hash, Stopwatch.GetElapsedTime(start).TotalSeconds, transport.Name, null);
+                        return new(invitation.Plan.Version, hash, Stopwatch.GetElapsedTime(start).TotalSeconds, transport.Name, null, hashSeconds);
                     }
                     catch (Exception e) when (e is IOException or TimeoutException or InvalidOperationException or OperationCanceledException or CudaException)
                     {

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using SimpleR1.Models;
 
 namespace SimpleR1.Sync;
@@ -20,6 +21,20 @@ public sealed class WeightOffer(IReadOnlyList<WeightInvitation> invitations, Tas
     public Task Sending => sending;
 
     public void Dispose() => Interlocked.Exchange(ref end, null)?.Invoke();
+}
+
+/// <summary>What a worker holds after a transfer.</summary>
+/// <param name="Hash">The <see cref="WeightHash"/> of what the destination holds then, in its own element type.</param>
+/// <param name="HashSeconds">That computing it took after the last byte; 0 where it was computed on the way.</param>
+public readonly record struct ReceivedWeights(ulong Hash, double HashSeconds = 0)
+{
+    /// <summary>Hashes what has arrived.</summary>
+    internal static ReceivedWeights Of(FlatWeights destination)
+    {
+        long start = Stopwatch.GetTimestamp();
+        ulong hash = WeightHash.Of(destination);
+        return new(hash, Stopwatch.GetElapsedTime(start).TotalSeconds);
+    }
 }
 
 /// <summary>
@@ -55,10 +70,9 @@ public interface IWeightTransport : IDisposable
     /// </summary>
     /// <param name="timeout">Longest time without progress.</param>
     /// <param name="cancellation">Breaks it off: a receiver of the same group was lost.</param>
-    /// <returns>The <see cref="WeightHash"/> of what the destination holds then, in its own element type.</returns>
     /// <exception cref="InvalidOperationException">The plan doesn't fit the destination; nothing was written.</exception>
     /// <exception cref="TimeoutException">The sender made no progress; says what was awaited.</exception>
     /// <exception cref="IOException">The sender went away, or a chunk stayed damaged.</exception>
     /// <exception cref="OperationCanceledException">It was broken off.</exception>
-    ulong Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout, CancellationToken cancellation = default);
+    ReceivedWeights Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout, CancellationToken cancellation = default);
 }

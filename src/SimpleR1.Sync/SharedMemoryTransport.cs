@@ -33,17 +33,17 @@ public sealed class SharedMemoryTransport : IWeightTransport
         catch (Exception e) when (e is IOException or UnauthorizedAccessException) { return false; }
     }
 
-    public ulong Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout, CancellationToken cancellation = default)
+    public ReceivedWeights Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout, CancellationToken cancellation = default)
     {
         var plan = invitation.Plan;
         plan.RequireSame(destination);
         lock (gate)
         {
             Map(invitation.Address, plan.Length * plan.SourceType.ElementSize());
-            if (destination.Device is null && plan.SourceType == plan.ElementType) return WeightHash.CopyAndHash(mapped.Memory, destination.Pointer, plan.ByteLength);
+            if (destination.Device is null && plan.SourceType == plan.ElementType) return new(WeightHash.CopyAndHash(mapped.Memory, destination.Pointer, plan.ByteLength));
             Convert(plan, destination);
         }
-        return WeightHash.Of(destination);
+        return ReceivedWeights.Of(destination);
     }
 
     private unsafe void Convert(BroadcastPlan plan, FlatWeights destination)

@@ -82,7 +82,7 @@ public sealed class TcpTransport : IWeightTransport
 
     public bool CanReceive(WeightInvitation invitation) => invitation.Transport == Name;
 
-    public ulong Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout, CancellationToken cancellation = default)
+    public ReceivedWeights Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout, CancellationToken cancellation = default)
     {
         var plan = invitation.Plan;
         plan.RequireSame(destination);
@@ -113,7 +113,9 @@ public sealed class TcpTransport : IWeightTransport
         destination.Device?.Use();
         if (cancellation.IsCancellationRequested && failure is IOException or ObjectDisposedException) failure = new OperationCanceledException($"Receiving weights version {plan.Version} was broken off", failure, cancellation);
         if (failure is not null) ExceptionDispatchInfo.Throw(failure);
-        return destination.ProvenHash = destination.Device is null ? writers.Take(count).Aggregate(0ul, (sum, w) => sum + w.Hash) : WeightHash.Of(destination);
+        var received = destination.Device is null ? new(writers.Take(count).Aggregate(0ul, (sum, w) => sum + w.Hash)) : ReceivedWeights.Of(destination);
+        destination.ProvenHash = received.Hash;
+        return received;
     }
 
     /// <summary>Receives some of the chunks by a connection of its own.</summary>

@@ -74,12 +74,14 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> s
         double Median(Func<SyncReport, double> of) => reports.Select(of).Order().ElementAt(reports.Count / 2);
         var (prepare, transfer, verify, commit) = (Median(r => r.PrepareSeconds), Median(r => r.TransferSeconds), Median(r => r.VerifySeconds), Median(r => r.CommitSeconds));
         var (paused, total) = (Median(r => r.PausedSeconds), Median(r => r.TotalSeconds));
+        var (hash, received) = (Median(r => r.HashSeconds), Median(r => r.ReceiveSeconds - r.HashSeconds));
         string transport = reports[0].Transport;
         double sent = Median(r => r.SentBytes);
-        say($"  update by {transport}{(options.Cluster.Overlap ? ", overlapping" : "")}{(options.Cluster.Delta ? $", deltas of {options.Changed:P1} changed" : "")}: {1e3 * total:F1} ms = prepare {1e3 * prepare:F1} + transfer {1e3 * transfer:F1} + verify {1e3 * verify:F1} + commit and resume {1e3 * commit:F1}; "
-            + $"engines stood for {1e3 * paused:F1} ms; {(sent > 0 ? $"{sent / 1e6:F1} MB sent; " : "")}{bytes * reports[0].Workers.Count / transfer / 1e9:F2} GB/s of payload to all workers; {total / bare:F2} × the bare broadcast");
+        say($"  update by {transport}{(options.Cluster.Overlap ? ", overlapping" : "")}{(options.Cluster.Delta ? $", deltas of {options.Changed:P1} changed" : "")}: {1e3 * total:F2} ms = prepare {1e3 * prepare:F2} + transfer {1e3 * transfer:F2} (of it {1e3 * received:F2} for the bytes{(hash > 0 ? $", {1e3 * hash:F2} for their hash" : "")}) + verify {1e3 * verify:F2} + commit and resume {1e3 * commit:F2}; "
+            + $"engines stood for {1e3 * paused:F2} ms; {(sent > 0 ? $"{sent / 1e6:F1} MB sent; " : "")}{bytes * reports[0].Workers.Count / transfer / 1e9:F2} GB/s of payload to all workers; {received / bare:F2} × the bare broadcast for the bytes, {total / bare:F2} × for all");
         (figures["update_seconds"], figures["prepare_seconds"], figures["transfer_seconds"], figures["verify_seconds"], figures["commit_seconds"]) = (total, prepare, transfer, verify, commit);
         (figures["paused_seconds"], figures["payload_bytes_per_second"], figures["ratio_to_bare"]) = (paused, bytes * reports[0].Workers.Count / transfer, total / bare);
+        (figures["receive_seconds"], figures["worker_hash_seconds"], figures["receive_ratio_to_bare"]) = (received, hash, received / bare);
         (figures["payload_bytes"], figures["sent_bytes"], figures["workers"]) = (bytes, sent, reports[0].Workers.Count);
         foreach (string way in (string[])["per_parameter_bf16", "per_parameter_original"])
             say($"  {way.Replace('_', ' ')}: {figures[way + "_seconds"] / total:F2} × the update");
@@ -175,7 +177,7 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> s
         }
         Array.Sort(times);
         double median = times[times.Length / 2];
-        say($"  {name}: {1e3 * median:F1} ms, {bytes * options.Cluster.Workers / median / 1e9:F2} GB/s");
+        say($"  {name}: {1e3 * median:F2} ms, {bytes * options.Cluster.Workers / median / 1e9:F2} GB/s");
         return median;
     }
 

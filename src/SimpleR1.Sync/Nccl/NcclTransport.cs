@@ -87,13 +87,13 @@ public sealed class NcclTransport(IReadOnlyList<CudaDevice>? sendDevices = null,
 
     public bool CanReceive(WeightInvitation invitation) => invitation.Transport == Name && Missing is null;
 
-    public ulong Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout, CancellationToken cancellation)
+    public ReceivedWeights Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout, CancellationToken cancellation)
     {
         var plan = invitation.Plan;
         plan.RequireSame(destination);
         var gpu = destination.Device ?? throw new InvalidOperationException("NCCL writes to GPUs' memory, and these weights are in the CPU's");
         receiver.Broadcast(gpu, NcclPlace.Parse(invitation.Address), destination.Pointer, plan, timeout, cancellation);
-        return WeightHash.Of(destination);
+        return ReceivedWeights.Of(destination);
     }
 
     public void Dispose()

@@ -96,7 +96,7 @@ public sealed class ClusterKeyTests
         using var offer = sender.Offer(source, BroadcastPlan.For(source, 1, 4096), ["worker"]);
         string[] address = offer.Invitations[0].Address.Split('/');
         await using var tap = new Tap(IPEndPoint.Parse(address[0]));
-        ulong hash = await Task.Run(() => receiver.Receive(offer.Invitations[0] with { Address = $"{tap.Endpoint}/{address[1]}" }, destination, Long, TestContext.Current.CancellationToken), Cancel);
+        ulong hash = await Task.Run(() => receiver.Receive(offer.Invitations[0] with { Address = $"{tap.Endpoint}/{address[1]}" }, destination, Long, TestContext.Current.CancellationToken).Hash, Cancel);
         Assert.Equal(WeightHash.Compute(source.Pointer, source.ByteLength), hash);
         byte[] some = ByteAt(source, 4096);
         Assert.Equal(!withKey, tap.Heard().AsSpan().IndexOf(some) >= 0);

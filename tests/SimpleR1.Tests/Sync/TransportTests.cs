@@ -45,7 +45,7 @@ public sealed class TransportTests
             source.Flat.mul_(-1.5f);
             using var offer = trainer.Offer(source, BroadcastPlan.For(source, version, Chunk), ["worker"]);
             Assert.True(worker.CanReceive(offer.Invitations[0]));
-            ulong hash = worker.Receive(offer.Invitations[0], destination, Long, Cancel);
+            ulong hash = worker.Receive(offer.Invitations[0], destination, Long, Cancel).Hash;
             Assert.Equal(WeightHash.Compute(source.Pointer, source.ByteLength), hash);
             Assert.Equal(hash, WeightHash.Compute(destination.Pointer, destination.ByteLength));
             Assert.True(source.Flat.Equals(destination.Flat));
@@ -135,7 +135,7 @@ public sealed class TransportTests
         using var offer = trainer.Offer(source, BroadcastPlan.For(source, 1, Chunk), ["worker"]);
         // byte 16 + 100 of the stream lies in the data of the first chunk, the second one in that of a later chunk
         using var proxy = new Proxy(offer.Invitations[0], damage: [116, 3 * (Chunk + 16) + 500]);
-        Assert.Equal(WeightHash.Compute(source.Pointer, source.ByteLength), worker.Receive(proxy.Invitation, destination, Long, Cancel));
+        Assert.Equal(WeightHash.Compute(source.Pointer, source.ByteLength), worker.Receive(proxy.Invitation, destination, Long, Cancel).Hash);
         Assert.True(source.Flat.Equals(destination.Flat));
         Assert.Equal(2, proxy.Damaged);
     }
@@ -227,7 +227,7 @@ public sealed class TransportTests
         var receiving = Task.Run(() => worker.Receive(proxy.Invitation, destination, told ? Long : Short, stop.Token), Cancel);
         if (told) await Assert.ThrowsAsync<OperationCanceledException>(() => receiving.WaitAsync(Long, Cancel));
         else Assert.Contains("of weights version 9", (await Assert.ThrowsAsync<TimeoutException>(() => receiving.WaitAsync(Long, Cancel))).Message);
-        Assert.Equal(WeightHash.Of(source), worker.Receive(offer.Invitations[0], destination, Long, Cancel)); // and the next one works
+        Assert.Equal(WeightHash.Of(source), worker.Receive(offer.Invitations[0], destination, Long, Cancel).Hash); // and the next one works
     }
 
     [Fact]
@@ -256,7 +256,7 @@ public sealed class TransportTests
         {
             long before = trainer.SentBytes;
             using var offer = trainer.Offer(source, BroadcastPlan.For(source, version, Chunk), ["worker"]);
-            Assert.Equal(WeightHash.Of(source), to.Receive(offer.Invitations[0], into, Long, Cancel));
+            Assert.Equal(WeightHash.Of(source), to.Receive(offer.Invitations[0], into, Long, Cancel).Hash);
             Assert.True(source.Flat.Equals(into.Flat));
             return trainer.SentBytes - before;
         }
@@ -285,12 +285,12 @@ public sealed class TransportTests
         using var destination = new FlatWeights(source.Layout, ScalarType.BFloat16, CPU);
         var plan = BroadcastPlan.For(source, 1, Chunk, ScalarType.BFloat16);
         Assert.Equal(source.ByteLength / 2, plan.ByteLength);
-        using (var offer = trainer.Offer(source, plan, ["worker"])) Assert.Equal(WeightHash.Of(source, ScalarType.BFloat16), worker.Receive(offer.Invitations[0], destination, Long, Cancel));
+        using (var offer = trainer.Offer(source, plan, ["worker"])) Assert.Equal(WeightHash.Of(source, ScalarType.BFloat16), worker.Receive(offer.Invitations[0], destination, Long, Cancel).Hash);
         Assert.Equal(WeightHash.Of(source, ScalarType.BFloat16), WeightHash.Of(destination));
         using var rounded = source.Flat.to(ScalarType.BFloat16);
         Assert.True(rounded.Equals(destination.Flat));
         destination.Flat.zero_();
-        using (var offer = memory.Offer(source, plan, ["worker"])) Assert.Equal(WeightHash.Of(source, ScalarType.BFloat16), memory.Receive(offer.Invitations[0], destination, Long, Cancel));
+        using (var offer = memory.Offer(source, plan, ["worker"])) Assert.Equal(WeightHash.Of(source, ScalarType.BFloat16), memory.Receive(offer.Invitations[0], destination, Long, Cancel).Hash);
         Assert.True(rounded.Equals(destination.Flat));
     }
 
