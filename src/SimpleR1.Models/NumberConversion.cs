@@ -60,10 +60,10 @@ internal static unsafe class NumberConversion
     public static void Convert(CudaDevice gpu, nint from, WeightType fromType, nint to, WeightType toType, long count)
     {
         if (fromType == toType) gpu.CopyWithin(from, to, count * Size(toType));
-        else gpu.Kernels.Get("NumberConversion", "convert_numbers", "FROM=" + KernelType(fromType), "ELEMENT=" + KernelType(toType)).Launch(((int)Math.Min((count + 255) / 256, 16 * gpu.Multiprocessors), 1), 256, 0, from, to, count);
+        else gpu.Kernels.Get("NumberConversion", "convert_numbers", CudaOps.Element(ScalarTypeOf(fromType), "FROM"), CudaOps.Element(ScalarTypeOf(toType))).Launch(((int)Math.Min((count + 255) / 256, 16 * gpu.Multiprocessors), 1), 256, 0, from, to, count);
     }
 
-    private static string KernelType(WeightType type) => type switch { WeightType.F32 => "float", WeightType.F16 => "f16", _ => "bf16" };
+    private static ScalarType ScalarTypeOf(WeightType type) => type switch { WeightType.F32 => ScalarType.Float32, WeightType.F16 => ScalarType.Float16, _ => ScalarType.BFloat16 };
 
     private static void Widen(byte* from, WeightType type, float* to, int count)
     {

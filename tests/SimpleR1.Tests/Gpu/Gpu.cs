@@ -1,4 +1,6 @@
 using System.Diagnostics;
+using SimpleR1.Models;
+using SimpleR1.Sync;
 using SimpleR1.Tensors.Cuda;
 using Xunit;
 using static TorchSharp.torch;
@@ -15,6 +17,18 @@ public static class Gpu
 
     /// <summary>Whether tests are made smaller: on the emulator, and for sanitizers when SIMPLE_R1_SMALL_TESTS is set.</summary>
     public static bool Small => CudaLibraries.Emulated || Environment.GetEnvironmentVariable("SIMPLE_R1_SMALL_TESTS") is { Length: > 0 };
+
+    /// <summary>Of weights that are sent to workers on the device.</summary>
+    public static ModelConfig TinyConfig => TinyModels.Config(ModelFamily.Qwen3, 64) with { HiddenSize = 32, IntermediateSize = 48, HeadDimension = 16 };
+
+    /// <summary>Random weights of <see cref="TinyConfig"/>, as a trainer has them: f32, in memory that workers can map.</summary>
+    public static FlatWeights TinyWeights()
+    {
+        var weights = SharedWeightMemory.Allocate(new WeightLayout(TinyConfig));
+        using var random = TinyModels.Random(TinyConfig);
+        weights.Flat.copy_(random.Flat);
+        return weights;
+    }
 
     public static CudaDevice Require()
     {

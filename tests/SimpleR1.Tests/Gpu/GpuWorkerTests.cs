@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
 using SimpleR1.Cluster;
 using SimpleR1.Inference;
 using SimpleR1.Models;
@@ -16,15 +17,6 @@ public sealed class GpuWorkerTests
     private static readonly TimeSpan Long = TimeSpan.FromSeconds(60);
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
-    private static ModelConfig Config => TinyModels.Config(ModelFamily.Qwen3, 64) with { HiddenSize = 32, IntermediateSize = 48, HeadDimension = 16 };
-
-    private static FlatWeights Source()
-    {
-        var weights = SharedWeightMemory.Allocate(new WeightLayout(Config));
-        using var random = TinyModels.Random(Config);
-        weights.Flat.copy_(random.Flat);
-        return weights;
-    }
 
     private static IWeightTransport Make(string name) => name == "tcp" ? new TcpTransport(timeout: Long, delta: true, connections: 2) : new SharedMemoryTransport();
 
@@ -36,7 +28,7 @@ public sealed class GpuWorkerTests
         var gpu = Gpu.Require();
         using var trainer = Make(name);
         using var worker = Make(name);
-        using var source = Source();
+        using var source = Gpu.TinyWeights();
         using var destination = new FlatWeights(source.Layout, type, gpu);
         for (int version = 0; version < 3; version++) // over TCP the last one is a delta
         {
@@ -56,10 +48,10 @@ public sealed class GpuWorkerTests
     public async Task Worker_on_a_gpu_holds_bf16_and_samples_the_committed_version(bool overlap)
     {
         Gpu.Require();
-        using var source = Source();
+        using var source = Gpu.TinyWeights();
         using var trainer = new TcpTransport();
         await using var runtime = new WorkerRuntime("cuda:0", 1, null);
-        var reply = await runtime.SetupAsync(new("s", Wire.ToJson(new WorkerSetup(Config, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 })), null));
+        var reply = await runtime.SetupAsync(new("s", Wire.ToJson(new WorkerSetup(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 })), null));
         Assert.Equal((null, "BFloat16"), (reply.Failure, reply.ElementType));
         for (int version = 1; version < 4; version++)
         {
@@ -82,12 +74,12 @@ public sealed class GpuWorkerTests
     public async Task Worker_processes_on_gpus_prove_what_they_hold_and_generate(WeightTransportChoice transport)
     {
         Gpu.Require();
-        using var weights = Source();
+        using var weights = Gpu.TinyWeights();
         var log = new ConcurrentQueue<string>();
         await using var cluster = await LocalCluster.StartAsync(new()
         {
             Workers = 2, ThreadsPerWorker = 1, Device = "cuda", Transport = transport, Log = log.Enqueue, WorkerCommand = [.. ProgramRun.Program, "worker"],
-        }, new(Config, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }), Cancel);
+        }, new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }), Cancel);
         for (int version = 0; version < 2; version++)
         {
             weights.Flat.mul_(1.25f);
@@ -103,5 +95,20 @@ public sealed class GpuWorkerTests
             Assert.Equal(8, count);
         }
         Assert.Empty(log);
+    }
+
+    [Fact]
+    public async Task Worker_that_joins_with_another_element_type_than_anyone_has_holds_the_current_weights_at_once()
+    {
+        Gpu.Require();
+        using var weights = Gpu.TinyWeights();
+        await using var cluster = await LocalCluster.StartAsync(new() { Workers = 1, ThreadsPerWorker = 1, Log = _ => { }, WorkerCommand = [.. ProgramRun.Program, "worker"] },
+            new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }), Cancel);
+        await cluster.Workers.PushWeightsAsync(weights, 3, Cancel);
+        await using var joiner = WorkerMachine.Start(new() { Head = new(cluster.Join, null), Devices = ["cuda"], Name = "joiner", Threads = 1, DrainTimeout = TimeSpan.FromSeconds(1), Command = [.. ProgramRun.Program, "worker"], Say = _ => { } });
+        for (var patience = Stopwatch.StartNew(); cluster.Workers.Status().FirstOrDefault(w => w.Name == "joiner") is not { State: WorkerState.Ready }; await Task.Delay(20, Cancel))
+            Assert.True(patience.Elapsed < Long, "waited for the joiner to hold weights");
+        var holds = (await cluster.Workers.HoldAsync(Cancel)).Single(h => h.Name == "joiner");
+        Assert.Equal((ScalarType.BFloat16, 3, WeightHash.Of(weights, ScalarType.BFloat16)), (holds.Type, holds.Version, holds.Hash));
     }
 }

@@ -24,7 +24,6 @@ public sealed partial class NcclTests
 {
     private static readonly TimeSpan Long = TimeSpan.FromSeconds(60), Short = TimeSpan.FromSeconds(1);
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
-    private static ModelConfig Config => TinyModels.Config(ModelFamily.Qwen3, 64) with { HiddenSize = 32, IntermediateSize = 48, HeadDimension = 16 };
 
     internal static CudaDevice Require()
     {
@@ -33,23 +32,15 @@ public sealed partial class NcclTests
         return gpu;
     }
 
-    private static FlatWeights Source()
-    {
-        var weights = SharedWeightMemory.Allocate(new WeightLayout(Config));
-        using var random = TinyModels.Random(Config);
-        weights.Flat.copy_(random.Flat);
-        return weights;
-    }
-
     /// <summary>The trainer's ranks are GPUs of one process, or a process each.</summary>
     [Theory]
     [InlineData(1, 1), InlineData(3, 1), InlineData(3, 3), InlineData(3, 2)]
     public async Task Each_trainer_rank_sends_the_slice_it_owns_to_all_workers_and_the_group_is_kept(int trainers, int inThisProcess)
     {
         var gpu = Require();
-        using var whole = Source();
+        using var whole = Gpu.TinyWeights();
         using var sender = new NcclTransport([.. Enumerable.Repeat(gpu, inThisProcess)], Long);
-        var sources = Enumerable.Range(0, 1 + trainers - inThisProcess).Select(_ => Source()).ToArray();
+        var sources = Enumerable.Range(0, 1 + trainers - inThisProcess).Select(_ => Gpu.TinyWeights()).ToArray();
         var others = sources.Skip(1).Select(_ => new NcclTransport([gpu], Long)).ToArray();
         var workers = Enumerable.Range(0, 2).Select(_ => (Transport: new NcclTransport(), Weights: new FlatWeights(whole.Layout, ScalarType.BFloat16, gpu.Beside()))).ToArray();
         Assert.Equal(inThisProcess, sender.SendersOf(whole));
@@ -83,7 +74,7 @@ public sealed partial class NcclTests
     public async Task Weights_on_the_trainers_gpu_are_sent_from_where_they_are_or_converted_there(ScalarType type)
     {
         var gpu = Require();
-        using var host = Source();
+        using var host = Gpu.TinyWeights();
         using var source = host.CopyTo(gpu.Beside(), type);
         using var sender = new NcclTransport(timeout: Long);
         using var worker = new NcclTransport();
@@ -99,7 +90,7 @@ public sealed partial class NcclTests
     public async Task Member_that_does_not_come_is_a_timeout_at_all_others_that_says_what_was_awaited()
     {
         var gpu = Require();
-        using var source = Source();
+        using var source = Gpu.TinyWeights();
         using var sender = new NcclTransport([gpu], Short);
         using var worker = new NcclTransport();
         using var weights = new FlatWeights(source.Layout, ScalarType.BFloat16, gpu.Beside());
@@ -114,7 +105,7 @@ public sealed partial class NcclTests
     public async Task Receiver_that_is_told_to_stops_waiting_for_a_sender_that_hangs()
     {
         var gpu = Require();
-        using var source = Source();
+        using var source = Gpu.TinyWeights();
         using var sender = new NcclTransport([gpu], Long);
         using var worker = new NcclTransport();
         using var weights = new FlatWeights(source.Layout, ScalarType.BFloat16, gpu.Beside());
@@ -195,8 +186,8 @@ public sealed partial class NcclTests
     public async Task Worker_process_lost_in_any_phase_is_named_and_the_others_finish_in_a_new_group(string when, int signal, bool silent, bool sourceOnGpu)
     {
         var gpu = Require();
-        using var host = Source();
-        using var weights = sourceOnGpu ? new FlatWeights(host.Layout, ScalarType.BFloat16, gpu.Beside()) : Source();
+        using var host = Gpu.TinyWeights();
+        using var weights = sourceOnGpu ? new FlatWeights(host.Layout, ScalarType.BFloat16, gpu.Beside()) : Gpu.TinyWeights();
         void Change()
         {
             host.Flat.mul_(1.25f);
@@ -227,7 +218,7 @@ public sealed partial class NcclTests
                     if (phase == UpdatePhase.Transfer) _ = Task.Delay(150).ContinueWith(_ => Signal(victim.ProcessId, signal), TaskScheduler.Default);
                     else _ = Signal(victim.ProcessId, signal);
                 },
-            }, new(Config, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }), Cancel))
+            }, new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }), Cancel))
             {
                 var pool = cluster.Workers;
                 Change();
@@ -264,7 +255,7 @@ public sealed partial class NcclTests
     public async Task Worker_whose_gpu_is_in_the_group_already_gets_the_weights_another_way_or_is_dropped_with_the_reason()
     {
         Require();
-        using var weights = Source();
+        using var weights = Gpu.TinyWeights();
         Set("EMULATED_ONE_GPU", "1");
         try
         {
@@ -273,7 +264,7 @@ public sealed partial class NcclTests
                 await using var cluster = await LocalCluster.StartAsync(new()
                 {
                     Workers = 2, ThreadsPerWorker = 1, Device = "cuda", SendDevice = "cuda", Transport = transport, Log = _ => { }, WorkerCommand = ["env", "NCCL_HOSTID=another", .. ProgramRun.Program, "worker"],
-                }, new(Config, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }), Cancel);
+                }, new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }), Cancel);
                 var report = await cluster.Workers.PushWeightsAsync(weights, 0, Cancel);
                 if (transport == WeightTransportChoice.Auto)
                     Assert.Equal(("nccl, shared-memory", 2), (string.Join(", ", report.Transport.Split(", ").Order()), report.Workers.Count));
