@@ -213,7 +213,7 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> s
             var devices = nccl ? WorkerDevices.Expand(cluster.Device) : [];
             CudaDevice?[] gpus = [.. Enumerable.Range(0, size).Select(rank => nccl ? CudaDevice.Parse(rank == 0 ? WorkerDevices.ExpandGpus(cluster.SendDevice!)[0] : devices[(rank - 1) % devices.Count])!.Beside() : null)];
             if (nccl && gpus.DistinctBy(g => NcclTransport.Identify(g!)).Count() < size)
-                throw new ArgumentException($"NCCL takes each GPU once: give {size} different ones, of the trainer (--send-device {cluster.SendDevice}) and of {cluster.Workers} workers (--device {cluster.Device})");
+                throw new ArgumentException($"NCCL takes each GPU once: give {size} different ones, the trainer's (--send-device {cluster.SendDevice}) and {cluster.Workers} for the workers (--device {cluster.Device})");
             byte[] id = nccl ? new NcclCollectives(gpus[0]!).NewId() : tcp.NewId();
             var formed = new Parties(nccl ? "nccl" : "tcp");
             var groups = new IWeightGroup[size];
