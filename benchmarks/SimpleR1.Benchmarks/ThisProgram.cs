@@ -23,7 +23,10 @@ internal static class ThisProgram
     {
         var program = typeof(ThisProgram).Assembly;
         string running = Environment.ProcessPath ?? "dotnet", name = Path.GetFileNameWithoutExtension(running);
-        if (File.Exists(Path.Combine(AppContext.BaseDirectory, "libcoreclr.so"))) return [Path.Combine(AppContext.BaseDirectory, program.GetName().Name!)]; // a bundle for machines without .NET
-        return name == program.GetName().Name ? [running] : [name == "dotnet" ? running : "dotnet", program.Location];
+        return name == program.GetName().Name ? [running] : Built(program.GetName().Name!, name == "dotnet" ? running : "dotnet");
     }
+
+    /// <summary>Program and first arguments of a program beside this one: its library, or, in a bundle for machines without .NET, its executable.</summary>
+    public static string[] Built(string name, string dotnet = "dotnet") => File.Exists(Path.Combine(AppContext.BaseDirectory, "libcoreclr.so"))
+        ? [Path.Combine(AppContext.BaseDirectory, name)] : [dotnet, Path.Combine(AppContext.BaseDirectory, name + ".dll")];
 }

@@ -45,11 +45,11 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> s
         if (cluster.SendDevice is { } sends) _ = WorkerDevices.ExpandGpus(sends);
         using var weights = Source();
         bool gpu = cluster.Device != "cpu";
-        int size = gpu ? WorkerDevices.ParseType(cluster.Type).ElementSize() : sizeof(float);
-        long bytes = layout.Length * size;
+        var type = gpu ? WorkerDevices.ParseType(cluster.Type) : ScalarType.Float32;
+        long bytes = layout.Length * type.ElementSize();
         say($"Weight sync of {options.Model}: {layout.ParameterCount / 1e6:F1} M parameters, {layout.Slots.Count} of them tensors; {workers} worker{(workers == 1 ? "" : "s")} on {cluster.Device} hold {bytes / 1e6:F0} MB each; the trainer's are on {weights.Device?.Name ?? "the CPU"} in {weights.Flat.dtype}; {Environment.ProcessorCount} cores; median of {options.Rounds}");
         double bare = Bare(weights, bytes);
-        Hash(gpu ? WorkerDevices.ParseType(cluster.Type) : ScalarType.Float32, bytes);
+        Hash(type, bytes);
         using (var groups = Parties.Form(cluster, layout.Length * sizeof(float), layout.CheckpointTensors.Max(t => t.Length) * sizeof(float)))
         {
             Parameters("per parameter, bf16", groups, calls: false, 2);

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using System.Text;
+using SimpleR1.Benchmarks;
 
 namespace SimpleR1.Tests.Cli;
 
@@ -10,8 +11,8 @@ internal sealed partial class ProgramRun : IDisposable
     public const int Interrupt = 2, Kill = 9, Terminate = 15;
     private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(180); // a machine may be busy with other things
 
-    /// <summary>Program and first arguments. A bundle for a machine without .NET has it as an executable.</summary>
-    public static string[] Program { get; } = File.Exists(Path.Combine(AppContext.BaseDirectory, "libcoreclr.so")) ? [Path.Combine(AppContext.BaseDirectory, "simple-r1")] : ["dotnet", Path.Combine(AppContext.BaseDirectory, "simple-r1.dll")];
+    /// <summary>Program and first arguments.</summary>
+    public static string[] Program { get; } = ThisProgram.Built("simple-r1");
 
     private readonly Process process;
     private readonly string command;

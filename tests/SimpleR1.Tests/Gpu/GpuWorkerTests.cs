@@ -17,7 +17,6 @@ public sealed class GpuWorkerTests
     private static readonly TimeSpan Long = TimeSpan.FromSeconds(60);
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
-
     private static IWeightTransport Make(string name) => name == "tcp" ? new TcpTransport(timeout: Long, delta: true, connections: 2) : new SharedMemoryTransport();
 
     [Theory]
