@@ -3,9 +3,15 @@
 
 // An algorithm of one's own, in one file:   dotnet run -c Release examples/my-algorithm.cs -- recipes/quickstart.yaml
 // An algorithm is two functions: a group's rewards → advantages, and per-token log-probs → loss. The loop stays the project's own.
-using SimpleR1.Cluster;
+using SimpleR1.Cluster.Worker;
 using SimpleR1.Tensors;
+using SimpleR1.Tensors.Cpu;
 using SimpleR1.Training;
+using SimpleR1.Training.Algorithms;
+using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Rewards;
+using SimpleR1.Training.Rollouts;
+using SimpleR1.Training.Runs;
 using static TorchSharp.torch;
 
 NativeMemoryTuning.Apply();

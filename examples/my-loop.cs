@@ -4,9 +4,12 @@
 // A training loop of one's own, in one file:   dotnet run -c Release examples/my-loop.cs -- recipes/quickstart.yaml
 // The body is R1Zero.RunAsync (src/SimpleR1.Training/R1Zero.cs) with one change: groups whose samples all earned the same teach nothing
 // (their advantages are 0), so they are dropped before the update, and their share of tokens is not computed (DAPO's filter, without its refill).
-using SimpleR1.Cluster;
+using SimpleR1.Cluster.Worker;
 using SimpleR1.Tensors;
 using SimpleR1.Training;
+using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Rewards;
+using SimpleR1.Training.Runs;
 
 NativeMemoryTuning.Apply();
 if (args is ["worker", .. var worker]) return await WorkerProcess.RunAsync(WorkerOptions.Parse(worker), CancellationToken.None); // this program is its own worker

@@ -1,5 +1,4 @@
 // A reward of one's own: how many calculations an answer writes down. gsm8k-cpu-check uses it so that samples cut after 96 tokens still differ.
-using SimpleR1.Training;
 
 public static class Gsm8kSteps
 {

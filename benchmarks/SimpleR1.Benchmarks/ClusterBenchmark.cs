@@ -1,10 +1,16 @@
 using System.Diagnostics;
 using System.Net;
 using System.Runtime.InteropServices;
+using SimpleR1.Bench;
 using SimpleR1.Cluster;
+using SimpleR1.Cluster.Head;
+using SimpleR1.Cluster.Membership;
+using SimpleR1.Cluster.Processes;
+using SimpleR1.Cluster.Trainer;
+using SimpleR1.Cluster.Worker;
 using SimpleR1.Inference;
 using SimpleR1.Models;
-using SimpleR1.Sync;
+using SimpleR1.WeightSync.SharedMemory;
 
 namespace SimpleR1.Benchmarks;
 
@@ -39,7 +45,7 @@ internal static partial class ClusterBenchmark
 
     private static async Task<int> HeadAsync(int port, string? membership)
     {
-        await using var head = await Head.StartAsync(new() { Port = port, Membership = membership, Name = "benchmark" });
+        await using var head = await ClusterHead.StartAsync(new() { Port = port, Membership = membership, Name = "benchmark" });
         Console.WriteLine("head ready");
         await Task.Delay(Timeout.Infinite);
         return 0;
@@ -53,7 +59,7 @@ internal static partial class ClusterBenchmark
         private readonly string? membership;
         private readonly int port;
         private Process? head;
-        private LocalCluster? cluster;
+        private TrainerCluster? cluster;
 
         private Stage(int port, string? membership) => (this.port, this.membership) = (port, membership);
 
@@ -62,12 +68,12 @@ internal static partial class ClusterBenchmark
 
         public static async Task<Stage> SetAsync(int workers, string? membership = null)
         {
-            var stage = new Stage(SimpleR1.Cluster.Silo.FreePort(IPAddress.Loopback, following: 1), membership);
+            var stage = new Stage(SiloSetup.FreePort(IPAddress.Loopback, following: 1), membership);
             stage.weights.Flat.uniform_(-0.1, 0.1);
             await stage.StartHeadAsync();
             for (int i = 1; i <= workers; i++)
                 stage.machines.Add(WorkerMachine.Start(new() { Head = stage.Address, Devices = ["cpu"], Name = $"w{i}", Threads = 1, Say = _ => { } }));
-            stage.cluster = await LocalCluster.StartAsync(new() { Join = stage.Address, Log = line => Console.Error.WriteLine($"{DateTime.Now:HH:mm:ss.f} {line}"), StartTimeout = Patience }, new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 64 << 20 }));
+            stage.cluster = await TrainerCluster.StartAsync(new() { Join = stage.Address, Log = line => Console.Error.WriteLine($"{DateTime.Now:HH:mm:ss.f} {line}"), StartTimeout = Patience }, new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 64 << 20 }));
             var seen = stage.Pool;
             await WaitAsync(() => seen.Status().Count(w => w.State == WorkerState.Waiting) == workers, $"{workers} workers to join");
             await seen.PushWeightsAsync(stage.weights, 0);
@@ -202,7 +208,7 @@ internal static partial class ClusterBenchmark
 
     private static async Task RedisAsync()
     {
-        int port = SimpleR1.Cluster.Silo.FreePort(IPAddress.Loopback, following: 1);
+        int port = SiloSetup.FreePort(IPAddress.Loopback, following: 1);
         string folder = Directory.CreateTempSubdirectory("simple-r1-redis-").FullName;
         using var redis = Process.Start(new ProcessStartInfo("redis-server", ["--port", port.ToString(), "--bind", "127.0.0.1", "--save", "", "--dir", folder]) { RedirectStandardOutput = true })!;
         try

@@ -1,8 +1,9 @@
 using System.Diagnostics;
-using SimpleR1.Cluster;
-using SimpleR1.Cluster.Http;
-using SimpleR1.Models;
+using SimpleR1.Cluster.Processes;
+using SimpleR1.Models.Checkpoints;
 using SimpleR1.Models.Tokenization;
+using SimpleR1.Server;
+using SimpleR1.Server.Sources;
 
 namespace SimpleR1.Benchmarks;
 

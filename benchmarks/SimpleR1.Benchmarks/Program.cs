@@ -1,10 +1,11 @@
+using SimpleR1.Benchmarks;
+using SimpleR1.Bench;
 using System.Diagnostics;
 using System.Globalization;
-using SimpleR1.Benchmarks;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Tensors;
-using SimpleR1.Training;
+using SimpleR1.Training.Policy;
 using static TorchSharp.torch;
 
 CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
@@ -23,7 +24,7 @@ foreach (string name in wanted)
     {
         case "engine": EngineBenchmark(); break;
         case "training": TrainingBenchmark(); break;
-        case "sync": await new SimpleR1.Cluster.Benchmarks.SyncBenchmark(new() { Model = "smollm2-135m", Cluster = new() { Workers = 1 } }, Console.WriteLine).RunAsync(); break;
+        case "sync": await new SyncBenchmark(new() { Model = "smollm2-135m", Cluster = new() { Workers = 1 } }, Console.WriteLine).RunAsync(); break;
         case "http-abuse": await HttpAbuseServer.AbuseAsync(Console.Out); break;
         default: Console.Error.WriteLine($"unknown benchmark '{name}'; there are {string.Join(", ", all)}, sync abuse, sync soak, and cluster NAME"); return 2;
     }
@@ -102,7 +103,7 @@ static void TrainingBenchmark()
     var random = new Random(1);
     TrainingSequence[] sequences = [.. Enumerable.Range(0, 8).Select(_ => new TrainingSequence([.. Enumerable.Range(0, 257).Select(_ => random.Next(49152))], 1))];
     double ours = 0, plain = 0;
-    using (var policy = new Policy(new(weights), new(weights, new() { LearningRate = 1e-9 }), new(2048)))
+    using (var policy = new PolicyModel(new(weights), new(weights, new() { LearningRate = 1e-9 }), new(2048)))
         for (int i = 0; i < 3; i++)
         {
             var update = policy.Update(sequences, 1, 0, 1e-9, (_, logProbs) => (-logProbs.mean(), []));

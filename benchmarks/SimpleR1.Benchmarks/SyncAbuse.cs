@@ -1,9 +1,14 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using SimpleR1.Bench;
 using SimpleR1.Cluster;
+using SimpleR1.Cluster.Processes;
+using SimpleR1.Cluster.Trainer;
+using SimpleR1.Cluster.Worker;
 using SimpleR1.Inference;
 using SimpleR1.Models;
-using SimpleR1.Sync;
+using SimpleR1.WeightSync;
+using SimpleR1.WeightSync.SharedMemory;
 
 namespace SimpleR1.Benchmarks;
 
@@ -32,7 +37,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     private readonly List<string> log = [];
     private readonly List<SyncReport> undisturbed = [];
     private readonly FlatWeights weights;
-    private LocalCluster? cluster;
+    private TrainerCluster? cluster;
     private (UpdatePhase Phase, Action Act)? armed;
     private int version = -1;
     private TimeSpan took; // by the last update
@@ -78,7 +83,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     private async Task StartAsync()
     {
         weights.Flat.uniform_(-0.1, 0.1);
-        cluster = await LocalCluster.StartAsync(new()
+        cluster = await TrainerCluster.StartAsync(new()
         {
             Workers = workers.Count, Device = workers.Device, SendDevice = workers.SendDevice, ThreadsPerWorker = 1, Transport = workers.Transport, StartTimeout = Patience, WorkerCommand = Command(workers.Count, "worker"), StartAttempts = 10,
             Log = line => { lock (log) log.Add(line); },
@@ -196,7 +201,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     {
         try
         {
-            await using var second = await LocalCluster.StartAsync(new() { Join = new(cluster!.Join, null), Name = "second", Log = _ => { } }, new(workers.Model, null, new()));
+            await using var second = await TrainerCluster.StartAsync(new() { Join = new(cluster!.Join, null), Name = "second", Log = _ => { } }, new(workers.Model, null, new()));
         }
         catch (IOException e)
         {

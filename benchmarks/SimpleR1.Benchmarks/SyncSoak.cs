@@ -1,8 +1,11 @@
 using System.Diagnostics;
+using SimpleR1.Bench;
 using SimpleR1.Cluster;
+using SimpleR1.Cluster.Trainer;
+using SimpleR1.Cluster.Worker;
 using SimpleR1.Models;
-using SimpleR1.Sync;
 using SimpleR1.Tensors.Cuda;
+using SimpleR1.WeightSync.SharedMemory;
 
 namespace SimpleR1.Benchmarks;
 
@@ -28,7 +31,7 @@ internal static class SyncSoak
         weights.Flat.uniform_(-0.1, 0.1);
         string device = Given(2) ?? "cpu";
         int count = Given(3) is null ? 2 : WorkerDevices.Expand(device).Count;
-        await using var cluster = await LocalCluster.StartAsync(new()
+        await using var cluster = await TrainerCluster.StartAsync(new()
         {
             Workers = count, ThreadsPerWorker = 1, Transport = transport, Device = device, SendDevice = Given(3), WorkerCommand = ThisProgram.Worker(device, Given(3), count, "worker"),
         }, new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 16 << 20 }));

@@ -1,4 +1,5 @@
-using SimpleR1.Cluster;
+
+using SimpleR1.Cluster.Worker;
 
 namespace SimpleR1.Benchmarks;
 

@@ -1,3 +1,8 @@
+
+using SimpleR1.Cluster.Head;
+using SimpleR1.Cluster.Membership;
+using SimpleR1.Cluster.Processes;
+using SimpleR1.Cluster.Trainer;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 
@@ -82,7 +87,7 @@ public sealed record WorkerStatus(int Number, string Name, string Instance, int 
     double TokensPerSecond, long PeakMemoryBytes, int Replacements);
 
 /// <summary>One weight update: every worker in <paramref name="Workers"/> has proven that it holds exactly these weights.</summary>
-/// <param name="Hash">The <see cref="Sync.WeightHash"/> of trainer and workers, of the weights in the workers' element type (in that of the first, where they hold several).</param>
+/// <param name="Hash">The <see cref="WeightSync.WeightHash"/> of trainer and workers, of the weights in the workers' element type (in that of the first, where they hold several).</param>
 /// <param name="Transport">Names of the transports used.</param>
 /// <param name="PrepareSeconds">Until every worker had paused its engine between two steps.</param>
 /// <param name="TransferSeconds">Until the slowest worker had the weights.</param>

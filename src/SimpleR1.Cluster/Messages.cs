@@ -23,7 +23,7 @@ internal sealed record SetupMessage([property: Id(0)] string Session, [property:
 
 /// <param name="Failure">Why the engine could not be built; null when it was.</param>
 /// <param name="ElementType">Of the weights that it holds, as libtorch calls it.</param>
-/// <param name="NcclGpu">The GPU that it can receive weights on by NCCL (<see cref="Sync.Nccl.NcclTransport.Identify"/>); null where it can not.</param>
+/// <param name="NcclGpu">The GPU that it can receive weights on by NCCL (<see cref="WeightSync.Nccl.NcclTransport.Identify"/>); null where it can not.</param>
 [GenerateSerializer, Immutable]
 internal sealed record SetupReply([property: Id(0)] string? Failure, [property: Id(1)] string Host, [property: Id(2)] int ProcessId, [property: Id(3)] string Device,
     [property: Id(4)] string ElementType, [property: Id(5)] string? NcclGpu);

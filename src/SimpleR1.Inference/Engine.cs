@@ -1,4 +1,6 @@
 using System.Diagnostics;
+using SimpleR1.Inference.Cpu;
+using SimpleR1.Inference.Cuda;
 using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
 

@@ -1,3 +1,4 @@
+
 using SimpleR1.Models;
 
 namespace SimpleR1.Inference;

@@ -1,3 +1,4 @@
+
 using SimpleR1.Tensors.Cpu;
 
 namespace SimpleR1.Inference;

@@ -1,3 +1,4 @@
+
 namespace SimpleR1.Inference;
 
 /// <summary>How one completion is drawn. The defaults sample the model's own distribution.</summary>

@@ -1,3 +1,4 @@
+using SimpleR1.Models.Checkpoints;
 using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
 using static TorchSharp.torch;

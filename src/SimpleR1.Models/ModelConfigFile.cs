@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using SimpleR1.Models.Checkpoints;
 
 namespace SimpleR1.Models;
 

@@ -191,21 +191,21 @@ public static unsafe class Ops
     /// <param name="offsets">First token of each sequence, then t.</param>
     public static Tensor PackedAttention(Tape? tape, Tensor qkv, int[] offsets, int heads, int keyValueHeads, int headDimension)
     {
-        var shape = new Cpu.PackedAttention.Shape(heads, keyValueHeads, headDimension);
+        var shape = new Cpu.PackedAttentionKernel.Shape(heads, keyValueHeads, headDimension);
         Require.Floats(qkv, [offsets[^1], shape.QkvRow]);
         var output = empty(qkv.shape[0], shape.OutputRow, dtype: float32);
         if (tape is null)
         {
-            Cpu.PackedAttention.Forward(Floats(qkv), Floats(output), null, offsets, shape);
+            Cpu.PackedAttentionKernel.Forward(Floats(qkv), Floats(output), null, offsets, shape);
             return output;
         }
         var logSum = empty(qkv.shape[0], heads, dtype: float32);
-        Cpu.PackedAttention.Forward(Floats(qkv), Floats(output), Floats(logSum), offsets, shape);
+        Cpu.PackedAttentionKernel.Forward(Floats(qkv), Floats(output), Floats(logSum), offsets, shape);
         tape.Record([output, logSum], () =>
         {
             using var gradient = tape.TakeGradient(output);
             var dQkv = zeros_like(qkv);
-            Cpu.PackedAttention.Backward(Floats(qkv), Floats(output), Floats(logSum), Floats(gradient), Floats(dQkv), offsets, shape);
+            Cpu.PackedAttentionKernel.Backward(Floats(qkv), Floats(output), Floats(logSum), Floats(gradient), Floats(dQkv), offsets, shape);
             tape.Accumulate(qkv, dQkv);
         });
         return output;

@@ -1,12 +1,27 @@
+using SimpleR1.Cluster.Processes;
 using System.Diagnostics;
 using SimpleR1.Cluster;
-using SimpleR1.Cluster.Vllm;
+using SimpleR1.Cluster.Membership;
+using SimpleR1.Cluster.Trainer;
+using SimpleR1.Cluster.Worker;
 using SimpleR1.Inference;
 using SimpleR1.Models;
+using SimpleR1.Models.Checkpoints;
+using SimpleR1.Models.Prompts;
 using SimpleR1.Models.Tokenization;
-using SimpleR1.Sync;
 using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
+using SimpleR1.Training.Algorithms;
+using SimpleR1.Training.Data;
+using SimpleR1.Training.Policy;
+using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Rewards;
+using SimpleR1.Training.Rollouts;
+using SimpleR1.Training.Runs;
+using SimpleR1.Vllm;
+using SimpleR1.WeightSync;
+using SimpleR1.WeightSync.Security;
+using SimpleR1.WeightSync.SharedMemory;
 
 namespace SimpleR1.Training;
 
@@ -27,7 +42,7 @@ public sealed class Experiment : IAsyncDisposable
     private int firstStep;
     private ulong startHash;
     private RunState finished = null!; // after the last step that was done wholly
-    private LocalCluster? cluster;
+    private TrainerCluster? cluster;
     private VllmWorkers? servers; // instead of a cluster
     private RunLog? log;
     private IDisposable? runLock;
@@ -49,7 +64,7 @@ public sealed class Experiment : IAsyncDisposable
     public required RewardSet Rewards { get; init; }
     /// <summary>The recipe's; set it before a step to train with another.</summary>
     public Algorithm Algorithm { get => Trainer.Algorithm; set => Trainer.Algorithm = value; }
-    public Policy Policy { get; private set; } = null!;
+    public PolicyModel Policy { get; private set; } = null!;
     public PolicyGradient Trainer { get; private set; } = null!;
     public IRolloutWorkers Workers => servers as IRolloutWorkers ?? cluster!.Workers;
     /// <summary>Steps finished. The weights after step n have version n.</summary>
@@ -248,7 +263,7 @@ public sealed class Experiment : IAsyncDisposable
     {
         await SaveAsync();
         var (before, after) = (Evaluated(0), Evaluated(Step));
-        var memory = new List<(string, long)> { ("trainer", Cluster.ProcessMemory.Peak(Environment.ProcessId)) };
+        var memory = new List<(string, long)> { ("trainer", ProcessMemory.Peak(Environment.ProcessId)) };
         if (cluster is not null) memory.AddRange(cluster.Workers.Status().Select(w => (w.Name, w.PeakMemoryBytes)));
         log!.Dispose();
         log = null;
@@ -335,7 +350,7 @@ public sealed class Experiment : IAsyncDisposable
         return VllmWorkers.StartAsync([.. w.Servers.Select(s => new Uri(s))], Environment.GetEnvironmentVariable("SIMPLE_R1_API_KEY"), null, stop, key, from);
     }
 
-    private Task<LocalCluster> StartClusterAsync(HeadAddress? join, CancellationToken stop)
+    private Task<TrainerCluster> StartClusterAsync(HeadAddress? join, CancellationToken stop)
     {
         var w = Recipe.Workers;
         var options = new ClusterOptions
@@ -343,7 +358,7 @@ public sealed class Experiment : IAsyncDisposable
             Join = join, Name = Recipe.Name,
             Workers = w.Count, Device = w.Device, Type = w.Type, SendDevice = w.SendDevice.Length > 0 ? w.SendDevice : null, ThreadsPerWorker = w.Threads, Port = w.Port, Transport = w.Transport, OnUpdate = w.OnUpdate, Overlap = w.Overlap, Delta = w.Delta, LogFolder = Path.Combine(Run.Path, "logs"), Log = say,
         };
-        return LocalCluster.StartAsync(options, new(Config, Tokenizer.Json, new()
+        return TrainerCluster.StartAsync(options, new(Config, Tokenizer.Json, new()
         {
             BlockSize = w.BlockSize, KvCacheBytes = (long)w.KvCacheMib << 20, MaxBatchedTokens = w.MaxBatchedTokens, MaxSequences = w.MaxSequences, MaxContext = Context,
         }), stop);

@@ -1,3 +1,5 @@
+using SimpleR1.Training.Runs;
+
 namespace SimpleR1.Training;
 
 /// <summary>

@@ -1,7 +1,12 @@
 using System.Diagnostics;
 using SimpleR1.Models;
+using SimpleR1.Models.Checkpoints;
+using SimpleR1.Models.Prompts;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Tensors;
+using SimpleR1.Training.Data;
+using SimpleR1.Training.Policy;
+using SimpleR1.Training.Recipes;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Training;
@@ -25,7 +30,7 @@ public static class Sft
         var template = PromptTemplate.Create(recipe.Model.Template);
         var texts = Encode(Dataset.Load(recipe.Data.Train), recipe, template, tokenizer, config);
         var heldOut = recipe.Data.Evaluation is { } evaluation ? Encode(Dataset.Load(evaluation), recipe, template, tokenizer, config) : null;
-        using var policy = new Policy(new(weights), new(weights, recipe.Optimizer), new(recipe.Training.TokensPerMicroBatch, recipe.Training.GradientCheckpointing));
+        using var policy = new PolicyModel(new(weights), new(weights, recipe.Optimizer), new(recipe.Training.TokensPerMicroBatch, recipe.Training.GradientCheckpointing));
         var order = new DataOrder(texts.Length, recipe.Seed);
         var clock = Stopwatch.StartNew();
         double last = 0;
@@ -46,7 +51,7 @@ public static class Sft
         return last;
     }
 
-    private static double MeanLoss(Policy policy, TrainingSequence[] texts) => -policy.LogProbs(texts, 1).Sum(p => p.Sum(x => (double)x)) / texts.Sum(t => t.Trained);
+    private static double MeanLoss(PolicyModel policy, TrainingSequence[] texts) => -policy.LogProbs(texts, 1).Sum(p => p.Sum(x => (double)x)) / texts.Sum(t => t.Trained);
 
     /// <summary>prompt + answer + end of text. With LearnPrompts every token but the first is learnt, else only the answer's and the end.</summary>
     private static TrainingSequence[] Encode(IReadOnlyList<Problem> problems, SftRecipe recipe, PromptTemplate template, Tokenizer tokenizer, ModelConfig config)

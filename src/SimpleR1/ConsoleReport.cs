@@ -1,6 +1,6 @@
 using System.Globalization;
-using SimpleR1.Training;
 using Spectre.Console;
+using SimpleR1.Training.Runs;
 
 namespace SimpleR1;
 

@@ -1,5 +1,5 @@
 using System.CommandLine;
-using SimpleR1.Cluster;
+using SimpleR1.Cluster.Worker;
 using SimpleR1.Commands;
 using SimpleR1.Tensors;
 

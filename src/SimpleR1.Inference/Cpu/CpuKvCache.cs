@@ -1,7 +1,7 @@
 using System.Runtime.InteropServices;
 using SimpleR1.Models;
 
-namespace SimpleR1.Inference;
+namespace SimpleR1.Inference.Cpu;
 
 /// <summary>
 /// Keys and values of all blocks on the CPU, f32. A layer's keys are [blocks, kvHeads, headDimension, blockSize] (transposed inside a block: 16 positions are

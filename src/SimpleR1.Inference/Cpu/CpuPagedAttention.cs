@@ -3,7 +3,7 @@ using SimpleR1.Tensors;
 using static TorchSharp.torch;
 using Kernel = SimpleR1.Tensors.Cpu.PagedAttention;
 
-namespace SimpleR1.Inference;
+namespace SimpleR1.Inference.Cpu;
 
 /// <summary>Attention over the paged cache: stores the step's keys and values, then attends over each sequence's block table.</summary>
 internal sealed unsafe class CpuPagedAttention(ModelConfig config, CpuKvCache cache, int blockSize) : IAttention

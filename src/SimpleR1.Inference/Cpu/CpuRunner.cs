@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 using SimpleR1.Tensors;
 using static TorchSharp.torch;
 
-namespace SimpleR1.Inference;
+namespace SimpleR1.Inference.Cpu;
 
 /// <summary>Steps on the CPU, in f32: computed when launched.</summary>
 internal sealed unsafe class CpuRunner : IModelRunner

@@ -1,8 +1,9 @@
+
 using SimpleR1.Models;
 using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cpu;
 
-namespace SimpleR1.Inference;
+namespace SimpleR1.Inference.Cpu;
 
 /// <summary>
 /// From logits to tokens: logit bias, bad words, minimum length, penalties, temperature, top-k, top-p, min-p, then the draw.

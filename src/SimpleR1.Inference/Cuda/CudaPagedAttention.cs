@@ -3,7 +3,7 @@ using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
 using static TorchSharp.torch;
 
-namespace SimpleR1.Inference;
+namespace SimpleR1.Inference.Cuda;
 
 /// <summary>
 /// Attention over the paged cache on a GPU: rotates and stores the step's keys and values, then one kernel for sequences with one new token and one

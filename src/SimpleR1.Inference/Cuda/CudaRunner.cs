@@ -5,7 +5,7 @@ using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
 using static TorchSharp.torch;
 
-namespace SimpleR1.Inference;
+namespace SimpleR1.Inference.Cuda;
 
 /// <summary>
 /// Steps on a GPU. The host runs one step ahead: it launches a step before it has read what the last one drew, because all that a step needs of the

@@ -3,7 +3,7 @@ using SimpleR1.Models;
 using SimpleR1.Tensors.Cuda;
 using static TorchSharp.torch;
 
-namespace SimpleR1.Inference;
+namespace SimpleR1.Inference.Cuda;
 
 /// <summary>How a slot's sequence is sampled, as kernels read it: struct Parameters of Kernels/SlotParameters.cuh.</summary>
 [StructLayout(LayoutKind.Sequential)]

@@ -1,7 +1,7 @@
 using System.Runtime.InteropServices;
 using SimpleR1.Tensors.Cuda;
 
-namespace SimpleR1.Inference;
+namespace SimpleR1.Inference.Cuda;
 
 /// <summary>
 /// What the host tells the GPU for a step, collected in pinned memory and sent by one or two copies. The fixed part always lies at the same

@@ -1,7 +1,8 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
+using SimpleR1.Training.Recipes;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Data;
 
 /// <summary>
 /// The problems of the quickstart, and the documents that its tiny base model is pretrained on: textbook drills of sums and differences, and

@@ -1,4 +1,4 @@
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Data;
 
 /// <summary>
 /// Endless order of <paramref name="count"/> problems: each epoch is a new shuffle that follows from the seed and the epoch alone,

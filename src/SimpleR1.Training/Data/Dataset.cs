@@ -2,8 +2,9 @@ using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Text.RegularExpressions;
+using SimpleR1.Training.Recipes;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Data;
 
 /// <summary>Reads problems from JSONL and Parquet files and from the built-in generators.</summary>
 public static partial class Dataset

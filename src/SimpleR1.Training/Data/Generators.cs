@@ -1,7 +1,8 @@
 using System.Globalization;
 using System.Text.Json.Nodes;
+using SimpleR1.Training.Recipes;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Data;
 
 /// <summary>Built-in problem generators. A seed gives the same problems everywhere; no question comes twice.</summary>
 public static class Generators

@@ -3,7 +3,7 @@ using System.Text.Json.Nodes;
 using Parquet;
 using Parquet.Serialization;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Data;
 
 /// <summary>Parquet files, as Hugging Face publishes datasets, as rows of JSON values.</summary>
 internal static class ParquetRows

@@ -1,6 +1,6 @@
 using System.Text.Json.Nodes;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Data;
 
 /// <summary>A question with a gold answer.</summary>
 /// <param name="Question">What the model is asked, without any template.</param>

@@ -1,6 +1,7 @@
 using System.ComponentModel;
+using SimpleR1.Training.Data;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Recipes;
 
 public sealed record DataSection
 {

@@ -1,7 +1,7 @@
 using System.Globalization;
 using System.Reflection;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Recipes;
 
 /// <summary>What the binder, the writer and the reference need to know about one key: read from a record's property.</summary>
 internal sealed record RecipeKey(PropertyInfo Property, string Name, Type Type, bool Nullable, bool Required, LimitsAttribute? Limits, string Description)

@@ -1,6 +1,6 @@
 using System.Text;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Recipes;
 
 /// <summary>One thing wrong with a recipe.</summary>
 /// <param name="Origin">"file:line", or the override.</param>

@@ -1,6 +1,6 @@
 using System.Text;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Recipes;
 
 /// <summary>The recipe reference, generated from the records so that it can't be out of date.</summary>
 public static class RecipeReference

@@ -3,7 +3,7 @@ using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Text;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Recipes;
 
 /// <summary>Limits of a number in a recipe, checked before anything is loaded.</summary>
 [AttributeUsage(AttributeTargets.Property)]

@@ -1,7 +1,8 @@
 using System.ComponentModel;
 using SimpleR1.Models;
+using SimpleR1.Models.Checkpoints;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Recipes;
 
 /// <summary>Supervised training on text: pretraining a small base model, or a cold start.</summary>
 public sealed record SftRecipe : IRecipeSection

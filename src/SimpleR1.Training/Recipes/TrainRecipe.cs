@@ -1,7 +1,8 @@
+using SimpleR1.Training.Rewards;
 using System.ComponentModel;
 using SimpleR1.Cluster;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Recipes;
 
 /// <summary>One run of reinforcement learning with verifiable rewards.</summary>
 public sealed record TrainRecipe : IRecipeSection
@@ -109,10 +110,10 @@ public sealed record RewardSection : IRecipeSection
 
     public IEnumerable<Conflict> Validate()
     {
-        if (File is null && !Rewards.BuiltIn.Contains(Name))
+        if (File is null && !BuiltInRewards.Names.Contains(Name))
         {
-            string? near = RecipeNames.Nearest(Name, Rewards.BuiltIn);
-            yield return new($"no built-in reward is called '{Name}'" + (near is null ? $" (there are {string.Join(", ", Rewards.BuiltIn)}); for your own, give 'file'" : $"; did you mean '{near}'?"), "name");
+            string? near = RecipeNames.Nearest(Name, BuiltInRewards.Names);
+            yield return new($"no built-in reward is called '{Name}'" + (near is null ? $" (there are {string.Join(", ", BuiltInRewards.Names)}); for your own, give 'file'" : $"; did you mean '{near}'?"), "name");
         }
         if (AcceptLastNumber && (File is not null || Name != "accuracy")) yield return new("only the accuracy reward has this option", "accept_last_number", "name");
     }

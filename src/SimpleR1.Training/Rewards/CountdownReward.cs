@@ -1,8 +1,10 @@
 using System.Globalization;
 using System.Numerics;
 using System.Text.Json.Nodes;
+using SimpleR1.Training.Data;
+using SimpleR1.Training.Rewards.Mathematics;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Rewards;
 
 /// <summary>The countdown game: an expression over given numbers, each used exactly once, that reaches a target. Exact arithmetic, and no eval.</summary>
 public static class CountdownReward
@@ -13,7 +15,7 @@ public static class CountdownReward
     public static double Score(RewardInput input)
     {
         var (numbers, target) = Given(input.Problem);
-        return Rewards.Answer(input.Completion) is { } expression && Reaches(expression, numbers, target) ? 1 : 0;
+        return BuiltInRewards.Answer(input.Completion) is { } expression && Reaches(expression, numbers, target) ? 1 : 0;
     }
 
     /// <summary>True when <paramref name="expression"/> (+ - * / and parentheses) uses each number exactly once and equals the target. Never throws on any text.</summary>

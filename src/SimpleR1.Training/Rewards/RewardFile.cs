@@ -5,7 +5,7 @@ using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp;
 using Microsoft.CodeAnalysis.Text;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Rewards;
 
 /// <summary>A reward file does not compile, or does not hold the method asked for.</summary>
 public sealed class RewardCompilationException(string message) : Exception(message);
@@ -27,7 +27,10 @@ public sealed class RewardFile
         global using System.Text.RegularExpressions;
         global using System.Threading;
         global using System.Threading.Tasks;
+        global using SimpleR1.Inference;
         global using SimpleR1.Training;
+        global using SimpleR1.Training.Data;
+        global using SimpleR1.Training.Rewards;
         """;
 
     private readonly string path;

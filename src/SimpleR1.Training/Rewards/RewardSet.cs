@@ -1,6 +1,7 @@
 using System.Diagnostics;
+using SimpleR1.Training.Recipes;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Rewards;
 
 /// <summary>A completion's pay: the weighted sum and each reward's own value, unweighted.</summary>
 public sealed record Score(double Total, IReadOnlyDictionary<string, double> ByName);
@@ -32,7 +33,7 @@ public sealed class RewardSet
 
         Reward Find(RewardSection section)
         {
-            if (section.File is not { } path) return section is { Name: "accuracy", AcceptLastNumber: true } ? input => Rewards.Accuracy(input, true) : Rewards.ByName(section.Name);
+            if (section.File is not { } path) return section is { Name: "accuracy", AcceptLastNumber: true } ? input => BuiltInRewards.Accuracy(input, true) : BuiltInRewards.ByName(section.Name);
             string full = Path.GetFullPath(path);
             if (!files.TryGetValue(full, out var file)) files[full] = file = RewardFile.Compile(path);
             return file.ByName(section.Name);

@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 using System.Security.Cryptography;
 using System.Text.Json;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Runs;
 
 /// <summary>
 /// Folders that are there completely or not at all, such as checkpoints: written beside their place, flushed to disk with a manifest

@@ -2,7 +2,7 @@ using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Runs;
 
 /// <summary>A file of one JSON object a line, each with its step. Every line is on disk before the next step.</summary>
 public sealed class JsonLines : IDisposable

@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
+using SimpleR1.Training.Rewards;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Runs;
 
 /// <summary>A run's figures by step, in <c>metrics.jsonl</c> and as TensorBoard events.</summary>
 public sealed class MetricsWriter : IDisposable

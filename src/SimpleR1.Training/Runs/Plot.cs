@@ -1,7 +1,7 @@
 using ScottPlot;
 using SkiaSharp;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Runs;
 
 /// <summary>The picture of a run: reward, accuracy and completion length over its steps.</summary>
 public static class Plot

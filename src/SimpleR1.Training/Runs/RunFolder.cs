@@ -1,4 +1,6 @@
-namespace SimpleR1.Training;
+using SimpleR1.Training.Recipes;
+
+namespace SimpleR1.Training.Runs;
 
 /// <summary>What to do when a run's folder is there already.</summary>
 public enum ExistingRun { Refuse, Resume, Overwrite }

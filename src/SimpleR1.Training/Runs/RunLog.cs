@@ -1,4 +1,6 @@
-namespace SimpleR1.Training;
+using SimpleR1.Training.Rollouts;
+
+namespace SimpleR1.Training.Runs;
 
 /// <summary>What a run writes while it goes: metrics, and rollouts for people to read.</summary>
 public sealed class RunLog(RunFolder run, int? resumedStep) : IDisposable

@@ -1,6 +1,7 @@
 using System.Globalization;
+using SimpleR1.Training.Data;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Runs;
 
 /// <summary>An interval of confidence around an estimate.</summary>
 public readonly record struct Interval(double Estimate, double Low, double High)

@@ -2,7 +2,7 @@ using System.Buffers.Binary;
 using System.Numerics;
 using System.Text;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Runs;
 
 /// <summary>
 /// TensorBoard event files: TFRecords (length, masked CRC-32C, data, masked CRC-32C) of <c>Event</c> protocol buffers,

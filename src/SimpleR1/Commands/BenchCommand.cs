@@ -1,11 +1,11 @@
 using System.CommandLine;
 using System.Diagnostics;
 using System.Text.Json;
+using SimpleR1.Bench;
 using SimpleR1.Cluster;
-using SimpleR1.Cluster.Benchmarks;
 using SimpleR1.Inference;
-using SimpleR1.Inference.Benchmarks;
 using SimpleR1.Models;
+using SimpleR1.Models.Checkpoints;
 using SimpleR1.Tensors.Cuda;
 using static TorchSharp.torch;
 

@@ -1,6 +1,7 @@
 using System.CommandLine;
-using SimpleR1.Cluster;
-using SimpleR1.Sync;
+using SimpleR1.Cluster.Membership;
+using SimpleR1.Cluster.Worker;
+using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.Commands;
 

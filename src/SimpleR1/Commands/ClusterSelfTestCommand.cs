@@ -1,5 +1,5 @@
 using System.CommandLine;
-using SimpleR1.Cluster;
+using SimpleR1.Bench;
 
 namespace SimpleR1.Commands;
 

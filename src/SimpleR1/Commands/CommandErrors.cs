@@ -1,6 +1,9 @@
-using SimpleR1.Cluster;
+
+using SimpleR1.Cluster.Trainer;
 using SimpleR1.Tensors.Cuda;
-using SimpleR1.Training;
+using SimpleR1.Training.Policy;
+using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Rewards;
 
 namespace SimpleR1.Commands;
 

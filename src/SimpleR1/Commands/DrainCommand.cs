@@ -1,5 +1,5 @@
 using System.CommandLine;
-using SimpleR1.Cluster;
+using SimpleR1.Cluster.Membership;
 
 namespace SimpleR1.Commands;
 

@@ -1,5 +1,7 @@
 using System.CommandLine;
 using SimpleR1.Training;
+using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Runs;
 
 namespace SimpleR1.Commands;
 

@@ -1,5 +1,5 @@
 using System.CommandLine;
-using SimpleR1.Models;
+using SimpleR1.Models.Checkpoints;
 
 namespace SimpleR1.Commands;
 

@@ -1,6 +1,8 @@
 using System.CommandLine;
 using SimpleR1.Inference;
 using SimpleR1.Models;
+using SimpleR1.Models.Checkpoints;
+using SimpleR1.Models.Prompts;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;

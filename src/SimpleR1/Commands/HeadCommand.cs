@@ -1,8 +1,9 @@
 using System.CommandLine;
 using System.Net;
-using SimpleR1.Cluster;
-using SimpleR1.Cluster.Http;
+using SimpleR1.Cluster.Head;
 using SimpleR1.Models.Tokenization;
+using SimpleR1.Server;
+using SimpleR1.Server.Sources;
 
 namespace SimpleR1.Commands;
 
@@ -50,7 +51,7 @@ internal static class HeadCommand
                 await ServeCommand.ServeAsync(source, http, interrupts);
                 return 0;
             }
-            await using var head = await Head.StartAsync(options, interrupts.Token);
+            await using var head = await ClusterHead.StartAsync(options, interrupts.Token);
             Ready(head.Join);
             try { await Task.Delay(Timeout.Infinite, interrupts.Token); }
             catch (OperationCanceledException) { }

@@ -1,5 +1,5 @@
 using System.CommandLine;
-using SimpleR1.Sync;
+using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.Commands;
 

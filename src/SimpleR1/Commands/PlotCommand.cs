@@ -1,5 +1,5 @@
 using System.CommandLine;
-using SimpleR1.Training;
+using SimpleR1.Training.Runs;
 
 namespace SimpleR1.Commands;
 

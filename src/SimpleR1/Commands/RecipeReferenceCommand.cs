@@ -1,5 +1,5 @@
 using System.CommandLine;
-using SimpleR1.Training;
+using SimpleR1.Training.Recipes;
 
 namespace SimpleR1.Commands;
 

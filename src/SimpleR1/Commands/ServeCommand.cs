@@ -1,11 +1,14 @@
 using System.CommandLine;
 using System.Net;
-using SimpleR1.Cluster.Http;
 using SimpleR1.Inference;
-using SimpleR1.Models;
+using SimpleR1.Models.Checkpoints;
+using SimpleR1.Models.Prompts;
 using SimpleR1.Models.Tokenization;
-using SimpleR1.Sync.Nccl;
+using SimpleR1.Server;
+using SimpleR1.Vllm;
+using SimpleR1.Server.Sources;
 using SimpleR1.Tensors.Cuda;
+using SimpleR1.WeightSync.Nccl;
 
 namespace SimpleR1.Commands;
 
@@ -104,7 +107,7 @@ internal static class ServeCommand
     /// <summary>Until Ctrl-C or SIGTERM.</summary>
     internal static async Task ServeAsync(ICompletionSource source, HttpOptions options, Interrupts interrupts)
     {
-        await using var server = await HttpServer.StartAsync(source, options, interrupts.Token);
+        await using var server = await HttpServer.StartAsync(source, options, options.WeightUpdates ? VllmWeightUpdates.For(source, options) : null, interrupts.Token);
         if (server.AdminAddress is { } admin) Console.WriteLine($"weights are taken at {admin.ToString().TrimEnd('/')} from trainers with the cluster key");
         Console.WriteLine($"serving {source.Model} on {server.Address} ({(options.ApiKeys.Count > 0 ? "with keys" : "for this machine only")}, context {source.Context}, chat {(options.ChatTemplate is null ? "off" : "on")}); Ctrl-C stops it");
         await Task.Delay(Timeout.Infinite, interrupts.Token).ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
@@ -139,7 +142,7 @@ internal static class ServeCommand
     internal static TlsCertificate? Certificate(string? file, string? keyFile)
     {
         if (file is null) return keyFile is null ? null : throw new ArgumentException("--tls-key: name the certificate with --tls-cert too");
-        var certificate = Cluster.Http.TlsCertificate.Load(file, keyFile);
+        var certificate = Server.TlsCertificate.Load(file, keyFile);
         if (certificate.Warning(DateTime.Now) is { } warning) Console.Error.WriteLine($"warning: --tls-cert: {warning}");
         return certificate;
     }

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using SimpleR1.Training;
+using SimpleR1.Training.Recipes;
 
 namespace SimpleR1.Commands;
 

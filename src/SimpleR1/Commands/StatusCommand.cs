@@ -1,8 +1,9 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Text.Json;
-using SimpleR1.Cluster;
 using Spectre.Console;
+using SimpleR1.Cluster.Head;
+using SimpleR1.Cluster.Membership;
 
 namespace SimpleR1.Commands;
 

@@ -1,5 +1,6 @@
 using System.CommandLine;
-using SimpleR1.Cluster;
+using SimpleR1.Cluster.Processes;
+using SimpleR1.Cluster.Worker;
 
 namespace SimpleR1.Commands;
 

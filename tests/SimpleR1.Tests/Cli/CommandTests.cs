@@ -1,6 +1,6 @@
 using System.Text.Json.Nodes;
-using SimpleR1.Models;
 using Xunit;
+using SimpleR1.Models.Checkpoints;
 
 namespace SimpleR1.Tests.Cli;
 

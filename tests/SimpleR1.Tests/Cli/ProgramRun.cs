@@ -1,7 +1,7 @@
+using SimpleR1.Benchmarks;
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using System.Text;
-using SimpleR1.Benchmarks;
 
 namespace SimpleR1.Tests.Cli;
 

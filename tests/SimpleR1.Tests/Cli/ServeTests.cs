@@ -1,7 +1,8 @@
 using System.Text;
 using System.Text.RegularExpressions;
-using SimpleR1.Sync;
 using Xunit;
+using SimpleR1.Cluster.Membership;
+using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.Tests.Cli;
 
@@ -78,7 +79,7 @@ public sealed partial class ServeTests
         string[] expected = await TextsAsync(new(Address().Match(alone.Output).Value));
         alone.Signal(ProgramRun.Terminate);
 
-        int port = SimpleR1.Cluster.Silo.FreePort(System.Net.IPAddress.Loopback, following: 1);
+        int port = SiloSetup.FreePort(System.Net.IPAddress.Loopback, following: 1);
         using var head = ProgramRun.Start("head", "--port", $"{port}", "--serve", "recipes/tiny-base", "--http-port", "0");
         await head.SaysAsync("Ctrl-C stops it");
         var address = new Uri(Address().Match(head.Output).Value);

@@ -1,6 +1,8 @@
 using System.Diagnostics;
-using SimpleR1.Training;
 using Xunit;
+using SimpleR1.Cluster.Membership;
+using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Runs;
 
 namespace SimpleR1.Tests.Cli;
 
@@ -57,7 +59,7 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
     [Fact]
     public async Task Run_on_the_workers_of_a_head_computes_what_one_with_its_own_computes()
     {
-        using var head = ProgramRun.Start("head", "--port", $"{SimpleR1.Cluster.Silo.FreePort(System.Net.IPAddress.Loopback, following: 1)}");
+        using var head = ProgramRun.Start("head", "--port", $"{SiloSetup.FreePort(System.Net.IPAddress.Loopback, following: 1)}");
         await head.SaysAsync("head ready");
         string join = head.Output.Split("--join ")[1].Split(' ')[0];
         using var one = ProgramRun.Start("worker", "--join", join, "--name", "one", "--threads", "1");

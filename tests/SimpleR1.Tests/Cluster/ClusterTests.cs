@@ -3,12 +3,15 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
+using Xunit;
+using SimpleR1.Bench;
 using SimpleR1.Cluster;
+using SimpleR1.Cluster.Trainer;
 using SimpleR1.Inference;
 using SimpleR1.Models;
-using SimpleR1.Sync;
 using SimpleR1.Tests.Cli;
-using Xunit;
+using SimpleR1.WeightSync;
+using SimpleR1.WeightSync.SharedMemory;
 
 namespace SimpleR1.Tests.Cluster;
 
@@ -21,7 +24,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
 
     private readonly ConcurrentQueue<string> log = [];
     private readonly FlatWeights weights = SharedWeightMemory.Allocate(new WeightLayout(Model));
-    private LocalCluster? cluster;
+    private TrainerCluster? cluster;
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
@@ -37,7 +40,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
     private async Task<WorkerPool> StartAsync(ClusterOptions options)
     {
         weights.Flat.uniform_(-0.1, 0.1);
-        cluster = await LocalCluster.StartAsync(options, new(Model, null, new() { KvCacheBytes = 16 << 20 }), Cancel);
+        cluster = await TrainerCluster.StartAsync(options, new(Model, null, new() { KvCacheBytes = 16 << 20 }), Cancel);
         return cluster.Workers;
     }
 

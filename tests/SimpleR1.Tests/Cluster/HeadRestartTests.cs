@@ -1,12 +1,16 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Net;
+using Xunit;
+using SimpleR1.Bench;
 using SimpleR1.Cluster;
+using SimpleR1.Cluster.Membership;
+using SimpleR1.Cluster.Processes;
+using SimpleR1.Cluster.Trainer;
 using SimpleR1.Inference;
 using SimpleR1.Models;
-using SimpleR1.Sync;
 using SimpleR1.Tests.Cli;
-using Xunit;
+using SimpleR1.WeightSync.SharedMemory;
 
 namespace SimpleR1.Tests.Cluster;
 
@@ -24,7 +28,7 @@ public sealed class HeadRestartTests
     public async Task Workers_and_trainer_go_on_without_a_head_and_are_back_with_the_next_one(bool redis)
     {
         using var server = redis ? await RedisServer.StartAsync() : null;
-        int port = SimpleR1.Cluster.Silo.FreePort(IPAddress.Loopback, following: 1);
+        int port = SiloSetup.FreePort(IPAddress.Loopback, following: 1);
         string[] command = ["head", "--port", $"{port}", .. server is null ? Array.Empty<string>() : ["--membership", server.Address, "--cluster", "restart"]];
         var address = new HeadAddress($"127.0.0.1:{port}", null);
         using var weights = SharedWeightMemory.Allocate(new WeightLayout(ClusterSelfTest.TinyModel));
@@ -36,7 +40,7 @@ public sealed class HeadRestartTests
             await head.SaysAsync("head ready");
             await using var a = Worker("a");
             await using var b = Worker("b");
-            await using var cluster = await LocalCluster.StartAsync(new() { Join = address, Log = log.Enqueue, StartTimeout = Patience, WorkerWait = Patience, RejoinTimeout = Patience },
+            await using var cluster = await TrainerCluster.StartAsync(new() { Join = address, Log = log.Enqueue, StartTimeout = Patience, WorkerWait = Patience, RejoinTimeout = Patience },
                 new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 16 << 20 }), Cancel);
             var pool = cluster.Workers;
             await WaitAsync(() => pool.Status().Count(w => w.State == WorkerState.Waiting) == 2, "two workers to join");

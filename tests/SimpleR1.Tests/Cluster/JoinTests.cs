@@ -3,12 +3,19 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
+using Xunit;
+using SimpleR1.Bench;
 using SimpleR1.Cluster;
+using SimpleR1.Cluster.Head;
+using SimpleR1.Cluster.Membership;
+using SimpleR1.Cluster.Processes;
+using SimpleR1.Cluster.Trainer;
 using SimpleR1.Inference;
 using SimpleR1.Models;
-using SimpleR1.Sync;
 using SimpleR1.Tests.Cli;
-using Xunit;
+using SimpleR1.WeightSync;
+using SimpleR1.WeightSync.Security;
+using SimpleR1.WeightSync.SharedMemory;
 
 namespace SimpleR1.Tests.Cluster;
 
@@ -31,9 +38,9 @@ public sealed class JoinTests : IAsyncDisposable
         weights.Dispose();
     }
 
-    private async Task<Head> HeadAsync(ClusterKey? key = null)
+    private async Task<ClusterHead> HeadAsync(ClusterKey? key = null)
     {
-        var head = await Head.StartAsync(new() { Key = key, Address = IPAddress.Loopback, Say = log.Enqueue }, Cancel);
+        var head = await ClusterHead.StartAsync(new() { Key = key, Address = IPAddress.Loopback, Say = log.Enqueue }, Cancel);
         started.Add(head);
         return head;
     }
@@ -49,7 +56,7 @@ public sealed class JoinTests : IAsyncDisposable
     {
         weights.Flat.uniform_(-0.1, 0.1);
         ClusterOptions options = new() { Join = head, Log = log.Enqueue, StartTimeout = Patience, WorkerWait = Patience, Name = "test" };
-        var cluster = await LocalCluster.StartAsync(change?.Invoke(options) ?? options, new(Model, null, new() { KvCacheBytes = 16 << 20 }), Cancel);
+        var cluster = await TrainerCluster.StartAsync(change?.Invoke(options) ?? options, new(Model, null, new() { KvCacheBytes = 16 << 20 }), Cancel);
         started.Add(cluster);
         return cluster.Workers;
     }
@@ -186,7 +193,7 @@ public sealed class JoinTests : IAsyncDisposable
         Assert.Empty((await ClusterClient.StatusAsync(new(head.Join, key), Cancel)).Workers);
         var open = await HeadAsync();
         Assert.Contains("its key differs, or it has none", (await Assert.ThrowsAsync<IOException>(() => ClusterClient.StatusAsync(new(open.Join, key), Cancel))).Message);
-        Assert.Contains("give it a key", (await Assert.ThrowsAsync<ArgumentException>(() => Head.StartAsync(new() { Address = IPAddress.Parse("192.0.2.1") }, Cancel))).Message);
+        Assert.Contains("give it a key", (await Assert.ThrowsAsync<ArgumentException>(() => ClusterHead.StartAsync(new() { Address = IPAddress.Parse("192.0.2.1") }, Cancel))).Message);
         Assert.Contains("HOST:PORT", (await Assert.ThrowsAsync<ArgumentException>(() => ClusterClient.StatusAsync(new("nowhere", null), Cancel))).Message);
 
         // The silo itself, around the head's port: one without the key gets in nowhere.

@@ -1,6 +1,7 @@
-using SimpleR1.Cluster;
-using SimpleR1.Inference;
 using Xunit;
+using SimpleR1.Cluster;
+using SimpleR1.Cluster.Worker;
+using SimpleR1.Inference;
 
 namespace SimpleR1.Tests.Cluster;
 

@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using System.Text.Json;
-using SimpleR1.Sync;
-using SimpleR1.Tests.Cli;
 using Xunit;
+using SimpleR1.Tests.Cli;
+using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.Tests.Cluster;
 

@@ -1,10 +1,13 @@
 using System.Collections.Concurrent;
+using Xunit;
+using SimpleR1.Bench;
 using SimpleR1.Cluster;
+using SimpleR1.Cluster.Trainer;
 using SimpleR1.Inference;
 using SimpleR1.Models;
-using SimpleR1.Sync;
 using SimpleR1.Tests.Cli;
-using Xunit;
+using SimpleR1.WeightSync;
+using SimpleR1.WeightSync.SharedMemory;
 
 namespace SimpleR1.Tests.Cluster;
 
@@ -23,7 +26,7 @@ public sealed class OverlapDeltaTests
         using var weights = SharedWeightMemory.Allocate(new WeightLayout(ClusterSelfTest.TinyModel));
         weights.Flat.uniform_(-0.1, 0.1);
         var log = new ConcurrentQueue<string>();
-        await using var cluster = await LocalCluster.StartAsync(new()
+        await using var cluster = await TrainerCluster.StartAsync(new()
         {
             Workers = Workers, ThreadsPerWorker = 1, Transport = WeightTransportChoice.Tcp, Overlap = true, Delta = true, StartTimeout = Patience,
             WorkerCommand = [.. ProgramRun.Program, "worker"], Log = log.Enqueue,

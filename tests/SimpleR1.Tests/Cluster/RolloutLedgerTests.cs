@@ -1,7 +1,7 @@
 using CsCheck;
-using SimpleR1.Cluster;
-using SimpleR1.Inference;
 using Xunit;
+using SimpleR1.Cluster.Trainer;
+using SimpleR1.Inference;
 
 namespace SimpleR1.Tests.Cluster;
 

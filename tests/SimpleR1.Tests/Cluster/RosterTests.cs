@@ -1,5 +1,7 @@
-using SimpleR1.Cluster;
 using Xunit;
+using SimpleR1.Cluster;
+using SimpleR1.Cluster.Head;
+using SimpleR1.Cluster.Membership;
 
 namespace SimpleR1.Tests.Cluster;
 

@@ -1,6 +1,6 @@
 using SimpleR1.Benchmarks;
-using SimpleR1.Cluster;
 using Xunit;
+using SimpleR1.Cluster;
 
 namespace SimpleR1.Tests.Cluster;
 

@@ -1,7 +1,11 @@
-using SimpleR1.Cluster;
-using SimpleR1.Models;
-using SimpleR1.Sync;
 using Xunit;
+using SimpleR1.Bench;
+using SimpleR1.Cluster;
+using SimpleR1.Cluster.Worker;
+using SimpleR1.Models;
+using SimpleR1.WeightSync;
+using SimpleR1.WeightSync.SharedMemory;
+using SimpleR1.WeightSync.Tcp;
 
 namespace SimpleR1.Tests.Cluster;
 

@@ -1,5 +1,5 @@
-using SimpleR1.Cluster;
 using Xunit;
+using SimpleR1.Cluster;
 
 namespace SimpleR1.Tests.Cluster;
 

@@ -2,10 +2,15 @@ using System.Reflection;
 using System.Text.Json.Nodes;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp;
+using Xunit;
 using SimpleR1.Inference;
 using SimpleR1.Models;
-using SimpleR1.Training;
-using Xunit;
+using SimpleR1.Models.Prompts;
+using SimpleR1.Training.Algorithms;
+using SimpleR1.Training.Policy;
+using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Rewards;
+using SimpleR1.Training.Rollouts;
 
 namespace SimpleR1.Tests.Docs;
 
@@ -54,7 +59,7 @@ public sealed class ExampleTests
         Assert.Equal([0.75f, -0.75f, 0], rloo.Advantages(group).Select(Assert.Single));
 
         using var weights = TinyModels.Random(config);
-        using var policy = new Policy(new Decoder(weights), new Optimizer(weights, new()), new(64));
+        using var policy = new PolicyModel(new Decoder(weights), new Optimizer(weights, new()), new(64));
         var trainer = new PolicyGradient(policy, Grpo.Create(), new() { TokensPerMicroBatch = 64, Temperature = 1, MaxNewTokens = 3 }, null);
         Assert.Contains("clip_fraction", Assert.Single(trainer.Update(group, 0, 0)).Report.Keys);
         trainer.Algorithm = rloo;

@@ -1,8 +1,8 @@
 using System.Diagnostics;
-using SimpleR1.Models;
-using SimpleR1.Sync;
-using SimpleR1.Tensors.Cuda;
 using Xunit;
+using SimpleR1.Models;
+using SimpleR1.Tensors.Cuda;
+using SimpleR1.WeightSync.SharedMemory;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Gpu;

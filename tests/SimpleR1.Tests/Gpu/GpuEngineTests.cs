@@ -1,7 +1,9 @@
-using SimpleR1.Inference;
-using SimpleR1.Models;
-using SimpleR1.Tests.Inference;
 using Xunit;
+using SimpleR1.Inference;
+using SimpleR1.Inference.Cuda;
+using SimpleR1.Models;
+using SimpleR1.Models.Checkpoints;
+using SimpleR1.Tests.Inference;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Gpu;

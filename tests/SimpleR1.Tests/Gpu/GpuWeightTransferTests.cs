@@ -1,18 +1,17 @@
 using System.Diagnostics;
 using System.Net;
 using System.Text.Json;
-using SimpleR1.Cluster.Http;
-using SimpleR1.Cluster.Vllm;
+using Xunit;
 using SimpleR1.Inference;
 using SimpleR1.Models;
-using SimpleR1.Sync;
-using SimpleR1.Sync.Nccl;
-using SimpleR1.Sync.Rendezvous;
+using SimpleR1.Server;
 using SimpleR1.Tensors.Cuda;
 using SimpleR1.Tests.Cli;
-using SimpleR1.Tests.Http;
+using SimpleR1.Tests.Server;
 using SimpleR1.Tests.Vllm;
-using Xunit;
+using SimpleR1.Vllm;
+using SimpleR1.Vllm.Rendezvous;
+using SimpleR1.WeightSync.Security;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Gpu;
@@ -124,7 +123,7 @@ public sealed class GpuWeightTransferTests
 
     private static async Task AssertSamplesAsync(TestServer server, List<Completion> expected, int version)
     {
-        using var trainer = new VllmServer(server.Server.Address, null, new TcpCollectives(), Patience);
+        using var trainer = new VllmConnection(server.Server.Address, null, new TcpCollectives(), Patience);
         var found = await trainer.GenerateAsync(Request, Token);
         Assert.All(found, c => Assert.All(c.WeightVersions, v => Assert.Equal(version, v)));
         Assert.Equal(expected.Select(c => c.Tokens), found.Select(c => c.Tokens));

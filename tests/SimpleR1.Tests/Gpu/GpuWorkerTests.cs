@@ -1,11 +1,16 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using Xunit;
 using SimpleR1.Cluster;
+using SimpleR1.Cluster.Processes;
+using SimpleR1.Cluster.Trainer;
+using SimpleR1.Cluster.Worker;
 using SimpleR1.Inference;
 using SimpleR1.Models;
-using SimpleR1.Sync;
 using SimpleR1.Tests.Cli;
-using Xunit;
+using SimpleR1.WeightSync;
+using SimpleR1.WeightSync.SharedMemory;
+using SimpleR1.WeightSync.Tcp;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Gpu;
@@ -75,7 +80,7 @@ public sealed class GpuWorkerTests
         Gpu.Require();
         using var weights = Gpu.TinyWeights();
         var log = new ConcurrentQueue<string>();
-        await using var cluster = await LocalCluster.StartAsync(new()
+        await using var cluster = await TrainerCluster.StartAsync(new()
         {
             Workers = 2, ThreadsPerWorker = 1, Device = "cuda", Transport = transport, Log = log.Enqueue, WorkerCommand = [.. ProgramRun.Program, "worker"],
         }, new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }), Cancel);
@@ -101,7 +106,7 @@ public sealed class GpuWorkerTests
     {
         Gpu.Require();
         using var weights = Gpu.TinyWeights();
-        await using var cluster = await LocalCluster.StartAsync(new() { Workers = 1, ThreadsPerWorker = 1, Log = _ => { }, WorkerCommand = [.. ProgramRun.Program, "worker"] },
+        await using var cluster = await TrainerCluster.StartAsync(new() { Workers = 1, ThreadsPerWorker = 1, Log = _ => { }, WorkerCommand = [.. ProgramRun.Program, "worker"] },
             new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }), Cancel);
         await cluster.Workers.PushWeightsAsync(weights, 3, Cancel);
         await using var joiner = WorkerMachine.Start(new() { Head = new(cluster.Join, null), Devices = ["cuda"], Name = "joiner", Threads = 1, DrainTimeout = TimeSpan.FromSeconds(1), Command = [.. ProgramRun.Program, "worker"], Say = _ => { } });

@@ -1,9 +1,10 @@
-using SimpleR1.Inference;
+using Xunit;
+using SimpleR1.Inference.Cuda;
 using SimpleR1.Models;
-using SimpleR1.Sync;
+using SimpleR1.Models.Checkpoints;
 using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
-using Xunit;
+using SimpleR1.WeightSync;
 using static TorchSharp.torch;
 using Reference = SimpleR1.Tensors.Cpu.PagedAttention;
 

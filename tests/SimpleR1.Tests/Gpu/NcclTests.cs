@@ -1,16 +1,17 @@
+using SimpleR1.Benchmarks;
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using System.Text.RegularExpressions;
-using SimpleR1.Benchmarks;
+using Xunit;
 using SimpleR1.Cluster;
+using SimpleR1.Cluster.Trainer;
 using SimpleR1.Models;
-using SimpleR1.Sync;
-using SimpleR1.Sync.Nccl;
-using SimpleR1.Sync.Rendezvous;
 using SimpleR1.Tensors.Cuda;
 using SimpleR1.Tests.Cli;
-using Xunit;
+using SimpleR1.Vllm.Rendezvous;
+using SimpleR1.WeightSync;
+using SimpleR1.WeightSync.Nccl;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Gpu;
@@ -201,14 +202,14 @@ public sealed partial class NcclTests
             weights.Device.Synchronize(); // before the copy is freed
         }
         var log = new ConcurrentQueue<string>();
-        LocalCluster? cluster = null;
+        TrainerCluster? cluster = null;
         int armed = 0;
         WorkerStatus? victim = null;
         Set("EMULATED_NCCL_DELAY_US", "300000");
         if (silent) Set("EMULATED_NCCL_SILENT", "1");
         try
         {
-            await using (cluster = await LocalCluster.StartAsync(new()
+            await using (cluster = await TrainerCluster.StartAsync(new()
             {
                 Workers = 3, ThreadsPerWorker = 1, Device = "cuda", SendDevice = "cuda", Transport = WeightTransportChoice.Nccl, Log = log.Enqueue, SilenceTimeout = TimeSpan.FromSeconds(4), WorkerCommand = [.. ProgramRun.Program, "worker"],
                 Phase = phase =>
@@ -261,7 +262,7 @@ public sealed partial class NcclTests
         {
             foreach (var transport in (WeightTransportChoice[])[WeightTransportChoice.Auto, WeightTransportChoice.Nccl])
             {
-                await using var cluster = await LocalCluster.StartAsync(new()
+                await using var cluster = await TrainerCluster.StartAsync(new()
                 {
                     Workers = 2, ThreadsPerWorker = 1, Device = "cuda", SendDevice = "cuda", Transport = transport, Log = _ => { }, WorkerCommand = ["env", "NCCL_HOSTID=another", .. ProgramRun.Program, "worker"],
                 }, new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }), Cancel);

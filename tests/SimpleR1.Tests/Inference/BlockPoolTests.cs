@@ -1,6 +1,6 @@
 using CsCheck;
-using SimpleR1.Inference;
 using Xunit;
+using SimpleR1.Inference;
 
 namespace SimpleR1.Tests.Inference;
 

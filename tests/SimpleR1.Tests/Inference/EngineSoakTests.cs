@@ -1,5 +1,5 @@
-using SimpleR1.Inference;
 using Xunit;
+using SimpleR1.Inference;
 
 namespace SimpleR1.Tests.Inference;
 

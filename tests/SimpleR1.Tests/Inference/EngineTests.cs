@@ -1,6 +1,7 @@
+using Xunit;
 using SimpleR1.Inference;
 using SimpleR1.Models;
-using Xunit;
+using SimpleR1.Models.Checkpoints;
 
 namespace SimpleR1.Tests.Inference;
 

@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
-using SimpleR1.Tensors.Cpu;
 using Xunit;
+using SimpleR1.Tensors.Cpu;
 
 namespace SimpleR1.Tests.Inference;
 

@@ -1,9 +1,10 @@
+using SimpleR1.Training.Policy;
 using System.Text.Json;
+using Xunit;
 using SimpleR1.Inference;
 using SimpleR1.Models;
+using SimpleR1.Models.Checkpoints;
 using SimpleR1.Models.Tokenization;
-using SimpleR1.Training;
-using Xunit;
 
 namespace SimpleR1.Tests.Inference;
 
@@ -27,7 +28,7 @@ public sealed class QwenReferenceTests
         {
             int[] ids = [.. prompt.GetProperty("prompt_ids").EnumerateArray().Select(e => e.GetInt32())];
             Assert.Equal(ids, tokenizer.Encode(prompt.GetProperty("text").GetString()!));
-            float[] logProbs = Policy.LogProbs(decoder, [new(ids, 1)], 1, 4096)[0];
+            float[] logProbs = PolicyModel.LogProbs(decoder, [new(ids, 1)], 1, 4096)[0];
             double worst = prompt.GetProperty("prompt_logprobs").EnumerateArray().Select(e => e.GetDouble()).Zip(logProbs).Max(p => Math.Abs(p.First - p.Second));
             Assert.True(worst <= 1e-3, $"prompt log-probs differ by {worst:E2}");
 

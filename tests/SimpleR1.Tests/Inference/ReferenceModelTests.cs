@@ -1,9 +1,10 @@
 using System.Text.Json;
+using Xunit;
 using SimpleR1.Inference;
 using SimpleR1.Models;
+using SimpleR1.Models.Checkpoints;
 using SimpleR1.Models.Tokenization;
-using SimpleR1.Training;
-using Xunit;
+using SimpleR1.Training.Policy;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Inference;
@@ -90,7 +91,7 @@ public sealed class ReferenceModelTests
     private static void AssertTrainerAgrees(FlatWeights weights, int[] prompt, Completion completion, double tolerance)
     {
         using var decoder = new Decoder(weights);
-        float[] trainer = Policy.LogProbs(decoder, [new([.. prompt, .. completion.Tokens], prompt.Length)], 1, 4096)[0];
+        float[] trainer = PolicyModel.LogProbs(decoder, [new([.. prompt, .. completion.Tokens], prompt.Length)], 1, 4096)[0];
         double worst = trainer.Zip(completion.LogProbs).Max(p => Math.Abs(p.First - p.Second));
         Assert.True(worst <= tolerance, $"engine and trainer log-probs differ by {worst:E2}, allowed {tolerance:E0}");
     }

@@ -1,6 +1,6 @@
+using Xunit;
 using SimpleR1.Inference;
 using SimpleR1.Tensors.Cpu;
-using Xunit;
 
 namespace SimpleR1.Tests.Inference;
 

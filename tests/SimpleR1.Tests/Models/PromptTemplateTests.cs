@@ -1,5 +1,5 @@
-using SimpleR1.Models;
 using Xunit;
+using SimpleR1.Models.Prompts;
 
 namespace SimpleR1.Tests.Models;
 

@@ -1,8 +1,9 @@
 using System.Buffers.Binary;
 using System.Text;
 using CsCheck;
-using SimpleR1.Models;
 using Xunit;
+using SimpleR1.Models;
+using SimpleR1.Models.Checkpoints;
 
 namespace SimpleR1.Tests.Models;
 

@@ -1,8 +1,8 @@
 using System.Text;
 using System.Text.Json;
 using CsCheck;
-using SimpleR1.Models.Tokenization;
 using Xunit;
+using SimpleR1.Models.Tokenization;
 
 namespace SimpleR1.Tests.Models;
 

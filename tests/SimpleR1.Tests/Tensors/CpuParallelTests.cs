@@ -1,5 +1,5 @@
-using SimpleR1.Tensors;
 using Xunit;
+using SimpleR1.Tensors;
 
 namespace SimpleR1.Tests.Tensors;
 

@@ -1,5 +1,5 @@
-using SimpleR1.Tensors;
 using Xunit;
+using SimpleR1.Tensors;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Tensors;

@@ -1,5 +1,5 @@
-using SimpleR1.Tensors;
 using Xunit;
+using SimpleR1.Tensors;
 using static TorchSharp.torch;
 using Cpu = SimpleR1.Tensors.Cpu;
 
@@ -21,12 +21,12 @@ public sealed class OpsTests
     public void Packed_attention_equals_the_plain_reference(int heads, int keyValueHeads, int dimension, int[] offsets)
     {
         using var scope = NewDisposeScope();
-        var shape = new Cpu.PackedAttention.Shape(heads, keyValueHeads, dimension);
+        var shape = new Cpu.PackedAttentionKernel.Shape(heads, keyValueHeads, dimension);
         var qkv = Random(1, offsets[^1], shape.QkvRow);
         var output = full(offsets[^1], shape.OutputRow, float.NaN); // poisoned: every element must be written
-        unsafe { Cpu.PackedAttention.Forward((float*)Aten.DataPointer(qkv), (float*)Aten.DataPointer(output), null, offsets, shape); }
+        unsafe { Cpu.PackedAttentionKernel.Forward((float*)Aten.DataPointer(qkv), (float*)Aten.DataPointer(output), null, offsets, shape); }
         var expected = new float[offsets[^1] * shape.OutputRow];
-        Cpu.PackedAttention.Reference(qkv.data<float>().ToArray(), expected, offsets, shape);
+        Cpu.PackedAttentionKernel.Reference(qkv.data<float>().ToArray(), expected, offsets, shape);
         double worst = output.data<float>().ToArray().Zip(expected).Max(p => Math.Abs((double)p.First - p.Second));
         Assert.True(worst < 1e-5, $"largest difference {worst:E2}");
     }

@@ -1,6 +1,8 @@
 using System.Text.Json.Nodes;
-using SimpleR1.Training;
 using Xunit;
+using SimpleR1.Training.Data;
+using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Rewards.Mathematics;
 
 namespace SimpleR1.Tests.Training;
 

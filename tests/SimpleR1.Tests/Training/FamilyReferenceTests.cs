@@ -1,7 +1,8 @@
 using System.Text.Json;
-using SimpleR1.Models;
-using SimpleR1.Training;
 using Xunit;
+using SimpleR1.Models;
+using SimpleR1.Models.Checkpoints;
+using SimpleR1.Training.Policy;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Training;
@@ -19,7 +20,7 @@ public sealed class FamilyReferenceTests
         using var document = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(Folder(family), "reference_fp64.json")));
         var sequences = document.RootElement.GetProperty("sequences").EnumerateArray().ToArray();
         using var weights = Checkpoint.Load(Folder(family));
-        using var policy = new Policy(new SimpleR1.Models.Decoder(weights), new Optimizer(weights, new() { MaxGradientNorm = 0 }), new(64));
+        using var policy = new PolicyModel(new SimpleR1.Models.Decoder(weights), new Optimizer(weights, new() { MaxGradientNorm = 0 }), new(64));
         TrainingSequence[] inputs = [.. sequences.Select(s => new TrainingSequence(Ints(s.GetProperty("ids")), s.GetProperty("prompt_length").GetInt32()))];
 
         using (NewDisposeScope())

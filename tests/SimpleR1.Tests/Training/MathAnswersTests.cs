@@ -1,7 +1,7 @@
 using System.Text.Json.Nodes;
 using CsCheck;
-using SimpleR1.Training;
 using Xunit;
+using SimpleR1.Training.Rewards.Mathematics;
 
 namespace SimpleR1.Tests.Training;
 

@@ -1,7 +1,10 @@
+using Xunit;
 using SimpleR1.Inference;
 using SimpleR1.Models;
-using SimpleR1.Training;
-using Xunit;
+using SimpleR1.Training.Algorithms;
+using SimpleR1.Training.Policy;
+using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Rollouts;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Training;
@@ -49,7 +52,7 @@ public sealed class PolicyGradientTests
         using var referenceWeights = TinyModels.Random(config, seed: 8);
         using var plainReference = new PlainTransformer(referenceWeights);
         using var reference = new Decoder(referenceWeights);
-        using var policy = new Policy(new Decoder(weights), new Optimizer(weights, new() { MaxGradientNorm = 0 }), new(64, checkpointing));
+        using var policy = new PolicyModel(new Decoder(weights), new Optimizer(weights, new() { MaxGradientNorm = 0 }), new(64, checkpointing));
         var rollouts = Rollouts(config);
         var algorithm = Grpo.Create(normalizeByStd: true, klCoefficient: 0.05, importanceCap: 2);
 
@@ -90,7 +93,7 @@ public sealed class PolicyGradientTests
         using var scope = NewDisposeScope();
         var config = TinyModels.Config(ModelFamily.Qwen3);
         using var weights = TinyModels.Random(config);
-        using var policy = new Policy(new Decoder(weights), new Optimizer(weights, new()), new(64));
+        using var policy = new PolicyModel(new Decoder(weights), new Optimizer(weights, new()), new(64));
         var rollouts = Rollouts(config);
         var trainer = new PolicyGradient(policy, Grpo.Create(), Options with { MiniBatches = 1 }, null);
         TrainingSequence[] sequences = [.. rollouts.Select(r => new TrainingSequence([.. r.PromptTokens, .. r.Tokens], r.PromptTokens.Length))];
@@ -123,7 +126,7 @@ public sealed class PolicyGradientTests
     {
         var config = TinyModels.Config();
         using var weights = TinyModels.Random(config);
-        using var policy = new Policy(new Decoder(weights), new Optimizer(weights, new()), new(64));
+        using var policy = new PolicyModel(new Decoder(weights), new Optimizer(weights, new()), new(64));
         using var before = weights.Flat.clone();
         TrainingSequence[] sequences = [new([1, 2, 3, 4], 1), new([5, 6, 7], 1)];
         var e = Assert.Throws<NonFiniteException>(() => policy.Update(sequences, 1, 12, 1, (_, logProbs) => (logProbs.sum() * float.NaN, [])));
@@ -139,7 +142,7 @@ public sealed class PolicyGradientTests
         float[] Gradient(int tokens)
         {
             using var weights = TinyModels.Random(config);
-            using var policy = new Policy(new Decoder(weights), new Optimizer(weights, new()), new(tokens));
+            using var policy = new PolicyModel(new Decoder(weights), new Optimizer(weights, new()), new(tokens));
             new PolicyGradient(policy, Grpo.Create(), Options with { TokensPerMicroBatch = tokens }, null).Update(rollouts, 0, 0);
             return policy.Optimizer.Gradient.data<float>().ToArray();
         }
@@ -153,7 +156,7 @@ public sealed class PolicyGradientTests
     {
         var config = TinyModels.Config();
         using var weights = TinyModels.Random(config);
-        using var policy = new Policy(new Decoder(weights), new Optimizer(weights, new()), new(64));
+        using var policy = new PolicyModel(new Decoder(weights), new Optimizer(weights, new()), new(64));
         var trainer = new PolicyGradient(policy, Grpo.Create(), Options with { Epochs = 2, MiniBatches = 2 }, null);
         var updates = trainer.Update(Rollouts(config), 0, 0.02);
         Assert.Equal(4, updates.Count);

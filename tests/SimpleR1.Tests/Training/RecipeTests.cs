@@ -1,6 +1,6 @@
 using CsCheck;
-using SimpleR1.Training;
 using Xunit;
+using SimpleR1.Training.Recipes;
 
 namespace SimpleR1.Tests.Training;
 

@@ -1,7 +1,8 @@
 using System.Text.Json.Nodes;
 using CsCheck;
-using SimpleR1.Training;
 using Xunit;
+using SimpleR1.Training.Data;
+using SimpleR1.Training.Rewards;
 
 namespace SimpleR1.Tests.Training;
 
@@ -31,7 +32,7 @@ public sealed class RewardTests : IDisposable
     [InlineData("<think>a</think><answer></answer", 0)]
     [InlineData("<think></answer>", 0)]
     [InlineData("", 0)]
-    public void Format_pays_only_one_think_block_and_then_one_answer_block(string completion, double expected) => Assert.Equal(expected, Rewards.Format(Input(completion)));
+    public void Format_pays_only_one_think_block_and_then_one_answer_block(string completion, double expected) => Assert.Equal(expected, BuiltInRewards.Format(Input(completion)));
 
     [Theory]
     [InlineData("<think>41</think><answer>42</answer>", 1)]
@@ -54,7 +55,7 @@ public sealed class RewardTests : IDisposable
     [InlineData("<answer>4.2 \\times 10^1</answer>", 1)]
     [InlineData("it is 42", 0)]
     [InlineData("<answer></answer>", 0)]
-    public void Accuracy_judges_the_last_answer(string completion, double expected) => Assert.Equal(expected, Rewards.Accuracy(Input(completion)));
+    public void Accuracy_judges_the_last_answer(string completion, double expected) => Assert.Equal(expected, BuiltInRewards.Accuracy(Input(completion)));
 
     [Fact]
     public void Accuracy_takes_the_last_number_only_when_asked()
@@ -128,7 +129,7 @@ public sealed class RewardTests : IDisposable
             {
                 // prefers short completions; the usual namespaces and SimpleR1's are there without a using
                 public static double Brevity(RewardInput input) => Math.Max(0, 1 - input.Completion.Split(' ').Count() / 10.0);
-                public static double Half(RewardInput input) => Rewards.Format(input) / 2;
+                public static double Half(RewardInput input) => BuiltInRewards.Format(input) / 2;
                 static double Hidden(RewardInput input) => 1;
             }
             """);

@@ -2,8 +2,10 @@ using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Text;
 using System.Text.Json.Nodes;
-using SimpleR1.Training;
 using Xunit;
+using SimpleR1.Cluster.Processes;
+using SimpleR1.Training.Rewards;
+using SimpleR1.Training.Runs;
 
 namespace SimpleR1.Tests.Training;
 
@@ -211,12 +213,12 @@ public sealed class RunTests : IDisposable
     public void Peak_memory_grows_with_what_was_held()
     {
         Assert.SkipUnless(File.Exists("/proc/self/status"), "needs Linux's /proc");
-        long before = SimpleR1.Cluster.ProcessMemory.Peak(Environment.ProcessId);
+        long before = ProcessMemory.Peak(Environment.ProcessId);
         byte[] held = new byte[300 << 20];
         Array.Fill(held, (byte)1);
-        Assert.True(SimpleR1.Cluster.ProcessMemory.Peak(Environment.ProcessId) >= 300 << 20);
-        Assert.True(SimpleR1.Cluster.ProcessMemory.Peak(Environment.ProcessId) >= before);
-        Assert.Equal(0, SimpleR1.Cluster.ProcessMemory.Peak(int.MaxValue));
+        Assert.True(ProcessMemory.Peak(Environment.ProcessId) >= 300 << 20);
+        Assert.True(ProcessMemory.Peak(Environment.ProcessId) >= before);
+        Assert.Equal(0, ProcessMemory.Peak(int.MaxValue));
         GC.KeepAlive(held);
     }
 

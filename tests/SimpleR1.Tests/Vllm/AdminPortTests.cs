@@ -4,14 +4,15 @@ using System.Net.Http.Headers;
 using System.Net.Security;
 using System.Net.Sockets;
 using System.Text;
-using SimpleR1.Cluster.Http;
-using SimpleR1.Cluster.Vllm;
-using SimpleR1.Inference;
-using SimpleR1.Sync;
-using SimpleR1.Sync.Rendezvous;
-using SimpleR1.Tests.Http;
-using SimpleR1.Tests.Sync;
 using Xunit;
+using SimpleR1.Inference;
+using SimpleR1.Server;
+using SimpleR1.Tests.Server;
+using SimpleR1.Tests.WeightSync;
+using SimpleR1.Vllm;
+using SimpleR1.Vllm.Rendezvous;
+using SimpleR1.WeightSync;
+using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.Tests.Vllm;
 
@@ -52,7 +53,7 @@ public sealed class AdminPortTests
         await using var server = await StartAsync(key);
         await using var tap = new Tap(new(IPAddress.Loopback, server.Server.AdminAddress!.Port));
         using (var collectives = new TcpCollectives(key: key))
-        using (var trainer = new VllmServer(new($"vllm://{tap.Endpoint}"), null, collectives, Patience, key))
+        using (var trainer = new VllmConnection(new($"vllm://{tap.Endpoint}"), null, collectives, Patience, key))
         {
             await trainer.JoinAsync(IPAddress.Loopback, Token);
             using var weights = TinyModels.Random(server.Source.Config, 7);

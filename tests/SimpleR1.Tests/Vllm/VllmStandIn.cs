@@ -1,9 +1,8 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Text.Json;
-using SimpleR1.Sync.Nccl;
-using SimpleR1.Sync.Rendezvous;
 using SimpleR1.Tensors.Cuda;
+using SimpleR1.Vllm.Rendezvous;
 
 namespace SimpleR1.Tests.Vllm;
 

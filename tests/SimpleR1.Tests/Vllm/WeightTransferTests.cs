@@ -1,12 +1,12 @@
 using System.Net;
 using System.Text.Json;
-using SimpleR1.Cluster.Vllm;
+using Xunit;
 using SimpleR1.Inference;
 using SimpleR1.Models;
-using SimpleR1.Sync;
-using SimpleR1.Sync.Rendezvous;
-using SimpleR1.Tests.Http;
-using Xunit;
+using SimpleR1.Tests.Server;
+using SimpleR1.Vllm;
+using SimpleR1.Vllm.Rendezvous;
+using SimpleR1.WeightSync;
 
 namespace SimpleR1.Tests.Vllm;
 
@@ -29,7 +29,7 @@ public sealed class WeightTransferTests
     {
         await using var server = await StartAsync();
         using var collectives = new TcpCollectives();
-        using var trainer = new VllmServer(new($"vllm://127.0.0.1:{server.Server.Address.Port}"), null, collectives, Patience);
+        using var trainer = new VllmConnection(new($"vllm://127.0.0.1:{server.Server.Address.Port}"), null, collectives, Patience);
         await trainer.JoinAsync(IPAddress.Loopback, Token);
         Assert.False((await GetAsync(server, "/is_paused")).GetProperty("is_paused").GetBoolean());
         var before = await trainer.GenerateAsync(Request, Token);
@@ -56,7 +56,7 @@ public sealed class WeightTransferTests
     {
         await using var server = await StartAsync();
         using var collectives = new TcpCollectives();
-        using var trainer = new VllmServer(server.Server.Address, null, collectives, Patience);
+        using var trainer = new VllmConnection(server.Server.Address, null, collectives, Patience);
         await trainer.JoinAsync(IPAddress.Loopback, Token);
         var running = server.StreamAsync("/v1/completions", Endless.Replace("4000", "500", StringComparison.Ordinal));
         await TestServer.UntilAsync(() => server.Source.Statistics.Running == 1, () => "the request to run");
@@ -147,7 +147,7 @@ public sealed class WeightTransferTests
         var waiting = server.CompleteAsync("\"prompt\":\"a\",\"max_tokens\":3");
         Assert.True((await GetAsync(server, "/is_paused")).GetProperty("is_paused").GetBoolean());
         // A whole update by another trainer makes it good.
-        using var trainer = new VllmServer(server.Server.Address, null, collectives, Patience);
+        using var trainer = new VllmConnection(server.Server.Address, null, collectives, Patience);
         await trainer.JoinAsync(IPAddress.Loopback, Token);
         Assert.False(waiting.IsCompleted);
         await trainer.PushWeightsAsync(weights, 4, Token);
@@ -244,7 +244,7 @@ public sealed class WeightTransferTests
     {
         await using var server = await StartAsync();
         using var collectives = new TcpCollectives();
-        using var trainer = new VllmServer(server.Server.Address, null, collectives, Patience);
+        using var trainer = new VllmConnection(server.Server.Address, null, collectives, Patience);
         await trainer.JoinAsync(IPAddress.Loopback, Token);
         ulong before = Hash(server.Source.Weights);
         using var other = TinyModels.Random(TinyModels.Config(ModelFamily.Llama));

@@ -1,0 +1,156 @@
+using System.Net;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using SimpleR1.WeightSync.Security;
+
+namespace SimpleR1.Cluster.Membership;
+
+/// <summary>How a silo is set up: the same in head, trainer and workers, but for who judges whom dead.</summary>
+internal sealed record SiloOptions
+{
+    public required string ClusterId { get; init; }
+    /// <summary>By which others know what it is: <see cref="MemberName"/>.</summary>
+    public required string Name { get; init; }
+    /// <summary>Where it listens, and how others reach it.</summary>
+    public required IPAddress Address { get; init; }
+    /// <summary>0 is any free port.</summary>
+    public int Port { get; init; }
+    /// <summary>The head's silo, which has the membership table; null in the head itself.</summary>
+    public IPEndPoint? Primary { get; init; }
+    /// <summary>StackExchange.Redis's connection string; then the table is there.</summary>
+    public string? Redis { get; init; }
+    public ClusterKey? Key { get; init; }
+    public TextWriter Log { get; init; } = TextWriter.Null;
+    /// <summary>Membership has declared this very silo dead.</summary>
+    public Action<string> DeclaredDead { get; init; } = _ => { };
+    public Action<IServiceCollection> Services { get; init; } = _ => { };
+
+    public bool IsHead => Primary is null;
+}
+
+/// <summary>What a silo's name says: role, name, and which process of that name.</summary>
+internal sealed record MemberName(MemberRole Role, string Name, string Instance)
+{
+    public override string ToString() => $"{Role}|{Name}|{Instance}";
+
+    public static MemberName? Parse(string? text) =>
+        text?.Split('|') is [var role, var name, var instance] && Enum.TryParse<MemberRole>(role, out var parsed) ? new(parsed, name, instance) : null;
+}
+
+/// <summary>A running silo: membership, and calls to the grains of others. Workers are found by the names of their silos.</summary>
+internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
+{
+    private const int Attempts = 5;
+
+    private readonly IHost host;
+    private readonly ISiloStatusOracle membership;
+    private readonly Lock gate = new();
+    private readonly Dictionary<SiloAddress, MemberName> seen = [];
+    private readonly HashSet<SiloAddress> dead = [];
+    private Action<SiloAddress, MemberName>? joined;
+    private Action<SiloAddress>? gone;
+
+    private ClusterSilo(IHost host, string clusterId, IPEndPoint endpoint)
+    {
+        (this.host, ClusterId, Endpoint) = (host, clusterId, endpoint);
+        Grains = host.Services.GetRequiredService<IGrainFactory>();
+        membership = host.Services.GetRequiredService<ISiloStatusOracle>();
+    }
+
+    public string ClusterId { get; }
+    public IPEndPoint Endpoint { get; }
+    public IGrainFactory Grains { get; }
+
+    public static async Task<ClusterSilo> StartAsync(SiloOptions options, CancellationToken cancellation)
+    {
+        for (int attempt = 1; ; attempt++)
+        {
+            var endpoint = new IPEndPoint(options.Address, options.Port != 0 ? options.Port : SiloSetup.FreePort(options.Address));
+            var host = SiloSetup.Build(options, endpoint);
+            try
+            {
+                await host.StartAsync(cancellation);
+                return new(host, options.ClusterId, endpoint);
+            }
+            catch (Exception e)
+            {
+                await StopAsync(host);
+                if (!SiloSetup.IsPortTaken(e)) throw;
+                if (options.Port == 0 && attempt < Attempts) continue; // someone was quicker
+                throw new IOException($"Port {endpoint.Port} for the cluster's silo is taken by another process ({endpoint}). Choose another one, or 0 for any free port.", e);
+            }
+        }
+    }
+
+    /// <summary>Calls back for every member there is and that comes, once each, and for every one that membership declares dead. Call it once.</summary>
+    public void Watch(Action<SiloAddress, MemberName> joined, Action<SiloAddress> gone)
+    {
+        (this.joined, this.gone) = (joined, gone);
+        membership.SubscribeToSiloStatusEvents(this);
+        foreach (var (address, status) in membership.GetApproximateSiloStatuses(onlyActive: true)) SiloStatusChangeNotification(address, status);
+    }
+
+    /// <summary>No callback begins after this.</summary>
+    public void Unwatch()
+    {
+        membership.UnSubscribeFromSiloStatusEvents(this);
+        lock (gate) (joined, gone) = (null, null);
+    }
+
+    /// <summary>Tells the membership what is known already, so that nobody waits for probes to fail. A process that still lives ends when it learns of this.</summary>
+    public async Task DeclareDeadAsync(SiloAddress address)
+    {
+        try { await host.Services.GetRequiredService<IClusterMembershipService>().TryKill(address); }
+        catch (Exception e) when (e is OrleansException or ObjectDisposedException or InvalidOperationException or TimeoutException) { } // the head goes down too
+    }
+
+    /// <summary>The member of that name, as far as it is known here; null when there is none.</summary>
+    public SiloAddress? Find(MemberName name)
+    {
+        foreach (var (address, _) in membership.GetApproximateSiloStatuses(onlyActive: true))
+            if (membership.TryGetSiloName(address, out string? found) && found == name.ToString()) return address;
+        return null;
+    }
+
+    public void SiloStatusChangeNotification(SiloAddress address, SiloStatus status)
+    {
+        lock (gate)
+        {
+            if (status == SiloStatus.Active && !seen.ContainsKey(address) && membership.TryGetSiloName(address, out string? name) && MemberName.Parse(name) is { } member)
+            {
+                seen.Add(address, member);
+                var callback = joined;
+                _ = Task.Run(() => callback?.Invoke(address, member));
+            }
+            if (status == SiloStatus.Dead && seen.ContainsKey(address) && dead.Add(address))
+            {
+                var callback = gone;
+                _ = Task.Run(() => callback?.Invoke(address));
+            }
+        }
+    }
+
+    /// <summary>Says goodbye to the others: they know at once that this one has left.</summary>
+    public async Task LeaveAsync(TimeSpan timeout)
+    {
+        Unwatch();
+        using var deadline = new CancellationTokenSource(timeout);
+        try { await host.StopAsync(deadline.Token); }
+        catch (Exception e) when (e is OrleansException or OperationCanceledException or TimeoutException) { } // the head is gone itself
+    }
+
+    /// <summary>Without goodbye: what it belonged to is gone, or all others are.</summary>
+    public ValueTask DisposeAsync()
+    {
+        Unwatch();
+        return new(StopAsync(host));
+    }
+
+    private static async Task StopAsync(IHost host)
+    {
+        try { await host.StopAsync(new CancellationToken(canceled: true)); }
+        catch (Exception e) when (e is OrleansException or OperationCanceledException or TimeoutException or InvalidOperationException) { } // it was to go anyway, or never came up
+        if (host is IAsyncDisposable disposable) await disposable.DisposeAsync();
+        else host.Dispose();
+    }
+}

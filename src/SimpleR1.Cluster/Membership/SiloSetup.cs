@@ -1,0 +1,112 @@
+using System.Net;
+using System.Net.Sockets;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.DependencyInjection.Extensions;
+using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
+using Orleans.Configuration;
+using StackExchange.Redis;
+using SimpleR1.Cluster.Worker;
+
+namespace SimpleR1.Cluster.Membership;
+
+/// <summary>Builds a silo from what this project says about it.</summary>
+internal static class SiloSetup
+{
+    public static IHost Build(SiloOptions options, IPEndPoint endpoint)
+    {
+        var builder = Host.CreateEmptyApplicationBuilder(null);
+        // What a worker's silo complains about is peers that end or hang, which the head sees, judges and tells in its own words.
+        builder.Logging.SetMinimumLevel(options.IsHead ? LogLevel.Warning : LogLevel.Critical).AddProvider(new LineLog(options.Log));
+        // Start-up notes without consequence: on server garbage collection, and on a timer that has not run yet.
+        builder.Logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error).AddFilter("Orleans.Runtime.Watchdog", LogLevel.Error);
+        builder.UseOrleans(silo =>
+        {
+            if (options.Redis is { } redis) silo.UseRedisClustering(o => o.ConfigurationOptions = ConfigurationOptions.Parse(redis));
+            else silo.UseDevelopmentClustering(options.Primary ?? endpoint);
+            silo.ConfigureEndpoints(endpoint.Address, endpoint.Port, gatewayPort: 0);
+            silo.Configure<Orleans.Configuration.ClusterOptions>(o => (o.ClusterId, o.ServiceId) = (options.ClusterId, "simple-r1"));
+            silo.Configure<Orleans.Configuration.SiloOptions>(o => o.SiloName = options.Name);
+            if (options.Key is { } key) silo.Configure<SiloConnectionOptions>(o => SiloEncryption.Use(o, key));
+            // Deadlines are the callers', by what they wait for; Orleans' own must not cut a long transfer short.
+            silo.Configure<SiloMessagingOptions>(o => o.ResponseTimeout = TimeSpan.FromHours(1));
+            silo.Configure<ClusterMembershipOptions>(o => Judge(o, options.IsHead));
+            silo.Services.AddPlacementDirector<PinToSilo, PinToSiloDirector>();
+        });
+        options.Services(builder.Services);
+        builder.Services.RemoveAll<IFatalErrorHandler>(); // Orleans' own ends the process in the middle of whatever it does
+        builder.Services.AddSingleton<IFatalErrorHandler>(new FatalError(options.DeclaredDead));
+        builder.Services.AddSingleton<IHostLifetime, NoLifetime>(); // Ctrl-C belongs to the program, not to the silo
+        return builder.Build();
+    }
+
+    /// <summary>
+    /// The head judges the others, in seconds. They judge no one: after a stopped trainer goes on (Ctrl-Z, a debugger), workers would declare it
+    /// dead, and the run would be lost. That it is truly gone, its children's pipes or its connection to the head say.
+    /// </summary>
+    private static void Judge(ClusterMembershipOptions o, bool isHead)
+    {
+        o.ProbeTimeout = TimeSpan.FromSeconds(1);
+        o.LivenessEnabled = isHead;
+        o.NumMissedProbesLimit = 5;
+        o.NumVotesForDeathDeclaration = 1;
+        o.TableRefreshTimeout = TimeSpan.FromSeconds(5);
+        o.IAmAliveTablePublishTimeout = TimeSpan.FromSeconds(5);
+    }
+
+    /// <summary>A port of the interface that is free at this moment, and the <paramref name="following"/> ones after it. Below the range that
+    /// systems give to outgoing connections, which would take it before it is used.</summary>
+    public static int FreePort(IPAddress address, int following = 0)
+    {
+        while (true)
+        {
+            int first = Random.Shared.Next(20_000, 32_000);
+            if (Enumerable.Range(first, 1 + following).All(port => IsFree(new(address, port)))) return first;
+        }
+
+        static bool IsFree(IPEndPoint endpoint)
+        {
+            using var listener = new TcpListener(endpoint);
+            try { listener.Start(); }
+            catch (SocketException e) when (e.SocketErrorCode == SocketError.AddressAlreadyInUse) { return false; }
+            return true;
+        }
+    }
+
+    /// <summary>The silo could not bind its port.</summary>
+    public static bool IsPortTaken(Exception e)
+    {
+        for (Exception? cause = e; cause is not null; cause = cause.InnerException)
+            if (cause is SocketException { SocketErrorCode: SocketError.AddressAlreadyInUse }) return true;
+        return false;
+    }
+
+    private sealed class FatalError(Action<string> declaredDead) : IFatalErrorHandler
+    {
+        public bool IsUnexpected(Exception exception) => false;
+        public void OnFatalException(object? sender, string? context, Exception? exception) => Task.Run(() => declaredDead(context ?? exception?.Message ?? "a fatal error of the silo"));
+    }
+
+    private sealed class NoLifetime : IHostLifetime
+    {
+        public Task WaitForStartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+        public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+    }
+
+    /// <summary>One line for each message: time, level, where from, what.</summary>
+    private sealed class LineLog(TextWriter output) : ILoggerProvider, ILogger
+    {
+        public ILogger CreateLogger(string categoryName) => this;
+        public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;
+        public bool IsEnabled(LogLevel level) => level is >= LogLevel.Warning and < LogLevel.None;
+
+        public void Log<TState>(LogLevel level, EventId id, TState state, Exception? exception, Func<TState, Exception?, string> format)
+        {
+            if (!IsEnabled(level)) return;
+            string line = $"{DateTime.Now:HH:mm:ss.fff} {level}: {format(state, exception)}{(exception is null ? "" : " " + exception)}";
+            lock (output) output.WriteLine(line);
+        }
+
+        public void Dispose() { }
+    }
+}

@@ -1,0 +1,54 @@
+using SimpleR1.Models;
+using SimpleR1.Tensors;
+using SimpleR1.Training.Recipes;
+using static TorchSharp.torch;
+
+namespace SimpleR1.Training.Policy;
+
+/// <summary>AdamW over the flat weights: two flat moments beside them, one pass a step. Weight decay reaches matrices only, not norms and biases.</summary>
+public sealed class Optimizer(FlatWeights weights, OptimizerSection options) : IDisposable
+{
+    public Tensor Gradient { get; } = zeros_like(weights.Flat).DetachFromDisposeScope();
+    public Tensor Mean { get; } = zeros_like(weights.Flat).DetachFromDisposeScope();
+    public Tensor Variance { get; } = zeros_like(weights.Flat).DetachFromDisposeScope();
+    /// <summary>Updates made so far.</summary>
+    public long Steps { get; set; }
+
+    /// <summary>√Σ gradient².</summary>
+    public double GradientNorm() => Ops.Norm(Gradient);
+
+    /// <summary>Clips the gradient to the largest norm allowed and updates the weights in place.</summary>
+    /// <param name="gradientNorm">Of the whole gradient, from <see cref="GradientNorm"/>.</param>
+    /// <returns>The learning rate used.</returns>
+    public double Step(double gradientNorm, double learningRate)
+    {
+        double limit = options.MaxGradientNorm, scale = limit > 0 && gradientNorm > limit ? limit / gradientNorm : 1;
+        Steps++;
+        foreach (var slot in weights.Layout.Slots)
+            Ops.AdamWStep(weights.Flat, Gradient, Mean, Variance, slot.Offset, slot.Length, Steps, learningRate,
+                options.Beta1, options.Beta2, options.Epsilon, slot.Shape.Length > 1 ? options.WeightDecay : 0, scale);
+        return learningRate;
+    }
+
+    /// <summary>Learning rate of a step: linear warm-up, then constant, or linear or half a cosine down to the final ratio.</summary>
+    /// <param name="step">From 0.</param>
+    public static double LearningRate(OptimizerSection options, int step, int steps)
+    {
+        if (step < options.WarmupSteps) return options.LearningRate * (step + 1) / options.WarmupSteps;
+        double progress = steps <= options.WarmupSteps + 1 ? 1 : Math.Min(1, (double)(step - options.WarmupSteps) / (steps - 1 - options.WarmupSteps));
+        double remaining = options.Schedule switch
+        {
+            Schedule.Linear => 1 - progress,
+            Schedule.Cosine => (1 + Math.Cos(Math.PI * progress)) / 2,
+            _ => 1,
+        };
+        return options.LearningRate * (options.FinalLearningRateRatio + (1 - options.FinalLearningRateRatio) * remaining);
+    }
+
+    public void Dispose()
+    {
+        Gradient.Dispose();
+        Mean.Dispose();
+        Variance.Dispose();
+    }
+}

@@ -1,0 +1,32 @@
+using System.Numerics;
+
+namespace SimpleR1.Training.Rewards.Mathematics;
+
+/// <summary>An exact fraction in lowest terms, its denominator positive.</summary>
+internal readonly struct Rational
+{
+    public BigInteger Numerator { get; }
+    public BigInteger Denominator => denominator.IsZero ? BigInteger.One : denominator; // default is 0/1
+    private readonly BigInteger denominator;
+
+    public Rational(BigInteger value) => (Numerator, denominator) = (value, BigInteger.One);
+
+    public Rational(BigInteger numerator, BigInteger denominator)
+    {
+        if (denominator.IsZero) throw new DivideByZeroException();
+        var divisor = BigInteger.GreatestCommonDivisor(numerator, denominator) * denominator.Sign;
+        (Numerator, this.denominator) = (numerator / divisor, denominator / divisor);
+    }
+
+    public static Rational operator +(Rational a, Rational b) => new(a.Numerator * b.Denominator + b.Numerator * a.Denominator, a.Denominator * b.Denominator);
+    public static Rational operator -(Rational a, Rational b) => a + -b;
+    public static Rational operator -(Rational a) => new(-a.Numerator, a.Denominator);
+    public static Rational operator *(Rational a, Rational b) => new(a.Numerator * b.Numerator, a.Denominator * b.Denominator);
+    public static Rational operator /(Rational a, Rational b) => new(a.Numerator * b.Denominator, a.Denominator * b.Numerator);
+
+    /// <summary>How large the parts are, to bound the work of repeated powers.</summary>
+    public long Bits => Numerator.GetBitLength() + Denominator.GetBitLength();
+
+    public double ToDouble() => Bits < 2000 ? (double)Numerator / (double)Denominator
+        : Numerator.Sign * Math.Exp(BigInteger.Log(BigInteger.Abs(Numerator)) - BigInteger.Log(Denominator));
+}

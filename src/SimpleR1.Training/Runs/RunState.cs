@@ -1,0 +1,33 @@
+using System.Text.Json;
+
+namespace SimpleR1.Training.Runs;
+
+/// <summary>
+/// Where a run stands after a step, besides weights and moments. Sampling needs no generator state: every request's seed is a function
+/// of (run seed, step, prompt), so the position is the state.
+/// </summary>
+/// <param name="Step">Optimizer steps on rollouts finished.</param>
+/// <param name="OptimizerSteps">Updates the optimizer has made (several a step with mini-batches).</param>
+/// <param name="DataPosition">Problems drawn so far.</param>
+/// <param name="Seed">Of the run: a resumed run must have the same.</param>
+/// <param name="StartHash">Of the weights that the run began with: a resumed run must name the same model.</param>
+public sealed record RunState(int Step, long OptimizerSteps, long DataPosition, ulong Seed, ulong StartHash)
+{
+    /// <summary>Positions of problems whose samples were under way (<c>rollout.carry</c>): a resumed run begins with them, from their first token.</summary>
+    public IReadOnlyList<long> Carried { get; init; } = [];
+
+    public const string FileName = "state.json";
+
+    public void Write(string folder) => File.WriteAllText(Path.Combine(folder, FileName), JsonSerializer.Serialize(this));
+
+    /// <exception cref="InvalidDataException">The file is missing or damaged.</exception>
+    public static RunState Read(string folder)
+    {
+        string path = Path.Combine(folder, FileName);
+        try { return JsonSerializer.Deserialize<RunState>(File.ReadAllText(path)) ?? throw new JsonException("null"); }
+        catch (Exception e) when (e is IOException or JsonException)
+        {
+            throw new InvalidDataException($"{path}: expected the state of a checkpoint, found: {e.Message}. Delete this folder to resume from the checkpoint before it.", e);
+        }
+    }
+}

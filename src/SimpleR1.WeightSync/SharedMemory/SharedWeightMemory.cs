@@ -1,0 +1,42 @@
+using Microsoft.Win32.SafeHandles;
+using SimpleR1.Models;
+
+namespace SimpleR1.WeightSync.SharedMemory;
+
+/// <summary>
+/// Memory that other processes of this machine can map through <c>/proc/PID/fd/N</c>, with no name in any file system: it is gone
+/// when the last process that maps it is gone, however that happens.
+/// </summary>
+public sealed class SharedWeightMemory : IDisposable
+{
+    private readonly SafeFileHandle file;
+    private readonly long bytes;
+    private nint address;
+
+    private SharedWeightMemory(long bytes)
+    {
+        this.bytes = bytes;
+        Name = "simple-r1-weights-" + Guid.NewGuid().ToString("N");
+        file = Libc.CreateMemory(Name, bytes);
+        address = Libc.Map(file, bytes, writable: true);
+    }
+
+    /// <summary>f32 weights (zeros) in shared memory; disposing them ends the sharing.</summary>
+    public static FlatWeights Allocate(WeightLayout layout)
+    {
+        var memory = new SharedWeightMemory(checked(layout.Length * sizeof(float)));
+        return new(layout, memory.address, memory);
+    }
+
+    /// <summary>Unguessable: a receiver that finds it behind the descriptor has found this memory and no other process's.</summary>
+    internal string Name { get; }
+    internal string Address => $"{Environment.ProcessId}/{file.DangerousGetHandle()}/{Name}";
+
+    public void Dispose()
+    {
+        nint mapped = Interlocked.Exchange(ref address, 0);
+        if (mapped == 0) return;
+        Libc.Unmap(mapped, bytes);
+        file.Dispose();
+    }
+}
