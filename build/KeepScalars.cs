@@ -12,21 +12,47 @@ using Microsoft.Build.Utilities;
 /// version fails the build with a message here, and someone looks again.</remarks>
 public sealed class KeepScalars : Task
 {
-    private static readonly byte[] Finalizer = [0x02, 0x16, 0x28, 0x8C, 0x0E, 0x00, 0x06, 0xDE, 0x07, 0x02, 0x28, 0x15, 0x00, 0x00, 0x0A, 0xDC, 0x2A];
+    private static readonly byte[] Finalizer =
+    [
+        0x02,
+        0x16,
+        0x28,
+        0x8C,
+        0x0E,
+        0x00,
+        0x06,
+        0xDE,
+        0x07,
+        0x02,
+        0x28,
+        0x15,
+        0x00,
+        0x00,
+        0x0A,
+        0xDC,
+        0x2A,
+    ];
     private const int Instructions = 7;
 
-    [Required] public string Assembly { get; set; } = "";
+    [Required]
+    public string Assembly { get; set; } = "";
 
     public override bool Execute()
     {
-        if (!File.Exists(Assembly)) return true;
-        byte[] il = File.ReadAllBytes(Assembly), kept = (byte[])Finalizer.Clone();
-        for (int i = 0; i < Instructions; i++) kept[i] = 0;
-        if (Find(il, kept, 0) >= 0) return true;
+        if (!File.Exists(Assembly))
+            return true;
+        byte[] il = File.ReadAllBytes(Assembly),
+            kept = (byte[])Finalizer.Clone();
+        for (int i = 0; i < Instructions; i++)
+            kept[i] = 0;
+        if (Find(il, kept, 0) >= 0)
+            return true;
         int at = Find(il, Finalizer, 0);
         if (at < 0 || Find(il, Finalizer, at + 1) >= 0)
         {
-            Log.LogError($"{Assembly}: the finalizer of TorchSharp.Scalar is not where it was in version 0.107.0; see build/KeepScalars.cs");
+            Log.LogError(
+                $"{Assembly}: the finalizer of TorchSharp.Scalar is not where it was in version 0.107.0; see build/KeepScalars.cs"
+            );
             return false;
         }
         kept.CopyTo(il, at);
@@ -42,8 +68,10 @@ public sealed class KeepScalars : Task
         for (int i = from; i <= bytes.Length - pattern.Length; i++)
         {
             int k = 0;
-            while (k < pattern.Length && bytes[i + k] == pattern[k]) k++;
-            if (k == pattern.Length) return i;
+            while (k < pattern.Length && bytes[i + k] == pattern[k])
+                k++;
+            if (k == pattern.Length)
+                return i;
         }
         return -1;
     }

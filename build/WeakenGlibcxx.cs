@@ -14,32 +14,49 @@ public sealed class WeakenGlibcxx : Task
 {
     private const string VersionName = "GLIBCXX_3.4.32";
     private const uint SectionVersionNeeded = 0x6ffffffe; // SHT_GNU_verneed
-    private const byte FlagWeak = 2;                      // VER_FLG_WEAK
+    private const byte FlagWeak = 2; // VER_FLG_WEAK
 
-    [Required] public string Library { get; set; } = "";
+    [Required]
+    public string Library { get; set; } = "";
     public bool Always { get; set; }
 
     public override bool Execute()
     {
-        if (!File.Exists(Library)) return true;
-        if (!Always && SystemHasVersion()) return true;
+        if (!File.Exists(Library))
+            return true;
+        if (!Always && SystemHasVersion())
+            return true;
         byte[] elf = File.ReadAllBytes(Library);
         int changed = Weaken(elf);
-        if (changed == 0) return true;
+        if (changed == 0)
+            return true;
         string temporary = Library + ".weak.tmp";
         File.WriteAllBytes(temporary, elf);
         File.Delete(Library);
         File.Move(temporary, Library);
-        Log.LogMessage(MessageImportance.Normal, $"{Library}: {VersionName} marked weak (this system's libstdc++ is older)");
+        Log.LogMessage(
+            MessageImportance.Normal,
+            $"{Library}: {VersionName} marked weak (this system's libstdc++ is older)"
+        );
         return true;
     }
 
     private static bool SystemHasVersion()
     {
-        foreach (string folder in new[] { "/usr/lib/x86_64-linux-gnu", "/lib/x86_64-linux-gnu", "/usr/lib64", "/lib64", "/usr/lib" })
+        foreach (
+            string folder in new[]
+            {
+                "/usr/lib/x86_64-linux-gnu",
+                "/lib/x86_64-linux-gnu",
+                "/usr/lib64",
+                "/lib64",
+                "/usr/lib",
+            }
+        )
         {
             string path = Path.Combine(folder, "libstdc++.so.6");
-            if (File.Exists(path)) return Encoding.ASCII.GetString(File.ReadAllBytes(path)).Contains(VersionName);
+            if (File.Exists(path))
+                return Encoding.ASCII.GetString(File.ReadAllBytes(path)).Contains(VersionName);
         }
         return false;
     }
@@ -49,11 +66,13 @@ public sealed class WeakenGlibcxx : Task
     {
         int changed = 0;
         long sections = (long)BitConverter.ToUInt64(elf, 0x28);
-        int sectionSize = BitConverter.ToUInt16(elf, 0x3A), sectionCount = BitConverter.ToUInt16(elf, 0x3C);
+        int sectionSize = BitConverter.ToUInt16(elf, 0x3A),
+            sectionCount = BitConverter.ToUInt16(elf, 0x3C);
         for (int i = 0; i < sectionCount; i++)
         {
             int section = (int)(sections + (long)i * sectionSize);
-            if (BitConverter.ToUInt32(elf, section + 4) != SectionVersionNeeded) continue;
+            if (BitConverter.ToUInt32(elf, section + 4) != SectionVersionNeeded)
+                continue;
             int need = (int)BitConverter.ToUInt64(elf, section + 0x18);
             int link = (int)BitConverter.ToUInt32(elf, section + 0x28);
             uint needCount = BitConverter.ToUInt32(elf, section + 0x2C);
@@ -64,9 +83,14 @@ public sealed class WeakenGlibcxx : Task
                 int auxiliary = need + (int)BitConverter.ToUInt32(elf, need + 8);
                 for (int a = 0; a < auxiliaryCount; a++)
                 {
-                    int start = strings + (int)BitConverter.ToUInt32(elf, auxiliary + 8), end = Array.IndexOf(elf, (byte)0, start);
+                    int start = strings + (int)BitConverter.ToUInt32(elf, auxiliary + 8),
+                        end = Array.IndexOf(elf, (byte)0, start);
                     bool match = Encoding.ASCII.GetString(elf, start, end - start) == VersionName;
-                    if (match && (elf[auxiliary + 4] & FlagWeak) == 0) { elf[auxiliary + 4] |= FlagWeak; changed++; }
+                    if (match && (elf[auxiliary + 4] & FlagWeak) == 0)
+                    {
+                        elf[auxiliary + 4] |= FlagWeak;
+                        changed++;
+                    }
                     auxiliary += (int)BitConverter.ToUInt32(elf, auxiliary + 12);
                 }
                 need += (int)BitConverter.ToUInt32(elf, need + 12);

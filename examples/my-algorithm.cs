@@ -15,15 +15,25 @@ using SimpleR1.Training.Runs;
 using static TorchSharp.torch;
 
 NativeMemoryTuning.Apply();
-if (args is ["worker", .. var worker]) return await WorkerProcess.RunAsync(WorkerOptions.Parse(worker), CancellationToken.None); // this program is its own worker
-if (args is not [var path, .. var overrides]) throw new ArgumentException("usage: my-algorithm RECIPE [KEY=VALUE ...]");
+if (args is ["worker", .. var worker])
+    return await WorkerProcess.RunAsync(WorkerOptions.Parse(worker), CancellationToken.None); // this program is its own worker
+if (args is not [var path, .. var overrides])
+    throw new ArgumentException("usage: my-algorithm RECIPE [KEY=VALUE ...]");
 
 var events = new ExperimentEvents(
-    Step: r => Console.WriteLine($"step {r.Step}/{r.Steps}  reward {r.Reward:F3}  accuracy {r.Accuracy:P1}  capped {r.Details["capped"]:P1}  {r.StepSeconds:F2} s"),
+    Step: r =>
+        Console.WriteLine(
+            $"step {r.Step}/{r.Steps}  reward {r.Reward:F3}  accuracy {r.Accuracy:P1}  capped {r.Details["capped"]:P1}  {r.StepSeconds:F2} s"
+        ),
     Evaluation: e => Console.WriteLine($"evaluation after step {e.Step}: {e.Accuracy:P1} of {e.Answers.Count}"),
-    Say: Console.WriteLine);
+    Say: Console.WriteLine
+);
 var recipe = RecipeFile.Load<TrainRecipe>(path, overrides) with { Name = "my-algorithm" };
-await using var e = await Experiment.StartAsync(recipe, new("runs", ExistingRun.Overwrite, events), CancellationToken.None);
+await using var e = await Experiment.StartAsync(
+    recipe,
+    new("runs", ExistingRun.Overwrite, events),
+    CancellationToken.None
+);
 e.Algorithm = Rloo.Create();
 await R1Zero.RunAsync(e, CancellationToken.None);
 return 0;
@@ -32,17 +42,19 @@ return 0;
 internal static class Rloo
 {
     /// <param name="ratioCap">Tokens made by other weights than the current ones count by p / old p, at most this. Matters with several updates a step.</param>
-    public static Algorithm Create(double ratioCap = 2) => new(
-        Advantages: group =>
-        {
-            double sum = group.Sum(r => r.Reward);
-            double Others(Rollout r) => group.Count > 1 ? (sum - r.Reward) / (group.Count - 1) : 0; // what the other samples earned, on average
-            return [.. group.Select(r => new[] { (float)(r.Reward - Others(r)) })];                 // one value for all tokens of a sample
-        },
-        Loss: t =>
-        {
-            var ratio = (t.LogProbs.detach() - t.OldLogProbs).exp();                                        // [tokens]
-            var loss = -(ratio.clamp_max(ratioCap) * t.Advantages * t.LogProbs * t.Weights).sum();
-            return (loss, new() { ["capped"] = (ratio.gt(ratioCap).to(float32) * t.Weights).sum() });       // a sum that the metrics show
-        });
+    public static Algorithm Create(double ratioCap = 2) =>
+        new(
+            Advantages: group =>
+            {
+                double sum = group.Sum(r => r.Reward);
+                double Others(Rollout r) => group.Count > 1 ? (sum - r.Reward) / (group.Count - 1) : 0; // what the other samples earned, on average
+                return [.. group.Select(r => new[] { (float)(r.Reward - Others(r)) })]; // one value for all tokens of a sample
+            },
+            Loss: t =>
+            {
+                var ratio = (t.LogProbs.detach() - t.OldLogProbs).exp(); // [tokens]
+                var loss = -(ratio.clamp_max(ratioCap) * t.Advantages * t.LogProbs * t.Weights).sum();
+                return (loss, new() { ["capped"] = (ratio.gt(ratioCap).to(float32) * t.Weights).sum() }); // a sum that the metrics show
+            }
+        );
 }

@@ -12,31 +12,48 @@ using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Runs;
 
 NativeMemoryTuning.Apply();
-if (args is ["worker", .. var worker]) return await WorkerProcess.RunAsync(WorkerOptions.Parse(worker), CancellationToken.None); // this program is its own worker
-if (args is not [var path, .. var overrides]) throw new ArgumentException("usage: my-loop RECIPE [KEY=VALUE ...]");
+if (args is ["worker", .. var worker])
+    return await WorkerProcess.RunAsync(WorkerOptions.Parse(worker), CancellationToken.None); // this program is its own worker
+if (args is not [var path, .. var overrides])
+    throw new ArgumentException("usage: my-loop RECIPE [KEY=VALUE ...]");
 
 using var stop = new CancellationTokenSource();
-Console.CancelKeyPress += (_, key) => { key.Cancel = true; stop.Cancel(); };
+Console.CancelKeyPress += (_, key) =>
+{
+    key.Cancel = true;
+    stop.Cancel();
+};
 var events = new ExperimentEvents(
-    Step: r => Console.WriteLine($"step {r.Step}/{r.Steps}  reward {r.Reward:F3}  accuracy {r.Accuracy:P1}  uniform groups {r.UniformGroups:P0}  trained tokens {r.TrainedTokens}  {r.StepSeconds:F2} s"),
+    Step: r =>
+        Console.WriteLine(
+            $"step {r.Step}/{r.Steps}  reward {r.Reward:F3}  accuracy {r.Accuracy:P1}  uniform groups {r.UniformGroups:P0}  trained tokens {r.TrainedTokens}  {r.StepSeconds:F2} s"
+        ),
     Evaluation: e => Console.WriteLine($"evaluation after step {e.Step}: {e.Accuracy:P1} of {e.Answers.Count}"),
-    Say: Console.WriteLine);
+    Say: Console.WriteLine
+);
 var recipe = RecipeFile.Load<TrainRecipe>(path, overrides) with { Name = "my-loop" };
 await using var e = await Experiment.StartAsync(recipe, new("runs", ExistingRun.Overwrite, events), stop.Token);
 
 await e.PushWeightsAsync();
-if (e.Due(e.Recipe.Training.EvaluateEvery)) await e.EvaluateAsync(stop.Token);
+if (e.Due(e.Recipe.Training.EvaluateEvery))
+    await e.EvaluateAsync(stop.Token);
 while (e.Step < e.Recipe.Training.Steps && !stop.IsCancellationRequested)
 {
     e.BeginStep();
     var rollouts = await e.CollectAsync(e.NextPrompts());
 
-    var useful = rollouts.GroupBy(r => r.Group).Where(group => group.Any(r => r.Reward != group.First().Reward)).SelectMany(group => group).ToArray();
-    var updates = await e.UpdateAsync(useful.Length > 0 ? useful : rollouts);   // the change
+    var useful = rollouts
+        .GroupBy(r => r.Group)
+        .Where(group => group.Any(r => r.Reward != group.First().Reward))
+        .SelectMany(group => group)
+        .ToArray();
+    var updates = await e.UpdateAsync(useful.Length > 0 ? useful : rollouts); // the change
 
     e.EndStep(rollouts, updates, await e.PushWeightsAsync());
-    if (e.Due(e.Recipe.Training.CheckpointEvery)) await e.SaveAsync();
-    if (e.Due(e.Recipe.Training.EvaluateEvery)) await e.EvaluateAsync(stop.Token);
+    if (e.Due(e.Recipe.Training.CheckpointEvery))
+        await e.SaveAsync();
+    if (e.Due(e.Recipe.Training.EvaluateEvery))
+        await e.EvaluateAsync(stop.Token);
 }
 var outcome = await e.FinishAsync();
 Console.WriteLine(string.Join("\n", outcome.Files));

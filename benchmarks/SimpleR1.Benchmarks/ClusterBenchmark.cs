@@ -20,32 +20,58 @@ namespace SimpleR1.Benchmarks;
 /// </summary>
 internal static partial class ClusterBenchmark
 {
-    private const int Kill = 9, Stop = 19, Continue = 18, WorkerCount = 4;
+    private const int Kill = 9,
+        Stop = 19,
+        Continue = 18,
+        WorkerCount = 4;
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
 
     /// <returns>The exit code; null when the arguments are for others.</returns>
     public static async Task<int?> RunAsync(string[] args)
     {
-        if (args is ["worker", .. var worker]) return await WorkerProcess.RunAsync(WorkerOptions.Parse(worker), CancellationToken.None);
-        if (args is ["head", var port, .. var membership]) return await HeadAsync(int.Parse(port), membership.FirstOrDefault());
-        if (args is not ["cluster", var name, .. var rest]) return null;
+        if (args is ["worker", .. var worker])
+            return await WorkerProcess.RunAsync(WorkerOptions.Parse(worker), CancellationToken.None);
+        if (args is ["head", var port, .. var membership])
+            return await HeadAsync(int.Parse(port), membership.FirstOrDefault());
+        if (args is not ["cluster", var name, .. var rest])
+            return null;
         var seconds = TimeSpan.FromSeconds(rest.Length > 0 ? double.Parse(rest[0]) : 300);
         switch (name)
         {
-            case "quiet": await ChaosAsync(seconds, killEvery: null); break;
-            case "kill": await ChaosAsync(seconds, TimeSpan.FromSeconds(5)); break;
-            case "stop": await StopAsync(); break;
-            case "restart": await RestartAsync(null); break;
-            case "redis": await RedisAsync(); break;
-            case "route": await RouteAsync(); break;
-            default: throw new ArgumentException($"there is no 'cluster {name}'");
+            case "quiet":
+                await ChaosAsync(seconds, killEvery: null);
+                break;
+            case "kill":
+                await ChaosAsync(seconds, TimeSpan.FromSeconds(5));
+                break;
+            case "stop":
+                await StopAsync();
+                break;
+            case "restart":
+                await RestartAsync(null);
+                break;
+            case "redis":
+                await RedisAsync();
+                break;
+            case "route":
+                await RouteAsync();
+                break;
+            default:
+                throw new ArgumentException($"there is no 'cluster {name}'");
         }
         return 0;
     }
 
     private static async Task<int> HeadAsync(int port, string? membership)
     {
-        await using var head = await ClusterHead.StartAsync(new() { Port = port, Membership = membership, Name = "benchmark" });
+        await using var head = await ClusterHead.StartAsync(
+            new()
+            {
+                Port = port,
+                Membership = membership,
+                Name = "benchmark",
+            }
+        );
         Console.WriteLine("head ready");
         await Task.Delay(Timeout.Infinite);
         return 0;
@@ -72,19 +98,48 @@ internal static partial class ClusterBenchmark
             stage.weights.Flat.uniform_(-0.1, 0.1);
             await stage.StartHeadAsync();
             for (int i = 1; i <= workers; i++)
-                stage.machines.Add(WorkerMachine.Start(new() { Head = stage.Address, Devices = ["cpu"], Name = $"w{i}", Threads = 1, Say = _ => { } }));
-            stage.cluster = await TrainerCluster.StartAsync(new() { Join = stage.Address, Log = line => Console.Error.WriteLine($"{DateTime.Now:HH:mm:ss.f} {line}"), StartTimeout = Patience }, new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 64 << 20 }));
+                stage.machines.Add(
+                    WorkerMachine.Start(
+                        new()
+                        {
+                            Head = stage.Address,
+                            Devices = ["cpu"],
+                            Name = $"w{i}",
+                            Threads = 1,
+                            Say = _ => { },
+                        }
+                    )
+                );
+            stage.cluster = await TrainerCluster.StartAsync(
+                new()
+                {
+                    Join = stage.Address,
+                    Log = line => Console.Error.WriteLine($"{DateTime.Now:HH:mm:ss.f} {line}"),
+                    StartTimeout = Patience,
+                },
+                new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 64 << 20 })
+            );
             var seen = stage.Pool;
-            await WaitAsync(() => seen.Status().Count(w => w.State == WorkerState.Waiting) == workers, $"{workers} workers to join");
+            await WaitAsync(
+                () => seen.Status().Count(w => w.State == WorkerState.Waiting) == workers,
+                $"{workers} workers to join"
+            );
             await seen.PushWeightsAsync(stage.weights, 0);
             return stage;
         }
 
         public async Task StartHeadAsync()
         {
-            string[] command = [.. ThisProgram.Command, "head", port.ToString(), .. membership is null ? Array.Empty<string>() : [membership]];
+            string[] command =
+            [
+                .. ThisProgram.Command,
+                "head",
+                port.ToString(),
+                .. membership is null ? Array.Empty<string>() : [membership],
+            ];
             head = Process.Start(new ProcessStartInfo(command[0], command[1..]) { RedirectStandardOutput = true })!;
-            if (await head.StandardOutput.ReadLineAsync().WaitAsync(Patience) != "head ready") throw new IOException("the head did not start");
+            if (await head.StandardOutput.ReadLineAsync().WaitAsync(Patience) != "head ready")
+                throw new IOException("the head did not start");
         }
 
         public void KillHead()
@@ -96,7 +151,8 @@ internal static partial class ClusterBenchmark
         public async ValueTask DisposeAsync()
         {
             await cluster!.DisposeAsync();
-            foreach (var machine in machines) await machine.DisposeAsync();
+            foreach (var machine in machines)
+                await machine.DisposeAsync();
             KillHead();
             weights.Dispose();
         }
@@ -106,17 +162,31 @@ internal static partial class ClusterBenchmark
     private static async Task ChaosAsync(TimeSpan time, TimeSpan? killEvery)
     {
         await using var stage = await Stage.SetAsync(WorkerCount);
-        int kills = 0, batches = 0, lost = 0, twice = 0;
-        long samples = 0, tokens = 0;
+        int kills = 0,
+            batches = 0,
+            lost = 0,
+            twice = 0;
+        long samples = 0,
+            tokens = 0;
         using var end = new CancellationTokenSource();
         var killer = Task.Run(async () =>
         {
             while (killEvery is { } every && !end.IsCancellationRequested)
             {
-                try { await Task.Delay(every, end.Token); }
-                catch (OperationCanceledException) { return; }
-                var ready = stage.Pool.Status().Where(w => w.State is WorkerState.Ready or WorkerState.Suspect).ToArray();
-                if (ready.Length == 0) continue;
+                try
+                {
+                    await Task.Delay(every, end.Token);
+                }
+                catch (OperationCanceledException)
+                {
+                    return;
+                }
+                var ready = stage
+                    .Pool.Status()
+                    .Where(w => w.State is WorkerState.Ready or WorkerState.Suspect)
+                    .ToArray();
+                if (ready.Length == 0)
+                    continue;
                 Signal(ready[Random.Shared.Next(ready.Length)].ProcessId, Kill);
                 kills++;
             }
@@ -127,7 +197,8 @@ internal static partial class ClusterBenchmark
             var seen = new HashSet<(string, int)>();
             await foreach (var completion in stage.Pool.GenerateAsync(Requests(batches, 250, 4)))
             {
-                if (!seen.Add((completion.RequestId, completion.SampleIndex))) twice++;
+                if (!seen.Add((completion.RequestId, completion.SampleIndex)))
+                    twice++;
                 tokens += completion.Tokens.Length;
             }
             lost += 1000 - seen.Count;
@@ -136,11 +207,27 @@ internal static partial class ClusterBenchmark
         double seconds = clock.Elapsed.TotalSeconds;
         end.Cancel();
         await killer;
-        Console.WriteLine($"{(killEvery is null ? "quiet" : "kill")}: {batches} batches of 1,000 rollouts in {seconds:F0} s, {kills} workers killed: {lost} lost, {twice} duplicated, {samples / seconds:F0} rollouts/s, {tokens / seconds:F0} tokens/s");
+        Console.WriteLine(
+            $"{(killEvery is null ? "quiet" : "kill")}: {batches} batches of 1,000 rollouts in {seconds:F0} s, {kills} workers killed: {lost} lost, {twice} duplicated, {samples / seconds:F0} rollouts/s, {tokens / seconds:F0} tokens/s"
+        );
     }
 
-    private static GenerationRequest[] Requests(int batch, int prompts, int samples, int maxTokens = 200) => [.. Enumerable.Range(0, prompts).Select(i =>
-        new GenerationRequest($"b{batch}-r{i}", [1, 2 + i % 50, 3 + i / 50], new() { Samples = samples, MaxTokens = maxTokens, Seed = (ulong)(batch * 1000 + i), IgnoreEos = true }))];
+    private static GenerationRequest[] Requests(int batch, int prompts, int samples, int maxTokens = 200) =>
+        [
+            .. Enumerable
+                .Range(0, prompts)
+                .Select(i => new GenerationRequest(
+                    $"b{batch}-r{i}",
+                    [1, 2 + i % 50, 3 + i / 50],
+                    new()
+                    {
+                        Samples = samples,
+                        MaxTokens = maxTokens,
+                        Seed = (ulong)(batch * 1000 + i),
+                        IgnoreEos = true,
+                    }
+                )),
+        ];
 
     /// <summary>How long a stopped worker stays in rotation, idle and busy.</summary>
     private static async Task StopAsync()
@@ -148,16 +235,27 @@ internal static partial class ClusterBenchmark
         await using var stage = await Stage.SetAsync(2);
         foreach (bool busy in new[] { false, true })
         {
-            await WaitAsync(() => stage.Pool.Status().Count(w => w.State == WorkerState.Ready) == 2, "two ready workers");
+            await WaitAsync(
+                () => stage.Pool.Status().Count(w => w.State == WorkerState.Ready) == 2,
+                "two ready workers"
+            );
             var running = busy ? CountAsync(stage.Pool, Requests(busy ? 1 : 0, 200, 4)) : Task.FromResult(0);
             await Task.Delay(1000);
             int victim = stage.Pool.Status().First(w => w.State == WorkerState.Ready).ProcessId;
             Signal(victim, Stop);
             var clock = Stopwatch.StartNew();
-            await WaitAsync(() => stage.Pool.Status().All(w => w.ProcessId != victim || w.State != WorkerState.Ready), "the stopped worker to be out of rotation");
+            await WaitAsync(
+                () => stage.Pool.Status().All(w => w.ProcessId != victim || w.State != WorkerState.Ready),
+                "the stopped worker to be out of rotation"
+            );
             double outAfter = clock.Elapsed.TotalSeconds;
-            await WaitAsync(() => stage.Pool.Status().All(w => w.ProcessId != victim || w.State == WorkerState.Dead), "the stopped worker to be given up");
-            Console.WriteLine($"stop, {(busy ? "busy" : "idle")}: out of rotation after {outAfter:F1} s, given up after {clock.Elapsed.TotalSeconds:F1} s{(busy ? $"; {await running} of 800 rollouts arrived" : "")}");
+            await WaitAsync(
+                () => stage.Pool.Status().All(w => w.ProcessId != victim || w.State == WorkerState.Dead),
+                "the stopped worker to be given up"
+            );
+            Console.WriteLine(
+                $"stop, {(busy ? "busy" : "idle")}: out of rotation after {outAfter:F1} s, given up after {clock.Elapsed.TotalSeconds:F1} s{(busy ? $"; {await running} of 800 rollouts arrived" : "")}"
+            );
             Signal(victim, Continue); // it learns that it was declared dead, ends, and is started again
         }
     }
@@ -167,7 +265,8 @@ internal static partial class ClusterBenchmark
     {
         await using var stage = await Stage.SetAsync(WorkerCount, membership);
         using var end = new CancellationTokenSource();
-        long samples = 0, lost = 0;
+        long samples = 0,
+            lost = 0;
         var rollouts = Task.Run(async () =>
         {
             for (int batch = 0; !end.IsCancellationRequested; batch++)
@@ -189,10 +288,24 @@ internal static partial class ClusterBenchmark
             while (true)
             {
                 ClusterStatus status;
-                try { status = await ClusterClient.StatusAsync(stage.Address, CancellationToken.None); }
-                catch (Exception e) when (e is IOException or TimeoutException && clock.Elapsed < Patience) { continue; }
-                if (status.Trainer is { WeightVersion: >= 0 } && status.Workers.Count(w => w.State == "ready") == WorkerCount && stage.Pool.Status().Count(w => w.State == WorkerState.Ready) == WorkerCount) break;
-                if (clock.Elapsed > Patience) throw new TimeoutException($"waited {Patience} for the workers to be back: {string.Join(", ", status.Workers)}");
+                try
+                {
+                    status = await ClusterClient.StatusAsync(stage.Address, CancellationToken.None);
+                }
+                catch (Exception e) when (e is IOException or TimeoutException && clock.Elapsed < Patience)
+                {
+                    continue;
+                }
+                if (
+                    status.Trainer is { WeightVersion: >= 0 }
+                    && status.Workers.Count(w => w.State == "ready") == WorkerCount
+                    && stage.Pool.Status().Count(w => w.State == WorkerState.Ready) == WorkerCount
+                )
+                    break;
+                if (clock.Elapsed > Patience)
+                    throw new TimeoutException(
+                        $"waited {Patience} for the workers to be back: {string.Join(", ", status.Workers)}"
+                    );
                 await Task.Delay(100);
             }
             back.Add(clock.Elapsed.TotalSeconds);
@@ -200,20 +313,38 @@ internal static partial class ClusterBenchmark
         }
         end.Cancel();
         await rollouts;
-        bool same = stage.Pool.Status().Where(w => w.State != WorkerState.Dead).Select(w => w.Instance).Order().SequenceEqual(instances);
+        bool same = stage
+            .Pool.Status()
+            .Where(w => w.State != WorkerState.Dead)
+            .Select(w => w.Instance)
+            .Order()
+            .SequenceEqual(instances);
         back.Sort();
-        Console.WriteLine($"restart ({(membership is null ? "embedded" : "redis")}): head killed and restarted 20 times, all workers and the trainer back after {back[10]:F1} s (median), {back[^1]:F1} s (longest); "
-            + $"{samples} rollouts meanwhile, {lost} lost; {(same ? "the same worker processes throughout" : "WORKER PROCESSES WERE REPLACED")}");
+        Console.WriteLine(
+            $"restart ({(membership is null ? "embedded" : "redis")}): head killed and restarted 20 times, all workers and the trainer back after {back[10]:F1} s (median), {back[^1]:F1} s (longest); "
+                + $"{samples} rollouts meanwhile, {lost} lost; {(same ? "the same worker processes throughout" : "WORKER PROCESSES WERE REPLACED")}"
+        );
     }
 
     private static async Task RedisAsync()
     {
         int port = SiloSetup.FreePort(IPAddress.Loopback, following: 1);
         string folder = Directory.CreateTempSubdirectory("simple-r1-redis-").FullName;
-        using var redis = Process.Start(new ProcessStartInfo("redis-server", ["--port", port.ToString(), "--bind", "127.0.0.1", "--save", "", "--dir", folder]) { RedirectStandardOutput = true })!;
+        using var redis = Process.Start(
+            new ProcessStartInfo(
+                "redis-server",
+                ["--port", port.ToString(), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+            )
+            {
+                RedirectStandardOutput = true,
+            }
+        )!;
         try
         {
-            while (await redis.StandardOutput.ReadLineAsync().WaitAsync(Patience) is { } line && !line.Contains("Ready to accept", StringComparison.Ordinal)) { }
+            while (
+                await redis.StandardOutput.ReadLineAsync().WaitAsync(Patience) is { } line
+                && !line.Contains("Ready to accept", StringComparison.Ordinal)
+            ) { }
             _ = redis.StandardOutput.ReadToEndAsync();
             await RestartAsync($"redis://127.0.0.1:{port}");
         }
@@ -240,48 +371,79 @@ internal static partial class ClusterBenchmark
             clock.Restart();
             await Task.WhenAll(requests.Select(r => CountAsync(stage.Pool, [r])));
             double alone = clock.Elapsed.TotalMilliseconds / inFlight;
-            if (round < 5) continue; // warming up
+            if (round < 5)
+                continue; // warming up
             bulk.Add(together);
             single.Add(alone);
         }
         bulk.Sort();
         single.Sort();
-        Console.WriteLine($"route: {inFlight} requests of 8 tokens in flight: {single[single.Count / 2]:F3} ms a request one by one, {bulk[bulk.Count / 2]:F3} ms in one batch; routing costs {single[single.Count / 2] - bulk[bulk.Count / 2]:F3} ms a request (medians of {bulk.Count} rounds)");
+        Console.WriteLine(
+            $"route: {inFlight} requests of 8 tokens in flight: {single[single.Count / 2]:F3} ms a request one by one, {bulk[bulk.Count / 2]:F3} ms in one batch; routing costs {single[single.Count / 2] - bulk[bulk.Count / 2]:F3} ms a request (medians of {bulk.Count} rounds)"
+        );
 
         var before = stage.Pool.PrefixAffinity;
         // Groups of 8 samples that come as 8 requests each, interleaved, as clients of a server send them; 64 tokens of prompt are 4 blocks of KV.
-        var groups = Enumerable.Range(0, 64).Select(g => Enumerable.Range(0, 64).Select(t => 1 + (g * 7 + t * 3) % 60).ToArray()).ToArray();
-        int known = 0, cached = 0;
+        var groups = Enumerable
+            .Range(0, 64)
+            .Select(g => Enumerable.Range(0, 64).Select(t => 1 + (g * 7 + t * 3) % 60).ToArray())
+            .ToArray();
+        int known = 0,
+            cached = 0;
         for (int sample = 0; sample < 8; sample++)
             foreach (var part in groups.Chunk(32))
             {
-                var requests = part.Select((prompt, i) => new GenerationRequest($"s{sample}-{i}", prompt, new() { MaxTokens = 8, Seed = (ulong)sample, IgnoreEos = true })).ToArray();
-                await Task.WhenAll(requests.Select(async request =>
-                {
-                    await foreach (var completion in stage.Pool.GenerateAsync([request]))
-                        if (sample > 0)
-                        {
-                            Interlocked.Increment(ref known);
-                            if (completion.CachedPromptTokens > 0) Interlocked.Increment(ref cached);
-                        }
-                }));
+                var requests = part.Select(
+                        (prompt, i) =>
+                            new GenerationRequest(
+                                $"s{sample}-{i}",
+                                prompt,
+                                new()
+                                {
+                                    MaxTokens = 8,
+                                    Seed = (ulong)sample,
+                                    IgnoreEos = true,
+                                }
+                            )
+                    )
+                    .ToArray();
+                await Task.WhenAll(
+                    requests.Select(async request =>
+                    {
+                        await foreach (var completion in stage.Pool.GenerateAsync([request]))
+                            if (sample > 0)
+                            {
+                                Interlocked.Increment(ref known);
+                                if (completion.CachedPromptTokens > 0)
+                                    Interlocked.Increment(ref cached);
+                            }
+                    })
+                );
             }
-        var (asked, hits) = (stage.Pool.PrefixAffinity.Known - before.Known, stage.Pool.PrefixAffinity.Hits - before.Hits);
-        Console.WriteLine($"affinity: {hits} of {asked} repeats went to the worker with the prompt ({100.0 * hits / asked:F1}%), {cached} of {known} found its keys and values there ({100.0 * cached / known:F1}%)");
+        var (asked, hits) = (
+            stage.Pool.PrefixAffinity.Known - before.Known,
+            stage.Pool.PrefixAffinity.Hits - before.Hits
+        );
+        Console.WriteLine(
+            $"affinity: {hits} of {asked} repeats went to the worker with the prompt ({100.0 * hits / asked:F1}%), {cached} of {known} found its keys and values there ({100.0 * cached / known:F1}%)"
+        );
     }
 
     private static async Task<int> CountAsync(WorkerPool pool, GenerationRequest[] requests)
     {
         int count = 0;
-        await foreach (var completion in pool.GenerateAsync(requests)) count++;
+        await foreach (var completion in pool.GenerateAsync(requests))
+            count++;
         return count;
     }
 
     private static async Task WaitAsync(Func<bool> condition, string awaited)
     {
         for (var clock = Stopwatch.StartNew(); !condition(); await Task.Delay(20))
-            if (clock.Elapsed > Patience) throw new TimeoutException($"waited {Patience} for {awaited}");
+            if (clock.Elapsed > Patience)
+                throw new TimeoutException($"waited {Patience} for {awaited}");
     }
 
-    [LibraryImport("libc", EntryPoint = "kill")] private static partial int Signal(int processId, int signal);
+    [LibraryImport("libc", EntryPoint = "kill")]
+    private static partial int Signal(int processId, int signal);
 }

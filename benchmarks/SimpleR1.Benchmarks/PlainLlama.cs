@@ -13,14 +13,17 @@ internal sealed class PlainLlama : IDisposable
     private readonly ModelConfig c;
     private readonly FlatWeights weights;
     private readonly Dictionary<string, Tensor> parameters = [];
-    private readonly Tensor cos, sin; // [positions, headDimension], sin with its sign
+    private readonly Tensor cos,
+        sin; // [positions, headDimension], sin with its sign
     private readonly bool train;
 
     public PlainLlama(FlatWeights weights, bool train)
     {
         (this.weights, this.train, c) = (weights, train, weights.Layout.Config);
         foreach (var slot in weights.Layout.Slots)
-            parameters[slot.Name] = train ? weights[slot.Name].clone().requires_grad_(true).DetachFromDisposeScope() : weights[slot.Name];
+            parameters[slot.Name] = train
+                ? weights[slot.Name].clone().requires_grad_(true).DetachFromDisposeScope()
+                : weights[slot.Name];
         using var scope = NewDisposeScope();
         var inverse = pow(c.RopeTheta, -arange(0, c.HeadDimension, 2, dtype: float32) / c.HeadDimension);
         var angles = outer(arange(0, c.MaxPositions, dtype: float32), inverse);
@@ -30,22 +33,39 @@ internal sealed class PlainLlama : IDisposable
 
     /// <summary>Empty caches of <paramref name="length"/> positions: [batch, kvHeads, length, headDimension] for K and V of each layer.</summary>
     public (Tensor K, Tensor V)[] NewCache(int batch, int length) =>
-        [.. Enumerable.Range(0, c.Layers).Select(_ => (randn(batch, c.KeyValueHeads, length, c.HeadDimension), randn(batch, c.KeyValueHeads, length, c.HeadDimension)))];
+        [
+            .. Enumerable
+                .Range(0, c.Layers)
+                .Select(_ =>
+                    (
+                        randn(batch, c.KeyValueHeads, length, c.HeadDimension),
+                        randn(batch, c.KeyValueHeads, length, c.HeadDimension)
+                    )
+                ),
+        ];
 
     /// <summary>One decode step at one position for all rows: ids [batch] → greedy next ids [batch].</summary>
     public Tensor Decode(Tensor ids, (Tensor K, Tensor V)[] cache, int position)
     {
         long batch = ids.shape[0];
         var x = parameters["embedding"].index_select(0, ids);
-        Tensor rowCos = cos.narrow(0, position, 1).view(1, 1, 1, -1), rowSin = sin.narrow(0, position, 1).view(1, 1, 1, -1);
+        Tensor rowCos = cos.narrow(0, position, 1).view(1, 1, 1, -1),
+            rowSin = sin.narrow(0, position, 1).view(1, 1, 1, -1);
         for (int i = 0; i < c.Layers; i++)
         {
             using var scope = NewDisposeScope();
-            var qkv = nn.functional.linear(Norm(x, $"layers.{i}.attention_norm"), parameters[$"layers.{i}.qkv"]).view(batch, c.Heads + 2 * c.KeyValueHeads, 1, c.HeadDimension);
+            var qkv = nn
+                .functional.linear(Norm(x, $"layers.{i}.attention_norm"), parameters[$"layers.{i}.qkv"])
+                .view(batch, c.Heads + 2 * c.KeyValueHeads, 1, c.HeadDimension);
             var rotated = Rotate(qkv.narrow(1, 0, c.Heads + c.KeyValueHeads), rowCos, rowSin);
             cache[i].K.narrow(2, position, 1).copy_(rotated.narrow(1, c.Heads, c.KeyValueHeads));
             cache[i].V.narrow(2, position, 1).copy_(qkv.narrow(1, c.Heads + c.KeyValueHeads, c.KeyValueHeads));
-            var mixed = Attention(rotated.narrow(1, 0, c.Heads), cache[i].K.narrow(2, 0, position + 1), cache[i].V.narrow(2, 0, position + 1), causal: false);
+            var mixed = Attention(
+                rotated.narrow(1, 0, c.Heads),
+                cache[i].K.narrow(2, 0, position + 1),
+                cache[i].V.narrow(2, 0, position + 1),
+                causal: false
+            );
             x = Rest(i, x, mixed.reshape(batch, c.QuerySize)).MoveToOuterDisposeScope();
         }
         return nn.functional.linear(Norm(x, "final_norm"), parameters["embedding"]).argmax(-1);
@@ -55,31 +75,51 @@ internal sealed class PlainLlama : IDisposable
     public void TrainStep(Tensor ids)
     {
         using var outer = NewDisposeScope();
-        long batch = ids.shape[0], length = ids.shape[1];
+        long batch = ids.shape[0],
+            length = ids.shape[1];
         var x = parameters["embedding"].index_select(0, ids.view(-1));
-        Tensor rowCos = cos.narrow(0, 0, length).view(1, 1, length, -1), rowSin = sin.narrow(0, 0, length).view(1, 1, length, -1);
+        Tensor rowCos = cos.narrow(0, 0, length).view(1, 1, length, -1),
+            rowSin = sin.narrow(0, 0, length).view(1, 1, length, -1);
         for (int i = 0; i < c.Layers; i++)
         {
-            var qkv = nn.functional.linear(Norm(x, $"layers.{i}.attention_norm"), parameters[$"layers.{i}.qkv"]).view(batch, length, c.Heads + 2 * c.KeyValueHeads, c.HeadDimension).transpose(1, 2);
+            var qkv = nn
+                .functional.linear(Norm(x, $"layers.{i}.attention_norm"), parameters[$"layers.{i}.qkv"])
+                .view(batch, length, c.Heads + 2 * c.KeyValueHeads, c.HeadDimension)
+                .transpose(1, 2);
             var rotated = Rotate(qkv.narrow(1, 0, c.Heads + c.KeyValueHeads), rowCos, rowSin);
-            var mixed = Attention(rotated.narrow(1, 0, c.Heads), rotated.narrow(1, c.Heads, c.KeyValueHeads), qkv.narrow(1, c.Heads + c.KeyValueHeads, c.KeyValueHeads), causal: true);
+            var mixed = Attention(
+                rotated.narrow(1, 0, c.Heads),
+                rotated.narrow(1, c.Heads, c.KeyValueHeads),
+                qkv.narrow(1, c.Heads + c.KeyValueHeads, c.KeyValueHeads),
+                causal: true
+            );
             x = Rest(i, x, mixed.transpose(1, 2).reshape(batch * length, c.QuerySize));
         }
         var logits = nn.functional.linear(Norm(x, "final_norm"), parameters["embedding"]);
         nn.functional.cross_entropy(logits, ids.view(-1)).backward();
-        foreach (var parameter in parameters.Values) parameter.grad?.zero_();
+        foreach (var parameter in parameters.Values)
+            parameter.grad?.zero_();
     }
 
     private Tensor Rest(int i, Tensor x, Tensor mixed)
     {
         x = x + nn.functional.linear(mixed, parameters[$"layers.{i}.attention_output"]);
         var gateUp = nn.functional.linear(Norm(x, $"layers.{i}.mlp_norm"), parameters[$"layers.{i}.gate_up"]);
-        var hidden = nn.functional.silu(gateUp.narrow(1, 0, c.IntermediateSize)) * gateUp.narrow(1, c.IntermediateSize, c.IntermediateSize);
+        var hidden =
+            nn.functional.silu(gateUp.narrow(1, 0, c.IntermediateSize))
+            * gateUp.narrow(1, c.IntermediateSize, c.IntermediateSize);
         return x + nn.functional.linear(hidden, parameters[$"layers.{i}.down"]);
     }
 
     private Tensor Norm(Tensor x, string weight) =>
-        Aten.Call("rms_norm", "", x, new long[] { x.shape[^1] }, Aten.Argument.Some(parameters[weight]), Aten.Argument.Some(c.RmsNormEpsilon));
+        Aten.Call(
+            "rms_norm",
+            "",
+            x,
+            new long[] { x.shape[^1] },
+            Aten.Argument.Some(parameters[weight]),
+            Aten.Argument.Some(c.RmsNormEpsilon)
+        );
 
     private Tensor Rotate(Tensor x, Tensor rowCos, Tensor rowSin)
     {
@@ -88,11 +128,24 @@ internal sealed class PlainLlama : IDisposable
     }
 
     private static Tensor Attention(Tensor q, Tensor k, Tensor v, bool causal) =>
-        Aten.Call("scaled_dot_product_attention", "", q, k, v, Aten.Argument.None, 0.0, causal, Aten.Argument.None, true);
+        Aten.Call(
+            "scaled_dot_product_attention",
+            "",
+            q,
+            k,
+            v,
+            Aten.Argument.None,
+            0.0,
+            causal,
+            Aten.Argument.None,
+            true
+        );
 
     public void Dispose()
     {
-        if (train) foreach (var parameter in parameters.Values) parameter.Dispose();
+        if (train)
+            foreach (var parameter in parameters.Values)
+                parameter.Dispose();
         cos.Dispose();
         sin.Dispose();
         GC.KeepAlive(weights);

@@ -16,7 +16,13 @@ namespace SimpleR1.Benchmarks;
 internal sealed record SyncAbuseCounts(int Kills, int Stops, int Joiners, int Damages, int Claims);
 
 /// <summary>Whose updates, and how they travel.</summary>
-internal sealed record SyncAbuseWorkers(WeightTransportChoice Transport, int Count = 3, string Device = "cpu", string? SendDevice = null, ModelConfig? Model = null)
+internal sealed record SyncAbuseWorkers(
+    WeightTransportChoice Transport,
+    int Count = 3,
+    string Device = "cpu",
+    string? SendDevice = null,
+    ModelConfig? Model = null
+)
 {
     /// <summary>What they hold.</summary>
     public ModelConfig Model { get; } = Model ?? ClusterSelfTest.TinyModel;
@@ -28,7 +34,8 @@ internal sealed record SyncAbuseWorkers(WeightTransportChoice Transport, int Cou
 /// </summary>
 internal sealed partial class SyncAbuse : IAsyncDisposable
 {
-    private const int Kill = 9, Stop = 19;
+    private const int Kill = 9,
+        Stop = 19;
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
 
     private readonly TextWriter output;
@@ -42,13 +49,29 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     private int version = -1;
     private TimeSpan took; // by the last update
 
-    private SyncAbuse(SyncAbuseWorkers workers, TextWriter output) => (this.workers, this.output, weights) = (workers, output, SharedWeightMemory.Allocate(new WeightLayout(workers.Model)));
+    private SyncAbuse(SyncAbuseWorkers workers, TextWriter output) =>
+        (this.workers, this.output, weights) = (
+            workers,
+            output,
+            SharedWeightMemory.Allocate(new WeightLayout(workers.Model))
+        );
 
     /// <param name="arguments">Kills, stops, joiners (100, 50 and 20); and for NCCL between GPUs the workers' number, their devices, the trainer's, and a model's shape: <c>2 cuda:1,cuda:2 cuda:0 qwen2.5-0.5b</c>.</param>
     public static async Task<int> RunAsync(TextWriter output, string[] arguments)
     {
         int Count(int at, int otherwise) => arguments.Length > at ? int.Parse(arguments[at]) : otherwise;
-        SyncAbuseWorkers[] all = arguments is [_, _, _, _, var device, var sendDevice, .. var shape] ? [new(WeightTransportChoice.Nccl, Count(3, 0), device, sendDevice, shape is [var name] ? NamedShapes.Get(name) : null)] : [new(WeightTransportChoice.SharedMemory), new(WeightTransportChoice.Tcp)];
+        SyncAbuseWorkers[] all = arguments is [_, _, _, _, var device, var sendDevice, .. var shape]
+            ?
+            [
+                new(
+                    WeightTransportChoice.Nccl,
+                    Count(3, 0),
+                    device,
+                    sendDevice,
+                    shape is [var name] ? NamedShapes.Get(name) : null
+                ),
+            ]
+            : [new(WeightTransportChoice.SharedMemory), new(WeightTransportChoice.Tcp)];
         foreach (var workers in all)
             await RunAsync(output, workers, new(Count(0, 100), Count(1, 50), Count(2, 20), Damages: 3, Claims: 3));
         return 0;
@@ -68,11 +91,21 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             await abuse.FaultyAsync("damage", counts.Damages);
             await abuse.FaultyAsync("claim", counts.Claims);
             await abuse.SecondTrainerAsync();
-            memory = File.ReadLines("/proc/self/maps").First(l => l.StartsWith($"{abuse.weights.Pointer:x}-", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[5];
+            memory = File.ReadLines("/proc/self/maps")
+                .First(l => l.StartsWith($"{abuse.weights.Pointer:x}-", StringComparison.Ordinal))
+                .Split(' ', StringSplitOptions.RemoveEmptyEntries)[5];
             processes = [.. abuse.Pool.Status().Select(w => w.ProcessId)];
         }
-        foreach (int process in processes) Require(!Directory.Exists($"/proc/{process}") || File.ReadAllText($"/proc/{process}/stat").Contains(") Z"), $"process {process} is left over");
-        Require(!Directory.GetFiles("/proc/self/fd").Any(f => new FileInfo(f).LinkTarget?.Contains(memory) == true) && !File.ReadAllText("/proc/self/maps").Contains(memory), "shared memory is left over");
+        foreach (int process in processes)
+            Require(
+                !Directory.Exists($"/proc/{process}") || File.ReadAllText($"/proc/{process}/stat").Contains(") Z"),
+                $"process {process} is left over"
+            );
+        Require(
+            !Directory.GetFiles("/proc/self/fd").Any(f => new FileInfo(f).LinkTarget?.Contains(memory) == true)
+                && !File.ReadAllText("/proc/self/maps").Contains(memory),
+            "shared memory is left over"
+        );
         Require(!Directory.GetFiles("/dev/shm").Any(f => f.Contains("simple-r1")), "shared-memory files are left over");
         await output.WriteLineAsync($"{workers.Transport}: nothing is left over");
     }
@@ -83,21 +116,37 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     private async Task StartAsync()
     {
         weights.Flat.uniform_(-0.1, 0.1);
-        cluster = await TrainerCluster.StartAsync(new()
-        {
-            Workers = workers.Count, Device = workers.Device, SendDevice = workers.SendDevice, ThreadsPerWorker = 1, Transport = workers.Transport, StartTimeout = Patience, WorkerCommand = Command(workers.Count, "worker"), StartAttempts = 10,
-            Log = line => { lock (log) log.Add(line); },
-            Phase = phase =>
+        cluster = await TrainerCluster.StartAsync(
+            new()
             {
-                if (armed is not { } act || act.Phase != phase) return;
-                armed = null;
-                act.Act();
+                Workers = workers.Count,
+                Device = workers.Device,
+                SendDevice = workers.SendDevice,
+                ThreadsPerWorker = 1,
+                Transport = workers.Transport,
+                StartTimeout = Patience,
+                WorkerCommand = Command(workers.Count, "worker"),
+                StartAttempts = 10,
+                Log = line =>
+                {
+                    lock (log)
+                        log.Add(line);
+                },
+                Phase = phase =>
+                {
+                    if (armed is not { } act || act.Phase != phase)
+                        return;
+                    armed = null;
+                    act.Act();
+                },
             },
-        }, new(workers.Model, null, new() { KvCacheBytes = 16 << 20 }));
+            new(workers.Model, null, new() { KvCacheBytes = 16 << 20 })
+        );
         await PushAsync();
     }
 
-    private string[] Command(int workersThere, params string[] arguments) => ThisProgram.Worker(workers.Device, workers.SendDevice, workersThere, arguments);
+    private string[] Command(int workersThere, params string[] arguments) =>
+        ThisProgram.Worker(workers.Device, workers.SendDevice, workersThere, arguments);
 
     // ---- what is done
 
@@ -109,10 +158,16 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         double longest = 0;
         for (int i = 0; i < count; i++)
         {
-            await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == workers.Count, "all workers to be there again");
+            await WaitAsync(
+                () => Pool.Status().Count(w => w.State == WorkerState.Ready) == workers.Count,
+                "all workers to be there again"
+            );
             await PushAsync(); // where workers form a group, it is formed here
             undisturbed.Add(await PushAsync());
-            Require(undisturbed[^1].Dropped.Count == 0, $"an update that nothing was done to dropped {string.Join("; ", undisturbed[^1].Dropped)}");
+            Require(
+                undisturbed[^1].Dropped.Count == 0,
+                $"an update that nothing was done to dropped {string.Join("; ", undisturbed[^1].Dropped)}"
+            );
             var victim = Pool.Status().Where(w => w.State == WorkerState.Ready).ElementAt(random.Next(workers.Count));
             var phase = phases[i % phases.Length];
             double delay = 1.2 * random.NextDouble() * MedianSeconds(phase);
@@ -120,28 +175,56 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             var report = await PushAsync();
             longest = Math.Max(longest, took.TotalSeconds);
             Require(took < Limit, $"an update with a worker {what} took {took.TotalSeconds:0.0} s");
-            Require(report.Dropped.Count == 0 || report.Dropped.Count == 1 && report.Dropped[0].Contains(victim.Name) && report.Dropped[0].Contains("phase"), $"dropped: {string.Join("; ", report.Dropped)}, expected {victim.Name} at most");
+            Require(
+                report.Dropped.Count == 0
+                    || report.Dropped.Count == 1
+                        && report.Dropped[0].Contains(victim.Name)
+                        && report.Dropped[0].Contains("phase"),
+                $"dropped: {string.Join("; ", report.Dropped)}, expected {victim.Name} at most"
+            );
             bool named = report.Dropped.Count > 0;
-            losses.Add((phase, named, named ? "named in " + Lower(phases.First(p => report.Dropped[0].Contains($"in the {Lower(p)} phase"))) : "after the update's end"));
-            await WaitAsync(() => Pool.Status().All(w => w.ProcessId != victim.ProcessId || w.State == WorkerState.Dead), $"{victim.Name} to be replaced");
+            losses.Add(
+                (
+                    phase,
+                    named,
+                    named
+                        ? "named in " + Lower(phases.First(p => report.Dropped[0].Contains($"in the {Lower(p)} phase")))
+                        : "after the update's end"
+                )
+            );
+            await WaitAsync(
+                () => Pool.Status().All(w => w.ProcessId != victim.ProcessId || w.State == WorkerState.Dead),
+                $"{victim.Name} to be replaced"
+            );
             Progress(what, i + 1, count);
         }
-        if (count == 0) return;
-        await output.WriteLineAsync($"{workers.Transport}: {count} updates with a worker {what}: {losses.Count(l => l.Named)} were lost before the update had ended, all others proved the trainer's weights; the longest update took {longest:0.0} s");
+        if (count == 0)
+            return;
+        await output.WriteLineAsync(
+            $"{workers.Transport}: {count} updates with a worker {what}: {losses.Count(l => l.Named)} were lost before the update had ended, all others proved the trainer's weights; the longest update took {longest:0.0} s"
+        );
         foreach (var armedFor in losses.GroupBy(l => l.Armed))
-            await output.WriteLineAsync($"  {what} in {Lower(armedFor.Key)} (0 to {1.2e3 * MedianSeconds(armedFor.Key):0.00} ms after its start): {armedFor.Count()}; "
-                + string.Join(", ", armedFor.CountBy(l => l.Outcome).Select(c => $"{c.Value} {c.Key}")));
+            await output.WriteLineAsync(
+                $"  {what} in {Lower(armedFor.Key)} (0 to {1.2e3 * MedianSeconds(armedFor.Key):0.00} ms after its start): {armedFor.Count()}; "
+                    + string.Join(", ", armedFor.CountBy(l => l.Outcome).Select(c => $"{c.Value} {c.Key}"))
+            );
     }
 
     private static string Lower(UpdatePhase phase) => phase.ToString().ToLowerInvariant();
 
-    private double MedianSeconds(UpdatePhase phase) => undisturbed.Select(report => phase switch
-    {
-        UpdatePhase.Prepare => report.PrepareSeconds,
-        UpdatePhase.Transfer => report.TransferSeconds,
-        UpdatePhase.Verify => report.VerifySeconds,
-        _ => report.CommitSeconds,
-    }).Order().ElementAt(undisturbed.Count / 2);
+    private double MedianSeconds(UpdatePhase phase) =>
+        undisturbed
+            .Select(report =>
+                phase switch
+                {
+                    UpdatePhase.Prepare => report.PrepareSeconds,
+                    UpdatePhase.Transfer => report.TransferSeconds,
+                    UpdatePhase.Verify => report.VerifySeconds,
+                    _ => report.CommitSeconds,
+                }
+            )
+            .Order()
+            .ElementAt(undisturbed.Count / 2);
 
     /// <summary>To the fraction of a millisecond, which is what phases of a tiny model take.</summary>
     private static void SignalAfter(double seconds, int process, int signal)
@@ -149,14 +232,19 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         long start = Stopwatch.GetTimestamp();
         new Thread(() =>
         {
-            while (seconds - Stopwatch.GetElapsedTime(start).TotalSeconds is > 0 and var left) Thread.Sleep(left > 0.003 ? 1 : 0);
+            while (seconds - Stopwatch.GetElapsedTime(start).TotalSeconds is > 0 and var left)
+                Thread.Sleep(left > 0.003 ? 1 : 0);
             Signal(process, signal);
-        }) { IsBackground = true }.Start();
+        })
+        {
+            IsBackground = true,
+        }.Start();
     }
 
     private void Progress(string what, int done, int of)
     {
-        if (done % 10 == 0) Console.Error.WriteLine($"{workers.Transport}: {done} of {of} {what}");
+        if (done % 10 == 0)
+            Console.Error.WriteLine($"{workers.Transport}: {done} of {of} {what}");
     }
 
     private async Task JoinersAsync(int count)
@@ -164,18 +252,30 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         for (int i = 0; i < count; i++)
         {
             await using var joiner = Extra($"joiner-{i}", "worker");
-            for (int pushes = 0; Pool.Status().FirstOrDefault(w => w.Name == $"joiner-{i}") is not { State: WorkerState.Ready }; pushes++)
+            for (
+                int pushes = 0;
+                Pool.Status().FirstOrDefault(w => w.Name == $"joiner-{i}") is not { State: WorkerState.Ready };
+                pushes++
+            )
             {
                 Require(pushes < 2000, $"joiner {i} did not become ready");
                 await PushAsync(verify: false);
                 await Task.Delay(random.Next(30));
             }
             await PushAsync();
-            Require(Pool.Status().First(w => w.Name == $"joiner-{i}").WeightVersion == version, "the joiner holds another version");
+            Require(
+                Pool.Status().First(w => w.Name == $"joiner-{i}").WeightVersion == version,
+                "the joiner holds another version"
+            );
             Progress("joined", i + 1, count);
         }
-        await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == workers.Count, "the joiners to be gone");
-        await output.WriteLineAsync($"{workers.Transport}: {count} workers joined between and during updates; each held the current weights before it served");
+        await WaitAsync(
+            () => Pool.Status().Count(w => w.State == WorkerState.Ready) == workers.Count,
+            "the joiners to be gone"
+        );
+        await output.WriteLineAsync(
+            $"{workers.Transport}: {count} workers joined between and during updates; each held the current weights before it served"
+        );
     }
 
     /// <summary>A byte that is changed after it has arrived (once), or a commit that is answered with another version.</summary>
@@ -187,21 +287,46 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             await using var faulty = Extra(name, "faulty-worker", fault);
             if (fault == "damage")
             {
-                await WaitAsync(() => Pool.Status().Any(w => w.Name == name && w.State == WorkerState.Ready), $"{name} to be ready");
-                Require(Logged($"{name}: weights version") && Logged("sending them again"), "the damage was not noticed");
+                await WaitAsync(
+                    () => Pool.Status().Any(w => w.Name == name && w.State == WorkerState.Ready),
+                    $"{name} to be ready"
+                );
+                Require(
+                    Logged($"{name}: weights version") && Logged("sending them again"),
+                    "the damage was not noticed"
+                );
                 await PushAsync();
             }
-            else await WaitAsync(() => Logged($"{name} was lost") && Logged("it says that it holds weights version"), $"{name} to be refused");
+            else
+                await WaitAsync(
+                    () => Logged($"{name} was lost") && Logged("it says that it holds weights version"),
+                    $"{name} to be refused"
+                );
         }
-        await WaitAsync(() => Pool.Status().Count(w => w.State == WorkerState.Ready) == workers.Count, "the faulty workers to be gone");
-        await output.WriteLineAsync(fault == "damage" ? $"{workers.Transport}: {count} damaged bytes were caught by the hash, named, and sent again" : $"{workers.Transport}: {count} workers that said they held another version were refused");
+        await WaitAsync(
+            () => Pool.Status().Count(w => w.State == WorkerState.Ready) == workers.Count,
+            "the faulty workers to be gone"
+        );
+        await output.WriteLineAsync(
+            fault == "damage"
+                ? $"{workers.Transport}: {count} damaged bytes were caught by the hash, named, and sent again"
+                : $"{workers.Transport}: {count} workers that said they held another version were refused"
+        );
     }
 
     private async Task SecondTrainerAsync()
     {
         try
         {
-            await using var second = await TrainerCluster.StartAsync(new() { Join = new(cluster!.Join, null), Name = "second", Log = _ => { } }, new(workers.Model, null, new()));
+            await using var second = await TrainerCluster.StartAsync(
+                new()
+                {
+                    Join = new(cluster!.Join, null),
+                    Name = "second",
+                    Log = _ => { },
+                },
+                new(workers.Model, null, new())
+            );
         }
         catch (IOException e)
         {
@@ -214,21 +339,43 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     }
 
     private WorkerMachine Extra(string name, params string[] arguments) =>
-        WorkerMachine.Start(new() { Head = new(cluster!.Join, null), Devices = [workers.Device], Name = name, Threads = 1, DrainTimeout = TimeSpan.FromSeconds(1), Command = Command(workers.Count + 1, arguments), Say = _ => { } });
+        WorkerMachine.Start(
+            new()
+            {
+                Head = new(cluster!.Join, null),
+                Devices = [workers.Device],
+                Name = name,
+                Threads = 1,
+                DrainTimeout = TimeSpan.FromSeconds(1),
+                Command = Command(workers.Count + 1, arguments),
+                Say = _ => { },
+            }
+        );
 
     /// <summary>A worker process that does one thing wrong.</summary>
-    public static Task<int> FaultyWorkerAsync(string fault, string[] arguments) => WorkerProcess.RunAsync(WorkerOptions.Parse(arguments), runtime =>
-    {
-        if (fault == "claim") runtime.Claim = reply => reply with { Version = reply.Version + 1 };
-        else
-            runtime.Damage = received =>
+    public static Task<int> FaultyWorkerAsync(string fault, string[] arguments) =>
+        WorkerProcess.RunAsync(
+            WorkerOptions.Parse(arguments),
+            runtime =>
             {
-                nint place = received.Pointer + (nint)(received.ByteLength / 3);
-                if (received.Device is { } gpu) gpu.Write<byte>(place, [(byte)(gpu.Read<byte>(place, 1)[0] ^ 1)]);
-                else unsafe { *(byte*)place ^= 1; }
-                runtime.Damage = null;
-            };
-    }, CancellationToken.None);
+                if (fault == "claim")
+                    runtime.Claim = reply => reply with { Version = reply.Version + 1 };
+                else
+                    runtime.Damage = received =>
+                    {
+                        nint place = received.Pointer + (nint)(received.ByteLength / 3);
+                        if (received.Device is { } gpu)
+                            gpu.Write<byte>(place, [(byte)(gpu.Read<byte>(place, 1)[0] ^ 1)]);
+                        else
+                            unsafe
+                            {
+                                *(byte*)place ^= 1;
+                            }
+                        runtime.Damage = null;
+                    };
+            },
+            CancellationToken.None
+        );
 
     // ---- what must be so
 
@@ -239,40 +386,75 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         var clock = Stopwatch.StartNew();
         var report = await Pool.PushWeightsAsync(weights, ++version).WaitAsync(Patience);
         took = clock.Elapsed;
-        if (!verify) return report;
+        if (!verify)
+            return report;
         var holds = await Pool.HoldAsync(CancellationToken.None);
         for (; holds.Count == 0; holds = await Pool.HoldAsync(CancellationToken.None)) // the only one was lost just now
             await WaitAsync(() => Pool.Count(WorkerState.Ready) > 0, "a worker to hold weights");
         foreach (var (name, type, held, hash) in holds)
-            Require(held == version && hash == WeightHash.Of(weights, type), $"{name} computes with version {held}, hash {hash:x16}; the trainer has version {version}, hash {WeightHash.Of(weights, type):x16}");
-        GenerationRequest[] requests = [.. Enumerable.Range(0, 6).Select(i => new GenerationRequest($"r{i}", [1, 2, 3 + i], new() { Samples = 1, MaxTokens = 4, IgnoreEos = true }))];
+            Require(
+                held == version && hash == WeightHash.Of(weights, type),
+                $"{name} computes with version {held}, hash {hash:x16}; the trainer has version {version}, hash {WeightHash.Of(weights, type):x16}"
+            );
+        GenerationRequest[] requests =
+        [
+            .. Enumerable
+                .Range(0, 6)
+                .Select(i => new GenerationRequest(
+                    $"r{i}",
+                    [1, 2, 3 + i],
+                    new()
+                    {
+                        Samples = 1,
+                        MaxTokens = 4,
+                        IgnoreEos = true,
+                    }
+                )),
+        ];
         int samples = 0;
         await foreach (var completion in Pool.GenerateAsync(requests, Patience, enough: default))
         {
             samples++;
-            Require(completion.WeightVersions.All(v => v == version), $"a sample carries versions {string.Join(", ", completion.WeightVersions.Distinct())}, the trainer has {version}");
+            Require(
+                completion.WeightVersions.All(v => v == version),
+                $"a sample carries versions {string.Join(", ", completion.WeightVersions.Distinct())}, the trainer has {version}"
+            );
         }
         Require(samples == requests.Length, $"{samples} of {requests.Length} samples came");
         return report;
     }
 
-    private bool Logged(string text) { lock (log) return log.Any(line => line.Contains(text)); }
+    private bool Logged(string text)
+    {
+        lock (log)
+            return log.Any(line => line.Contains(text));
+    }
 
     private async Task WaitAsync(Func<bool> condition, string awaited)
     {
-        for (var clock = Stopwatch.StartNew(); !condition(); await Task.Delay(10)) { lock (log) Require(clock.Elapsed < Patience, $"waited {Patience.TotalSeconds} s for {awaited}:\n{string.Join('\n', log.TakeLast(20))}"); }
+        for (var clock = Stopwatch.StartNew(); !condition(); await Task.Delay(10))
+        {
+            lock (log)
+                Require(
+                    clock.Elapsed < Patience,
+                    $"waited {Patience.TotalSeconds} s for {awaited}:\n{string.Join('\n', log.TakeLast(20))}"
+                );
+        }
     }
 
     private static void Require(bool condition, string problem)
     {
-        if (!condition) throw new InvalidOperationException(problem);
+        if (!condition)
+            throw new InvalidOperationException(problem);
     }
 
     public async ValueTask DisposeAsync()
     {
-        if (cluster is not null) await cluster.DisposeAsync();
+        if (cluster is not null)
+            await cluster.DisposeAsync();
         weights.Dispose();
     }
 
-    [LibraryImport("libc", EntryPoint = "kill")] private static partial int Signal(int processId, int signal);
+    [LibraryImport("libc", EntryPoint = "kill")]
+    private static partial int Signal(int processId, int signal);
 }

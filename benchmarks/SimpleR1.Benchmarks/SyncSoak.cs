@@ -15,9 +15,16 @@ internal static class SyncSoak
     private const int Windows = 10;
 
     /// <summary>What is looked at after each tenth of the updates.</summary>
-    private sealed record Window(double MedianSeconds, long TrainerBytes, long WorkerBytes, int OpenFiles, long DeviceBytes)
+    private sealed record Window(
+        double MedianSeconds,
+        long TrainerBytes,
+        long WorkerBytes,
+        int OpenFiles,
+        long DeviceBytes
+    )
     {
-        public override string ToString() => $"{1e3 * MedianSeconds,8:F2} {TrainerBytes / 1e6,12:F1} {WorkerBytes / 1e6,12:F1} {OpenFiles,12} {DeviceBytes / 1e6,12:F1}";
+        public override string ToString() =>
+            $"{1e3 * MedianSeconds, 8:F2} {TrainerBytes / 1e6, 12:F1} {WorkerBytes / 1e6, 12:F1} {OpenFiles, 12} {DeviceBytes / 1e6, 12:F1}";
     }
 
     /// <param name="arguments">Updates (10,000), transport (Auto), the workers' devices (cpu), the trainer's GPU to send from.</param>
@@ -31,11 +38,21 @@ internal static class SyncSoak
         weights.Flat.uniform_(-0.1, 0.1);
         string device = Given(2) ?? "cpu";
         int count = Given(3) is null ? 2 : WorkerDevices.Expand(device).Count;
-        await using var cluster = await TrainerCluster.StartAsync(new()
-        {
-            Workers = count, ThreadsPerWorker = 1, Transport = transport, Device = device, SendDevice = Given(3), WorkerCommand = ThisProgram.Worker(device, Given(3), count, "worker"),
-        }, new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 16 << 20 }));
-        await output.WriteLineAsync($"{updates:N0} updates of {weights.ByteLength:N0} bytes, {transport}; after each tenth:\n  median ms   trainer MB   workers MB   open files    device MB");
+        await using var cluster = await TrainerCluster.StartAsync(
+            new()
+            {
+                Workers = count,
+                ThreadsPerWorker = 1,
+                Transport = transport,
+                Device = device,
+                SendDevice = Given(3),
+                WorkerCommand = ThisProgram.Worker(device, Given(3), count, "worker"),
+            },
+            new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 16 << 20 })
+        );
+        await output.WriteLineAsync(
+            $"{updates:N0} updates of {weights.ByteLength:N0} bytes, {transport}; after each tenth:\n  median ms   trainer MB   workers MB   open files    device MB"
+        );
         var windows = new List<Window>();
         for (int window = 0; window < Windows; window++)
         {
@@ -46,25 +63,55 @@ internal static class SyncSoak
                 long start = Stopwatch.GetTimestamp();
                 var report = await cluster.Workers.PushWeightsAsync(weights, window * times.Length + i);
                 times[i] = Stopwatch.GetElapsedTime(start).TotalSeconds;
-                if (report.Workers.Count != count) throw new InvalidOperationException($"an update reached {report.Workers.Count} of {count} workers: {string.Join("; ", report.Dropped)}");
+                if (report.Workers.Count != count)
+                    throw new InvalidOperationException(
+                        $"an update reached {report.Workers.Count} of {count} workers: {string.Join("; ", report.Dropped)}"
+                    );
             }
             Array.Sort(times);
-            int[] workers = [.. cluster.Workers.Status().Where(w => w.State == WorkerState.Ready).Select(w => w.ProcessId)];
-            windows.Add(new(times[times.Length / 2], Anonymous(Environment.ProcessId), workers.Max(Anonymous), workers.Append(Environment.ProcessId).Max(id => Directory.GetFiles($"/proc/{id}/fd").Length),
-                Given(3) is null ? 0 : CudaDevice.Parse(WorkerDevices.ExpandGpus(Given(3)!)[0])!.FreeMemory() is var memory ? memory.Total - memory.Free : 0));
+            int[] workers =
+            [
+                .. cluster.Workers.Status().Where(w => w.State == WorkerState.Ready).Select(w => w.ProcessId),
+            ];
+            windows.Add(
+                new(
+                    times[times.Length / 2],
+                    Anonymous(Environment.ProcessId),
+                    workers.Max(Anonymous),
+                    workers.Append(Environment.ProcessId).Max(id => Directory.GetFiles($"/proc/{id}/fd").Length),
+                    Given(3) is null ? 0
+                        : CudaDevice.Parse(WorkerDevices.ExpandGpus(Given(3)!)[0])!.FreeMemory() is var memory
+                            ? memory.Total - memory.Free
+                        : 0
+                )
+            );
             await output.WriteLineAsync($"  {windows[^1]}");
         }
         // The heap of .NET grows and shrinks by some MB; a leak of one buffer an update would be the weights' size times the updates.
         var (early, late) = (windows[1], windows[^1]);
         long allowed = (32 << 20) + early.TrainerBytes / 10;
-        foreach (var (what, from, to) in ((string, long, long)[])[("the trainer's memory", early.TrainerBytes, late.TrainerBytes), ("a worker's memory", early.WorkerBytes, late.WorkerBytes), ("the device's memory", early.DeviceBytes, late.DeviceBytes)])
-            if (to > from + allowed) throw new InvalidOperationException($"{what} grew from {from:N0} to {to:N0} bytes");
-        if (late.OpenFiles > early.OpenFiles + 8) throw new InvalidOperationException($"open files grew from {early.OpenFiles} to {late.OpenFiles}");
+        foreach (
+            var (what, from, to) in ((string, long, long)[])
+                [
+                    ("the trainer's memory", early.TrainerBytes, late.TrainerBytes),
+                    ("a worker's memory", early.WorkerBytes, late.WorkerBytes),
+                    ("the device's memory", early.DeviceBytes, late.DeviceBytes),
+                ]
+        )
+            if (to > from + allowed)
+                throw new InvalidOperationException($"{what} grew from {from:N0} to {to:N0} bytes");
+        if (late.OpenFiles > early.OpenFiles + 8)
+            throw new InvalidOperationException($"open files grew from {early.OpenFiles} to {late.OpenFiles}");
         await output.WriteLineAsync("nothing grew");
         return 0;
     }
 
     /// <summary>Resident memory of a process that is not of a file, in bytes; shared memory is a file's.</summary>
     private static long Anonymous(int process) =>
-        1024 * long.Parse(File.ReadLines($"/proc/{process}/status").First(line => line.StartsWith("RssAnon:", StringComparison.Ordinal)).Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]);
+        1024
+        * long.Parse(
+            File.ReadLines($"/proc/{process}/status")
+                .First(line => line.StartsWith("RssAnon:", StringComparison.Ordinal))
+                .Split(' ', StringSplitOptions.RemoveEmptyEntries)[1]
+        );
 }

@@ -1,4 +1,3 @@
-
 using SimpleR1.Cluster.Worker;
 
 namespace SimpleR1.Benchmarks;
@@ -16,18 +15,25 @@ internal static class ThisProgram
     public static string[] Worker(string device, string? sendDevice, int workers, params string[] arguments)
     {
         var devices = WorkerDevices.Expand(device);
-        bool shared = sendDevice is not null && (devices.Count < workers || devices.Intersect(WorkerDevices.ExpandGpus(sendDevice)).Any());
+        bool shared =
+            sendDevice is not null
+            && (devices.Count < workers || devices.Intersect(WorkerDevices.ExpandGpus(sendDevice)).Any());
         return [.. shared ? ["sh", "-c", "NCCL_HOSTID=$$ exec \"$0\" \"$@\""] : (string[])[], .. Command, .. arguments];
     }
 
     private static string[] Find()
     {
         var program = typeof(ThisProgram).Assembly;
-        string running = Environment.ProcessPath ?? "dotnet", name = Path.GetFileNameWithoutExtension(running);
-        return name == program.GetName().Name ? [running] : Built(program.GetName().Name!, name == "dotnet" ? running : "dotnet");
+        string running = Environment.ProcessPath ?? "dotnet",
+            name = Path.GetFileNameWithoutExtension(running);
+        return name == program.GetName().Name
+            ? [running]
+            : Built(program.GetName().Name!, name == "dotnet" ? running : "dotnet");
     }
 
     /// <summary>Program and first arguments of a program beside this one: its library, or, in a bundle for machines without .NET, its executable.</summary>
-    public static string[] Built(string name, string dotnet = "dotnet") => File.Exists(Path.Combine(AppContext.BaseDirectory, "libcoreclr.so"))
-        ? [Path.Combine(AppContext.BaseDirectory, name)] : [dotnet, Path.Combine(AppContext.BaseDirectory, name + ".dll")];
+    public static string[] Built(string name, string dotnet = "dotnet") =>
+        File.Exists(Path.Combine(AppContext.BaseDirectory, "libcoreclr.so"))
+            ? [Path.Combine(AppContext.BaseDirectory, name)]
+            : [dotnet, Path.Combine(AppContext.BaseDirectory, name + ".dll")];
 }

@@ -6,7 +6,8 @@ public static class MyRewards
     /// <summary>A right answer is worth 1, less 1% for each character of thought beyond 40, and at least 0.2.</summary>
     public static double Brief(RewardInput input)
     {
-        if (BuiltInRewards.Accuracy(input) == 0) return 0;
+        if (BuiltInRewards.Accuracy(input) == 0)
+            return 0;
         int thought = input.Completion.IndexOf("</think>", StringComparison.Ordinal);
         return Math.Clamp(1 - 0.01 * (thought - Free), 0.2, 1);
     }

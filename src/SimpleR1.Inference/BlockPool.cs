@@ -12,9 +12,11 @@ namespace SimpleR1.Inference;
 public sealed class BlockPool
 {
     private readonly int[] references;
-    private readonly int[] next, previous; // the free list: a ring through the entry at index Count
-    private readonly int[] tokens;         // [blocks, blockSize], of registered blocks
-    private readonly long[] parent, prefix; // of registered blocks; prefix 0 means not registered
+    private readonly int[] next,
+        previous; // the free list: a ring through the entry at index Count
+    private readonly int[] tokens; // [blocks, blockSize], of registered blocks
+    private readonly long[] parent,
+        prefix; // of registered blocks; prefix 0 means not registered
     private readonly Dictionary<ulong, int> byHash = [];
     private readonly bool caching;
     private long lastPrefix = 1;
@@ -26,17 +28,21 @@ public sealed class BlockPool
         (next, previous) = (new int[count + 1], new int[count + 1]);
         tokens = new int[checked(count * blockSize)];
         (parent, prefix) = (new long[count], new long[count]);
-        for (int i = 0; i <= count; i++) (next[i], previous[i]) = ((i + 1) % (count + 1), (i + count) % (count + 1));
+        for (int i = 0; i <= count; i++)
+            (next[i], previous[i]) = ((i + 1) % (count + 1), (i + count) % (count + 1));
         Free = count;
     }
 
     /// <summary>Blocks in all.</summary>
     public int Count { get; }
     public int BlockSize { get; }
+
     /// <summary>Blocks that nobody holds, cached ones included.</summary>
     public int Free { get; private set; }
+
     /// <summary>Blocks that can be found by their tokens.</summary>
     public int Cached => byHash.Count;
+
     /// <summary>The empty prefix: the parent of first blocks.</summary>
     public long Root { get; private set; } = 1;
 
@@ -46,7 +52,8 @@ public sealed class BlockPool
     /// <exception cref="InvalidOperationException">None is free.</exception>
     public int Allocate()
     {
-        if (Free == 0) throw new InvalidOperationException($"all {Count} KV blocks are in use");
+        if (Free == 0)
+            throw new InvalidOperationException($"all {Count} KV blocks are in use");
         int block = next[Count];
         Unlink(block);
         Forget(block);
@@ -57,14 +64,17 @@ public sealed class BlockPool
     /// <summary>One more holder of a block that <see cref="TryFind"/> gave.</summary>
     public void Acquire(int block)
     {
-        if (references[block]++ == 0) Unlink(block);
+        if (references[block]++ == 0)
+            Unlink(block);
     }
 
     /// <summary>One holder less. A block without holders is free: last in line if it can be found, first if not.</summary>
     public void Release(int block)
     {
-        if (references[block] <= 0) throw new InvalidOperationException($"KV block {block} is released but nobody holds it");
-        if (--references[block] > 0) return;
+        if (references[block] <= 0)
+            throw new InvalidOperationException($"KV block {block} is released but nobody holds it");
+        if (--references[block] > 0)
+            return;
         int before = prefix[block] != 0 ? previous[Count] : Count;
         (next[block], previous[block]) = (next[before], before);
         previous[next[block]] = next[before] = block;
@@ -75,7 +85,10 @@ public sealed class BlockPool
     /// <param name="prefixThere">The prefix that ends with the block.</param>
     public bool TryFind(long parentPrefix, ReadOnlySpan<int> blockTokens, out int block, out long prefixThere)
     {
-        bool found = byHash.TryGetValue(Hash(parentPrefix, blockTokens), out block) && parent[block] == parentPrefix && TokensOf(block).SequenceEqual(blockTokens);
+        bool found =
+            byHash.TryGetValue(Hash(parentPrefix, blockTokens), out block)
+            && parent[block] == parentPrefix
+            && TokensOf(block).SequenceEqual(blockTokens);
         prefixThere = found ? prefix[block] : 0;
         return found;
     }
@@ -85,10 +98,14 @@ public sealed class BlockPool
     public long Register(int block, long parentPrefix, ReadOnlySpan<int> blockTokens)
     {
         if (references[block] == 0 || prefix[block] != 0 || blockTokens.Length != BlockSize)
-            throw new InvalidOperationException($"KV block {block} can't be registered: it has {references[block]} holders, prefix {prefix[block]} and {blockTokens.Length} tokens");
-        if (TryFind(parentPrefix, blockTokens, out _, out long existing)) return existing;
+            throw new InvalidOperationException(
+                $"KV block {block} can't be registered: it has {references[block]} holders, prefix {prefix[block]} and {blockTokens.Length} tokens"
+            );
+        if (TryFind(parentPrefix, blockTokens, out _, out long existing))
+            return existing;
         lastPrefix++;
-        if (!caching || !byHash.TryAdd(Hash(parentPrefix, blockTokens), block)) return lastPrefix;
+        if (!caching || !byHash.TryAdd(Hash(parentPrefix, blockTokens), block))
+            return lastPrefix;
         (parent[block], prefix[block]) = (parentPrefix, lastPrefix);
         blockTokens.CopyTo(TokensOf(block));
         return lastPrefix;
@@ -108,7 +125,8 @@ public sealed class BlockPool
     {
         static void Check(bool holds, string what)
         {
-            if (!holds) throw new InvalidOperationException("block pool: " + what);
+            if (!holds)
+                throw new InvalidOperationException("block pool: " + what);
         }
         int listed = 0;
         for (int block = next[Count]; block != Count; block = next[block], listed++)
@@ -116,15 +134,30 @@ public sealed class BlockPool
             Check(listed < Count && previous[next[block]] == block, $"the free list is broken at block {block}");
             Check(references[block] == 0, $"block {block} is free and has {references[block]} holders");
         }
-        Check(listed == Free && listed == references.Count(r => r == 0), $"{listed} blocks in the free list, {Free} counted, {references.Count(r => r == 0)} without holders");
+        Check(
+            listed == Free && listed == references.Count(r => r == 0),
+            $"{listed} blocks in the free list, {Free} counted, {references.Count(r => r == 0)} without holders"
+        );
         foreach (var (hash, block) in byHash)
-            Check(prefix[block] != 0 && Hash(parent[block], TokensOf(block)) == hash, $"block {block} is cached under another hash than its own");
-        Check(byHash.Count == prefix.Count(p => p != 0), $"{byHash.Count} blocks are cached, {prefix.Count(p => p != 0)} have a prefix");
-        if (tables is null) return;
+            Check(
+                prefix[block] != 0 && Hash(parent[block], TokensOf(block)) == hash,
+                $"block {block} is cached under another hash than its own"
+            );
+        Check(
+            byHash.Count == prefix.Count(p => p != 0),
+            $"{byHash.Count} blocks are cached, {prefix.Count(p => p != 0)} have a prefix"
+        );
+        if (tables is null)
+            return;
         var held = new int[Count];
         foreach (var table in tables)
-            foreach (int block in table) held[block]++;
-        for (int block = 0; block < Count; block++) Check(held[block] == references[block], $"block {block} is in {held[block]} block tables and has {references[block]} references");
+        foreach (int block in table)
+            held[block]++;
+        for (int block = 0; block < Count; block++)
+            Check(
+                held[block] == references[block],
+                $"block {block} is in {held[block]} block tables and has {references[block]} references"
+            );
     }
 
     private Span<int> TokensOf(int block) => tokens.AsSpan(block * BlockSize, BlockSize);
@@ -137,7 +170,8 @@ public sealed class BlockPool
 
     private void Forget(int block)
     {
-        if (prefix[block] == 0) return;
+        if (prefix[block] == 0)
+            return;
         byHash.Remove(Hash(parent[block], TokensOf(block)));
         prefix[block] = 0;
     }

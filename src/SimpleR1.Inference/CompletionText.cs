@@ -22,7 +22,8 @@ internal sealed class CompletionText(Tokenizer tokenizer, IReadOnlyList<string> 
     /// <returns>Whether a stop string was found; the text ends before it, or behind it when it is to be included.</returns>
     public bool Append(int token, bool mayStop, out string piece)
     {
-        if (tokenizer.TokenText(token) is not null) held += decoder.Append(token);
+        if (tokenizer.TokenText(token) is not null)
+            held += decoder.Append(token);
         var (at, length) = mayStop ? FirstStop() : (-1, 0);
         int end = at >= 0 ? at + (includeStop ? length : 0) : held.Length - PossibleStop();
         piece = Give(held[..end]);
@@ -48,7 +49,8 @@ internal sealed class CompletionText(Tokenizer tokenizer, IReadOnlyList<string> 
     {
         var (first, length) = (-1, 0);
         foreach (string stop in stops)
-            if (held.IndexOf(stop, StringComparison.Ordinal) is >= 0 and var at && (first < 0 || at < first)) (first, length) = (at, stop.Length);
+            if (held.IndexOf(stop, StringComparison.Ordinal) is >= 0 and var at && (first < 0 || at < first))
+                (first, length) = (at, stop.Length);
         return (first, length);
     }
 
@@ -58,7 +60,8 @@ internal sealed class CompletionText(Tokenizer tokenizer, IReadOnlyList<string> 
         int longest = 0;
         foreach (string stop in stops)
             for (int n = Math.Min(held.Length, stop.Length - 1); n > longest; n--)
-                if (held.AsSpan(held.Length - n).SequenceEqual(stop.AsSpan(0, n))) longest = n;
+                if (held.AsSpan(held.Length - n).SequenceEqual(stop.AsSpan(0, n)))
+                    longest = n;
         return longest;
     }
 }

@@ -1,4 +1,3 @@
-
 using SimpleR1.Tensors.Cpu;
 
 namespace SimpleR1.Inference;
@@ -8,16 +7,29 @@ internal readonly unsafe record struct Sampled(int Token, float LogProb, TokenLo
 {
     /// <param name="position">In the output.</param>
     public static ArithmeticException Impossible(Sequence sequence, int position, bool masked) =>
-        new($"request '{sequence.Request.Id}' sample {sequence.Sample}, output position {position}: " + (masked
-            ? "every token is masked; check logit bias and bad words" : "the model's logits are not finite; check the weights (a diverged training step?)"));
+        new(
+            $"request '{sequence.Request.Id}' sample {sequence.Sample}, output position {position}: "
+                + (
+                    masked
+                        ? "every token is masked; check logit bias and bad words"
+                        : "the model's logits are not finite; check the weights (a diverged training step?)"
+                )
+        );
 
     /// <summary>The most probable tokens of a row whose logits are on the host, the best first, the smallest id among equals.</summary>
-    public static TokenLogProb[] MostProbable(float* x, int vocabulary, int wanted, float threshold, Func<int, float> logProb)
+    public static TokenLogProb[] MostProbable(
+        float* x,
+        int vocabulary,
+        int wanted,
+        float threshold,
+        Func<int, float> logProb
+    )
     {
         float least = Math.Max(threshold, SamplingFilters.KthLargest(x, vocabulary, Math.Min(wanted, vocabulary)));
         var found = new List<TokenLogProb>();
         for (int t = 0; t < vocabulary; t++)
-            if (x[t] >= least && x[t] > float.NegativeInfinity) found.Add(new(t, logProb(t)));
+            if (x[t] >= least && x[t] > float.NegativeInfinity)
+                found.Add(new(t, logProb(t)));
         return [.. found.OrderByDescending(p => p.LogProb).ThenBy(p => p.Token).Take(wanted)];
     }
 }

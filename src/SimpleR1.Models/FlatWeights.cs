@@ -19,10 +19,15 @@ public sealed unsafe class FlatWeights : IDisposable
 
     /// <summary>Uses memory of the caller's, at least <c>layout.Length</c> f32 elements (shared memory, for one); disposed with the weights.</summary>
     public FlatWeights(WeightLayout layout, nint memory, IDisposable memoryOwner)
-        : this(layout, Aten.FromPointer(memory, [layout.Length], ScalarType.Float32).DetachFromDisposeScope(), memoryOwner) { }
+        : this(
+            layout,
+            Aten.FromPointer(memory, [layout.Length], ScalarType.Float32).DetachFromDisposeScope(),
+            memoryOwner
+        ) { }
 
     /// <summary>Allocates the buffer (zeros) on a GPU.</summary>
-    public FlatWeights(WeightLayout layout, ScalarType type, CudaDevice device) : this(layout, type, device.AllocateZeros(layout.Length * type.ElementSize(), "the weights")) { }
+    public FlatWeights(WeightLayout layout, ScalarType type, CudaDevice device)
+        : this(layout, type, device.AllocateZeros(layout.Length * type.ElementSize(), "the weights")) { }
 
     private FlatWeights(WeightLayout layout, ScalarType type, DeviceMemory memory)
         : this(layout, memory.Tensor([layout.Length], type).DetachFromDisposeScope(), memory) { }
@@ -38,17 +43,23 @@ public sealed unsafe class FlatWeights : IDisposable
     }
 
     public WeightLayout Layout { get; }
+
     /// <summary>Who owns the memory, where it isn't libtorch's own allocation (how shared memory is recognised).</summary>
     public IDisposable? MemoryOwner { get; }
+
     /// <summary>The GPU that holds them; null on the CPU.</summary>
     public CudaDevice? Device => (MemoryOwner as DeviceMemory)?.Device;
+
     /// <summary>[layout.Length], contiguous.</summary>
     public Tensor Flat { get; }
+
     /// <summary>Which update these are; -1 before the first.</summary>
     public int Version { get; set; } = -1;
+
     /// <summary>Hash of what they hold, where a weight transfer has proven it; 0 where it is not known. Whoever writes to them sets it to 0 first.</summary>
     public ulong ProvenHash { get; set; }
     public long ByteLength => Flat.numel() * Flat.element_size();
+
     /// <summary>Address of the first element (device memory on a GPU).</summary>
     public nint Pointer => Aten.DataPointer(Flat);
 
@@ -62,7 +73,10 @@ public sealed unsafe class FlatWeights : IDisposable
     /// <summary>A copy of these f32 weights of the CPU on a GPU, in this type.</summary>
     public FlatWeights CopyTo(CudaDevice gpu, ScalarType type)
     {
-        if (Device is not null || Flat.dtype != ScalarType.Float32) throw new InvalidOperationException($"expected f32 weights on the CPU to copy from, found {Flat.dtype} on {(Device is null ? "the CPU" : "a GPU")}");
+        if (Device is not null || Flat.dtype != ScalarType.Float32)
+            throw new InvalidOperationException(
+                $"expected f32 weights on the CPU to copy from, found {Flat.dtype} on {(Device is null ? "the CPU" : "a GPU")}"
+            );
         var copy = new FlatWeights(Layout, type, gpu) { Version = Version };
         using var upload = new DeviceUpload(gpu);
         upload.Write((byte*)Pointer, WeightType.F32, copy.Pointer, NumberConversion.Of(type), Layout.Length);
@@ -74,7 +88,8 @@ public sealed unsafe class FlatWeights : IDisposable
 
     public void Dispose()
     {
-        foreach (var view in views.Values) view.Dispose();
+        foreach (var view in views.Values)
+            view.Dispose();
         Flat.Dispose();
         MemoryOwner?.Dispose();
     }

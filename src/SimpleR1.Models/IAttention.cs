@@ -10,13 +10,37 @@ namespace SimpleR1.Models;
 /// <param name="Positions">[tokens] int64</param>
 /// <param name="Cosine">[positions, headDimension / 2] f32, like <paramref name="Sine"/></param>
 /// <param name="QueryNorm">[headDimension] or null, like <paramref name="KeyNorm"/></param>
-public sealed record QueryKeyRotation(ModelConfig Config, Tensor Positions, Tensor Cosine, Tensor Sine, Tensor? QueryNorm, Tensor? KeyNorm)
+public sealed record QueryKeyRotation(
+    ModelConfig Config,
+    Tensor Positions,
+    Tensor Cosine,
+    Tensor Sine,
+    Tensor? QueryNorm,
+    Tensor? KeyNorm
+)
 {
     /// <summary>[tokens, (heads + 2 kvHeads) · d] → the same, normalised and rotated; may be done in place.</summary>
     public Tensor Apply(Tape? tape, Tensor qkv)
     {
-        if (QueryNorm is not null) qkv = Ops.QueryKeyNorm(tape, qkv, QueryNorm, KeyNorm!, Config.Heads, Config.KeyValueHeads, Config.RmsNormEpsilon);
-        return Ops.Rotary(tape, qkv, Positions, Cosine, Sine, Config.Heads + Config.KeyValueHeads, Config.HeadDimension);
+        if (QueryNorm is not null)
+            qkv = Ops.QueryKeyNorm(
+                tape,
+                qkv,
+                QueryNorm,
+                KeyNorm!,
+                Config.Heads,
+                Config.KeyValueHeads,
+                Config.RmsNormEpsilon
+            );
+        return Ops.Rotary(
+            tape,
+            qkv,
+            Positions,
+            Cosine,
+            Sine,
+            Config.Heads + Config.KeyValueHeads,
+            Config.HeadDimension
+        );
     }
 }
 
@@ -39,5 +63,12 @@ public interface IAttention
 public sealed class PackedAttention(ModelConfig config, int[] offsets) : IAttention
 {
     public Tensor Attend(Tape? tape, int layer, Tensor qkv, QueryKeyRotation rotation) =>
-        Ops.PackedAttention(tape, rotation.Apply(tape, qkv), offsets, config.Heads, config.KeyValueHeads, config.HeadDimension);
+        Ops.PackedAttention(
+            tape,
+            rotation.Apply(tape, qkv),
+            offsets,
+            config.Heads,
+            config.KeyValueHeads,
+            config.HeadDimension
+        );
 }

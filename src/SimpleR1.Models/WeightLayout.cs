@@ -37,12 +37,14 @@ public sealed class WeightLayout
         Add("embedding", [config.VocabularySize, hidden], "model.embed_tokens.weight");
         for (int i = 0; i < config.Layers; i++)
         {
-            string to = $"layers.{i}.", from = $"model.layers.{i}.";
+            string to = $"layers.{i}.",
+                from = $"model.layers.{i}.";
             Add(to + "attention_norm", [hidden], from + "input_layernorm.weight");
             string[] qkv = [from + "self_attn.q_proj", from + "self_attn.k_proj", from + "self_attn.v_proj"];
             long[] rows = [config.QuerySize, config.KeyValueSize, config.KeyValueSize];
             AddFused(to + "qkv", hidden, [.. qkv.Select(n => n + ".weight")], rows);
-            if (config.QueryKeyValueBias) AddFused(to + "qkv_bias", 0, [.. qkv.Select(n => n + ".bias")], rows);
+            if (config.QueryKeyValueBias)
+                AddFused(to + "qkv_bias", 0, [.. qkv.Select(n => n + ".bias")], rows);
             if (config.QueryKeyNorm)
             {
                 Add(to + "query_norm", [config.HeadDimension], from + "self_attn.q_norm.weight");
@@ -50,20 +52,28 @@ public sealed class WeightLayout
             }
             Add(to + "attention_output", [hidden, config.QuerySize], from + "self_attn.o_proj.weight");
             Add(to + "mlp_norm", [hidden], from + "post_attention_layernorm.weight");
-            AddFused(to + "gate_up", hidden, [from + "mlp.gate_proj.weight", from + "mlp.up_proj.weight"],
-                [config.IntermediateSize, config.IntermediateSize]);
+            AddFused(
+                to + "gate_up",
+                hidden,
+                [from + "mlp.gate_proj.weight", from + "mlp.up_proj.weight"],
+                [config.IntermediateSize, config.IntermediateSize]
+            );
             Add(to + "down", [hidden, config.IntermediateSize], from + "mlp.down_proj.weight");
         }
         Add("final_norm", [hidden], "model.norm.weight");
-        if (!config.TieEmbeddings) Add("output", [config.VocabularySize, hidden], "lm_head.weight");
+        if (!config.TieEmbeddings)
+            Add("output", [config.VocabularySize, hidden], "lm_head.weight");
     }
 
     public ModelConfig Config { get; }
     public IReadOnlyList<WeightSlot> Slots => slots;
+
     /// <summary>Every tensor of the Hugging Face checkpoint, in the order it is written.</summary>
     public IReadOnlyList<CheckpointTensor> CheckpointTensors => tensors;
+
     /// <summary>Elements of the flat buffer, alignment gaps included (they hold zeros).</summary>
     public long Length => length;
+
     /// <summary>Parameters, alignment gaps not counted.</summary>
     public long ParameterCount => slots.Sum(s => s.Length);
 

@@ -12,11 +12,22 @@ internal sealed class AdminPort(ClusterKey key, HttpLimits limits, Action<string
     // Of its own: strangers on one port must not use up the other's connections.
     private readonly ConnectionLimit connections = new(limits.Connections, encrypted: true);
 
-    public ConnectionDelegate Around(ConnectionDelegate next) => connections.Around(connection => SecureTransport.RunAsync(connection, proven =>
-    {
-        proven.Features.Set(new Proof());
-        return next(proven);
-    }, key.SecureAcceptedAsync, why => log($"a connection from {connection.RemoteEndPoint} to the admin port was refused: it did not prove that it has the cluster key ({why})")));
+    public ConnectionDelegate Around(ConnectionDelegate next) =>
+        connections.Around(connection =>
+            SecureTransport.RunAsync(
+                connection,
+                proven =>
+                {
+                    proven.Features.Set(new Proof());
+                    return next(proven);
+                },
+                key.SecureAcceptedAsync,
+                why =>
+                    log(
+                        $"a connection from {connection.RemoteEndPoint} to the admin port was refused: it did not prove that it has the cluster key ({why})"
+                    )
+            )
+        );
 
     /// <summary>Whether a request came in by a connection whose other end has the key. Nothing that the request says has a part in it.</summary>
     public static bool Admits(HttpContext context) => context.Features.Get<Proof>() is not null;

@@ -25,11 +25,20 @@ internal sealed class Histogram
     }
 
     /// <summary>Counts by bucket, the last for what is above all bounds, and the sum of all values.</summary>
-    public (long[] Counts, double Sum) Read() { lock (counts) return ([.. counts], sum); }
+    public (long[] Counts, double Sum) Read()
+    {
+        lock (counts)
+            return ([.. counts], sum);
+    }
 }
 
 /// <summary>What the server has done, for Prometheus (text format 0.0.4). Label values are routes and statuses of ours: a client can't make new series.</summary>
-internal sealed class HttpMetrics(ICompletionSource source, Admission admission, ConnectionLimit connections, BodyBudget bodies)
+internal sealed class HttpMetrics(
+    ICompletionSource source,
+    Admission admission,
+    ConnectionLimit connections,
+    BodyBudget bodies
+)
 {
     private readonly ConcurrentDictionary<(string Route, int Status), long> requests = [];
     private readonly ConcurrentDictionary<string, Histogram> seconds = [];
@@ -61,26 +70,46 @@ internal sealed class HttpMetrics(ICompletionSource source, Admission admission,
         Metric("prefix_hit_tokens_total", "counter", "Those of them that the prefix cache had.", s.PrefixHitTokens);
         Metric("computed_tokens_total", "counter", "Tokens whose keys and values were computed.", s.ComputedTokens);
         Metric("generated_tokens_total", "counter", "Tokens sampled.", s.SampledTokens);
-        Metric("generated_tokens_per_second", "gauge", "Tokens sampled a second, since the reading before this one.", Rate(s.SampledTokens));
+        Metric(
+            "generated_tokens_per_second",
+            "gauge",
+            "Tokens sampled a second, since the reading before this one.",
+            Rate(s.SampledTokens)
+        );
         Metric("steps_total", "counter", "Forward passes.", s.Steps);
         Metric("step_seconds_total", "counter", "Time spent in them.", s.StepSeconds);
         Metric("gpu_seconds_total", "counter", "Time in which the GPU computed them (0 on a CPU).", s.GpuSeconds);
-        Metric("preemptions_total", "counter", "Sequences that lost their blocks and were computed again.", s.Preemptions);
+        Metric(
+            "preemptions_total",
+            "counter",
+            "Sequences that lost their blocks and were computed again.",
+            s.Preemptions
+        );
         Metric("finished_sequences_total", "counter", "Sequences finished or aborted.", s.FinishedSequences);
         Metric("weight_version", "gauge", "Version of the weights.", s.WeightVersion);
         Metric("connections", "gauge", "Open connections.", connections.Open);
         Metric("connections_refused_total", "counter", "Connections refused for their number.", connections.Refused);
         Metric("body_bytes", "gauge", "Bytes of request bodies in memory.", bodies.Used);
         Head("requests_total", "counter", "Requests by route and status; 499 where the client went away.");
-        foreach (var (key, count) in requests.OrderBy(r => r.Key)) Line("requests_total", $"route=\"{key.Route}\",status=\"{key.Status}\"", count);
+        foreach (var (key, count) in requests.OrderBy(r => r.Key))
+            Line("requests_total", $"route=\"{key.Route}\",status=\"{key.Status}\"", count);
         Head("request_seconds", "histogram", "From a request's arrival to the end of its answer.");
-        foreach (var (route, histogram) in seconds.OrderBy(r => r.Key, StringComparer.Ordinal)) Buckets("request_seconds", $"route=\"{route}\"", histogram);
+        foreach (var (route, histogram) in seconds.OrderBy(r => r.Key, StringComparer.Ordinal))
+            Buckets("request_seconds", $"route=\"{route}\"", histogram);
         Head("first_token_seconds", "histogram", "From a request's arrival to its first token.");
         Buckets("first_token_seconds", "", FirstToken);
         return text.ToString();
 
-        void Head(string name, string type, string help) => text.Append(CultureInfo.InvariantCulture, $"# HELP simple_r1_{name} {help}\n# TYPE simple_r1_{name} {type}\n");
-        void Line(string name, string labels, double value) => text.Append(CultureInfo.InvariantCulture, $"simple_r1_{name}{(labels.Length > 0 ? $"{{{labels}}}" : "")} {value}\n");
+        void Head(string name, string type, string help) =>
+            text.Append(
+                CultureInfo.InvariantCulture,
+                $"# HELP simple_r1_{name} {help}\n# TYPE simple_r1_{name} {type}\n"
+            );
+        void Line(string name, string labels, double value) =>
+            text.Append(
+                CultureInfo.InvariantCulture,
+                $"simple_r1_{name}{(labels.Length > 0 ? $"{{{labels}}}" : "")} {value}\n"
+            );
         void Metric(string name, string type, string help, double value)
         {
             Head(name, type, help);
@@ -94,7 +123,8 @@ internal sealed class HttpMetrics(ICompletionSource source, Admission admission,
             for (int i = 0; i <= Histogram.Bounds.Length; i++)
             {
                 below += counts[i];
-                string bound = i < Histogram.Bounds.Length ? Histogram.Bounds[i].ToString(CultureInfo.InvariantCulture) : "+Inf";
+                string bound =
+                    i < Histogram.Bounds.Length ? Histogram.Bounds[i].ToString(CultureInfo.InvariantCulture) : "+Inf";
                 Line(name + "_bucket", $"{labels}{comma}le=\"{bound}\"", below);
             }
             Line(name + "_sum", labels, sum);
@@ -108,7 +138,8 @@ internal sealed class HttpMetrics(ICompletionSource source, Admission admission,
         lock (rating)
         {
             double passed = Stopwatch.GetElapsedTime(before.At).TotalSeconds;
-            if (passed < 1) return rate;
+            if (passed < 1)
+                return rate;
             rate = (tokens - before.Tokens) / passed;
             before = (Stopwatch.GetTimestamp(), tokens);
             return rate;

@@ -18,20 +18,27 @@ public static unsafe partial class Aten
     public readonly record struct Argument(ulong Bits)
     {
         public static readonly Argument None = new(0);
+
         public static implicit operator Argument(Tensor tensor)
         {
             Check(aoti_torch_new_tensor_handle(tensor.Handle, out nint handle), "new_tensor_handle");
             return new((ulong)handle);
         }
+
         public static implicit operator Argument(double value) => new(BitConverter.DoubleToUInt64Bits(value));
+
         public static implicit operator Argument(long value) => new((ulong)value);
+
         public static implicit operator Argument(bool value) => new(value ? 1ul : 0ul);
+
         public static implicit operator Argument(long[] values)
         {
             Check(torch_new_list_reserve_size((nuint)values.Length, out nint list), "new_list");
-            foreach (long value in values) Check(torch_list_push_back(list, (ulong)value), "list_push_back");
+            foreach (long value in values)
+                Check(torch_list_push_back(list, (ulong)value), "list_push_back");
             return new((ulong)list);
         }
+
         /// <summary>A value for a parameter that is declared optional.</summary>
         public static Argument Some(Argument value)
         {
@@ -46,19 +53,23 @@ public static unsafe partial class Aten
     public static Tensor Call(string name, string overload, params ReadOnlySpan<Argument> arguments)
     {
         Span<ulong> stack = stackalloc ulong[Math.Max(arguments.Length, 8)];
-        for (int i = 0; i < arguments.Length; i++) stack[i] = arguments[i].Bits;
+        for (int i = 0; i < arguments.Length; i++)
+            stack[i] = arguments[i].Bits;
         fixed (byte* op = Encoding.UTF8.GetBytes("aten::" + name + "\0"))
         fixed (byte* variant = Encoding.UTF8.GetBytes(overload + "\0"))
         fixed (ulong* top = stack)
             if (torch_call_dispatcher(op, variant, top, AbiVersion) != 0)
-                throw new InvalidOperationException($"libtorch refused aten::{name}{(overload == "" ? "" : "." + overload)}; its message is on standard error");
+                throw new InvalidOperationException(
+                    $"libtorch refused aten::{name}{(overload == "" ? "" : "." + overload)}; its message is on standard error"
+                );
         return Tensor.UnsafeCreateTensor((nint)stack[0]);
     }
 
     /// <summary>A contiguous tensor over memory that the caller keeps alive and frees: on the CPU, or on this CUDA device.</summary>
     public static Tensor FromPointer(nint memory, long[] shape, ScalarType type, int? cudaDevice = null)
     {
-        long* sizes = stackalloc long[shape.Length], strides = stackalloc long[shape.Length];
+        long* sizes = stackalloc long[shape.Length],
+            strides = stackalloc long[shape.Length];
         long stride = 1;
         for (int i = shape.Length - 1; i >= 0; i--)
         {
@@ -66,19 +77,33 @@ public static unsafe partial class Aten
             strides[i] = stride;
             stride = checked(stride * shape[i]);
         }
-        Check(aoti_torch_create_tensor_from_blob(memory, shape.Length, sizes, strides, 0, (int)type, cudaDevice is null ? 0 : 1, cudaDevice ?? -1, out nint handle), "create_tensor_from_blob");
+        Check(
+            aoti_torch_create_tensor_from_blob(
+                memory,
+                shape.Length,
+                sizes,
+                strides,
+                0,
+                (int)type,
+                cudaDevice is null ? 0 : 1,
+                cudaDevice ?? -1,
+                out nint handle
+            ),
+            "create_tensor_from_blob"
+        );
         return Tensor.UnsafeCreateTensor(handle);
     }
 
     /// <summary>Bytes of an element.</summary>
-    public static int ElementSize(this ScalarType type) => type switch
-    {
-        ScalarType.Float64 or ScalarType.Int64 => 8,
-        ScalarType.Float32 or ScalarType.Int32 => 4,
-        ScalarType.BFloat16 or ScalarType.Float16 => 2,
-        ScalarType.Byte or ScalarType.Int8 or ScalarType.Bool => 1,
-        _ => throw new ArgumentException($"element size of {type} is not known"),
-    };
+    public static int ElementSize(this ScalarType type) =>
+        type switch
+        {
+            ScalarType.Float64 or ScalarType.Int64 => 8,
+            ScalarType.Float32 or ScalarType.Int32 => 4,
+            ScalarType.BFloat16 or ScalarType.Float16 => 2,
+            ScalarType.Byte or ScalarType.Int8 or ScalarType.Bool => 1,
+            _ => throw new ArgumentException($"element size of {type} is not known"),
+        };
 
     /// <summary>Address of the first element, storage offset included.</summary>
     public static nint DataPointer(Tensor tensor)
@@ -89,15 +114,39 @@ public static unsafe partial class Aten
 
     private static void Check(int code, string what)
     {
-        if (code != 0) throw new InvalidOperationException($"libtorch: {what} failed with code {code}");
+        if (code != 0)
+            throw new InvalidOperationException($"libtorch: {what} failed with code {code}");
     }
 
-    [LibraryImport(Library)] private static partial int torch_call_dispatcher(byte* name, byte* overload, ulong* stack, ulong abi);
-    [LibraryImport(Library)] private static partial int aoti_torch_new_tensor_handle(nint original, out nint handle);
-    [LibraryImport(Library)] private static partial int torch_new_list_reserve_size(nuint size, out nint list);
-    [LibraryImport(Library)] private static partial int torch_list_push_back(nint list, ulong value);
-    [LibraryImport(Library)] private static partial int aoti_torch_get_data_ptr(nint tensor, out nint pointer);
-    [LibraryImport(Library)] private static partial int aoti_torch_create_tensor_from_blob(nint data, long dimensions, long* sizes, long* strides, long offset, int type, int deviceType, int deviceIndex, out nint handle);
+    [LibraryImport(Library)]
+    private static partial int torch_call_dispatcher(byte* name, byte* overload, ulong* stack, ulong abi);
+
+    [LibraryImport(Library)]
+    private static partial int aoti_torch_new_tensor_handle(nint original, out nint handle);
+
+    [LibraryImport(Library)]
+    private static partial int torch_new_list_reserve_size(nuint size, out nint list);
+
+    [LibraryImport(Library)]
+    private static partial int torch_list_push_back(nint list, ulong value);
+
+    [LibraryImport(Library)]
+    private static partial int aoti_torch_get_data_ptr(nint tensor, out nint pointer);
+
+    [LibraryImport(Library)]
+    private static partial int aoti_torch_create_tensor_from_blob(
+        nint data,
+        long dimensions,
+        long* sizes,
+        long* strides,
+        long offset,
+        int type,
+        int deviceType,
+        int deviceIndex,
+        out nint handle
+    );
+
     /// <summary>operator new: optional values are freed by libtorch with operator delete.</summary>
-    [LibraryImport("libstdc++.so.6", EntryPoint = "_Znwm")] private static partial nint AllocateNative(nuint size);
+    [LibraryImport("libstdc++.so.6", EntryPoint = "_Znwm")]
+    private static partial nint AllocateNative(nuint size);
 }

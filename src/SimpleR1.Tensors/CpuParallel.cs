@@ -11,7 +11,8 @@ namespace SimpleR1.Tensors;
 /// </summary>
 public static unsafe class CpuParallel
 {
-    private static readonly delegate* unmanaged<delegate* unmanaged<nint, void>, nint, uint, uint, void> Parallel = FindOpenMp();
+    private static readonly delegate* unmanaged<delegate* unmanaged<nint, void>, nint, uint, uint, void> Parallel =
+        FindOpenMp();
 
     /// <summary>Threads that libtorch and these loops use.</summary>
     public static int Threads
@@ -27,14 +28,22 @@ public static unsafe class CpuParallel
         int threads = Math.Min(Threads, items);
         if (threads <= 1 || Parallel == null)
         {
-            for (int i = 0; i < items; i++) body(i);
+            for (int i = 0; i < items; i++)
+                body(i);
             return;
         }
         var loop = new Loop(items, body);
         var handle = GCHandle.Alloc(loop);
-        try { Parallel(&RunShare, GCHandle.ToIntPtr(handle), (uint)threads, 0); }
-        finally { handle.Free(); }
-        if (loop.Failure is { } failure) ExceptionDispatchInfo.Throw(failure);
+        try
+        {
+            Parallel(&RunShare, GCHandle.ToIntPtr(handle), (uint)threads, 0);
+        }
+        finally
+        {
+            handle.Free();
+        }
+        if (loop.Failure is { } failure)
+            ExceptionDispatchInfo.Throw(failure);
     }
 
     private sealed class Loop(int items, Action<int> body)
@@ -46,9 +55,17 @@ public static unsafe class CpuParallel
         {
             try
             {
-                for (int i = Interlocked.Increment(ref next); i < items && Failure is null; i = Interlocked.Increment(ref next)) body(i);
+                for (
+                    int i = Interlocked.Increment(ref next);
+                    i < items && Failure is null;
+                    i = Interlocked.Increment(ref next)
+                )
+                    body(i);
             }
-            catch (Exception e) { Failure = e; } // must not cross the native frame
+            catch (Exception e)
+            {
+                Failure = e;
+            } // must not cross the native frame
         }
     }
 
@@ -62,9 +79,11 @@ public static unsafe class CpuParallel
         foreach (string line in File.ReadLines("/proc/self/maps"))
         {
             int slash = line.IndexOf('/');
-            if (slash < 0 || !Path.GetFileName(line[slash..]).StartsWith("libgomp", StringComparison.Ordinal)) continue;
+            if (slash < 0 || !Path.GetFileName(line[slash..]).StartsWith("libgomp", StringComparison.Ordinal))
+                continue;
             nint library = NativeLibrary.Load(line[slash..]);
-            return (delegate* unmanaged<delegate* unmanaged<nint, void>, nint, uint, uint, void>)NativeLibrary.GetExport(library, "GOMP_parallel");
+            return (delegate* unmanaged<delegate* unmanaged<nint, void>, nint, uint, uint, void>)
+                NativeLibrary.GetExport(library, "GOMP_parallel");
         }
         return null;
     }

@@ -8,12 +8,15 @@ namespace SimpleR1.Tensors;
 /// </summary>
 public static partial class NativeMemoryTuning
 {
-    private const int TrimThreshold = -1, TopPad = -2, MmapThreshold = -3; // malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD
+    private const int TrimThreshold = -1,
+        TopPad = -2,
+        MmapThreshold = -3; // malloc.h: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD
 
     /// <summary>Works only on glibc; elsewhere it does nothing. Call it before the first tensor is made.</summary>
     public static void Apply()
     {
-        if (!OperatingSystem.IsLinux()) return;
+        if (!OperatingSystem.IsLinux())
+            return;
         try
         {
             _ = Mallopt(MmapThreshold, 1 << 30);
@@ -23,5 +26,6 @@ public static partial class NativeMemoryTuning
         catch (EntryPointNotFoundException) { } // musl has no mallopt, and no need of it
     }
 
-    [LibraryImport("libc", EntryPoint = "mallopt")] private static partial int Mallopt(int parameter, int value);
+    [LibraryImport("libc", EntryPoint = "mallopt")]
+    private static partial int Mallopt(int parameter, int value);
 }

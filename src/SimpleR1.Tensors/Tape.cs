@@ -27,7 +27,8 @@ public sealed class Tape : IDisposable
     /// <summary>Adds an operation. The tape owns <paramref name="outputs"/> from now on.</summary>
     public void Record(Tensor[] outputs, Action backward)
     {
-        foreach (var output in outputs) output.DetachFromDisposeScope();
+        foreach (var output in outputs)
+            output.DetachFromDisposeScope();
         entries.Add((outputs, backward));
     }
 
@@ -44,7 +45,8 @@ public sealed class Tape : IDisposable
             sum.add_(gradient, Ops.One);
             gradient.Dispose();
         }
-        else gradients[tensor] = gradient;
+        else
+            gradients[tensor] = gradient;
     }
 
     /// <summary>Sends <paramref name="gradient"/> = d(loss)/d(<paramref name="output"/>) back through everything recorded, newest first.</summary>
@@ -54,8 +56,10 @@ public sealed class Tape : IDisposable
         Accumulate(output, gradient);
         for (int i = entries.Count - 1; i >= 0; i--)
         {
-            using (NewDisposeScope()) entries[i].Backward();
-            foreach (var done in entries[i].Outputs) done.Dispose();
+            using (NewDisposeScope())
+                entries[i].Backward();
+            foreach (var done in entries[i].Outputs)
+                done.Dispose();
             entries.RemoveAt(i);
         }
     }
@@ -67,16 +71,23 @@ public sealed class Tape : IDisposable
     public Tensor[] Checkpoint(Func<Tape?, Tensor[], Tensor[]> forward, Tensor[] inputs)
     {
         Tensor[] outputs;
-        using (NewDisposeScope()) outputs = [.. forward(null, inputs).Select(o => o.DetachFromDisposeScope())];
-        Record(outputs, () =>
-        {
-            using var inner = new Tape();
-            foreach (var (parameter, place) in parameters) inner.Parameter(parameter, place);
-            var again = forward(inner, inputs);
-            for (int i = 1; i < again.Length; i++) inner.Accumulate(again[i], TakeGradient(outputs[i]));
-            inner.Backward(again[0], TakeGradient(outputs[0]));
-            foreach (var input in inputs) Accumulate(input, inner.TakeGradient(input));
-        });
+        using (NewDisposeScope())
+            outputs = [.. forward(null, inputs).Select(o => o.DetachFromDisposeScope())];
+        Record(
+            outputs,
+            () =>
+            {
+                using var inner = new Tape();
+                foreach (var (parameter, place) in parameters)
+                    inner.Parameter(parameter, place);
+                var again = forward(inner, inputs);
+                for (int i = 1; i < again.Length; i++)
+                    inner.Accumulate(again[i], TakeGradient(outputs[i]));
+                inner.Backward(again[0], TakeGradient(outputs[0]));
+                foreach (var input in inputs)
+                    Accumulate(input, inner.TakeGradient(input));
+            }
+        );
         return outputs;
     }
 
@@ -85,23 +96,28 @@ public sealed class Tape : IDisposable
     public static Tensor Torch(Tape? tape, Func<Tensor, Tensor> expression, Tensor input)
     {
         var output = expression(input);
-        tape?.Record([output], () =>
-        {
-            using var on = enable_grad();
-            var leaf = input.detach().requires_grad_(true);
-            var again = expression(leaf);
-            using var gradient = tape.TakeGradient(output);
-            again.backward([gradient]);
-            tape.Accumulate(input, leaf.grad!.alias());
-        });
+        tape?.Record(
+            [output],
+            () =>
+            {
+                using var on = enable_grad();
+                var leaf = input.detach().requires_grad_(true);
+                var again = expression(leaf);
+                using var gradient = tape.TakeGradient(output);
+                again.backward([gradient]);
+                tape.Accumulate(input, leaf.grad!.alias());
+            }
+        );
         return output;
     }
 
     public void Dispose()
     {
         foreach (var (outputs, _) in entries)
-            foreach (var output in outputs) output.Dispose();
-        foreach (var gradient in gradients.Values) gradient.Dispose();
+        foreach (var output in outputs)
+            output.Dispose();
+        foreach (var gradient in gradients.Values)
+            gradient.Dispose();
         entries.Clear();
         gradients.Clear();
     }

@@ -15,9 +15,13 @@ public sealed class TensorThread : IDisposable
     {
         thread = new Thread(() =>
         {
-            foreach (var action in work.GetConsumingEnumerable()) action();
+            foreach (var action in work.GetConsumingEnumerable())
+                action();
         })
-        { Name = name, IsBackground = true };
+        {
+            Name = name,
+            IsBackground = true,
+        };
         thread.Start();
     }
 
@@ -27,20 +31,32 @@ public sealed class TensorThread : IDisposable
         var done = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
         this.work.Add(() =>
         {
-            try { done.SetResult(work()); }
-            catch (Exception e) { done.SetException(e); }
+            try
+            {
+                done.SetResult(work());
+            }
+            catch (Exception e)
+            {
+                done.SetException(e);
+            }
         });
         return done.Task;
     }
 
     /// <inheritdoc cref="RunAsync{T}"/>
-    public Task RunAsync(Action work) => RunAsync(() => { work(); return true; });
+    public Task RunAsync(Action work) =>
+        RunAsync(() =>
+        {
+            work();
+            return true;
+        });
 
     /// <summary>Finishes what is queued, then ends the thread.</summary>
     public void Dispose()
     {
         work.CompleteAdding();
-        if (Thread.CurrentThread != thread) thread.Join();
+        if (Thread.CurrentThread != thread)
+            thread.Join();
         work.Dispose();
     }
 }

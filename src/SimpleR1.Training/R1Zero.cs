@@ -11,20 +11,23 @@ public static class R1Zero
     /// <summary>Runs from the experiment's current step to the recipe's last, or until <paramref name="stop"/>: then the step in hand is finished and saved.</summary>
     public static async Task<RunOutcome> RunAsync(Experiment e, CancellationToken stop)
     {
-        await e.PushWeightsAsync();                             // nothing is sampled before every worker proves that it has these weights
-        if (e.Due(e.Recipe.Training.EvaluateEvery)) await e.EvaluateAsync(stop);
+        await e.PushWeightsAsync(); // nothing is sampled before every worker proves that it has these weights
+        if (e.Due(e.Recipe.Training.EvaluateEvery))
+            await e.EvaluateAsync(stop);
 
         while (e.Step < e.Recipe.Training.Steps && !stop.IsCancellationRequested)
         {
             e.BeginStep();
-            var prompts = e.NextPrompts();                      // problems, as token ids, in the seed's order
+            var prompts = e.NextPrompts(); // problems, as token ids, in the seed's order
             var rollouts = await e.CollectAsync(prompts, CancellationToken.None); // sampled by the workers, scored as they arrive
-            var updates = await e.UpdateAsync(rollouts);        // rewards → advantages → loss → gradient → AdamW
-            var sync = await e.PushWeightsAsync();              // from the trainer's flat buffer into the workers' live one
+            var updates = await e.UpdateAsync(rollouts); // rewards → advantages → loss → gradient → AdamW
+            var sync = await e.PushWeightsAsync(); // from the trainer's flat buffer into the workers' live one
             e.EndStep(rollouts, updates, sync);
 
-            if (e.Due(e.Recipe.Training.CheckpointEvery)) await e.SaveAsync();
-            if (e.Due(e.Recipe.Training.EvaluateEvery)) await e.EvaluateAsync(stop);
+            if (e.Due(e.Recipe.Training.CheckpointEvery))
+                await e.SaveAsync();
+            if (e.Due(e.Recipe.Training.EvaluateEvery))
+                await e.EvaluateAsync(stop);
         }
         return await e.FinishAsync();
     }

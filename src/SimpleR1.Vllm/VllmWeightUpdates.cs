@@ -25,6 +25,7 @@ public static class VllmWeightUpdates
             {
                 await receiver.DisposeAsync(); // first: a paused engine would never finish its requests
                 collectives.Dispose();
-            });
+            }
+        );
     }
 }

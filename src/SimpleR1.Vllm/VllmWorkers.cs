@@ -23,7 +23,8 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
     private const int RequestsAtOnce = 64;
     private static readonly TimeSpan Timeout = TimeSpan.FromMinutes(10);
 
-    private readonly TcpCollectives clear, keyed;
+    private readonly TcpCollectives clear,
+        keyed;
     private readonly TensorThread copying = new("device copy");
     private readonly (DeviceCopy Copy, CudaDevice Gpu, ScalarType Type)? from; // sent from a GPU
     private readonly Place[] places;
@@ -34,16 +35,27 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
         public long Outstanding;
     }
 
-    private VllmWorkers(IReadOnlyList<Uri> servers, string? key, ClusterKey? clusterKey, IPAddress here, (CudaDevice Gpu, ScalarType Type)? from)
+    private VllmWorkers(
+        IReadOnlyList<Uri> servers,
+        string? key,
+        ClusterKey? clusterKey,
+        IPAddress here,
+        (CudaDevice Gpu, ScalarType Type)? from
+    )
     {
         (clear, keyed) = (new(here), new(here, clusterKey));
-        if (from is var (gpu, type) && gpu.Beside() is var stream) this.from = (new(stream), stream, type);
-        places = [.. servers.Select(address =>
-        {
-            NcclCollectives? nccl = from is var (sender, _) ? new(sender.Beside()) : null; // servers are sent to at the same time
-            var (tcp, serverKey) = address.Scheme == "vllm" && clusterKey is not null ? (keyed, clusterKey) : (clear, null);
-            return new Place(new(address, key, tcp, Timeout, serverKey, nccl), nccl);
-        })];
+        if (from is var (gpu, type) && gpu.Beside() is var stream)
+            this.from = (new(stream), stream, type);
+        places =
+        [
+            .. servers.Select(address =>
+            {
+                NcclCollectives? nccl = from is var (sender, _) ? new(sender.Beside()) : null; // servers are sent to at the same time
+                var (tcp, serverKey) =
+                    address.Scheme == "vllm" && clusterKey is not null ? (keyed, clusterKey) : (clear, null);
+                return new Place(new(address, key, tcp, Timeout, serverKey, nccl), nccl);
+            }),
+        ];
     }
 
     /// <summary>Forms a group with each server.</summary>
@@ -55,15 +67,31 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
     /// <exception cref="IOException">A server can't be reached, has another key, or refuses; says which.</exception>
     /// <exception cref="DllNotFoundException">There is a GPU to send from, but no NCCL; says how to get it.</exception>
     /// <inheritdoc cref="VllmConnection.JoinAsync" path="/exception[@cref='T:System.NotSupportedException' or @cref='T:System.TimeoutException']"/>
-    public static async Task<VllmWorkers> StartAsync(IReadOnlyList<Uri> servers, string? key, IPAddress? here, CancellationToken cancellation, ClusterKey? clusterKey = null, (CudaDevice Gpu, ScalarType Type)? from = null)
+    public static async Task<VllmWorkers> StartAsync(
+        IReadOnlyList<Uri> servers,
+        string? key,
+        IPAddress? here,
+        CancellationToken cancellation,
+        ClusterKey? clusterKey = null,
+        (CudaDevice Gpu, ScalarType Type)? from = null
+    )
     {
-        if (from is not null && NcclTransport.Missing is { } missing) throw new DllNotFoundException($"workers.send_device: weights can't be sent by NCCL: {missing}");
-        here ??= servers.All(s => s.IsLoopback) ? IPAddress.Loopback : await OwnAddressAsync(servers.First(s => !s.IsLoopback), cancellation);
+        if (from is not null && NcclTransport.Missing is { } missing)
+            throw new DllNotFoundException($"workers.send_device: weights can't be sent by NCCL: {missing}");
+        here ??= servers.All(s => s.IsLoopback)
+            ? IPAddress.Loopback
+            : await OwnAddressAsync(servers.First(s => !s.IsLoopback), cancellation);
         var workers = new VllmWorkers(servers, key, clusterKey, here, from);
         async Task JoinAsync(VllmConnection server)
         {
-            try { await server.JoinAsync(here, cancellation); }
-            catch (HttpRequestException e) { throw new IOException($"{server.Address}: {e.Message}", e); }
+            try
+            {
+                await server.JoinAsync(here, cancellation);
+            }
+            catch (HttpRequestException e)
+            {
+                throw new IOException($"{server.Address}: {e.Message}", e);
+            }
         }
         try
         {
@@ -80,13 +108,19 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
     /// <summary>The address that this machine has in the server's direction; nothing is sent to find out.</summary>
     private static async Task<IPAddress> OwnAddressAsync(Uri server, CancellationToken cancellation)
     {
-        using var socket = new System.Net.Sockets.Socket(System.Net.Sockets.SocketType.Dgram, System.Net.Sockets.ProtocolType.Udp);
+        using var socket = new System.Net.Sockets.Socket(
+            System.Net.Sockets.SocketType.Dgram,
+            System.Net.Sockets.ProtocolType.Udp
+        );
         await socket.ConnectAsync(server.Host, server.Port, cancellation);
         var address = ((IPEndPoint)socket.LocalEndPoint!).Address;
         return address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address;
     }
 
-    public async IAsyncEnumerable<Completion> GenerateAsync(IReadOnlyList<GenerationRequest> requests, [EnumeratorCancellation] CancellationToken cancellation = default)
+    public async IAsyncEnumerable<Completion> GenerateAsync(
+        IReadOnlyList<GenerationRequest> requests,
+        [EnumeratorCancellation] CancellationToken cancellation = default
+    )
     {
         var finished = Channel.CreateUnbounded<Completion>();
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
@@ -95,16 +129,23 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
         {
             try
             {
-                foreach (var completion in await OneAsync(request, stop.Token)) finished.Writer.TryWrite(completion);
-                if (Interlocked.Decrement(ref left) == 0) finished.Writer.TryComplete();
+                foreach (var completion in await OneAsync(request, stop.Token))
+                    finished.Writer.TryWrite(completion);
+                if (Interlocked.Decrement(ref left) == 0)
+                    finished.Writer.TryComplete();
             }
-            catch (Exception e) { finished.Writer.TryComplete(e); } // is the reader's
+            catch (Exception e)
+            {
+                finished.Writer.TryComplete(e);
+            } // is the reader's
         }
         var running = requests.Select(CompleteAsync).ToArray();
-        if (requests.Count == 0) finished.Writer.TryComplete();
+        if (requests.Count == 0)
+            finished.Writer.TryComplete();
         try
         {
-            await foreach (var completion in finished.Reader.ReadAllAsync(cancellation)) yield return completion;
+            await foreach (var completion in finished.Reader.ReadAllAsync(cancellation))
+                yield return completion;
         }
         finally
         {
@@ -127,29 +168,65 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
         {
             while (true)
             {
-                try { return await place.Server.GenerateAsync(request, cancellation); }
-                catch (HttpRequestException e) when (e.StatusCode == HttpStatusCode.TooManyRequests) { await Task.Delay(200, cancellation); } // others use it too
-                catch (HttpRequestException e) when (e.StatusCode == HttpStatusCode.BadRequest) { throw new ArgumentException(e.Message, e); }
-                catch (HttpRequestException e) { throw new IOException($"{place.Server.Address}: {e.Message}", e); }
+                try
+                {
+                    return await place.Server.GenerateAsync(request, cancellation);
+                }
+                catch (HttpRequestException e) when (e.StatusCode == HttpStatusCode.TooManyRequests)
+                {
+                    await Task.Delay(200, cancellation);
+                } // others use it too
+                catch (HttpRequestException e) when (e.StatusCode == HttpStatusCode.BadRequest)
+                {
+                    throw new ArgumentException(e.Message, e);
+                }
+                catch (HttpRequestException e)
+                {
+                    throw new IOException($"{place.Server.Address}: {e.Message}", e);
+                }
             }
         }
         finally
         {
             place.Turns.Release();
-            lock (places) place.Outstanding -= cost;
+            lock (places)
+                place.Outstanding -= cost;
         }
     }
 
     /// <remarks>Unlike a cluster's workers, these servers don't prove by a hash what they hold: the protocol has none.</remarks>
-    public async Task<SyncReport> PushWeightsAsync(FlatWeights source, int version, CancellationToken cancellation = default)
+    public async Task<SyncReport> PushWeightsAsync(
+        FlatWeights source,
+        int version,
+        CancellationToken cancellation = default
+    )
     {
         var clock = Stopwatch.StartNew();
         var sent = places.Any(p => p.Server.FromGpu) ? await copying.RunAsync(() => OnGpu(source)) : source; // before any engine stands still
-        try { await Task.WhenAll(places.Select(p => p.Server.PushWeightsAsync(p.Server.FromGpu ? sent : source, version, cancellation))); }
-        catch (HttpRequestException e) { throw new IOException($"weights version {version} could not be sent: {e.Message}", e); }
+        try
+        {
+            await Task.WhenAll(
+                places.Select(p => p.Server.PushWeightsAsync(p.Server.FromGpu ? sent : source, version, cancellation))
+            );
+        }
+        catch (HttpRequestException e)
+        {
+            throw new IOException($"weights version {version} could not be sent: {e.Message}", e);
+        }
         double seconds = clock.Elapsed.TotalSeconds;
         string transports = string.Join(" and ", places.Select(p => p.Server.Transport).Distinct());
-        return new(version, WeightHash.Compute(source.Pointer, source.ByteLength), sent.ByteLength, [.. Enumerable.Range(1, places.Length)], "vllm, " + transports, 0, seconds, 0, 0, []);
+        return new(
+            version,
+            WeightHash.Compute(source.Pointer, source.ByteLength),
+            sent.ByteLength,
+            [.. Enumerable.Range(1, places.Length)],
+            "vllm, " + transports,
+            0,
+            seconds,
+            0,
+            0,
+            []
+        );
     }
 
     private FlatWeights OnGpu(FlatWeights source)

@@ -74,5 +74,10 @@ public interface IWeightTransport : IDisposable
     /// <exception cref="TimeoutException">The sender made no progress; says what was awaited.</exception>
     /// <exception cref="IOException">The sender went away, or a chunk stayed damaged.</exception>
     /// <exception cref="OperationCanceledException">It was broken off.</exception>
-    ReceivedWeights Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout, CancellationToken cancellation = default);
+    ReceivedWeights Receive(
+        WeightInvitation invitation,
+        FlatWeights destination,
+        TimeSpan timeout,
+        CancellationToken cancellation = default
+    );
 }

@@ -16,7 +16,8 @@ namespace SimpleR1.WeightSync;
 public static unsafe class WeightHash
 {
     private const ulong Golden = 0x9E3779B97F4A7C15; // 2⁶⁴ / φ
-    private const ulong First = 0xFF51AFD7ED558CCD, Second = 0xC4CEB9FE1A85EC53; // MurmurHash3's 64-bit finaliser
+    private const ulong First = 0xFF51AFD7ED558CCD,
+        Second = 0xC4CEB9FE1A85EC53; // MurmurHash3's 64-bit finaliser
     private const int ItemBytes = 1 << 20; // of the parallel loops: large against their overhead, small against the cache
 
     /// <summary>Hash of weights where they are: on a GPU by a kernel of it, so that nothing but 8 bytes comes back.</summary>
@@ -26,33 +27,54 @@ public static unsafe class WeightHash
     /// <param name="beside">For weights on a GPU whose own stream is another thread's: one of this thread's.</param>
     public static ulong Of(FlatWeights weights, ScalarType held, CudaDevice? beside = null)
     {
-        if ((beside ?? weights.Device) is { } gpu) return OnDevice(gpu, weights, held);
-        if (held == weights.Flat.dtype) return Compute(weights.Pointer, weights.ByteLength);
+        if ((beside ?? weights.Device) is { } gpu)
+            return OnDevice(gpu, weights, held);
+        if (held == weights.Flat.dtype)
+            return Compute(weights.Pointer, weights.ByteLength);
         var (from, to) = (NumberConversion.Of(weights.Flat.dtype), NumberConversion.Of(held));
-        int size = NumberConversion.Size(to), fromSize = NumberConversion.Size(from), perItem = ItemBytes / size;
-        long count = weights.Layout.Length, sum = 0;
+        int size = NumberConversion.Size(to),
+            fromSize = NumberConversion.Size(from),
+            perItem = ItemBytes / size;
+        long count = weights.Layout.Length,
+            sum = 0;
         byte* source = (byte*)weights.Pointer;
-        CpuParallel.For(checked((int)((count + perItem - 1) / perItem)), item =>
-        {
-            long first = (long)item * perItem;
-            int n = (int)Math.Min(perItem, count - first);
-            byte* converted = (byte*)NativeMemory.Alloc((nuint)ItemBytes);
-            try
+        CpuParallel.For(
+            checked((int)((count + perItem - 1) / perItem)),
+            item =>
             {
-                NumberConversion.Convert(source + first * fromSize, from, converted, to, n);
-                Interlocked.Add(ref sum, (long)Part((nint)converted, (long)n * size, first * size));
+                long first = (long)item * perItem;
+                int n = (int)Math.Min(perItem, count - first);
+                byte* converted = (byte*)NativeMemory.Alloc((nuint)ItemBytes);
+                try
+                {
+                    NumberConversion.Convert(source + first * fromSize, from, converted, to, n);
+                    Interlocked.Add(ref sum, (long)Part((nint)converted, (long)n * size, first * size));
+                }
+                finally
+                {
+                    NativeMemory.Free(converted);
+                }
             }
-            finally { NativeMemory.Free(converted); }
-        });
+        );
         return (ulong)sum;
     }
 
     private static ulong OnDevice(CudaDevice gpu, FlatWeights weights, ScalarType held)
     {
-        string[] types = held == weights.Flat.dtype ? ["ELEMENT=float"] : [CudaOps.Element(weights.Flat.dtype), CudaOps.Element(held, "HELD")]; // words are read, whatever the elements are
+        string[] types =
+            held == weights.Flat.dtype
+                ? ["ELEMENT=float"]
+                : [CudaOps.Element(weights.Flat.dtype), CudaOps.Element(held, "HELD")]; // words are read, whatever the elements are
         var kernel = gpu.Kernels.Get("WeightHash", "weight_hash", types);
         gpu.Fill(gpu.Word.Pointer, 0, sizeof(ulong));
-        kernel.Launch((8 * gpu.Multiprocessors, 1), 256, 0, weights.Pointer, weights.Layout.Length * held.ElementSize() / sizeof(ulong), gpu.Word); // layouts are whole words long
+        kernel.Launch(
+            (8 * gpu.Multiprocessors, 1),
+            256,
+            0,
+            weights.Pointer,
+            weights.Layout.Length * held.ElementSize() / sizeof(ulong),
+            gpu.Word
+        ); // layouts are whole words long
         return gpu.Read<ulong>(gpu.Word.Pointer, 1)[0];
     }
 
@@ -60,7 +82,8 @@ public static unsafe class WeightHash
     public static ulong Compute(nint memory, long bytes) => Parallel((byte*)memory, null, bytes);
 
     /// <summary>Copies and hashes what was copied in one pass over the memory. The buffers must not overlap.</summary>
-    public static ulong CopyAndHash(nint source, nint destination, long bytes) => Parallel((byte*)source, (byte*)destination, bytes);
+    public static ulong CopyAndHash(nint source, nint destination, long bytes) =>
+        Parallel((byte*)source, (byte*)destination, bytes);
 
     /// <summary>The definition, plainly: what the fast paths (and a CUDA kernel) are compared with.</summary>
     public static ulong Reference(ReadOnlySpan<byte> bytes)
@@ -85,24 +108,35 @@ public static unsafe class WeightHash
     private static ulong Parallel(byte* source, byte* destination, long bytes)
     {
         long sum = 0;
-        CpuParallel.For(checked((int)((bytes + ItemBytes - 1) / ItemBytes)), item =>
-        {
-            long offset = (long)item * ItemBytes;
-            ulong part = Part(source + offset, destination == null ? null : destination + offset, Math.Min(ItemBytes, bytes - offset), offset);
-            Interlocked.Add(ref sum, (long)part);
-        });
+        CpuParallel.For(
+            checked((int)((bytes + ItemBytes - 1) / ItemBytes)),
+            item =>
+            {
+                long offset = (long)item * ItemBytes;
+                ulong part = Part(
+                    source + offset,
+                    destination == null ? null : destination + offset,
+                    Math.Min(ItemBytes, bytes - offset),
+                    offset
+                );
+                Interlocked.Add(ref sum, (long)part);
+            }
+        );
         return (ulong)sum;
     }
 
     private static ulong Part(byte* source, byte* destination, long bytes, long offset)
     {
-        long words = bytes / 8, whole = words / 8 * 8, index = offset / 8;
+        long words = bytes / 8,
+            whole = words / 8 * 8,
+            index = offset / 8;
         var key = Vector512.Create((ulong)(index + 1) * Golden) + Vector512.Create(0ul, 1, 2, 3, 4, 5, 6, 7) * Golden;
         var step = Vector512.Create(unchecked(8 * Golden));
         var sums = Vector512<ulong>.Zero;
         var from = (ulong*)source;
         if (destination == null)
-            for (long i = 0; i < whole; i += 8, key += step) sums += Mix(Vector512.Load(from + i) ^ key);
+            for (long i = 0; i < whole; i += 8, key += step)
+                sums += Mix(Vector512.Load(from + i) ^ key);
         else if ((nint)destination % 64 == 0)
             // Past the cache: the copied weights aren't read again soon, and plain stores would read each line first.
             for (long i = 0; i < whole; i += 8, key += step)
@@ -124,7 +158,8 @@ public static unsafe class WeightHash
             ulong word = 0;
             int size = (int)Math.Min(8, bytes - at);
             Buffer.MemoryCopy(source + at, &word, 8, size);
-            if (destination != null) Buffer.MemoryCopy(source + at, destination + at, size, size);
+            if (destination != null)
+                Buffer.MemoryCopy(source + at, destination + at, size, size);
             sum += Mix(word ^ (ulong)(index + at / 8 + 1) * Golden);
         }
         return sum;

@@ -14,20 +14,27 @@ internal sealed class Interrupts : IDisposable
     public Interrupts(string message, Action<string>? say = null)
     {
         foreach (var signal in new[] { PosixSignal.SIGINT, PosixSignal.SIGTERM })
-            registrations.Add(PosixSignalRegistration.Create(signal, context =>
-            {
-                context.Cancel = true;
-                if (Interlocked.Increment(ref count) > 1) Environment.Exit(130); // the workers end with this process
-                (say ?? Console.Error.WriteLine)($"{message} (again: stop at once)");
-                source.Cancel();
-            }));
+            registrations.Add(
+                PosixSignalRegistration.Create(
+                    signal,
+                    context =>
+                    {
+                        context.Cancel = true;
+                        if (Interlocked.Increment(ref count) > 1)
+                            Environment.Exit(130); // the workers end with this process
+                        (say ?? Console.Error.WriteLine)($"{message} (again: stop at once)");
+                        source.Cancel();
+                    }
+                )
+            );
     }
 
     public CancellationToken Token => source.Token;
 
     public void Dispose()
     {
-        foreach (var registration in registrations) registration.Dispose();
+        foreach (var registration in registrations)
+            registration.Dispose();
         source.Dispose();
     }
 }

@@ -8,13 +8,17 @@ public static class SharedData
     /// <summary>The folder that holds SimpleR1.slnx.</summary>
     public static string RepositoryRoot { get; } = FindRoot();
 
-    private static string? Folder => Environment.GetEnvironmentVariable("SIMPLE_R1_DATA") is { Length: > 0 } set ? set
-        : System.IO.Path.Combine(RepositoryRoot, "..", "shared", "data") is var beside && Directory.Exists(beside) ? beside : null;
+    private static string? Folder =>
+        Environment.GetEnvironmentVariable("SIMPLE_R1_DATA") is { Length: > 0 } set ? set
+        : System.IO.Path.Combine(RepositoryRoot, "..", "shared", "data") is var beside && Directory.Exists(beside)
+            ? beside
+        : null;
 
     /// <summary>The full path of a file or folder in the shared data; null where it is absent.</summary>
     public static string? Path(string relative)
     {
-        if (Folder is not { } folder) return null;
+        if (Folder is not { } folder)
+            return null;
         string path = System.IO.Path.GetFullPath(System.IO.Path.Combine(folder, relative));
         return File.Exists(path) || Directory.Exists(path) ? path : null;
     }
@@ -23,14 +27,18 @@ public static class SharedData
     public static string Require(string relative)
     {
         string? path = Path(relative);
-        Assert.SkipWhen(path is null, $"needs shared data '{relative}' (set SIMPLE_R1_DATA to the folder that holds it)");
+        Assert.SkipWhen(
+            path is null,
+            $"needs shared data '{relative}' (set SIMPLE_R1_DATA to the folder that holds it)"
+        );
         return path!;
     }
 
     private static string FindRoot()
     {
         for (var folder = new DirectoryInfo(AppContext.BaseDirectory); folder is not null; folder = folder.Parent)
-            if (File.Exists(System.IO.Path.Combine(folder.FullName, "SimpleR1.slnx"))) return folder.FullName;
+            if (File.Exists(System.IO.Path.Combine(folder.FullName, "SimpleR1.slnx")))
+                return folder.FullName;
         throw new InvalidOperationException("SimpleR1.slnx not found above " + AppContext.BaseDirectory);
     }
 }

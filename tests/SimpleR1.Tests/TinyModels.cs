@@ -6,24 +6,25 @@ namespace SimpleR1.Tests;
 /// <summary>Small models with random weights for tests that need a model but no text.</summary>
 public static class TinyModels
 {
-    public static ModelConfig Config(ModelFamily family = ModelFamily.Qwen3, int vocabulary = 61, bool tied = true) => new()
-    {
-        Family = family,
-        VocabularySize = vocabulary,
-        HiddenSize = 24,
-        IntermediateSize = 40,
-        Layers = 2,
-        Heads = 4,
-        KeyValueHeads = 2,
-        HeadDimension = 8,
-        MaxPositions = 256,
-        RmsNormEpsilon = 1e-6,
-        RopeTheta = 10_000,
-        TieEmbeddings = tied,
-        QueryKeyValueBias = family == ModelFamily.Qwen2,
-        QueryKeyNorm = family == ModelFamily.Qwen3,
-        EosTokenIds = [1],
-    };
+    public static ModelConfig Config(ModelFamily family = ModelFamily.Qwen3, int vocabulary = 61, bool tied = true) =>
+        new()
+        {
+            Family = family,
+            VocabularySize = vocabulary,
+            HiddenSize = 24,
+            IntermediateSize = 40,
+            Layers = 2,
+            Heads = 4,
+            KeyValueHeads = 2,
+            HeadDimension = 8,
+            MaxPositions = 256,
+            RmsNormEpsilon = 1e-6,
+            RopeTheta = 10_000,
+            TieEmbeddings = tied,
+            QueryKeyValueBias = family == ModelFamily.Qwen2,
+            QueryKeyNorm = family == ModelFamily.Qwen3,
+            EosTokenIds = [1],
+        };
 
     /// <summary>Weights ~ N(0, scale²), norms around 1.</summary>
     public static FlatWeights Random(ModelConfig config, long seed = 7, double scale = 0.2)
@@ -33,7 +34,11 @@ public static class TinyModels
         using var none = no_grad();
         using var scope = NewDisposeScope();
         foreach (var slot in weights.Layout.Slots)
-            weights[slot.Name].copy_(randn(slot.Shape, generator: generator) * scale + (slot.Name.EndsWith("norm", StringComparison.Ordinal) ? 1 : 0));
+            weights[slot.Name]
+                .copy_(
+                    randn(slot.Shape, generator: generator) * scale
+                        + (slot.Name.EndsWith("norm", StringComparison.Ordinal) ? 1 : 0)
+                );
         return weights;
     }
 }

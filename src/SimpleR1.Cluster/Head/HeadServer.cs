@@ -13,8 +13,10 @@ namespace SimpleR1.Cluster.Head;
 internal sealed class HeadServer : IAsyncDisposable
 {
     private const int MaxConnections = 4096;
-    private static readonly TimeSpan HandshakeTimeout = TimeSpan.FromSeconds(10), IdleTimeout = TimeSpan.FromSeconds(10),
-        TurnTimeout = TimeSpan.FromSeconds(40), ReturnTimeout = TimeSpan.FromSeconds(3);
+    private static readonly TimeSpan HandshakeTimeout = TimeSpan.FromSeconds(10),
+        IdleTimeout = TimeSpan.FromSeconds(10),
+        TurnTimeout = TimeSpan.FromSeconds(40),
+        ReturnTimeout = TimeSpan.FromSeconds(3);
 
     private readonly TcpListener listener;
     private readonly ClusterKey? key;
@@ -24,26 +26,49 @@ internal sealed class HeadServer : IAsyncDisposable
     private readonly Lock gate = new();
     private readonly HashSet<Task> serving = [];
 
-    private HeadServer(TcpListener listener, ClusterKey? key, Roster roster) => (this.listener, this.key, this.roster) = (listener, key, roster);
+    private HeadServer(TcpListener listener, ClusterKey? key, Roster roster) =>
+        (this.listener, this.key, this.roster) = (listener, key, roster);
 
     public IPEndPoint Endpoint => (IPEndPoint)listener.LocalEndpoint;
+
     /// <summary>The answer to those who may join. Set it before <see cref="Open"/>.</summary>
     public required Func<WelcomeMessage> Welcome { get; init; }
     public required Func<ClusterStatus> Status { get; init; }
+
     /// <summary>A member's connection ended and it did not come back: its process is gone, or unreachable.</summary>
     public required Action<HelloMessage> Lost { get; init; }
     public required Action<string> Say { get; init; }
 
     /// <exception cref="IOException">The port is taken; says which, and what to do.</exception>
-    public static HeadServer Bind(IPEndPoint endpoint, ClusterKey? key, Roster roster, Func<WelcomeMessage> welcome, Func<ClusterStatus> status, Action<HelloMessage> lost, Action<string> say)
+    public static HeadServer Bind(
+        IPEndPoint endpoint,
+        ClusterKey? key,
+        Roster roster,
+        Func<WelcomeMessage> welcome,
+        Func<ClusterStatus> status,
+        Action<HelloMessage> lost,
+        Action<string> say
+    )
     {
         var listener = new TcpListener(endpoint);
-        try { listener.Start(); }
+        try
+        {
+            listener.Start();
+        }
         catch (SocketException e)
         {
-            throw new IOException($"Port {endpoint.Port} of the cluster's head {(e.SocketErrorCode == SocketError.AddressAlreadyInUse ? "is taken" : "can't be used")} on {endpoint.Address} ({e.Message}). Set the cluster's port to another one, or to 0 for any free port.", e);
+            throw new IOException(
+                $"Port {endpoint.Port} of the cluster's head {(e.SocketErrorCode == SocketError.AddressAlreadyInUse ? "is taken" : "can't be used")} on {endpoint.Address} ({e.Message}). Set the cluster's port to another one, or to 0 for any free port.",
+                e
+            );
         }
-        return new(listener, key, roster) { Welcome = welcome, Status = status, Lost = lost, Say = say };
+        return new(listener, key, roster)
+        {
+            Welcome = welcome,
+            Status = status,
+            Lost = lost,
+            Say = say,
+        };
     }
 
     /// <summary>Begins to answer.</summary>
@@ -54,17 +79,34 @@ internal sealed class HeadServer : IAsyncDisposable
         while (true)
         {
             Socket socket;
-            try { socket = await listener.AcceptSocketAsync(stopping.Token); }
-            catch (Exception e) when (e is OperationCanceledException or ObjectDisposedException) { return; }
-            catch (SocketException) { continue; } // that one was gone again
+            try
+            {
+                socket = await listener.AcceptSocketAsync(stopping.Token);
+            }
+            catch (Exception e) when (e is OperationCanceledException or ObjectDisposedException)
+            {
+                return;
+            }
+            catch (SocketException)
+            {
+                continue;
+            } // that one was gone again
             lock (gate)
             {
-                if (serving.Count >= MaxConnections) socket.Dispose();
+                if (serving.Count >= MaxConnections)
+                    socket.Dispose();
                 else
                 {
                     var task = Task.Run(() => ServeAsync(socket));
                     serving.Add(task);
-                    _ = task.ContinueWith(t => { lock (gate) serving.Remove(t); }, TaskScheduler.Default);
+                    _ = task.ContinueWith(
+                        t =>
+                        {
+                            lock (gate)
+                                serving.Remove(t);
+                        },
+                        TaskScheduler.Default
+                    );
                 }
             }
         }
@@ -83,23 +125,45 @@ internal sealed class HeadServer : IAsyncDisposable
             Stream stream = new NetworkStream(socket, ownsSocket: true);
             if (key is not null)
             {
-                ClusterKey.RequireTls(first.AsSpan(0, await socket.ReceiveAsync(first, SocketFlags.Peek, deadline.Token)));
+                ClusterKey.RequireTls(
+                    first.AsSpan(0, await socket.ReceiveAsync(first, SocketFlags.Peek, deadline.Token))
+                );
                 stream = await key.SecureAcceptedAsync(stream, deadline.Token);
             }
             await using var frames = new FrameStream(stream);
             var hello = await frames.ReceiveAsync<HelloMessage>(deadline.Token);
             HelloMessage? replaced = null;
             string? refused = hello.Problem() ?? roster.Add(hello, out replaced);
-            await frames.SendAsync(refused is null ? Welcome() : Welcome() with { Refused = refused, Redis = null }, deadline.Token);
-            if (refused is not null) return;
-            if (replaced is not null) Lost(replaced);
-            if (hello.Role != MemberRole.Observer) member = hello;
+            await frames.SendAsync(
+                refused is null ? Welcome() : Welcome() with { Refused = refused, Redis = null },
+                deadline.Token
+            );
+            if (refused is not null)
+                return;
+            if (replaced is not null)
+                Lost(replaced);
+            if (hello.Role != MemberRole.Observer)
+                member = hello;
             await AnswerAsync(frames, hello);
         }
-        catch (AuthenticationException) { Say($"a connection from {peer} was refused: it has not this cluster's key"); }
-        catch (Exception e) when (e is IOException or InvalidDataException or SocketException or OperationCanceledException or ObjectDisposedException) { } // gone, silent, or no member: all the same here
-        finally { socket.Dispose(); }
-        if (member is not null && !stopping.IsCancellationRequested) await MissAsync(member);
+        catch (AuthenticationException)
+        {
+            Say($"a connection from {peer} was refused: it has not this cluster's key");
+        }
+        catch (Exception e)
+            when (e
+                    is IOException
+                        or InvalidDataException
+                        or SocketException
+                        or OperationCanceledException
+                        or ObjectDisposedException
+            ) { } // gone, silent, or no member: all the same here
+        finally
+        {
+            socket.Dispose();
+        }
+        if (member is not null && !stopping.IsCancellationRequested)
+            await MissAsync(member);
     }
 
     private async Task AnswerAsync(FrameStream frames, HelloMessage hello)
@@ -110,19 +174,28 @@ internal sealed class HeadServer : IAsyncDisposable
             while (true)
             {
                 HeadRequest request;
-                using (var idle = Within(holdsTurn ? TurnTimeout : IdleTimeout)) request = await frames.ReceiveAsync<HeadRequest>(idle.Token);
-                if (holdsTurn) turn.Release();
+                using (var idle = Within(holdsTurn ? TurnTimeout : IdleTimeout))
+                    request = await frames.ReceiveAsync<HeadRequest>(idle.Token);
+                if (holdsTurn)
+                    turn.Release();
                 holdsTurn = false;
                 if (request.Ask == HeadAsk.Turn)
                 {
                     await turn.WaitAsync(stopping.Token); // as long as it takes: those before it have a deadline
                     holdsTurn = true;
                 }
-                using (var sending = Within(IdleTimeout)) await frames.SendAsync(Answer(request, hello), sending.Token);
-                if (request.Trainer is not null) foreach (var worker in roster.Condemned()) Lost(worker); // its process ends when it learns of it
+                using (var sending = Within(IdleTimeout))
+                    await frames.SendAsync(Answer(request, hello), sending.Token);
+                if (request.Trainer is not null)
+                    foreach (var worker in roster.Condemned())
+                        Lost(worker); // its process ends when it learns of it
             }
         }
-        finally { if (holdsTurn) turn.Release(); }
+        finally
+        {
+            if (holdsTurn)
+                turn.Release();
+        }
     }
 
     private CancellationTokenSource Within(TimeSpan time)
@@ -132,22 +205,32 @@ internal sealed class HeadServer : IAsyncDisposable
         return deadline;
     }
 
-    private HeadReply Answer(HeadRequest request, HelloMessage hello) => request.Ask switch
-    {
-        HeadAsk.Report => roster.Heard(hello, request.Report, request.Trainer) is { } drain ? new(Drain: drain) : new(Error: "the head does not know this process; say hello again"),
-        HeadAsk.Status => new(Status: Status()),
-        HeadAsk.Drain => new(Error: roster.Drain(request.Worker ?? "")),
-        HeadAsk.Turn or HeadAsk.Joined => new(),
-        _ => new(Error: $"the head doesn't know the question {request.Ask}"),
-    };
+    private HeadReply Answer(HeadRequest request, HelloMessage hello) =>
+        request.Ask switch
+        {
+            HeadAsk.Report => roster.Heard(hello, request.Report, request.Trainer) is { } drain
+                ? new(Drain: drain)
+                : new(Error: "the head does not know this process; say hello again"),
+            HeadAsk.Status => new(Status: Status()),
+            HeadAsk.Drain => new(Error: roster.Drain(request.Worker ?? "")),
+            HeadAsk.Turn or HeadAsk.Joined => new(),
+            _ => new(Error: $"the head doesn't know the question {request.Ask}"),
+        };
 
     /// <summary>A member may connect again: it only lost this connection. One that doesn't is gone.</summary>
     private async Task MissAsync(HelloMessage member)
     {
         roster.Disconnected(member);
-        try { await Task.Delay(ReturnTimeout, stopping.Token); }
-        catch (OperationCanceledException) { return; }
-        if (roster.Forget(member)) Lost(member);
+        try
+        {
+            await Task.Delay(ReturnTimeout, stopping.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            return;
+        }
+        if (roster.Forget(member))
+            Lost(member);
     }
 
     public async ValueTask DisposeAsync()
@@ -155,7 +238,8 @@ internal sealed class HeadServer : IAsyncDisposable
         stopping.Cancel();
         listener.Dispose();
         Task[] open;
-        lock (gate) open = [.. serving];
+        lock (gate)
+            open = [.. serving];
         await Task.WhenAll(open);
     }
 }

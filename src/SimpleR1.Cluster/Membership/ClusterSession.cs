@@ -7,14 +7,17 @@ internal sealed record MemberOptions
 {
     public required HeadAddress Head { get; init; }
     public required HelloMessage Hello { get; init; }
+
     /// <summary>Port of its silo; 0 is any free one.</summary>
     public int SiloPort { get; init; }
     public TextWriter Log { get; init; } = TextWriter.Null;
     public required Action<string> Say { get; init; }
     public Action<Microsoft.Extensions.DependencyInjection.IServiceCollection> Services { get; init; } = _ => { };
+
     /// <summary>Makes the request of each second; its reply may ask to drain.</summary>
     public required Func<HeadRequest> Report { get; init; }
     public Action Drain { get; init; } = () => { };
+
     /// <summary>Membership declared this silo dead, wrongly it seems. Null joins again with a new one.</summary>
     public Action<string>? DeclaredDead { get; init; }
 }
@@ -25,8 +28,11 @@ internal sealed record MemberOptions
 /// </summary>
 internal sealed class ClusterSession(MemberOptions options) : IAsyncDisposable
 {
-    private static readonly TimeSpan ReportEvery = TimeSpan.FromSeconds(1), RetryEvery = TimeSpan.FromMilliseconds(500), AnswerTimeout = TimeSpan.FromSeconds(10),
-        TurnTimeout = TimeSpan.FromMinutes(2), JoinTimeout = TimeSpan.FromSeconds(30);
+    private static readonly TimeSpan ReportEvery = TimeSpan.FromSeconds(1),
+        RetryEvery = TimeSpan.FromMilliseconds(500),
+        AnswerTimeout = TimeSpan.FromSeconds(10),
+        TurnTimeout = TimeSpan.FromMinutes(2),
+        JoinTimeout = TimeSpan.FromSeconds(30);
 
     private readonly CancellationTokenSource stopping = new();
     private readonly TaskCompletionSource joined = new(TaskCreationOptions.RunContinuationsAsynchronously);
@@ -36,6 +42,7 @@ internal sealed class ClusterSession(MemberOptions options) : IAsyncDisposable
 
     /// <summary>Is called with each new silo, before the old one goes down.</summary>
     public Action<ClusterSilo> SiloChanged { get; init; } = _ => { };
+
     /// <summary>This machine's address on the way to the head; known when joined.</summary>
     public IPAddress Address { get; private set; } = IPAddress.Loopback;
 
@@ -54,32 +61,56 @@ internal sealed class ClusterSession(MemberOptions options) : IAsyncDisposable
         {
             try
             {
-                await using var head = await HeadConnection.ConnectAsync(options.Head, options.Hello, AnswerTimeout, stopping.Token);
+                await using var head = await HeadConnection.ConnectAsync(
+                    options.Head,
+                    options.Hello,
+                    AnswerTimeout,
+                    stopping.Token
+                );
                 if (head.Welcome.Refused is { } refused)
                 {
-                    if (joined.TrySetException(new IOException($"The head at {options.Head.Join} refused this process: {refused}"))) return;
+                    if (
+                        joined.TrySetException(
+                            new IOException($"The head at {options.Head.Join} refused this process: {refused}")
+                        )
+                    )
+                        return;
                     throw new IOException("it refused this process: " + refused);
                 }
-                if (silo is null || silo.ClusterId != head.Welcome.ClusterId || outcast) await JoinAsync(head);
+                if (silo is null || silo.ClusterId != head.Welcome.ClusterId || outcast)
+                    await JoinAsync(head);
                 joined.TrySetResult();
-                if (told is not null) options.Say("the head is back; joined again");
+                if (told is not null)
+                    options.Say("the head is back; joined again");
                 told = null;
                 while (!outcast)
                 {
                     var reply = await head.AskAsync(options.Report(), AnswerTimeout, stopping.Token);
-                    if (reply.Error is { } error) throw new IOException(error);
-                    if (reply.Drain) options.Drain();
+                    if (reply.Error is { } error)
+                        throw new IOException(error);
+                    if (reply.Drain)
+                        options.Drain();
                     await Task.Delay(ReportEvery, stopping.Token);
                 }
             }
-            catch (OperationCanceledException) when (stopping.IsCancellationRequested) { return; }
+            catch (OperationCanceledException) when (stopping.IsCancellationRequested)
+            {
+                return;
+            }
             catch (Exception e) // whatever it is, the way out is the same: try again, and say so once
             {
-                if (told != e.Message) options.Say($"{e.Message}; trying again until it answers");
+                if (told != e.Message)
+                    options.Say($"{e.Message}; trying again until it answers");
                 told = e.Message;
             }
-            try { await Task.Delay(RetryEvery, stopping.Token); }
-            catch (OperationCanceledException) { return; }
+            try
+            {
+                await Task.Delay(RetryEvery, stopping.Token);
+            }
+            catch (OperationCanceledException)
+            {
+                return;
+            }
         }
     }
 
@@ -87,42 +118,52 @@ internal sealed class ClusterSession(MemberOptions options) : IAsyncDisposable
     {
         await head.AskAsync(new(HeadAsk.Turn), TurnTimeout, stopping.Token);
         Address = head.LocalAddress;
-        if (options.SiloPort != 0 && Interlocked.Exchange(ref silo, null) is { } holder) await holder.DisposeAsync(); // it has the port
+        if (options.SiloPort != 0 && Interlocked.Exchange(ref silo, null) is { } holder)
+            await holder.DisposeAsync(); // it has the port
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
         deadline.CancelAfter(JoinTimeout);
         ClusterSilo fresh;
         try
         {
-            fresh = await ClusterSilo.StartAsync(new()
-            {
-                ClusterId = head.Welcome.ClusterId,
-                Name = new MemberName(options.Hello.Role, options.Hello.Name, options.Hello.Instance).ToString(),
-                Address = Address,
-                Port = options.SiloPort,
-                Primary = IPEndPoint.Parse(head.Welcome.SiloEndpoint),
-                Redis = head.Welcome.Redis,
-                Key = options.Head.Key,
-                Log = options.Log,
-                Services = options.Services,
-                DeclaredDead = DeclaredDead,
-            }, deadline.Token);
+            fresh = await ClusterSilo.StartAsync(
+                new()
+                {
+                    ClusterId = head.Welcome.ClusterId,
+                    Name = new MemberName(options.Hello.Role, options.Hello.Name, options.Hello.Instance).ToString(),
+                    Address = Address,
+                    Port = options.SiloPort,
+                    Primary = IPEndPoint.Parse(head.Welcome.SiloEndpoint),
+                    Redis = head.Welcome.Redis,
+                    Key = options.Head.Key,
+                    Log = options.Log,
+                    Services = options.Services,
+                    DeclaredDead = DeclaredDead,
+                },
+                deadline.Token
+            );
         }
         catch (OperationCanceledException) when (!stopping.IsCancellationRequested)
         {
-            throw new TimeoutException($"Waited {JoinTimeout.TotalSeconds:0} s to join the cluster of the head at {options.Head.Join} (its silo is at {head.Welcome.SiloEndpoint}); is that port reachable from here?");
+            throw new TimeoutException(
+                $"Waited {JoinTimeout.TotalSeconds:0} s to join the cluster of the head at {options.Head.Join} (its silo is at {head.Welcome.SiloEndpoint}); is that port reachable from here?"
+            );
         }
         outcast = false;
         var old = Interlocked.Exchange(ref silo, fresh);
         SiloChanged(fresh);
-        if (old is not null) _ = Task.Run(async () => await old.DisposeAsync());
+        if (old is not null)
+            _ = Task.Run(async () => await old.DisposeAsync());
         await head.AskAsync(new(HeadAsk.Joined), AnswerTimeout, stopping.Token);
     }
 
     private void DeclaredDead(string reason)
     {
-        if (stopping.IsCancellationRequested) return;
-        if (options.DeclaredDead is { } end) end(reason);
-        else outcast = true;
+        if (stopping.IsCancellationRequested)
+            return;
+        if (options.DeclaredDead is { } end)
+            end(reason);
+        else
+            outcast = true;
     }
 
     /// <summary>Says goodbye to the cluster.</summary>
@@ -130,14 +171,16 @@ internal sealed class ClusterSession(MemberOptions options) : IAsyncDisposable
     {
         stopping.Cancel();
         await running;
-        if (silo is not null) await silo.LeaveAsync(timeout);
+        if (silo is not null)
+            await silo.LeaveAsync(timeout);
     }
 
     public async ValueTask DisposeAsync()
     {
         stopping.Cancel();
         await running;
-        if (silo is not null) await silo.DisposeAsync();
+        if (silo is not null)
+            await silo.DisposeAsync();
         stopping.Dispose();
     }
 }

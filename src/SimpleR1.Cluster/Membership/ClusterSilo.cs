@@ -9,18 +9,24 @@ namespace SimpleR1.Cluster.Membership;
 internal sealed record SiloOptions
 {
     public required string ClusterId { get; init; }
+
     /// <summary>By which others know what it is: <see cref="MemberName"/>.</summary>
     public required string Name { get; init; }
+
     /// <summary>Where it listens, and how others reach it.</summary>
     public required IPAddress Address { get; init; }
+
     /// <summary>0 is any free port.</summary>
     public int Port { get; init; }
+
     /// <summary>The head's silo, which has the membership table; null in the head itself.</summary>
     public IPEndPoint? Primary { get; init; }
+
     /// <summary>StackExchange.Redis's connection string; then the table is there.</summary>
     public string? Redis { get; init; }
     public ClusterKey? Key { get; init; }
     public TextWriter Log { get; init; } = TextWriter.Null;
+
     /// <summary>Membership has declared this very silo dead.</summary>
     public Action<string> DeclaredDead { get; init; } = _ => { };
     public Action<IServiceCollection> Services { get; init; } = _ => { };
@@ -34,7 +40,9 @@ internal sealed record MemberName(MemberRole Role, string Name, string Instance)
     public override string ToString() => $"{Role}|{Name}|{Instance}";
 
     public static MemberName? Parse(string? text) =>
-        text?.Split('|') is [var role, var name, var instance] && Enum.TryParse<MemberRole>(role, out var parsed) ? new(parsed, name, instance) : null;
+        text?.Split('|') is [var role, var name, var instance] && Enum.TryParse<MemberRole>(role, out var parsed)
+            ? new(parsed, name, instance)
+            : null;
 }
 
 /// <summary>A running silo: membership, and calls to the grains of others. Workers are found by the names of their silos.</summary>
@@ -65,7 +73,10 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
     {
         for (int attempt = 1; ; attempt++)
         {
-            var endpoint = new IPEndPoint(options.Address, options.Port != 0 ? options.Port : SiloSetup.FreePort(options.Address));
+            var endpoint = new IPEndPoint(
+                options.Address,
+                options.Port != 0 ? options.Port : SiloSetup.FreePort(options.Address)
+            );
             var host = SiloSetup.Build(options, endpoint);
             try
             {
@@ -75,9 +86,14 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
             catch (Exception e)
             {
                 await StopAsync(host);
-                if (!SiloSetup.IsPortTaken(e)) throw;
-                if (options.Port == 0 && attempt < Attempts) continue; // someone was quicker
-                throw new IOException($"Port {endpoint.Port} for the cluster's silo is taken by another process ({endpoint}). Choose another one, or 0 for any free port.", e);
+                if (!SiloSetup.IsPortTaken(e))
+                    throw;
+                if (options.Port == 0 && attempt < Attempts)
+                    continue; // someone was quicker
+                throw new IOException(
+                    $"Port {endpoint.Port} for the cluster's silo is taken by another process ({endpoint}). Choose another one, or 0 for any free port.",
+                    e
+                );
             }
         }
     }
@@ -87,28 +103,35 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
     {
         (this.joined, this.gone) = (joined, gone);
         membership.SubscribeToSiloStatusEvents(this);
-        foreach (var (address, status) in membership.GetApproximateSiloStatuses(onlyActive: true)) SiloStatusChangeNotification(address, status);
+        foreach (var (address, status) in membership.GetApproximateSiloStatuses(onlyActive: true))
+            SiloStatusChangeNotification(address, status);
     }
 
     /// <summary>No callback begins after this.</summary>
     public void Unwatch()
     {
         membership.UnSubscribeFromSiloStatusEvents(this);
-        lock (gate) (joined, gone) = (null, null);
+        lock (gate)
+            (joined, gone) = (null, null);
     }
 
     /// <summary>Tells the membership what is known already, so that nobody waits for probes to fail. A process that still lives ends when it learns of this.</summary>
     public async Task DeclareDeadAsync(SiloAddress address)
     {
-        try { await host.Services.GetRequiredService<IClusterMembershipService>().TryKill(address); }
-        catch (Exception e) when (e is OrleansException or ObjectDisposedException or InvalidOperationException or TimeoutException) { } // the head goes down too
+        try
+        {
+            await host.Services.GetRequiredService<IClusterMembershipService>().TryKill(address);
+        }
+        catch (Exception e)
+            when (e is OrleansException or ObjectDisposedException or InvalidOperationException or TimeoutException) { } // the head goes down too
     }
 
     /// <summary>The member of that name, as far as it is known here; null when there is none.</summary>
     public SiloAddress? Find(MemberName name)
     {
         foreach (var (address, _) in membership.GetApproximateSiloStatuses(onlyActive: true))
-            if (membership.TryGetSiloName(address, out string? found) && found == name.ToString()) return address;
+            if (membership.TryGetSiloName(address, out string? found) && found == name.ToString())
+                return address;
         return null;
     }
 
@@ -116,7 +139,12 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
     {
         lock (gate)
         {
-            if (status == SiloStatus.Active && !seen.ContainsKey(address) && membership.TryGetSiloName(address, out string? name) && MemberName.Parse(name) is { } member)
+            if (
+                status == SiloStatus.Active
+                && !seen.ContainsKey(address)
+                && membership.TryGetSiloName(address, out string? name)
+                && MemberName.Parse(name) is { } member
+            )
             {
                 seen.Add(address, member);
                 var callback = joined;
@@ -135,7 +163,10 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
     {
         Unwatch();
         using var deadline = new CancellationTokenSource(timeout);
-        try { await host.StopAsync(deadline.Token); }
+        try
+        {
+            await host.StopAsync(deadline.Token);
+        }
         catch (Exception e) when (e is OrleansException or OperationCanceledException or TimeoutException) { } // the head is gone itself
     }
 
@@ -148,9 +179,16 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
 
     private static async Task StopAsync(IHost host)
     {
-        try { await host.StopAsync(new CancellationToken(canceled: true)); }
-        catch (Exception e) when (e is OrleansException or OperationCanceledException or TimeoutException or InvalidOperationException) { } // it was to go anyway, or never came up
-        if (host is IAsyncDisposable disposable) await disposable.DisposeAsync();
-        else host.Dispose();
+        try
+        {
+            await host.StopAsync(new CancellationToken(canceled: true));
+        }
+        catch (Exception e)
+            when (e is OrleansException or OperationCanceledException or TimeoutException or InvalidOperationException)
+        { } // it was to go anyway, or never came up
+        if (host is IAsyncDisposable disposable)
+            await disposable.DisposeAsync();
+        else
+            host.Dispose();
     }
 }

@@ -12,7 +12,9 @@ public sealed record HeadAddress(string Join, ClusterKey? Key)
 {
     /// <exception cref="ArgumentException">It is no HOST:PORT.</exception>
     internal (string Host, int Port) Parse() =>
-        Join.LastIndexOf(':') is > 0 and var colon && int.TryParse(Join.AsSpan(colon + 1), out int port) && port is > 0 and <= ushort.MaxValue
+        Join.LastIndexOf(':') is > 0 and var colon
+        && int.TryParse(Join.AsSpan(colon + 1), out int port)
+        && port is > 0 and <= ushort.MaxValue
             ? (Join[..colon].Trim('[', ']'), port)
             : throw new ArgumentException($"--join: expected HOST:PORT of a head, found '{Join}'");
 }
@@ -30,12 +32,18 @@ internal sealed class HeadConnection : IAsyncDisposable
     }
 
     public WelcomeMessage Welcome { get; }
+
     /// <summary>This machine's address on the way to the head, by which others of the cluster reach it.</summary>
     public IPAddress LocalAddress { get; }
 
     /// <exception cref="IOException">There is no head, or it has another key; says which.</exception>
     /// <exception cref="TimeoutException">It doesn't answer.</exception>
-    public static async Task<HeadConnection> ConnectAsync(HeadAddress address, HelloMessage hello, TimeSpan timeout, CancellationToken cancellation)
+    public static async Task<HeadConnection> ConnectAsync(
+        HeadAddress address,
+        HelloMessage hello,
+        TimeSpan timeout,
+        CancellationToken cancellation
+    )
     {
         var (host, port) = address.Parse();
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
@@ -47,7 +55,8 @@ internal sealed class HeadConnection : IAsyncDisposable
             await socket.ConnectAsync(host, port, deadline.Token);
             connected = true;
             Stream stream = new NetworkStream(socket, ownsSocket: true);
-            if (address.Key is { } key) stream = await key.SecureOpenedAsync(stream, deadline.Token);
+            if (address.Key is { } key)
+                stream = await key.SecureOpenedAsync(stream, deadline.Token);
             var frames = new FrameStream(stream);
             await frames.SendAsync(hello, deadline.Token);
             var welcome = await frames.ReceiveAsync<WelcomeMessage>(deadline.Token);
@@ -59,11 +68,26 @@ internal sealed class HeadConnection : IAsyncDisposable
             socket.Dispose();
             throw e switch
             {
-                OperationCanceledException when !cancellation.IsCancellationRequested => new TimeoutException($"Waited {timeout.TotalSeconds:0.#} s for the head at {address.Join} to answer"),
-                AuthenticationException => new IOException($"The head at {address.Join} did not prove that it has this cluster's key; give both the same --key", e),
-                SocketException when !connected => new IOException($"No head answers at {address.Join} ({e.Message})", e),
-                IOException or InvalidDataException or SocketException when connected => new IOException($"The head at {address.Join} closed the connection instead of welcoming this process: "
-                    + (address.Key is null ? "it has a cluster key; give the same one with --key" : "its key differs, or it has none"), e),
+                OperationCanceledException when !cancellation.IsCancellationRequested => new TimeoutException(
+                    $"Waited {timeout.TotalSeconds:0.#} s for the head at {address.Join} to answer"
+                ),
+                AuthenticationException => new IOException(
+                    $"The head at {address.Join} did not prove that it has this cluster's key; give both the same --key",
+                    e
+                ),
+                SocketException when !connected => new IOException(
+                    $"No head answers at {address.Join} ({e.Message})",
+                    e
+                ),
+                IOException or InvalidDataException or SocketException when connected => new IOException(
+                    $"The head at {address.Join} closed the connection instead of welcoming this process: "
+                        + (
+                            address.Key is null
+                                ? "it has a cluster key; give the same one with --key"
+                                : "its key differs, or it has none"
+                        ),
+                    e
+                ),
                 _ => e,
             };
         }
@@ -82,9 +106,14 @@ internal sealed class HeadConnection : IAsyncDisposable
         }
         catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
         {
-            throw new TimeoutException($"Waited {timeout.TotalSeconds:0.#} s for the head at {join} to answer ({request.Ask})");
+            throw new TimeoutException(
+                $"Waited {timeout.TotalSeconds:0.#} s for the head at {join} to answer ({request.Ask})"
+            );
         }
-        catch (Exception e) when (e is EndOfStreamException or InvalidDataException or SocketException) { throw new IOException($"The connection to the head at {join} broke off", e); }
+        catch (Exception e) when (e is EndOfStreamException or InvalidDataException or SocketException)
+        {
+            throw new IOException($"The connection to the head at {join} broke off", e);
+        }
     }
 
     public ValueTask DisposeAsync() => frames.DisposeAsync();
@@ -98,15 +127,27 @@ public static class ClusterClient
     /// <exception cref="IOException">There is no head, or it has another key.</exception>
     public static async Task<ClusterStatus> StatusAsync(HeadAddress head, CancellationToken cancellation)
     {
-        await using var connection = await HeadConnection.ConnectAsync(head, HelloMessage.Observer(), Patience, cancellation);
-        return (await connection.AskAsync(new(HeadAsk.Status), Patience, cancellation)).Status ?? throw new InvalidDataException("The head answered without a status; is it of another version?");
+        await using var connection = await HeadConnection.ConnectAsync(
+            head,
+            HelloMessage.Observer(),
+            Patience,
+            cancellation
+        );
+        return (await connection.AskAsync(new(HeadAsk.Status), Patience, cancellation)).Status
+            ?? throw new InvalidDataException("The head answered without a status; is it of another version?");
     }
 
     /// <summary>Asks a worker to take no more work, finish what it has, and leave.</summary>
     /// <exception cref="ArgumentException">There is no such worker; names those there are.</exception>
     public static async Task DrainAsync(HeadAddress head, string worker, CancellationToken cancellation)
     {
-        await using var connection = await HeadConnection.ConnectAsync(head, HelloMessage.Observer(), Patience, cancellation);
-        if ((await connection.AskAsync(new(HeadAsk.Drain, Worker: worker), Patience, cancellation)).Error is { } error) throw new ArgumentException(error);
+        await using var connection = await HeadConnection.ConnectAsync(
+            head,
+            HelloMessage.Observer(),
+            Patience,
+            cancellation
+        );
+        if ((await connection.AskAsync(new(HeadAsk.Drain, Worker: worker), Patience, cancellation)).Error is { } error)
+            throw new ArgumentException(error);
     }
 }

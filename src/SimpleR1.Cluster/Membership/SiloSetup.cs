@@ -5,8 +5,8 @@ using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Orleans.Configuration;
-using StackExchange.Redis;
 using SimpleR1.Cluster.Worker;
+using StackExchange.Redis;
 
 namespace SimpleR1.Cluster.Membership;
 
@@ -17,17 +17,26 @@ internal static class SiloSetup
     {
         var builder = Host.CreateEmptyApplicationBuilder(null);
         // What a worker's silo complains about is peers that end or hang, which the head sees, judges and tells in its own words.
-        builder.Logging.SetMinimumLevel(options.IsHead ? LogLevel.Warning : LogLevel.Critical).AddProvider(new LineLog(options.Log));
+        builder
+            .Logging.SetMinimumLevel(options.IsHead ? LogLevel.Warning : LogLevel.Critical)
+            .AddProvider(new LineLog(options.Log));
         // Start-up notes without consequence: on server garbage collection, and on a timer that has not run yet.
-        builder.Logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error).AddFilter("Orleans.Runtime.Watchdog", LogLevel.Error);
+        builder
+            .Logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error)
+            .AddFilter("Orleans.Runtime.Watchdog", LogLevel.Error);
         builder.UseOrleans(silo =>
         {
-            if (options.Redis is { } redis) silo.UseRedisClustering(o => o.ConfigurationOptions = ConfigurationOptions.Parse(redis));
-            else silo.UseDevelopmentClustering(options.Primary ?? endpoint);
+            if (options.Redis is { } redis)
+                silo.UseRedisClustering(o => o.ConfigurationOptions = ConfigurationOptions.Parse(redis));
+            else
+                silo.UseDevelopmentClustering(options.Primary ?? endpoint);
             silo.ConfigureEndpoints(endpoint.Address, endpoint.Port, gatewayPort: 0);
-            silo.Configure<Orleans.Configuration.ClusterOptions>(o => (o.ClusterId, o.ServiceId) = (options.ClusterId, "simple-r1"));
+            silo.Configure<Orleans.Configuration.ClusterOptions>(o =>
+                (o.ClusterId, o.ServiceId) = (options.ClusterId, "simple-r1")
+            );
             silo.Configure<Orleans.Configuration.SiloOptions>(o => o.SiloName = options.Name);
-            if (options.Key is { } key) silo.Configure<SiloConnectionOptions>(o => SiloEncryption.Use(o, key));
+            if (options.Key is { } key)
+                silo.Configure<SiloConnectionOptions>(o => SiloEncryption.Use(o, key));
             // Deadlines are the callers', by what they wait for; Orleans' own must not cut a long transfer short.
             silo.Configure<SiloMessagingOptions>(o => o.ResponseTimeout = TimeSpan.FromHours(1));
             silo.Configure<ClusterMembershipOptions>(o => Judge(o, options.IsHead));
@@ -61,14 +70,21 @@ internal static class SiloSetup
         while (true)
         {
             int first = Random.Shared.Next(20_000, 32_000);
-            if (Enumerable.Range(first, 1 + following).All(port => IsFree(new(address, port)))) return first;
+            if (Enumerable.Range(first, 1 + following).All(port => IsFree(new(address, port))))
+                return first;
         }
 
         static bool IsFree(IPEndPoint endpoint)
         {
             using var listener = new TcpListener(endpoint);
-            try { listener.Start(); }
-            catch (SocketException e) when (e.SocketErrorCode == SocketError.AddressAlreadyInUse) { return false; }
+            try
+            {
+                listener.Start();
+            }
+            catch (SocketException e) when (e.SocketErrorCode == SocketError.AddressAlreadyInUse)
+            {
+                return false;
+            }
             return true;
         }
     }
@@ -77,19 +93,23 @@ internal static class SiloSetup
     public static bool IsPortTaken(Exception e)
     {
         for (Exception? cause = e; cause is not null; cause = cause.InnerException)
-            if (cause is SocketException { SocketErrorCode: SocketError.AddressAlreadyInUse }) return true;
+            if (cause is SocketException { SocketErrorCode: SocketError.AddressAlreadyInUse })
+                return true;
         return false;
     }
 
     private sealed class FatalError(Action<string> declaredDead) : IFatalErrorHandler
     {
         public bool IsUnexpected(Exception exception) => false;
-        public void OnFatalException(object? sender, string? context, Exception? exception) => Task.Run(() => declaredDead(context ?? exception?.Message ?? "a fatal error of the silo"));
+
+        public void OnFatalException(object? sender, string? context, Exception? exception) =>
+            Task.Run(() => declaredDead(context ?? exception?.Message ?? "a fatal error of the silo"));
     }
 
     private sealed class NoLifetime : IHostLifetime
     {
         public Task WaitForStartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
         public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
     }
 
@@ -97,14 +117,26 @@ internal static class SiloSetup
     private sealed class LineLog(TextWriter output) : ILoggerProvider, ILogger
     {
         public ILogger CreateLogger(string categoryName) => this;
-        public IDisposable? BeginScope<TState>(TState state) where TState : notnull => null;
+
+        public IDisposable? BeginScope<TState>(TState state)
+            where TState : notnull => null;
+
         public bool IsEnabled(LogLevel level) => level is >= LogLevel.Warning and < LogLevel.None;
 
-        public void Log<TState>(LogLevel level, EventId id, TState state, Exception? exception, Func<TState, Exception?, string> format)
+        public void Log<TState>(
+            LogLevel level,
+            EventId id,
+            TState state,
+            Exception? exception,
+            Func<TState, Exception?, string> format
+        )
         {
-            if (!IsEnabled(level)) return;
-            string line = $"{DateTime.Now:HH:mm:ss.fff} {level}: {format(state, exception)}{(exception is null ? "" : " " + exception)}";
-            lock (output) output.WriteLine(line);
+            if (!IsEnabled(level))
+                return;
+            string line =
+                $"{DateTime.Now:HH:mm:ss.fff} {level}: {format(state, exception)}{(exception is null ? "" : " " + exception)}";
+            lock (output)
+                output.WriteLine(line);
         }
 
         public void Dispose() { }

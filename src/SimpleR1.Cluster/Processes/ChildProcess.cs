@@ -18,8 +18,16 @@ internal sealed class ChildProcess : IAsyncDisposable
     private readonly Queue<string> tail = [];
     private readonly TaskCompletionSource exited = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
-    static ChildProcess() => new Thread(() => { foreach (var start in Starts.GetConsumingEnumerable()) start(); })
-    { IsBackground = true, Name = "child process starter" }.Start();
+    static ChildProcess() =>
+        new Thread(() =>
+        {
+            foreach (var start in Starts.GetConsumingEnumerable())
+                start();
+        })
+        {
+            IsBackground = true,
+            Name = "child process starter",
+        }.Start();
 
     private ChildProcess(ProcessStartInfo start, string name, LogFile? log)
     {
@@ -35,13 +43,19 @@ internal sealed class ChildProcess : IAsyncDisposable
     }
 
     public int Id { get; }
+
     /// <summary>Known when it has ended.</summary>
     public int ExitCode => process.ExitCode;
 
     /// <param name="command">Program and arguments.</param>
     /// <param name="name">In front of each line of its output on standard error.</param>
     /// <param name="logFile">Takes its output (appended) in place of standard error.</param>
-    public static Task<ChildProcess> StartAsync(IEnumerable<string> command, string name, string? logFile, IReadOnlyDictionary<string, string> environment)
+    public static Task<ChildProcess> StartAsync(
+        IEnumerable<string> command,
+        string name,
+        string? logFile,
+        IReadOnlyDictionary<string, string> environment
+    )
     {
         var start = new ProcessStartInfo(command.First(), command.Skip(1))
         {
@@ -50,21 +64,31 @@ internal sealed class ChildProcess : IAsyncDisposable
             RedirectStandardError = true,
             UseShellExecute = false,
         };
-        foreach (var (key, value) in environment) start.Environment[key] = value;
+        foreach (var (key, value) in environment)
+            start.Environment[key] = value;
         var started = new TaskCompletionSource<ChildProcess>(TaskCreationOptions.RunContinuationsAsynchronously);
         Starts.Add(() =>
         {
-            try { started.SetResult(new(start, name, logFile is null ? null : new(logFile))); }
+            try
+            {
+                started.SetResult(new(start, name, logFile is null ? null : new(logFile)));
+            }
             catch (Exception e)
             {
-                started.SetException(new IOException($"Can't start {name} with '{string.Join(' ', command)}': {e.Message}", e));
+                started.SetException(
+                    new IOException($"Can't start {name} with '{string.Join(' ', command)}': {e.Message}", e)
+                );
             }
         });
         return started.Task;
     }
 
     /// <summary>The last lines of its output, for error messages.</summary>
-    public string Tail() { lock (tail) return string.Join('\n', tail); }
+    public string Tail()
+    {
+        lock (tail)
+            return string.Join('\n', tail);
+    }
 
     /// <summary>Waits for its end and the last of its output.</summary>
     /// <returns>How it ended, in words.</returns>
@@ -94,29 +118,41 @@ internal sealed class ChildProcess : IAsyncDisposable
 
     public void Kill()
     {
-        try { process.Kill(); }
+        try
+        {
+            process.Kill();
+        }
         catch (InvalidOperationException) { } // it has ended
     }
 
     private void Write(string name, string? line)
     {
-        if (line is null) return;
+        if (line is null)
+            return;
         lock (tail)
         {
             tail.Enqueue(line);
-            if (tail.Count > TailLines) tail.Dequeue();
+            if (tail.Count > TailLines)
+                tail.Dequeue();
         }
-        if (log is null) Console.Error.WriteLine($"[{name}] {line}");
-        else log.WriteLine(line);
+        if (log is null)
+            Console.Error.WriteLine($"[{name}] {line}");
+        else
+            log.WriteLine(line);
     }
 
     /// <summary>Asks it to end by closing its input, and kills it when it doesn't within some seconds.</summary>
     public async Task EndAsync()
     {
-        if (exited.Task.IsCompleted) return;
-        try { process.StandardInput.Close(); }
+        if (exited.Task.IsCompleted)
+            return;
+        try
+        {
+            process.StandardInput.Close();
+        }
         catch (Exception e) when (e is IOException or InvalidOperationException) { } // it has ended meanwhile
-        if (await Task.WhenAny(exited.Task, Task.Delay(TimeSpan.FromSeconds(3))) != exited.Task) Kill();
+        if (await Task.WhenAny(exited.Task, Task.Delay(TimeSpan.FromSeconds(3))) != exited.Task)
+            Kill();
         await exited.Task;
     }
 
@@ -148,7 +184,10 @@ internal sealed class LogFile : TextWriter
     public override void WriteLine(string? line)
     {
         lock (gate)
-            try { File.AppendAllText(path, line + "\n"); }
+            try
+            {
+                File.AppendAllText(path, line + "\n");
+            }
             catch (IOException) { }
     }
 }

@@ -1,4 +1,3 @@
-
 using SimpleR1.Inference;
 using SimpleR1.Models;
 
@@ -9,7 +8,10 @@ public interface IRolloutWorkers
 {
     /// <summary>Completes every request and yields each sample once, as it finishes.</summary>
     /// <exception cref="ArgumentException">A request can't be served.</exception>
-    IAsyncEnumerable<Completion> GenerateAsync(IReadOnlyList<GenerationRequest> requests, CancellationToken cancellation = default);
+    IAsyncEnumerable<Completion> GenerateAsync(
+        IReadOnlyList<GenerationRequest> requests,
+        CancellationToken cancellation = default
+    );
 
     /// <summary>Sends the weights to every worker; what is sampled after this is sampled from them.</summary>
     /// <param name="source">Must not change before this returns.</param>

@@ -1,4 +1,3 @@
-
 using SimpleR1.Inference;
 
 namespace SimpleR1.Cluster.Trainer;
@@ -10,7 +9,9 @@ internal sealed record RolloutShare(int Id, int Worker, List<GenerationRequest> 
     public int Accepted;
 
     /// <summary>Tokens of a sample that were there before.</summary>
-    public int Had(Completion c) => Requests.Find(r => r.Id == c.RequestId)?.Parts?.FirstOrDefault(p => p.Index == c.SampleIndex)?.Tokens.Length ?? 0;
+    public int Had(Completion c) =>
+        Requests.Find(r => r.Id == c.RequestId)?.Parts?.FirstOrDefault(p => p.Index == c.SampleIndex)?.Tokens.Length
+        ?? 0;
 }
 
 /// <summary>
@@ -21,6 +22,7 @@ internal sealed class RolloutLedger
 {
     /// <summary>A request that was on this many workers when their engines failed is likely what they failed of.</summary>
     public const int MaxLosses = 3;
+
     /// <summary>The same for processes that were killed, perhaps for want of memory, perhaps by somebody who kills workers: as many as this in a row, without a sample of the batch finished in between.</summary>
     public const int MaxDeaths = 10;
 
@@ -28,29 +30,51 @@ internal sealed class RolloutLedger
     private readonly List<Entry> entries = [];
     private readonly Dictionary<string, Entry> byId = [];
     private readonly List<int> holders = []; // the worker of each share
-    private int missing, closed;
+    private int missing,
+        closed;
 
     private sealed class Entry(GenerationRequest request)
     {
         public readonly GenerationRequest Request = request;
+
         /// <summary>By index, the samples that are missing, with what was known of them at the start.</summary>
-        public readonly SortedDictionary<int, PartialSample> Open = new((request.Parts ?? [.. Enumerable.Range(0, request.Sampling.Samples).Select(i => new PartialSample(i))]).ToDictionary(p => p.Index));
+        public readonly SortedDictionary<int, PartialSample> Open = new(
+            (
+                request.Parts ?? [.. Enumerable.Range(0, request.Sampling.Samples).Select(i => new PartialSample(i))]
+            ).ToDictionary(p => p.Index)
+        );
         public readonly HashSet<int> Done = [];
+
         /// <summary>Tokens that have come since, of requests that stream.</summary>
         public readonly Dictionary<int, List<TokenEvent>> Told = [];
-        public int Losses, Deaths, DeathAt;
-        public int? Share, Hedge;
+        public int Losses,
+            Deaths,
+            DeathAt;
+        public int? Share,
+            Hedge;
         public int Missing => Open.Count;
-        public bool In(int share) => Share == share || Hedge == share;
-        public long Cost => Missing == 0 ? 0 : Request.PromptTokens.Length + (long)Missing * Request.Sampling.MaxTokens;
-        /// <summary>What is left to ask for.</summary>
-        public GenerationRequest Remaining => Done.Count == 0 && Told.Count == 0 ? Request : Request with { Parts = [.. Open.Values.Select(WithTold)] };
 
-        public PartialSample WithTold(PartialSample part) => !Told.TryGetValue(part.Index, out var told) ? part : part with
-        {
-            Tokens = [.. part.Tokens, .. told.Select(e => e.Token)], LogProbs = [.. part.LogProbs, .. told.Select(e => e.LogProb)], WeightVersions = [.. part.WeightVersions, .. told.Select(e => e.WeightVersion)],
-            TopLogProbs = Request.Sampling.TopLogProbs > 0 ? [.. part.TopLogProbs ?? [], .. told.Select(e => e.Top!)] : null,
-        };
+        public bool In(int share) => Share == share || Hedge == share;
+
+        public long Cost => Missing == 0 ? 0 : Request.PromptTokens.Length + (long)Missing * Request.Sampling.MaxTokens;
+
+        /// <summary>What is left to ask for.</summary>
+        public GenerationRequest Remaining =>
+            Done.Count == 0 && Told.Count == 0 ? Request : Request with { Parts = [.. Open.Values.Select(WithTold)] };
+
+        public PartialSample WithTold(PartialSample part) =>
+            !Told.TryGetValue(part.Index, out var told)
+                ? part
+                : part with
+                {
+                    Tokens = [.. part.Tokens, .. told.Select(e => e.Token)],
+                    LogProbs = [.. part.LogProbs, .. told.Select(e => e.LogProb)],
+                    WeightVersions = [.. part.WeightVersions, .. told.Select(e => e.WeightVersion)],
+                    TopLogProbs =
+                        Request.Sampling.TopLogProbs > 0
+                            ? [.. part.TopLogProbs ?? [], .. told.Select(e => e.Top!)]
+                            : null,
+                };
     }
 
     /// <exception cref="ArgumentException">Two requests have the same id, or one asks for no samples.</exception>
@@ -58,17 +82,35 @@ internal sealed class RolloutLedger
     {
         foreach (var request in requests)
         {
-            if (request.Count < 1) throw new ArgumentException($"Request '{request.Id}' asks for {request.Count} samples; ask for at least 1");
+            if (request.Count < 1)
+                throw new ArgumentException(
+                    $"Request '{request.Id}' asks for {request.Count} samples; ask for at least 1"
+                );
             var entry = new Entry(request);
-            if (!byId.TryAdd(request.Id, entry)) throw new ArgumentException($"Two requests of a batch have the id '{request.Id}'; ids must differ");
+            if (!byId.TryAdd(request.Id, entry))
+                throw new ArgumentException($"Two requests of a batch have the id '{request.Id}'; ids must differ");
             entries.Add(entry);
             missing += request.Count;
         }
     }
 
-    public bool Complete { get { lock (gate) return missing == 0; } }
+    public bool Complete
+    {
+        get
+        {
+            lock (gate)
+                return missing == 0;
+        }
+    }
 
-    public bool HasUnassigned { get { lock (gate) return entries.Exists(e => e.Missing > 0 && e.Share is null); } }
+    public bool HasUnassigned
+    {
+        get
+        {
+            lock (gate)
+                return entries.Exists(e => e.Missing > 0 && e.Share is null);
+        }
+    }
 
     /// <summary>What is not done, for an error.</summary>
     public string Missing()
@@ -81,13 +123,28 @@ internal sealed class RolloutLedger
     }
 
     /// <summary>Samples of the share that are still to come.</summary>
-    public int Owed(RolloutShare share) { lock (gate) return entries.Where(e => e.In(share.Id)).Sum(e => e.Missing); }
+    public int Owed(RolloutShare share)
+    {
+        lock (gate)
+            return entries.Where(e => e.In(share.Id)).Sum(e => e.Missing);
+    }
 
     /// <summary>Most tokens that the share's unfinished requests may still take.</summary>
-    public long Outstanding(RolloutShare share) { lock (gate) return entries.Where(e => e.In(share.Id)).Sum(e => e.Cost); }
+    public long Outstanding(RolloutShare share)
+    {
+        lock (gate)
+            return entries.Where(e => e.In(share.Id)).Sum(e => e.Cost);
+    }
 
     /// <summary>Samples that no worker has been given yet.</summary>
-    public int Unassigned { get { lock (gate) return entries.Sum(e => e.Share is null ? e.Missing : 0); } }
+    public int Unassigned
+    {
+        get
+        {
+            lock (gate)
+                return entries.Sum(e => e.Share is null ? e.Missing : 0);
+        }
+    }
 
     /// <summary>Gives unassigned requests, in order, to the workers that the router chooses, while they have room; equal inputs give equal shares.</summary>
     /// <param name="loads">Each worker's load, other batches included.</param>
@@ -98,8 +155,10 @@ internal sealed class RolloutLedger
         lock (gate)
             foreach (var entry in entries)
             {
-                if (entry.Missing == 0 || entry.Share is not null) continue;
-                if (router.Choose(loads, entry.Request.PromptTokens, entry.Cost, entry.Missing) is not { } chosen) break;
+                if (entry.Missing == 0 || entry.Share is not null)
+                    continue;
+                if (router.Choose(loads, entry.Request.PromptTokens, entry.Cost, entry.Missing) is not { } chosen)
+                    break;
                 var share = Into(shares, chosen.Worker);
                 share.Requests.Add(entry.Remaining);
                 entry.Share = share.Id;
@@ -115,8 +174,15 @@ internal sealed class RolloutLedger
         lock (gate)
             foreach (var entry in entries)
             {
-                if (entry.Missing == 0 || entry.Share is null || entry.Hedge is not null || holders[entry.Share.Value] == idle.Worker) continue;
-                if (idle.Samples > 0 && idle.Samples + entry.Missing > window) break;
+                if (
+                    entry.Missing == 0
+                    || entry.Share is null
+                    || entry.Hedge is not null
+                    || holders[entry.Share.Value] == idle.Worker
+                )
+                    continue;
+                if (idle.Samples > 0 && idle.Samples + entry.Missing > window)
+                    break;
                 idle.Samples += entry.Missing;
                 var share = Into(shares, idle.Worker);
                 share.Requests.Add(entry.Remaining);
@@ -141,12 +207,21 @@ internal sealed class RolloutLedger
     {
         lock (gate)
         {
-            if (!byId.TryGetValue(e.RequestId, out var entry) || !entry.Done.Contains(e.SampleIndex) && !entry.Open.ContainsKey(e.SampleIndex))
-                throw new InvalidOperationException($"A worker returned sample {e.SampleIndex} of request '{e.RequestId}', which nobody asked for");
-            if (entry.Done.Contains(e.SampleIndex)) return false;
-            if (e.Completion is not null) Close(entry, e.SampleIndex);
-            else if (entry.Told.TryGetValue(e.SampleIndex, out var told)) told.Add(e);
-            else entry.Told.Add(e.SampleIndex, [e]);
+            if (
+                !byId.TryGetValue(e.RequestId, out var entry)
+                || !entry.Done.Contains(e.SampleIndex) && !entry.Open.ContainsKey(e.SampleIndex)
+            )
+                throw new InvalidOperationException(
+                    $"A worker returned sample {e.SampleIndex} of request '{e.RequestId}', which nobody asked for"
+                );
+            if (entry.Done.Contains(e.SampleIndex))
+                return false;
+            if (e.Completion is not null)
+                Close(entry, e.SampleIndex);
+            else if (entry.Told.TryGetValue(e.SampleIndex, out var told))
+                told.Add(e);
+            else
+                entry.Told.Add(e.SampleIndex, [e]);
             return true;
         }
     }
@@ -167,15 +242,23 @@ internal sealed class RolloutLedger
         {
             var ended = new List<Completion>();
             foreach (var entry in entries.Where(e => e.Missing > 0 && e.Share is null))
-                foreach (var part in entry.Open.Values.Select(entry.WithTold).ToArray())
-                {
-                    ended.Add(new()
+            foreach (var part in entry.Open.Values.Select(entry.WithTold).ToArray())
+            {
+                ended.Add(
+                    new()
                     {
-                        RequestId = entry.Request.Id, SampleIndex = part.Index, Tokens = part.Tokens, LogProbs = part.LogProbs, WeightVersions = part.WeightVersions, TopLogProbs = part.TopLogProbs,
-                        FinishReason = FinishReason.Aborted, Text = "",
-                    });
-                    Close(entry, part.Index);
-                }
+                        RequestId = entry.Request.Id,
+                        SampleIndex = part.Index,
+                        Tokens = part.Tokens,
+                        LogProbs = part.LogProbs,
+                        WeightVersions = part.WeightVersions,
+                        TopLogProbs = part.TopLogProbs,
+                        FinishReason = FinishReason.Aborted,
+                        Text = "",
+                    }
+                );
+                Close(entry, part.Index);
+            }
             return ended;
         }
     }
@@ -192,15 +275,22 @@ internal sealed class RolloutLedger
             int released = 0;
             foreach (var entry in entries.Where(e => e.In(share.Id) && e.Missing > 0))
             {
-                if (entry.Share == share.Id) entry.Share = entry.Hedge;
+                if (entry.Share == share.Id)
+                    entry.Share = entry.Hedge;
                 entry.Hedge = null;
-                if (entry.Share is null) released++;
-                if (reason is null) continue;
-                if (!killed) entry.Losses++;
-                else (entry.Deaths, entry.DeathAt) = (entry.DeathAt == closed ? entry.Deaths + 1 : 1, closed);
+                if (entry.Share is null)
+                    released++;
+                if (reason is null)
+                    continue;
+                if (!killed)
+                    entry.Losses++;
+                else
+                    (entry.Deaths, entry.DeathAt) = (entry.DeathAt == closed ? entry.Deaths + 1 : 1, closed);
                 if (entry.Losses >= MaxLosses || entry.Deaths >= MaxDeaths)
-                    throw new WorkersLostException($"Request '{entry.Request.Id}' ({entry.Request.PromptTokens.Length} prompt tokens) was running on {(killed ? entry.Deaths : entry.Losses)} workers "
-                        + $"when they were lost; it is not tried again. The last was lost because {reason}");
+                    throw new WorkersLostException(
+                        $"Request '{entry.Request.Id}' ({entry.Request.PromptTokens.Length} prompt tokens) was running on {(killed ? entry.Deaths : entry.Losses)} workers "
+                            + $"when they were lost; it is not tried again. The last was lost because {reason}"
+                    );
             }
             return released;
         }

@@ -7,6 +7,7 @@ namespace SimpleR1.Cluster.Trainer;
 internal sealed class WorkerLoad(int worker, long tokens, int samples)
 {
     public int Worker => worker;
+
     /// <summary>Most tokens that its unfinished requests may still take.</summary>
     public long Tokens { get; set; } = tokens;
     public int Samples { get; set; } = samples;
@@ -36,19 +37,26 @@ internal sealed class Router(int window)
         ulong key = XxHash3.HashToUInt64(MemoryMarshal.AsBytes(prompt));
         lock (gate)
         {
-            WorkerLoad? least = null, holder = null;
+            WorkerLoad? least = null,
+                holder = null;
             bool known = holders.TryGetValue(key, out int worker);
             foreach (var load in loads)
             {
-                if (load.Samples > 0 && load.Samples + samples > window) continue;
-                if (least is null || load.Tokens < least.Tokens) least = load;
-                if (known && load.Worker == worker) holder = load;
+                if (load.Samples > 0 && load.Samples + samples > window)
+                    continue;
+                if (least is null || load.Tokens < least.Tokens)
+                    least = load;
+                if (known && load.Worker == worker)
+                    holder = load;
             }
-            if (least is null) return null;
+            if (least is null)
+                return null;
             bool hit = holder is not null && holder.Tokens - least.Tokens <= Behind * cost;
-            if (known) Affinity = (Affinity.Known + 1, Affinity.Hits + (hit ? 1 : 0));
+            if (known)
+                Affinity = (Affinity.Known + 1, Affinity.Hits + (hit ? 1 : 0));
             var chosen = hit ? holder! : least;
-            if (holders.Count >= MaxPrompts) holders.Clear();
+            if (holders.Count >= MaxPrompts)
+                holders.Clear();
             holders[key] = chosen.Worker;
             chosen.Tokens += cost;
             chosen.Samples += samples;
@@ -57,5 +65,9 @@ internal sealed class Router(int window)
     }
 
     /// <summary>The workers' caches are empty again.</summary>
-    public void Forget() { lock (gate) holders.Clear(); }
+    public void Forget()
+    {
+        lock (gate)
+            holders.Clear();
+    }
 }

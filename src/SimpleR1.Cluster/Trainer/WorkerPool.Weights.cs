@@ -17,7 +17,12 @@ public sealed partial class WorkerPool
 
     /// <summary>The weights that every Ready worker has proven to hold.</summary>
     /// <param name="Hashes">By the workers' element types.</param>
-    private sealed record Published(FlatWeights Source, int Version, ulong Hash, IReadOnlyDictionary<ScalarType, ulong> Hashes);
+    private sealed record Published(
+        FlatWeights Source,
+        int Version,
+        ulong Hash,
+        IReadOnlyDictionary<ScalarType, ulong> Hashes
+    );
 
     /// <summary>
     /// Sends the weights to every worker: all pause between two steps, receive straight into their live buffers, prove what they hold by its
@@ -27,44 +32,101 @@ public sealed partial class WorkerPool
     /// <param name="version">Greater than the last.</param>
     /// <exception cref="InvalidOperationException">No worker is left, the model is not the one the workers were set up with, or the weights changed on the way.</exception>
     /// <exception cref="TimeoutException">Workers did not join in time.</exception>
-    public async Task<SyncReport> PushWeightsAsync(FlatWeights source, int version, CancellationToken cancellation = default)
+    public async Task<SyncReport> PushWeightsAsync(
+        FlatWeights source,
+        int version,
+        CancellationToken cancellation = default
+    )
     {
-        if (version <= Version || version < 0) throw new ArgumentOutOfRangeException(nameof(version), version, $"Weight versions must grow; the last was {Version}");
+        if (version <= Version || version < 0)
+            throw new ArgumentOutOfRangeException(
+                nameof(version),
+                version,
+                $"Weight versions must grow; the last was {Version}"
+            );
         if (source.Layout.Fingerprint() != new WeightLayout(setup.Config).Fingerprint())
-            throw new InvalidOperationException("These weights are of another model than the one the workers were set up with; start the cluster with the trainer's model config");
+            throw new InvalidOperationException(
+                "These weights are of another model than the one the workers were set up with; start the cluster with the trainer's model config"
+            );
         source.Device?.Synchronize(); // what wrote them may still be under way, and they are read on other streams
         bool first = published is null;
-        await WaitAsync(() => first ? In(WorkerState.Joining).Count == 0 && In(WorkerState.Waiting).Count > 0 : In(WorkerState.Waiting, WorkerState.Ready, WorkerState.Suspect).Count > 0,
-            WorkersTimeout, first ? options.Join is { } head ? $"a worker to join the head at {head.Join}" : options.OthersStartWorkers ? "a worker to join this head" : $"{options.Workers} workers to join" : "a worker to push weights to", cancellation);
+        await WaitAsync(
+            () =>
+                first
+                    ? In(WorkerState.Joining).Count == 0 && In(WorkerState.Waiting).Count > 0
+                    : In(WorkerState.Waiting, WorkerState.Ready, WorkerState.Suspect).Count > 0,
+            WorkersTimeout,
+            first
+                ? options.Join is { } head
+                    ? $"a worker to join the head at {head.Join}"
+                    : options.OthersStartWorkers
+                        ? "a worker to join this head"
+                        : $"{options.Workers} workers to join"
+                : "a worker to push weights to",
+            cancellation
+        );
         SyncReport report;
         await syncing.WaitAsync(cancellation);
         try
         {
             newestSent = version;
-            var update = new WeightUpdate(In(WorkerState.Waiting, WorkerState.Ready, WorkerState.Suspect), source, version, transports, type => HashAsync(source, type), options, cancellation);
+            var update = new WeightUpdate(
+                In(WorkerState.Waiting, WorkerState.Ready, WorkerState.Suspect),
+                source,
+                version,
+                transports,
+                type => HashAsync(source, type),
+                options,
+                cancellation
+            );
             report = await update.RunAsync();
             published = new(source, version, report.Hash, update.Hashes);
             router.Forget(); // the workers' cached prefixes were of the old weights
         }
-        finally { syncing.Release(); }
+        finally
+        {
+            syncing.Release();
+        }
         if (report.Workers.Count == 0) // their replacements receive the same weights
-            await WaitAsync(() => In(WorkerState.Ready).Count > 0, WorkersTimeout + options.SyncTimeout,
-                $"a replacement to hold weights version {version} ({string.Join("; ", report.Dropped)})", cancellation);
+            await WaitAsync(
+                () => In(WorkerState.Ready).Count > 0,
+                WorkersTimeout + options.SyncTimeout,
+                $"a replacement to hold weights version {version} ({string.Join("; ", report.Dropped)})",
+                cancellation
+            );
         return report;
     }
 
     /// <summary>Asks every Ready worker for version and hash of what its engine computes with now; those that are lost meanwhile are left out.</summary>
-    internal async Task<IReadOnlyList<(string Name, ScalarType Type, int Version, ulong Hash)>> HoldAsync(CancellationToken cancellation)
+    internal async Task<IReadOnlyList<(string Name, ScalarType Type, int Version, ulong Hash)>> HoldAsync(
+        CancellationToken cancellation
+    )
     {
-        var answers = await Task.WhenAll(In(WorkerState.Ready).Select(async worker =>
-        {
-            try { return ((string, ScalarType, int, ulong)?)(await worker.HoldsAsync(cancellation) is var holds ? (worker.Name, worker.ElementType, holds.Version, holds.Hash) : default); }
-            catch (IOException) when (worker.State == WorkerState.Dead) { return null; }
-        }));
+        var answers = await Task.WhenAll(
+            In(WorkerState.Ready)
+                .Select(async worker =>
+                {
+                    try
+                    {
+                        return ((string, ScalarType, int, ulong)?)(
+                            await worker.HoldsAsync(cancellation) is var holds
+                                ? (worker.Name, worker.ElementType, holds.Version, holds.Hash)
+                                : default
+                        );
+                    }
+                    catch (IOException) when (worker.State == WorkerState.Dead)
+                    {
+                        return null;
+                    }
+                })
+        );
         return [.. answers.OfType<(string, ScalarType, int, ulong)>()];
     }
 
-    private Task<ulong> HashAsync(FlatWeights weights, ScalarType held) => hashing.RunAsync(() => WeightHash.Of(weights, held, weights.Device is { } gpu ? hashingStream ??= gpu.Beside() : null));
+    private Task<ulong> HashAsync(FlatWeights weights, ScalarType held) =>
+        hashing.RunAsync(() =>
+            WeightHash.Of(weights, held, weights.Device is { } gpu ? hashingStream ??= gpu.Beside() : null)
+        );
 
     /// <summary>Brings a joiner to the current weights, where the trainer still has them; else it waits for the next push.</summary>
     private async Task CatchUpAsync(RemoteWorker worker, CancellationToken stop)
@@ -72,12 +134,25 @@ public sealed partial class WorkerPool
         await syncing.WaitAsync(stop);
         try
         {
-            if (published is not { } current || worker.State != WorkerState.Waiting) return; // the first push, or one just now, takes it along
+            if (published is not { } current || worker.State != WorkerState.Waiting)
+                return; // the first push, or one just now, takes it along
             // The trainer may be in the middle of the next step, changing them: then the hash is not the published one. That of its own type tells for all.
             var known = current.Hashes.ContainsKey(worker.ElementType) ? worker.ElementType : current.Source.Flat.dtype;
             if (current.Hashes.TryGetValue(known, out ulong hash) && await HashAsync(current.Source, known) == hash)
-                await new WeightUpdate([worker], current.Source, current.Version, transports, type => HashAsync(current.Source, type), options, stop, late: true).RunAsync();
+                await new WeightUpdate(
+                    [worker],
+                    current.Source,
+                    current.Version,
+                    transports,
+                    type => HashAsync(current.Source, type),
+                    options,
+                    stop,
+                    late: true
+                ).RunAsync();
         }
-        finally { syncing.Release(); }
+        finally
+        {
+            syncing.Release();
+        }
     }
 }

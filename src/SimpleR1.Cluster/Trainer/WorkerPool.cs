@@ -44,12 +44,23 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
             WeightTransportChoice.SharedMemory => [new SharedMemoryTransport()],
             WeightTransportChoice.Tcp => [tcp],
             WeightTransportChoice.Nccl => [Nccl()],
-            _ => options.SendDevice is null ? [new SharedMemoryTransport(), tcp] : [Nccl(), new SharedMemoryTransport(), tcp],
+            _ => options.SendDevice is null
+                ? [new SharedMemoryTransport(), tcp]
+                : [Nccl(), new SharedMemoryTransport(), tcp],
         };
         NcclTransport Nccl()
         {
-            if (NcclTransport.Missing is { } missing) throw new DllNotFoundException(missing);
-            return new([.. WorkerDevices.ExpandGpus(options.SendDevice ?? "cuda").Select(CudaDevice.Parse).OfType<CudaDevice>()], options.SyncTimeout / 2);
+            if (NcclTransport.Missing is { } missing)
+                throw new DllNotFoundException(missing);
+            return new(
+                [
+                    .. WorkerDevices
+                        .ExpandGpus(options.SendDevice ?? "cuda")
+                        .Select(CudaDevice.Parse)
+                        .OfType<CudaDevice>(),
+                ],
+                options.SyncTimeout / 2
+            );
         }
     }
 
@@ -66,24 +77,47 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
     public int Version => published?.Version ?? -1;
 
     /// <summary>The engines' statistics by process, of the workers that can be asked.</summary>
-    public async Task<IReadOnlyDictionary<string, EngineStatistics>> StatisticsAsync(CancellationToken cancellation = default)
+    public async Task<IReadOnlyDictionary<string, EngineStatistics>> StatisticsAsync(
+        CancellationToken cancellation = default
+    )
     {
-        var answers = await Task.WhenAll(In(WorkerState.Ready).Select(async worker =>
-        {
-            try { return (worker.Instance, Statistics: (EngineStatistics?)await worker.StatisticsAsync(cancellation)); }
-            catch (Exception e) when (e is IOException or TimeoutException) { return (worker.Instance, Statistics: null); } // others find out what is wrong with it
-        }));
+        var answers = await Task.WhenAll(
+            In(WorkerState.Ready)
+                .Select(async worker =>
+                {
+                    try
+                    {
+                        return (
+                            worker.Instance,
+                            Statistics: (EngineStatistics?)await worker.StatisticsAsync(cancellation)
+                        );
+                    }
+                    catch (Exception e) when (e is IOException or TimeoutException)
+                    {
+                        return (worker.Instance, Statistics: null);
+                    } // others find out what is wrong with it
+                })
+        );
         return answers.Where(a => a.Statistics is not null).ToDictionary(a => a.Instance, a => a.Statistics!);
     }
 
     internal TrainerReport Report() => new(Version, Volatile.Read(ref queued), Status());
 
-    private IEnumerable<RemoteWorker> Workers { get { lock (gate) return [.. workers.Values]; } }
+    private IEnumerable<RemoteWorker> Workers
+    {
+        get
+        {
+            lock (gate)
+                return [.. workers.Values];
+        }
+    }
+
     private List<RemoteWorker> In(params ReadOnlySpan<WorkerState> states)
     {
         var found = new List<RemoteWorker>();
         foreach (var worker in Workers)
-            if (states.Contains(worker.State)) found.Add(worker);
+            if (states.Contains(worker.State))
+                found.Add(worker);
         return found;
     }
 
@@ -93,9 +127,12 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
     internal void Attach(ClusterSilo fresh)
     {
         ClusterSilo? former;
-        lock (gate) (former, silo) = (silo, fresh);
+        lock (gate)
+            (former, silo) = (silo, fresh);
         former?.Unwatch();
-        if (former is not null) foreach (var worker in Workers) worker.Detach();
+        if (former is not null)
+            foreach (var worker in Workers)
+                worker.Detach();
         fresh.Watch((address, member) => Joined(fresh, address, member), Gone);
     }
 
@@ -112,19 +149,30 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
 
     internal void Started(string instance, int processId)
     {
-        if (Find(instance) is not { } worker) return;
+        if (Find(instance) is not { } worker)
+            return;
         worker.ProcessId = processId;
-        _ = Task.Delay(options.StartTimeout, stopping.Token).ContinueWith(_ =>
-        {
-            if (worker.State == WorkerState.Joining) worker.Fail($"waited {options.StartTimeout.TotalSeconds:0} s for its process {processId} to join the cluster and build its engine");
-        }, stopping.Token, TaskContinuationOptions.NotOnCanceled, TaskScheduler.Default);
+        _ = Task.Delay(options.StartTimeout, stopping.Token)
+            .ContinueWith(
+                _ =>
+                {
+                    if (worker.State == WorkerState.Joining)
+                        worker.Fail(
+                            $"waited {options.StartTimeout.TotalSeconds:0} s for its process {processId} to join the cluster and build its engine"
+                        );
+                },
+                stopping.Token,
+                TaskContinuationOptions.NotOnCanceled,
+                TaskScheduler.Default
+            );
     }
 
     /// <summary>A process has ended.</summary>
     /// <returns>Why the worker died, and whether it had come up before that.</returns>
     internal async Task<(string Reason, bool WasUp)> EndedAsync(string instance, string ending)
     {
-        if (Find(instance) is not { } worker) return (ending, true);
+        if (Find(instance) is not { } worker)
+            return (ending, true);
         worker.Fail(ending);
         return (await worker.Death, worker.CameUp);
     }
@@ -132,7 +180,8 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
     /// <summary>No process of this name will be started again.</summary>
     internal void GiveUp(string name, string reason)
     {
-        lock (gate) givenUp[name] = $"{name}: {reason}";
+        lock (gate)
+            givenUp[name] = $"{name}: {reason}";
         Changed();
     }
 
@@ -140,17 +189,21 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
 
     private void Joined(ClusterSilo from, SiloAddress address, MemberName member)
     {
-        if (member.Role != MemberRole.Worker || stopping.IsCancellationRequested) return;
+        if (member.Role != MemberRole.Worker || stopping.IsCancellationRequested)
+            return;
         RemoteWorker worker;
         bool first;
         lock (gate)
         {
-            if (from != silo) return;
+            if (from != silo)
+                return;
             worker = workers.Values.FirstOrDefault(w => w.Instance == member.Instance) ?? Add(member, isLocal: false);
             first = worker.State != WorkerState.Dead && worker.Attach(from, address);
         }
-        if (worker.State == WorkerState.Dead) _ = from.DeclareDeadAsync(address); // given up already: its process ends when it learns of this
-        else if (first) _ = BringUpAsync(worker);
+        if (worker.State == WorkerState.Dead)
+            _ = from.DeclareDeadAsync(address); // given up already: its process ends when it learns of this
+        else if (first)
+            _ = BringUpAsync(worker);
     }
 
     /// <summary>In place of a former worker of that name, which is gone then. The lock must be held.</summary>
@@ -158,44 +211,77 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
     {
         var former = workers.Values.FirstOrDefault(w => w.Name == member.Name);
         int number = former?.Number ?? (workers.Count == 0 ? 1 : workers.Keys.Last() + 1);
-        var worker = new RemoteWorker(number, member, former is null ? 0 : former.Replacements + 1, former?.Status.PeakMemoryBytes ?? 0, session, options, Changed, Died) { IsLocal = isLocal };
+        var worker = new RemoteWorker(
+            number,
+            member,
+            former is null ? 0 : former.Replacements + 1,
+            former?.Status.PeakMemoryBytes ?? 0,
+            session,
+            options,
+            Changed,
+            Died
+        )
+        {
+            IsLocal = isLocal,
+        };
         workers[number] = worker;
-        if (former is not null) _ = Task.Run(() => former.Fail("another process has taken its name"));
+        if (former is not null)
+            _ = Task.Run(() => former.Fail("another process has taken its name"));
         return worker;
     }
 
     private void Gone(SiloAddress address)
     {
         var worker = Workers.FirstOrDefault(w => address.Equals(w.Address));
-        worker?.Fail(worker.Drained ? "it has left the cluster" : $"its process {worker.ProcessId} stopped answering the cluster's probes");
+        worker?.Fail(
+            worker.Drained
+                ? "it has left the cluster"
+                : $"its process {worker.ProcessId} stopped answering the cluster's probes"
+        );
     }
 
     private void Died(RemoteWorker worker, string reason)
     {
-        if (stopping.IsCancellationRequested) return;
+        if (stopping.IsCancellationRequested)
+            return;
         bool replaced;
-        lock (gate) replaced = expected.Contains(worker.Name) && !worker.Drained;
-        options.Log(worker.Drained ? $"{worker.Name} has left: {reason}" : $"{worker.Name} was lost{(replaced ? " and is replaced" : "")}: {reason}");
-        if (worker.Address is { } address) _ = silo?.DeclareDeadAsync(address);
-        if (worker.IsLocal) ProcessUnwanted(worker.Instance);
-        else _ = Task.Delay(DeadShownFor, stopping.Token).ContinueWith(_ => Forget(worker), TaskScheduler.Default);
+        lock (gate)
+            replaced = expected.Contains(worker.Name) && !worker.Drained;
+        options.Log(
+            worker.Drained
+                ? $"{worker.Name} has left: {reason}"
+                : $"{worker.Name} was lost{(replaced ? " and is replaced" : "")}: {reason}"
+        );
+        if (worker.Address is { } address)
+            _ = silo?.DeclareDeadAsync(address);
+        if (worker.IsLocal)
+            ProcessUnwanted(worker.Instance);
+        else
+            _ = Task.Delay(DeadShownFor, stopping.Token).ContinueWith(_ => Forget(worker), TaskScheduler.Default);
     }
 
     private void Forget(RemoteWorker worker)
     {
-        lock (gate) if (workers.GetValueOrDefault(worker.Number) == worker) workers.Remove(worker.Number);
+        lock (gate)
+            if (workers.GetValueOrDefault(worker.Number) == worker)
+                workers.Remove(worker.Number);
     }
 
     private async Task BringUpAsync(RemoteWorker worker)
     {
         try
         {
-            if (!await worker.SetupAsync(setup, stopping.Token)) return;
-            if (!worker.IsLocal) options.Log($"{worker.Name} has joined (process {worker.ProcessId})");
+            if (!await worker.SetupAsync(setup, stopping.Token))
+                return;
+            if (!worker.IsLocal)
+                options.Log($"{worker.Name} has joined (process {worker.ProcessId})");
             await CatchUpAsync(worker, stopping.Token);
         }
         catch (OperationCanceledException) when (stopping.IsCancellationRequested) { }
-        catch (Exception e) { worker.Fail(e.Message); }
+        catch (Exception e)
+        {
+            worker.Fail(e.Message);
+        }
     }
 
     // ---- waiting
@@ -203,35 +289,60 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
     private void Changed()
     {
         TaskCompletionSource pulse;
-        lock (gate) (pulse, changed) = (changed, new(TaskCreationOptions.RunContinuationsAsynchronously));
+        lock (gate)
+            (pulse, changed) = (changed, new(TaskCreationOptions.RunContinuationsAsynchronously));
         pulse.SetResult();
     }
 
     /// <summary>Completes at the next change of any worker.</summary>
-    private Task Pulse() { lock (gate) return changed.Task; }
+    private Task Pulse()
+    {
+        lock (gate)
+            return changed.Task;
+    }
 
     private async Task WaitAsync(Func<bool> condition, TimeSpan timeout, string awaited, CancellationToken cancellation)
     {
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellation, stopping.Token);
         deadline.CancelAfter(timeout);
-        for (bool told = false; ;)
+        for (bool told = false; ; )
         {
             var pulse = Pulse();
-            if (condition()) return;
+            if (condition())
+                return;
             lock (gate)
-                if (expected.Count > 0 && givenUp.Count == expected.Count && workers.Values.All(w => w.State == WorkerState.Dead))
-                    throw new WorkersLostException($"No worker is left to wait for ({awaited}):\n{string.Join('\n', givenUp.Values)}");
-            if (!told && (published is not null || options.OthersStartWorkers) && Workers.All(w => w.State is WorkerState.Dead or WorkerState.Joining))
+                if (
+                    expected.Count > 0
+                    && givenUp.Count == expected.Count
+                    && workers.Values.All(w => w.State == WorkerState.Dead)
+                )
+                    throw new WorkersLostException(
+                        $"No worker is left to wait for ({awaited}):\n{string.Join('\n', givenUp.Values)}"
+                    );
+            if (
+                !told
+                && (published is not null || options.OthersStartWorkers)
+                && Workers.All(w => w.State is WorkerState.Dead or WorkerState.Joining)
+            )
             {
                 options.Log($"Waiting for {awaited} (at most {timeout.TotalSeconds:0} s)");
                 told = true;
             }
-            try { await pulse.WaitAsync(deadline.Token); }
+            try
+            {
+                await pulse.WaitAsync(deadline.Token);
+            }
             catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
             {
-                if (stopping.IsCancellationRequested) throw new ObjectDisposedException(nameof(WorkerPool), $"The cluster was shut down while waiting for {awaited}");
+                if (stopping.IsCancellationRequested)
+                    throw new ObjectDisposedException(
+                        nameof(WorkerPool),
+                        $"The cluster was shut down while waiting for {awaited}"
+                    );
                 string there = string.Join(", ", Workers.Select(w => $"{w.Name} {w.State}"));
-                throw new TimeoutException($"Waited {timeout.TotalSeconds:0} s for {awaited}; workers: {(there.Length > 0 ? there : "none; start some with simple-r1 worker --join")}");
+                throw new TimeoutException(
+                    $"Waited {timeout.TotalSeconds:0} s for {awaited}; workers: {(there.Length > 0 ? there : "none; start some with simple-r1 worker --join")}"
+                );
             }
         }
     }
@@ -239,11 +350,14 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
     /// <summary>Lets go of the workers. Their processes are ended by whoever started them.</summary>
     public async ValueTask DisposeAsync()
     {
-        if (stopping.IsCancellationRequested) return;
+        if (stopping.IsCancellationRequested)
+            return;
         stopping.Cancel();
         await syncing.WaitAsync(); // a transfer that is under way reads the weights
-        foreach (var worker in Workers) worker.Fail("the cluster is shut down");
-        foreach (var transport in transports) transport.Dispose();
+        foreach (var worker in Workers)
+            worker.Fail("the cluster is shut down");
+        foreach (var transport in transports)
+            transport.Dispose();
         hashing.Dispose();
     }
 }

@@ -10,13 +10,22 @@ public static class WorkerDevices
     /// <exception cref="ArgumentException">None of these, or there is no such GPU.</exception>
     public static IReadOnlyList<string> Expand(string text)
     {
-        if (text.Contains(',')) return [.. text.Split(',', StringSplitOptions.TrimEntries).SelectMany(Expand)];
-        if (text == "cpu") return ["cpu"];
+        if (text.Contains(','))
+            return [.. text.Split(',', StringSplitOptions.TrimEntries).SelectMany(Expand)];
+        if (text == "cpu")
+            return ["cpu"];
         int count = CudaDevice.Count;
-        if (text == "all") return count == 0 ? ["cpu"] : [.. Enumerable.Range(0, count).Select(i => $"cuda:{i}")];
-        if (text == "cuda") text = "cuda:0";
-        if (!text.StartsWith("cuda:", StringComparison.Ordinal) || !int.TryParse(text.AsSpan(5), out int index)) throw new ArgumentException($"device: expected cpu, cuda, cuda:N or all, found '{text}'");
-        return index >= 0 && index < count ? [text] : throw new ArgumentException($"device {text}: this machine has {count} CUDA devices{(count == 0 ? "; use --device cpu" : $", cuda:0 to cuda:{count - 1}")}");
+        if (text == "all")
+            return count == 0 ? ["cpu"] : [.. Enumerable.Range(0, count).Select(i => $"cuda:{i}")];
+        if (text == "cuda")
+            text = "cuda:0";
+        if (!text.StartsWith("cuda:", StringComparison.Ordinal) || !int.TryParse(text.AsSpan(5), out int index))
+            throw new ArgumentException($"device: expected cpu, cuda, cuda:N or all, found '{text}'");
+        return index >= 0 && index < count
+            ? [text]
+            : throw new ArgumentException(
+                $"device {text}: this machine has {count} CUDA devices{(count == 0 ? "; use --device cpu" : $", cuda:0 to cuda:{count - 1}")}"
+            );
     }
 
     /// <summary>GPUs by any of these names.</summary>
@@ -24,15 +33,20 @@ public static class WorkerDevices
     public static IReadOnlyList<string> ExpandGpus(string text)
     {
         var names = Expand(text);
-        return names.Contains("cpu") ? throw new ArgumentException($"device: expected GPUs (cuda, cuda:N, all), found '{text}'{(CudaDevice.Count == 0 ? ", and this machine has none" : "")}") : names;
+        return names.Contains("cpu")
+            ? throw new ArgumentException(
+                $"device: expected GPUs (cuda, cuda:N, all), found '{text}'{(CudaDevice.Count == 0 ? ", and this machine has none" : "")}"
+            )
+            : names;
     }
 
     /// <summary>bf16, f16 or f32.</summary>
-    public static ScalarType ParseType(string text) => text switch
-    {
-        "bf16" => ScalarType.BFloat16,
-        "f16" => ScalarType.Float16,
-        "f32" => ScalarType.Float32,
-        _ => throw new ArgumentException($"type: expected bf16, f16 or f32, found '{text}'"),
-    };
+    public static ScalarType ParseType(string text) =>
+        text switch
+        {
+            "bf16" => ScalarType.BFloat16,
+            "f16" => ScalarType.Float16,
+            "f32" => ScalarType.Float32,
+            _ => throw new ArgumentException($"type: expected bf16, f16 or f32, found '{text}'"),
+        };
 }

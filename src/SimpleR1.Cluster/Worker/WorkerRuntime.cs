@@ -12,7 +12,8 @@ using static TorchSharp.torch;
 namespace SimpleR1.Cluster.Worker;
 
 /// <summary>What a worker process holds: live weights, the engine that computes with them, and the batches it was given. It outlives silos.</summary>
-internal sealed partial class WorkerRuntime(string device, int threads, ClusterKey? key, string type = "bf16") : IAsyncDisposable
+internal sealed partial class WorkerRuntime(string device, int threads, ClusterKey? key, string type = "bf16")
+    : IAsyncDisposable
 {
     private const int BatchesKept = 256; // that are done: an answer may have been lost
 
@@ -31,7 +32,14 @@ internal sealed partial class WorkerRuntime(string device, int threads, ClusterK
     public bool Draining { get; set; }
 
     /// <summary>Nothing runs, and all that finished was handed over.</summary>
-    public bool Idle { get { lock (gate) return batches.Values.All(b => b.Done); } }
+    public bool Idle
+    {
+        get
+        {
+            lock (gate)
+                return batches.Values.All(b => b.Done);
+        }
+    }
 
     // ---- setting up
 
@@ -40,27 +48,44 @@ internal sealed partial class WorkerRuntime(string device, int threads, ClusterK
         await settingUp.WaitAsync();
         try
         {
-            if (current is { } known && known.Session == message.Session) return known.Reply; // the answer was lost
+            if (current is { } known && known.Session == message.Session)
+                return known.Reply; // the answer was lost
             var setup = Wire.FromJson<WorkerSetup>(message.Setup) with { TokenizerJson = message.TokenizerJson };
-            if (Paused) End("another trainer takes over in the middle of a weight update");
+            if (Paused)
+                End("another trainer takes over in the middle of a weight update");
             AbortAll();
             ForgetWeights();
-            string? failure = current is { } former && former.Reply.Failure is null && Same(former.Setup, setup) ? null : await BuildAsync(setup);
-            var reply = new SetupReply(failure, Environment.MachineName, Environment.ProcessId, device, (weights?.Flat.dtype ?? ScalarType.Float32).ToString(), NcclGpu);
+            string? failure =
+                current is { } former && former.Reply.Failure is null && Same(former.Setup, setup)
+                    ? null
+                    : await BuildAsync(setup);
+            var reply = new SetupReply(
+                failure,
+                Environment.MachineName,
+                Environment.ProcessId,
+                device,
+                (weights?.Flat.dtype ?? ScalarType.Float32).ToString(),
+                NcclGpu
+            );
             current = (message.Session, setup, reply);
             return reply;
         }
-        finally { settingUp.Release(); }
+        finally
+        {
+            settingUp.Release();
+        }
     }
 
     private static bool Same(WorkerSetup a, WorkerSetup b) =>
-        Wire.ToJson(a with { TokenizerJson = null }) == Wire.ToJson(b with { TokenizerJson = null }) && (a.TokenizerJson ?? []).AsSpan().SequenceEqual(b.TokenizerJson ?? []);
+        Wire.ToJson(a with { TokenizerJson = null }) == Wire.ToJson(b with { TokenizerJson = null })
+        && (a.TokenizerJson ?? []).AsSpan().SequenceEqual(b.TokenizerJson ?? []);
 
     private async Task<string?> BuildAsync(WorkerSetup setup)
     {
         try
         {
-            if (engine is not null) await engine.DisposeAsync();
+            if (engine is not null)
+                await engine.DisposeAsync();
             DisposeWeights();
             engine = null;
             CpuParallel.Threads = threads;
@@ -71,13 +96,18 @@ internal sealed partial class WorkerRuntime(string device, int threads, ClusterK
                 CpuParallel.Threads = threads; // a loop's threads belong to the thread that starts it
                 var gpu = CudaDevice.Parse(device);
                 var layout = new WeightLayout(setup.Config);
-                var live = weights = gpu is null ? new FlatWeights(layout, ScalarType.Float32, CPU) : new FlatWeights(layout, WorkerDevices.ParseType(type), gpu);
+                var live = weights = gpu is null
+                    ? new FlatWeights(layout, ScalarType.Float32, CPU)
+                    : new FlatWeights(layout, WorkerDevices.ParseType(type), gpu);
                 return new Engine(new Models.Decoder(live), tokenizer, setup.Engine);
             });
             await engine.BetweenStepsAsync(_ => true); // it stands, or says why not
             return null;
         }
-        catch (Exception e) { return $"{e.GetType().Name}: {e.Message}"; } // the trainer gives this worker up, and says why
+        catch (Exception e)
+        {
+            return $"{e.GetType().Name}: {e.Message}";
+        } // the trainer gives this worker up, and says why
     }
 
     // ---- rollouts
@@ -86,17 +116,25 @@ internal sealed partial class WorkerRuntime(string device, int threads, ClusterK
     {
         lock (gate)
         {
-            if (current?.Session != message.Session) return new(false, true, null);
-            if (batches.ContainsKey(message.Batch)) return new(false, false, null); // taken before, and the answer was lost
-            if (Draining) return new(true, false, null);
+            if (current?.Session != message.Session)
+                return new(false, true, null);
+            if (batches.ContainsKey(message.Batch))
+                return new(false, false, null); // taken before, and the answer was lost
+            if (Draining)
+                return new(true, false, null);
             // While paused it is about to hold newer weights than asked for, proven ones too; each token will say which made it.
             if (!Paused && held != (message.WeightVersion, message.WeightHash) && held.Version <= message.WeightVersion)
-                return new(false, false, $"it holds weights version {held.Version} with hash {held.Hash:x16}, not version {message.WeightVersion} with hash {message.WeightHash:x16}; it can't be sampled from");
+                return new(
+                    false,
+                    false,
+                    $"it holds weights version {held.Version} with hash {held.Hash:x16}, not version {message.WeightVersion} with hash {message.WeightHash:x16}; it can't be sampled from"
+                );
             var (running, requests) = (Running, message.Requests.Select(r => r.ToRequest()).ToArray());
             var batch = new WorkerBatch(message.Batch);
             batches.Add(message.Batch, batch);
             taken.Enqueue(message.Batch);
-            while (taken.Count > BatchesKept && (!batches.TryGetValue(taken.Peek(), out var old) || old.Done)) batches.Remove(taken.Dequeue());
+            while (taken.Count > BatchesKept && (!batches.TryGetValue(taken.Peek(), out var old) || old.Done))
+                batches.Remove(taken.Dequeue());
             _ = batch.RunAsync(running, requests, message.Stream);
             return new(false, false, null);
         }
@@ -105,23 +143,32 @@ internal sealed partial class WorkerRuntime(string device, int threads, ClusterK
     public async Task<ProgressMessage> NextAsync(string name, int received, TimeSpan wait)
     {
         WorkerBatch? batch;
-        lock (gate) batches.TryGetValue(name, out batch);
-        if (batch is null) throw new InvalidOperationException($"Batch {name} is not known here");
+        lock (gate)
+            batches.TryGetValue(name, out batch);
+        if (batch is null)
+            throw new InvalidOperationException($"Batch {name} is not known here");
         var answer = await batch.NextAsync(received, wait);
-        return answer with { Progress = Running.Statistics.Steps, PeakMemory = ProcessMemory.Peak(Environment.ProcessId), Draining = Draining };
+        return answer with
+        {
+            Progress = Running.Statistics.Steps,
+            PeakMemory = ProcessMemory.Peak(Environment.ProcessId),
+            Draining = Draining,
+        };
     }
 
     public void Abort(string name)
     {
         WorkerBatch? batch;
-        lock (gate) batches.Remove(name, out batch);
+        lock (gate)
+            batches.Remove(name, out batch);
         batch?.Abort();
     }
 
     public Task BreakOffAsync(string name)
     {
         WorkerBatch? batch;
-        lock (gate) batches.TryGetValue(name, out batch);
+        lock (gate)
+            batches.TryGetValue(name, out batch);
         return batch is null || engine is null ? Task.CompletedTask : batch.BreakOffAsync(engine);
     }
 
@@ -134,7 +181,8 @@ internal sealed partial class WorkerRuntime(string device, int threads, ClusterK
             batches.Clear();
             taken.Clear();
         }
-        foreach (var batch in all) batch.Abort();
+        foreach (var batch in all)
+            batch.Abort();
     }
 
     // ---- reports
@@ -148,15 +196,29 @@ internal sealed partial class WorkerRuntime(string device, int threads, ClusterK
         double seconds = speed.At == 0 ? 0 : Stopwatch.GetElapsedTime(speed.At, now).TotalSeconds;
         double perSecond = seconds > 0 ? (statistics.SampledTokens - speed.Tokens) / seconds : 0;
         speed = (statistics.SampledTokens, now, Math.Max(0, perSecond));
-        string state = Draining ? "draining" : Paused ? "receiving" : held.Version >= 0 ? "ready" : current is not null ? "waiting" : "joined";
-        return new(state, held.Version, statistics.Running, statistics.Waiting, speed.PerSecond, ProcessMemory.Peak(Environment.ProcessId));
+        string state =
+            Draining ? "draining"
+            : Paused ? "receiving"
+            : held.Version >= 0 ? "ready"
+            : current is not null ? "waiting"
+            : "joined";
+        return new(
+            state,
+            held.Version,
+            statistics.Running,
+            statistics.Waiting,
+            speed.PerSecond,
+            ProcessMemory.Peak(Environment.ProcessId)
+        );
     }
 
     public async ValueTask DisposeAsync()
     {
         AbortAll();
-        if (engine is not null) await engine.DisposeAsync();
-        foreach (var transport in transports) transport.Dispose();
+        if (engine is not null)
+            await engine.DisposeAsync();
+        foreach (var transport in transports)
+            transport.Dispose();
         DisposeWeights();
     }
 }

@@ -18,9 +18,11 @@ internal sealed unsafe class CpuKvCache : IDisposable
         memory = (float*)NativeMemory.AlignedAlloc((nuint)(blocks * BytesPerBlock(config, blockSize)), 64);
     }
 
-    public static long BytesPerBlock(ModelConfig config, int blockSize) => 2L * config.Layers * config.KeyValueSize * blockSize * sizeof(float);
+    public static long BytesPerBlock(ModelConfig config, int blockSize) =>
+        2L * config.Layers * config.KeyValueSize * blockSize * sizeof(float);
 
     public float* Keys(int layer) => memory + 2 * layer * layerElements;
+
     public float* Values(int layer) => Keys(layer) + layerElements;
 
     public void Dispose() => NativeMemory.AlignedFree(memory);

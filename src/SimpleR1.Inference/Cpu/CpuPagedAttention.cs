@@ -31,7 +31,10 @@ internal sealed unsafe class CpuPagedAttention(ModelConfig config, CpuKvCache ca
 
     public Tensor Attend(Tape? tape, int layer, Tensor qkv, QueryKeyRotation rotation)
     {
-        if (tape is not null) throw new NotSupportedException("attention over the paged cache has no gradient; train with PackedAttention");
+        if (tape is not null)
+            throw new NotSupportedException(
+                "attention over the paged cache has no gradient; train with PackedAttention"
+            );
         Require.Floats(qkv, [tokens, shape.QkvRow]);
         qkv = rotation.Apply(null, qkv);
         var output = empty(tokens, shape.OutputRow, dtype: float32); // [tokens, heads · headDimension]

@@ -13,15 +13,23 @@ namespace SimpleR1.Inference.Cuda;
 /// </summary>
 internal sealed class CudaRunner : IModelRunner
 {
-    private const int Depth = 3;                   // steps whose pinned memory is kept apart: one runs, one is launched, one is being written
-    private const long KeptFree = 384L << 20;      // for graphs, and for cuBLAS's kernels, which are loaded when they are first used
-    private const int TokenTable = 0, BlockTable = 1, ParameterTable = 2;
+    private const int Depth = 3; // steps whose pinned memory is kept apart: one runs, one is launched, one is being written
+    private const long KeptFree = 384L << 20; // for graphs, and for cuBLAS's kernels, which are loaded when they are first used
+    private const int TokenTable = 0,
+        BlockTable = 1,
+        ParameterTable = 2;
 
     private readonly CudaDevice gpu;
     private readonly Models.Decoder decoder;
     private readonly EngineOptions options;
-    private readonly int tokenStride, tableStride;
-    private readonly DeviceMemory tokens, tables, parameters, idMemory, logitMemory, cache;
+    private readonly int tokenStride,
+        tableStride;
+    private readonly DeviceMemory tokens,
+        tables,
+        parameters,
+        idMemory,
+        logitMemory,
+        cache;
     private readonly Tensor logits; // [MaxSequences, vocabulary]
     private readonly CudaStepInputs inputs;
     private readonly CudaPagedAttention attention;
@@ -32,12 +40,14 @@ internal sealed class CudaRunner : IModelRunner
     private readonly Turn[] turns;
     private readonly Sampled[] sampled;
     private readonly List<(Sequence Sequence, int Count, int Row)> rows = []; // in the order of the batch
-    private long launched, collected;
+    private long launched,
+        collected;
 
     /// <summary>A launched step.</summary>
     private sealed class Turn(CudaDevice gpu)
     {
-        public readonly CudaEvent Begin = new(gpu, timed: true), End = new(gpu, timed: true);
+        public readonly CudaEvent Begin = new(gpu, timed: true),
+            End = new(gpu, timed: true);
         public readonly List<Sequence> Sampling = [];
         public readonly List<int> Positions = [];
     }
@@ -47,7 +57,8 @@ internal sealed class CudaRunner : IModelRunner
         var c = decoder.Config;
         var type = decoder.Weights.Flat.dtype;
         (this.gpu, this.decoder, this.options) = (gpu, decoder, options);
-        int sequences = options.MaxSequences, context = options.ContextOf(c);
+        int sequences = options.MaxSequences,
+            context = options.ContextOf(c);
         tokenStride = context + 1;
         tableStride = (context + options.BlockSize - 1) / options.BlockSize;
         const string fewer = "lower the most sequences or tokens of a step";
@@ -64,12 +75,17 @@ internal sealed class CudaRunner : IModelRunner
 
         long perBlock = CudaPagedAttention.BytesPerBlock(c, type, options.BlockSize);
         Blocks = (int)Math.Min(int.MaxValue / options.BlockSize, KvBytes(perBlock) / perBlock);
-        cache = gpu.Allocate(Blocks * perBlock, "the KV cache", "lower --gpu-memory-utilization or give it fewer bytes");
+        cache = gpu.Allocate(
+            Blocks * perBlock,
+            "the KV cache",
+            "lower --gpu-memory-utilization or give it fewer bytes"
+        );
         attention = new(gpu, c, type, cache, Blocks, options.BlockSize, sequences);
         slots = new (Sequence?, int, int)[sequences];
         turns = [.. Enumerable.Range(0, Depth).Select(_ => new Turn(gpu))];
         sampled = new Sampled[sequences];
-        Description = $"cuda:{gpu.Index} ({gpu.Name}): weights {CudaDevice.Gigabytes(decoder.Weights.ByteLength)} in {TypeName(type)}, activations {CudaDevice.Gigabytes(gpu.Scratch.Bytes)}, "
+        Description =
+            $"cuda:{gpu.Index} ({gpu.Name}): weights {CudaDevice.Gigabytes(decoder.Weights.ByteLength)} in {TypeName(type)}, activations {CudaDevice.Gigabytes(gpu.Scratch.Bytes)}, "
             + $"logits {CudaDevice.Gigabytes(logitMemory.Bytes)}, KV cache {CudaDevice.Gigabytes(cache.Bytes)} = {Blocks:N0} blocks of {options.BlockSize} tokens, {CudaDevice.Gigabytes(gpu.FreeMemory().Free)} free";
         gpu.Synchronize();
     }
@@ -85,17 +101,31 @@ internal sealed class CudaRunner : IModelRunner
         int turn = (int)(launched++ % Depth);
         inputs.Begin();
         PlaceRows(batch, out int decoding, out int count);
-        for (int i = 0; i < batch.Count; i++) UpdateTables(batch[i].Sequence);
+        for (int i = 0; i < batch.Count; i++)
+            UpdateTables(batch[i].Sequence);
         using var scope = NewDisposeScope();
         using var gradients = no_grad();
         gpu.Profile?.HoldBack();
         turns[turn].Begin.Record();
         var changes = sampler.AddEdits(inputs, sampling);
-        nint sampledSlots = inputs.SlotsAddress, sampledAt = inputs.AtAddress;
-        if (decoding == batch.Count && sampling.Count == batch.Count) RunDecode(decoding);
-        else (sampledSlots, sampledAt) = RunMixed(decoding, count, sampling);
+        nint sampledSlots = inputs.SlotsAddress,
+            sampledAt = inputs.AtAddress;
+        if (decoding == batch.Count && sampling.Count == batch.Count)
+            RunDecode(decoding);
+        else
+            (sampledSlots, sampledAt) = RunMixed(decoding, count, sampling);
         if (sampling.Count > 0)
-            sampler.Launch(turn, logits, sampling, sampledSlots, sampledAt, parameters.Pointer, tokens.Pointer, tokenStride, (changes.Rows, inputs.Address(changes.Ranges), inputs.Address(changes.Edits)));
+            sampler.Launch(
+                turn,
+                logits,
+                sampling,
+                sampledSlots,
+                sampledAt,
+                parameters.Pointer,
+                tokens.Pointer,
+                tokenStride,
+                (changes.Rows, inputs.Address(changes.Ranges), inputs.Address(changes.Edits))
+            );
         turns[turn].End.Record();
         turns[turn].Sampling.Clear();
         turns[turn].Positions.Clear();
@@ -126,7 +156,8 @@ internal sealed class CudaRunner : IModelRunner
         rows.Clear();
         decoding = 0;
         foreach (var (_, n) in batch)
-            if (n == 1) decoding++;
+            if (n == 1)
+                decoding++;
         count = decoding;
         int single = 0;
         foreach (var (sequence, n) in batch)
@@ -153,11 +184,16 @@ internal sealed class CudaRunner : IModelRunner
             there = (sequence, sequence.Admissions, 0);
             sequence.Tokens.CopyTo(inputs.AddRun(TokenTable, slot * tokenStride, sequence.Known));
             var own = CudaSlotParameters.Of(sequence);
-            MemoryMarshal.Cast<CudaSlotParameters, int>(new ReadOnlySpan<CudaSlotParameters>(in own)).CopyTo(inputs.AddRun(ParameterTable, slot * CudaSlotParameters.Length, CudaSlotParameters.Length));
+            MemoryMarshal
+                .Cast<CudaSlotParameters, int>(new ReadOnlySpan<CudaSlotParameters>(in own))
+                .CopyTo(inputs.AddRun(ParameterTable, slot * CudaSlotParameters.Length, CudaSlotParameters.Length));
         }
         int added = sequence.Blocks.Count - there.Blocks;
-        if (added == 0) return;
-        CollectionsMarshal.AsSpan(sequence.Blocks)[^added..].CopyTo(inputs.AddRun(BlockTable, slot * tableStride + there.Blocks, added));
+        if (added == 0)
+            return;
+        CollectionsMarshal
+            .AsSpan(sequence.Blocks)[^added..]
+            .CopyTo(inputs.AddRun(BlockTable, slot * tableStride + there.Blocks, added));
         there.Blocks = sequence.Blocks.Count;
     }
 
@@ -171,29 +207,43 @@ internal sealed class CudaRunner : IModelRunner
         if (!options.CudaGraphs || !graphs.TryGetValue(bucket, out var graph))
         {
             Decode(bucket); // the first time: kernels are compiled and loaded, which a recording can't
-            if (options.CudaGraphs) graphs[bucket] = null;
+            if (options.CudaGraphs)
+                graphs[bucket] = null;
             return;
         }
-        if (graph is null) graphs[bucket] = graph = CudaGraph.Capture(gpu, () => Decode(bucket));
+        if (graph is null)
+            graphs[bucket] = graph = CudaGraph.Capture(gpu, () => Decode(bucket));
         graph.Launch();
     }
 
     private void Decode(int count)
     {
-        attention.Current = new(inputs.SlotsAddress, tables.Pointer, tableStride, inputs.PlanAddress, inputs.TilesBeforeAddress, inputs.SlotsAddress, inputs.AtAddress, Decodes: true, 0, 0);
+        attention.Current = new(
+            inputs.SlotsAddress,
+            tables.Pointer,
+            tableStride,
+            inputs.PlanAddress,
+            inputs.TilesBeforeAddress,
+            inputs.SlotsAddress,
+            inputs.AtAddress,
+            Decodes: true,
+            0,
+            0
+        );
         var hidden = Forward(inputs.AtAddress, count);
         decoder.LogitsInto(hidden, logits.narrow(0, 0, count));
     }
 
     /// <summary>Sizes that graphs are recorded for: padding costs a sixteenth at most where it costs anything.</summary>
-    private static int Bucket(int count) => count switch
-    {
-        <= 2 => count,
-        <= 4 => 4,
-        <= 64 => (count + 7) / 8 * 8,
-        <= 256 => (count + 15) / 16 * 16,
-        _ => (count + 63) / 64 * 64,
-    };
+    private static int Bucket(int count) =>
+        count switch
+        {
+            <= 2 => count,
+            <= 4 => 4,
+            <= 64 => (count + 7) / 8 * 8,
+            <= 256 => (count + 15) / 16 * 16,
+            _ => (count + 63) / 64 * 64,
+        };
 
     // ---- some have prompts
 
@@ -209,20 +259,43 @@ internal sealed class CudaRunner : IModelRunner
         inputs.Add(sampling.Count, out int lastSlots);
         inputs.Add(sampling.Count, out int lastAt);
         // Only now is the memory where it stays.
-        Span<int> slotsTo = inputs.Room(allSlots, count), atTo = inputs.Room(allAt, count), itemsTo = inputs.Room(items, 4 * itemCount), slotsLast = inputs.Room(lastSlots, sampling.Count), atLast = inputs.Room(lastAt, sampling.Count);
+        Span<int> slotsTo = inputs.Room(allSlots, count),
+            atTo = inputs.Room(allAt, count),
+            itemsTo = inputs.Room(items, 4 * itemCount),
+            slotsLast = inputs.Room(lastSlots, sampling.Count),
+            atLast = inputs.Room(lastAt, sampling.Count);
         var rowsLast = MemoryMarshal.Cast<int, long>(inputs.Room(lastRows, 2 * sampling.Count));
-        int item = 0, last = 0;
+        int item = 0,
+            last = 0;
         foreach (var (sequence, n, row) in rows)
         {
-            for (int i = 0; i < n; i++) (slotsTo[row + i], atTo[row + i]) = (sequence.Slot, sequence.Computed + i);
+            for (int i = 0; i < n; i++)
+                (slotsTo[row + i], atTo[row + i]) = (sequence.Slot, sequence.Computed + i);
             for (int i = 0; n > 1 && perItem > 0 && i < n; i += perItem, item++)
-                (itemsTo[4 * item], itemsTo[4 * item + 1], itemsTo[4 * item + 2], itemsTo[4 * item + 3]) = (row + i, Math.Min(perItem, n - i), sequence.Computed + i, sequence.Slot);
-            if (sequence.Computed + n < sequence.Length) continue;
+                (itemsTo[4 * item], itemsTo[4 * item + 1], itemsTo[4 * item + 2], itemsTo[4 * item + 3]) = (
+                    row + i,
+                    Math.Min(perItem, n - i),
+                    sequence.Computed + i,
+                    sequence.Slot
+                );
+            if (sequence.Computed + n < sequence.Length)
+                continue;
             (rowsLast[last], slotsLast[last], atLast[last]) = (row + n - 1, sequence.Slot, sequence.Computed + n - 1);
             last++;
         }
         inputs.Send(scatter, tokens.Pointer, tables.Pointer, parameters.Pointer);
-        attention.Current = new(inputs.Address(allSlots), tables.Pointer, tableStride, inputs.PlanAddress, inputs.TilesBeforeAddress, inputs.SlotsAddress, inputs.AtAddress, decoding > 0, inputs.Address(items), itemCount);
+        attention.Current = new(
+            inputs.Address(allSlots),
+            tables.Pointer,
+            tableStride,
+            inputs.PlanAddress,
+            inputs.TilesBeforeAddress,
+            inputs.SlotsAddress,
+            inputs.AtAddress,
+            decoding > 0,
+            inputs.Address(items),
+            itemCount
+        );
         var hidden = Forward(inputs.Address(allAt), count);
         if (sampling.Count > 0)
         {
@@ -238,7 +311,11 @@ internal sealed class CudaRunner : IModelRunner
         gpu.Scratch.Reset();
         nint positions = idMemory.Pointer + 8 * options.MaxBatchedTokens;
         attention.Prepare(atOf, count, tokens.Pointer, tokenStride, idMemory.Pointer, positions);
-        return decoder.Hidden(gpu.Wrap(idMemory.Pointer, [count], int64), gpu.Wrap(positions, [count], int64), attention);
+        return decoder.Hidden(
+            gpu.Wrap(idMemory.Pointer, [count], int64),
+            gpu.Wrap(positions, [count], int64),
+            attention
+        );
     }
 
     // ---- memory
@@ -252,21 +329,31 @@ internal sealed class CudaRunner : IModelRunner
 
     private long KvBytes(long perBlock)
     {
-        if (options.KvCacheBytes > 0) return Math.Max(perBlock, options.KvCacheBytes);
+        if (options.KvCacheBytes > 0)
+            return Math.Max(perBlock, options.KvCacheBytes);
         var (free, total) = gpu.FreeMemory();
         long bytes = (long)(total * options.GpuMemoryUtilization) - (total - free) - KeptFree;
         if (bytes < perBlock)
-            throw new CudaOutOfMemoryException($"no memory is left for the KV cache: {CudaDevice.Gigabytes(total - free)} of {CudaDevice.Gigabytes(total)} on cuda:{gpu.Index} ({gpu.Name}) are in use, "
-                + $"and --gpu-memory-utilization {options.GpuMemoryUtilization} allows {CudaDevice.Gigabytes((long)(total * options.GpuMemoryUtilization))}; raise it, free memory that other processes hold, or lower the most sequences or tokens of a step");
+            throw new CudaOutOfMemoryException(
+                $"no memory is left for the KV cache: {CudaDevice.Gigabytes(total - free)} of {CudaDevice.Gigabytes(total)} on cuda:{gpu.Index} ({gpu.Name}) are in use, "
+                    + $"and --gpu-memory-utilization {options.GpuMemoryUtilization} allows {CudaDevice.Gigabytes((long)(total * options.GpuMemoryUtilization))}; raise it, free memory that other processes hold, or lower the most sequences or tokens of a step"
+            );
         return bytes;
     }
 
-    private static string TypeName(ScalarType type) => type switch { ScalarType.BFloat16 => "bf16", ScalarType.Float16 => "f16", _ => "f32" };
+    private static string TypeName(ScalarType type) =>
+        type switch
+        {
+            ScalarType.BFloat16 => "bf16",
+            ScalarType.Float16 => "f16",
+            _ => "f32",
+        };
 
     public void Dispose()
     {
         gpu.Synchronize();
-        foreach (var graph in graphs.Values) graph?.Dispose();
+        foreach (var graph in graphs.Values)
+            graph?.Dispose();
         foreach (var turn in turns)
         {
             turn.Begin.Dispose();
@@ -276,6 +363,7 @@ internal sealed class CudaRunner : IModelRunner
         attention.Dispose();
         sampler.Dispose();
         inputs.Dispose();
-        foreach (var memory in new[] { tokens, tables, parameters, idMemory, logitMemory, cache }) memory.Dispose();
+        foreach (var memory in new[] { tokens, tables, parameters, idMemory, logitMemory, cache })
+            memory.Dispose();
     }
 }

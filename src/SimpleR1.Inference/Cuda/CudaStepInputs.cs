@@ -12,12 +12,15 @@ internal sealed unsafe class CudaStepInputs : IDisposable
     private const int Align = 4; // numbers: kernels read four at a time
 
     private readonly CudaDevice gpu;
-    private readonly int maxSequences, fixedLength;
-    private readonly PinnedMemory[] fixedHost, restHost;
+    private readonly int maxSequences,
+        fixedLength;
+    private readonly PinnedMemory[] fixedHost,
+        restHost;
     private readonly DeviceMemory fixedDevice;
     private readonly List<(int Table, int Start, int Count, int First)> runs = [];
     private DeviceMemory restDevice;
-    private int turn, used;
+    private int turn,
+        used;
 
     /// <param name="depth">Steps whose inputs may not have been copied yet when the next ones are written.</param>
     public CudaStepInputs(CudaDevice gpu, int maxSequences, int depth)
@@ -33,8 +36,10 @@ internal sealed unsafe class CudaStepInputs : IDisposable
 
     // The fixed part, on the host (of this step) and on the device.
     private Span<int> Fixed => fixedHost[turn].Span<int>();
+
     /// <summary>{rows that decode, warps, tiles a warp, -}</summary>
     public Span<int> Plan => Fixed[..4];
+
     /// <summary>[rows + 1]: tiles of the rows before.</summary>
     public Span<int> TilesBefore => Fixed.Slice(4, maxSequences + 1);
     public Span<int> Slots => Fixed.Slice(4 + maxSequences + Align, maxSequences);
@@ -83,8 +88,12 @@ internal sealed unsafe class CudaStepInputs : IDisposable
     /// <summary>Copies all to the device and writes the tables.</summary>
     public void Send(Kernel scatter, nint tokens, nint tables, nint parameters)
     {
-        int count = runs.Count, at = 0;
-        if (count > 0) CollectionsMarshal.AsSpan(runs).CopyTo(MemoryMarshal.Cast<int, (int, int, int, int)>(Add(4 * count, out at)));
+        int count = runs.Count,
+            at = 0;
+        if (count > 0)
+            CollectionsMarshal
+                .AsSpan(runs)
+                .CopyTo(MemoryMarshal.Cast<int, (int, int, int, int)>(Add(4 * count, out at)));
         if (used > 0)
         {
             if (restDevice.Bytes < 4L * used)
@@ -95,13 +104,15 @@ internal sealed unsafe class CudaStepInputs : IDisposable
             gpu.Upload(restHost[turn].Pointer, restDevice.Pointer, 4L * used);
         }
         gpu.Upload(fixedHost[turn].Pointer, fixedDevice.Pointer, 4L * fixedLength);
-        if (count > 0) scatter.Launch((count, 1), 128, 0, Address(at), restDevice.Pointer, tokens, tables, parameters);
+        if (count > 0)
+            scatter.Launch((count, 1), 128, 0, Address(at), restDevice.Pointer, tokens, tables, parameters);
     }
 
     public void Dispose()
     {
         fixedDevice.Dispose(); // waits for the GPU
         restDevice.Dispose();
-        foreach (var memory in fixedHost.Concat(restHost)) memory.Dispose();
+        foreach (var memory in fixedHost.Concat(restHost))
+            memory.Dispose();
     }
 }

@@ -1,4 +1,3 @@
-
 using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
 
@@ -7,7 +6,8 @@ namespace SimpleR1.Models.Checkpoints;
 /// <summary>Fills device memory from the host through pinned buffers: while one is copied, the next is filled, in parallel.</summary>
 internal sealed unsafe class DeviceUpload : IDisposable
 {
-    private const int Buffers = 3, ItemBytes = 1 << 18;
+    private const int Buffers = 3,
+        ItemBytes = 1 << 18;
 
     private readonly CudaDevice gpu;
     private readonly PinnedMemory[] buffers;
@@ -30,17 +30,30 @@ internal sealed unsafe class DeviceUpload : IDisposable
     /// <param name="to">On the device.</param>
     public void Write(byte* from, WeightType fromType, nint to, WeightType toType, long count)
     {
-        int size = NumberConversion.Size(toType), fromSize = NumberConversion.Size(fromType), perBuffer = BufferBytes / size, perItem = ItemBytes / size;
+        int size = NumberConversion.Size(toType),
+            fromSize = NumberConversion.Size(fromType),
+            perBuffer = BufferBytes / size,
+            perItem = ItemBytes / size;
         for (long at = 0; at < count; at += perBuffer)
         {
             int n = (int)Math.Min(perBuffer, count - at);
             Room(n * size);
-            byte* buffer = (byte*)buffers[turn].Pointer, source = from + at * fromSize;
-            CpuParallel.For((n + perItem - 1) / perItem, item =>
-            {
-                int first = item * perItem;
-                NumberConversion.Convert(source + (long)first * fromSize, fromType, buffer + (long)first * size, toType, Math.Min(perItem, n - first));
-            });
+            byte* buffer = (byte*)buffers[turn].Pointer,
+                source = from + at * fromSize;
+            CpuParallel.For(
+                (n + perItem - 1) / perItem,
+                item =>
+                {
+                    int first = item * perItem;
+                    NumberConversion.Convert(
+                        source + (long)first * fromSize,
+                        fromType,
+                        buffer + (long)first * size,
+                        toType,
+                        Math.Min(perItem, n - first)
+                    );
+                }
+            );
             Send(to + (nint)(at * size), n * size);
         }
     }
@@ -65,7 +78,9 @@ internal sealed unsafe class DeviceUpload : IDisposable
     public void Dispose()
     {
         gpu.Synchronize();
-        foreach (var buffer in buffers) buffer.Dispose();
-        foreach (var done in copied) done.Dispose();
+        foreach (var buffer in buffers)
+            buffer.Dispose();
+        foreach (var done in copied)
+            done.Dispose();
     }
 }

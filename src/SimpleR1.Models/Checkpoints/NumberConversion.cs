@@ -11,13 +11,14 @@ internal static unsafe class NumberConversion
 {
     public static int Size(WeightType type) => type == WeightType.F32 ? 4 : 2;
 
-    public static WeightType Of(ScalarType type) => type switch
-    {
-        ScalarType.Float32 => WeightType.F32,
-        ScalarType.Float16 => WeightType.F16,
-        ScalarType.BFloat16 => WeightType.BF16,
-        _ => throw new NotSupportedException($"weights are f32, f16 or bf16, not {type}"),
-    };
+    public static WeightType Of(ScalarType type) =>
+        type switch
+        {
+            ScalarType.Float32 => WeightType.F32,
+            ScalarType.Float16 => WeightType.F16,
+            ScalarType.BFloat16 => WeightType.BF16,
+            _ => throw new NotSupportedException($"weights are f32, f16 or bf16, not {type}"),
+        };
 
     /// <param name="from"><paramref name="count"/> elements of type <paramref name="fromType"/></param>
     public static void Convert(byte* from, WeightType fromType, byte* to, WeightType toType, int count)
@@ -38,9 +39,12 @@ internal static unsafe class NumberConversion
         {
             int n = Math.Min(piece, count - at);
             float* source = fromType == WeightType.F32 ? (float*)from + at : wide;
-            if (fromType != WeightType.F32) Widen(from + at * 2, fromType, wide, n);
-            if (toType == WeightType.F16) TensorPrimitives.ConvertToHalf(new ReadOnlySpan<float>(source, n), new Span<Half>(to + at * 2, n));
-            else NarrowBFloat16(source, (ushort*)to + at, n);
+            if (fromType != WeightType.F32)
+                Widen(from + at * 2, fromType, wide, n);
+            if (toType == WeightType.F16)
+                TensorPrimitives.ConvertToHalf(new ReadOnlySpan<float>(source, n), new Span<Half>(to + at * 2, n));
+            else
+                NarrowBFloat16(source, (ushort*)to + at, n);
         }
     }
 
@@ -48,22 +52,40 @@ internal static unsafe class NumberConversion
     public static void ConvertAll(byte* from, WeightType fromType, byte* to, WeightType toType, long count)
     {
         const int item = 1 << 16;
-        int fromSize = Size(fromType), toSize = Size(toType);
-        CpuParallel.For(checked((int)((count + item - 1) / item)), i =>
-        {
-            long at = (long)i * item;
-            Convert(from + at * fromSize, fromType, to + at * toSize, toType, (int)Math.Min(item, count - at));
-        });
+        int fromSize = Size(fromType),
+            toSize = Size(toType);
+        CpuParallel.For(
+            checked((int)((count + item - 1) / item)),
+            i =>
+            {
+                long at = (long)i * item;
+                Convert(from + at * fromSize, fromType, to + at * toSize, toType, (int)Math.Min(item, count - at));
+            }
+        );
     }
 
     /// <summary>The same within a GPU's memory, launched behind what its stream has to do; from any even address.</summary>
     public static void Convert(CudaDevice gpu, nint from, WeightType fromType, nint to, WeightType toType, long count)
     {
-        if (fromType == toType) gpu.CopyWithin(from, to, count * Size(toType));
-        else gpu.Kernels.Get("NumberConversion", "convert_numbers", CudaOps.Element(ScalarTypeOf(fromType), "FROM"), CudaOps.Element(ScalarTypeOf(toType))).Launch(((int)Math.Min((count + 255) / 256, 16 * gpu.Multiprocessors), 1), 256, 0, from, to, count);
+        if (fromType == toType)
+            gpu.CopyWithin(from, to, count * Size(toType));
+        else
+            gpu.Kernels.Get(
+                    "NumberConversion",
+                    "convert_numbers",
+                    CudaOps.Element(ScalarTypeOf(fromType), "FROM"),
+                    CudaOps.Element(ScalarTypeOf(toType))
+                )
+                .Launch(((int)Math.Min((count + 255) / 256, 16 * gpu.Multiprocessors), 1), 256, 0, from, to, count);
     }
 
-    private static ScalarType ScalarTypeOf(WeightType type) => type switch { WeightType.F32 => ScalarType.Float32, WeightType.F16 => ScalarType.Float16, _ => ScalarType.BFloat16 };
+    private static ScalarType ScalarTypeOf(WeightType type) =>
+        type switch
+        {
+            WeightType.F32 => ScalarType.Float32,
+            WeightType.F16 => ScalarType.Float16,
+            _ => ScalarType.BFloat16,
+        };
 
     private static void Widen(byte* from, WeightType type, float* to, int count)
     {
@@ -80,17 +102,21 @@ internal static unsafe class NumberConversion
             (low << 16).AsSingle().Store(to + i);
             (high << 16).AsSingle().Store(to + i + 8);
         }
-        for (; i < count; i++) to[i] = BitConverter.UInt32BitsToSingle((uint)bits[i] << 16);
+        for (; i < count; i++)
+            to[i] = BitConverter.UInt32BitsToSingle((uint)bits[i] << 16);
     }
 
     private static void NarrowBFloat16(float* from, ushort* to, int count)
     {
         int i = 0;
-        for (; i <= count - 16; i += 16) Vector256.Narrow(Rounded(from + i), Rounded(from + i + 8)).Store(to + i);
+        for (; i <= count - 16; i += 16)
+            Vector256.Narrow(Rounded(from + i), Rounded(from + i + 8)).Store(to + i);
         for (; i < count; i++)
         {
             uint bits = BitConverter.SingleToUInt32Bits(from[i]);
-            to[i] = float.IsNaN(from[i]) ? (ushort)(bits >> 16 | 0x40) : (ushort)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+            to[i] = float.IsNaN(from[i])
+                ? (ushort)(bits >> 16 | 0x40)
+                : (ushort)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
         }
 
         static Vector256<uint> Rounded(float* x)
@@ -98,7 +124,11 @@ internal static unsafe class NumberConversion
             var value = Vector256.Load(x);
             var bits = value.AsUInt32();
             var rounded = bits + Vector256.Create(0x7FFFu) + (bits >> 16 & Vector256<uint>.One) >> 16;
-            return Vector256.ConditionalSelect(Vector256.Equals(value, value).AsUInt32(), rounded, bits >> 16 | Vector256.Create(0x40u));
+            return Vector256.ConditionalSelect(
+                Vector256.Equals(value, value).AsUInt32(),
+                rounded,
+                bits >> 16 | Vector256.Create(0x40u)
+            );
         }
     }
 }

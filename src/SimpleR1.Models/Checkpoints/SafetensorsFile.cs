@@ -5,7 +5,12 @@ using System.Text.Json;
 namespace SimpleR1.Models.Checkpoints;
 
 /// <summary>Element types of weights on disk.</summary>
-public enum WeightType { F32, F16, BF16 }
+public enum WeightType
+{
+    F32,
+    F16,
+    BF16,
+}
 
 /// <param name="Begin">First byte of the data, counted from the end of the header.</param>
 public sealed record SafetensorsEntry(string Name, string Type, long[] Shape, long Begin, long End)
@@ -17,7 +22,21 @@ public sealed record SafetensorsEntry(string Name, string Type, long[] Shape, lo
 public sealed unsafe class SafetensorsFile : IDisposable
 {
     private const long MaxHeader = 100_000_000;
-    private static readonly Dictionary<string, int> TypeSizes = new() { ["F64"] = 8, ["F32"] = 4, ["F16"] = 2, ["BF16"] = 2, ["I64"] = 8, ["I32"] = 4, ["I16"] = 2, ["I8"] = 1, ["U8"] = 1, ["BOOL"] = 1, ["F8_E4M3"] = 1, ["F8_E5M2"] = 1 };
+    private static readonly Dictionary<string, int> TypeSizes = new()
+    {
+        ["F64"] = 8,
+        ["F32"] = 4,
+        ["F16"] = 2,
+        ["BF16"] = 2,
+        ["I64"] = 8,
+        ["I32"] = 4,
+        ["I16"] = 2,
+        ["I8"] = 1,
+        ["U8"] = 1,
+        ["BOOL"] = 1,
+        ["F8_E4M3"] = 1,
+        ["F8_E5M2"] = 1,
+    };
 
     private readonly MemoryMappedFile file;
     private readonly MemoryMappedViewAccessor view;
@@ -26,13 +45,20 @@ public sealed unsafe class SafetensorsFile : IDisposable
     private SafetensorsFile(string path, MemoryMappedFile file, MemoryMappedViewAccessor view, byte* start, long length)
     {
         (Path, this.file, this.view) = (path, file, view);
-        if (length < 8) throw Bad($"the file has {length} bytes; a header length of 8 bytes is the least");
+        if (length < 8)
+            throw Bad($"the file has {length} bytes; a header length of 8 bytes is the least");
         ulong headerLength = BinaryPrimitives.ReadUInt64LittleEndian(new(start, 8));
-        if (headerLength > MaxHeader) throw Bad($"the header claims {headerLength} bytes; the format allows {MaxHeader}");
-        if (8 + (long)headerLength > length) throw Bad($"the header claims {headerLength} bytes, the file has {length}: it is truncated");
-        if (headerLength < 2 || start[8] != '{') throw Bad("the header does not start with '{'");
+        if (headerLength > MaxHeader)
+            throw Bad($"the header claims {headerLength} bytes; the format allows {MaxHeader}");
+        if (8 + (long)headerLength > length)
+            throw Bad($"the header claims {headerLength} bytes, the file has {length}: it is truncated");
+        if (headerLength < 2 || start[8] != '{')
+            throw Bad("the header does not start with '{'");
         data = start + 8 + headerLength;
-        Entries = ReadHeader(new ReadOnlySpan<byte>(start + 8, (int)headerLength).ToArray(), length - 8 - (long)headerLength);
+        Entries = ReadHeader(
+            new ReadOnlySpan<byte>(start + 8, (int)headerLength).ToArray(),
+            length - 8 - (long)headerLength
+        );
     }
 
     public string Path { get; }
@@ -42,12 +68,16 @@ public sealed unsafe class SafetensorsFile : IDisposable
     public static SafetensorsFile Open(string path)
     {
         long length = new FileInfo(path).Length;
-        if (length == 0) throw new InvalidDataException($"{path}: the file is empty");
+        if (length == 0)
+            throw new InvalidDataException($"{path}: the file is empty");
         var file = MemoryMappedFile.CreateFromFile(path, FileMode.Open, null, 0, MemoryMappedFileAccess.Read);
         var view = file.CreateViewAccessor(0, 0, MemoryMappedFileAccess.Read);
         byte* start = null;
         view.SafeMemoryMappedViewHandle.AcquirePointer(ref start);
-        try { return new(path, file, view, start, length); }
+        try
+        {
+            return new(path, file, view, start, length);
+        }
         catch
         {
             view.SafeMemoryMappedViewHandle.ReleasePointer();
@@ -72,16 +102,21 @@ public sealed unsafe class SafetensorsFile : IDisposable
         upload.Write((byte*)from, type, to, toType, entry.Length);
     }
 
-    private (nint Data, WeightType Type) Data(SafetensorsEntry entry) => ((nint)(data + entry.Begin), entry.Type switch
-    {
-        "F32" => WeightType.F32,
-        "F16" => WeightType.F16,
-        "BF16" => WeightType.BF16,
-        _ => throw Bad($"tensor '{entry.Name}': dtype {entry.Type} is not supported (F32, F16 and BF16 are)"),
-    });
+    private (nint Data, WeightType Type) Data(SafetensorsEntry entry) =>
+        (
+            (nint)(data + entry.Begin),
+            entry.Type switch
+            {
+                "F32" => WeightType.F32,
+                "F16" => WeightType.F16,
+                "BF16" => WeightType.BF16,
+                _ => throw Bad($"tensor '{entry.Name}': dtype {entry.Type} is not supported (F32, F16 and BF16 are)"),
+            }
+        );
 
     /// <summary>The stored bytes of a tensor of less than 2 GiB.</summary>
-    public ReadOnlySpan<byte> Bytes(SafetensorsEntry entry) => new(data + entry.Begin, checked((int)(entry.End - entry.Begin)));
+    public ReadOnlySpan<byte> Bytes(SafetensorsEntry entry) =>
+        new(data + entry.Begin, checked((int)(entry.End - entry.Begin)));
 
     private Dictionary<string, SafetensorsEntry> ReadHeader(byte[] json, long dataLength)
     {
@@ -91,34 +126,70 @@ public sealed unsafe class SafetensorsFile : IDisposable
             using var document = JsonDocument.Parse(json);
             foreach (var property in document.RootElement.EnumerateObject())
             {
-                if (property.Name == "__metadata__") continue;
+                if (property.Name == "__metadata__")
+                    continue;
                 long[] shape = [.. property.Value.GetProperty("shape").EnumerateArray().Select(e => e.GetInt64())];
                 var offsets = property.Value.GetProperty("data_offsets");
-                var entry = new SafetensorsEntry(property.Name, property.Value.GetProperty("dtype").GetString() ?? "", shape, offsets[0].GetInt64(), offsets[1].GetInt64());
-                if (!entries.TryAdd(property.Name, entry)) throw Bad($"tensor '{property.Name}' appears twice in the header");
+                var entry = new SafetensorsEntry(
+                    property.Name,
+                    property.Value.GetProperty("dtype").GetString() ?? "",
+                    shape,
+                    offsets[0].GetInt64(),
+                    offsets[1].GetInt64()
+                );
+                if (!entries.TryAdd(property.Name, entry))
+                    throw Bad($"tensor '{property.Name}' appears twice in the header");
                 Check(entry);
             }
         }
-        catch (Exception e) when (e is JsonException or InvalidOperationException or KeyNotFoundException or FormatException or IndexOutOfRangeException) { throw Bad($"the header is not valid: {e.Message}"); }
+        catch (Exception e)
+            when (e
+                    is JsonException
+                        or InvalidOperationException
+                        or KeyNotFoundException
+                        or FormatException
+                        or IndexOutOfRangeException
+            )
+        {
+            throw Bad($"the header is not valid: {e.Message}");
+        }
         long at = 0;
         foreach (var entry in entries.Values.OrderBy(e => e.Begin).ThenBy(e => e.End))
         {
-            if (entry.Begin != at) throw Bad($"tensor '{entry.Name}' starts at byte {entry.Begin}, expected {at}: tensors must follow each other without gap or overlap");
+            if (entry.Begin != at)
+                throw Bad(
+                    $"tensor '{entry.Name}' starts at byte {entry.Begin}, expected {at}: tensors must follow each other without gap or overlap"
+                );
             at = entry.End;
         }
-        if (at != dataLength) throw Bad(at > dataLength ? $"the tensors need {at} bytes, the file holds {dataLength}: it is truncated" : $"{dataLength - at} bytes after the last tensor belong to none");
+        if (at != dataLength)
+            throw Bad(
+                at > dataLength
+                    ? $"the tensors need {at} bytes, the file holds {dataLength}: it is truncated"
+                    : $"{dataLength - at} bytes after the last tensor belong to none"
+            );
         return entries;
     }
 
     private void Check(SafetensorsEntry entry)
     {
-        if (!TypeSizes.TryGetValue(entry.Type, out int size)) throw Bad($"tensor '{entry.Name}': unknown dtype '{entry.Type}'");
+        if (!TypeSizes.TryGetValue(entry.Type, out int size))
+            throw Bad($"tensor '{entry.Name}': unknown dtype '{entry.Type}'");
         try
         {
-            if (entry.Shape.Any(n => n < 0) || entry.Begin < 0 || checked(entry.Length * size) != entry.End - entry.Begin)
-                throw Bad($"tensor '{entry.Name}': shape [{string.Join(", ", entry.Shape)}] of {entry.Type} does not fill bytes {entry.Begin} to {entry.End}");
+            if (
+                entry.Shape.Any(n => n < 0)
+                || entry.Begin < 0
+                || checked(entry.Length * size) != entry.End - entry.Begin
+            )
+                throw Bad(
+                    $"tensor '{entry.Name}': shape [{string.Join(", ", entry.Shape)}] of {entry.Type} does not fill bytes {entry.Begin} to {entry.End}"
+                );
         }
-        catch (OverflowException) { throw Bad($"tensor '{entry.Name}': shape [{string.Join(", ", entry.Shape)}] is too large"); }
+        catch (OverflowException)
+        {
+            throw Bad($"tensor '{entry.Name}': shape [{string.Join(", ", entry.Shape)}] is too large");
+        }
     }
 
     private InvalidDataException Bad(string what) => new($"{Path}: {what}");

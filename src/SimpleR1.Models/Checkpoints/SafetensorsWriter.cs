@@ -14,7 +14,12 @@ public static unsafe class SafetensorsWriter
     }
 
     /// <summary>Writes <c>model.safetensors</c>, or several shards of at most <paramref name="shardBytes"/> and their index.</summary>
-    public static void WriteFolder(string folder, IReadOnlyList<Source> tensors, WeightType type, long shardBytes = 5_000_000_000)
+    public static void WriteFolder(
+        string folder,
+        IReadOnlyList<Source> tensors,
+        WeightType type,
+        long shardBytes = 5_000_000_000
+    )
     {
         var shards = new List<List<Source>> { new() };
         long inShard = 0;
@@ -39,10 +44,18 @@ public static unsafe class SafetensorsWriter
         {
             string name = $"model-{i + 1:D5}-of-{shards.Count:D5}.safetensors";
             Write(Path.Combine(folder, name), shards[i], type);
-            foreach (var tensor in shards[i]) map[tensor.Name] = name;
+            foreach (var tensor in shards[i])
+                map[tensor.Name] = name;
         }
-        var index = new JsonObject { ["metadata"] = new JsonObject { ["total_size"] = tensors.Sum(t => t.Length) * NumberConversion.Size(type) }, ["weight_map"] = map };
-        File.WriteAllText(Path.Combine(folder, "model.safetensors.index.json"), index.ToJsonString(new JsonSerializerOptions { WriteIndented = true }));
+        var index = new JsonObject
+        {
+            ["metadata"] = new JsonObject { ["total_size"] = tensors.Sum(t => t.Length) * NumberConversion.Size(type) },
+            ["weight_map"] = map,
+        };
+        File.WriteAllText(
+            Path.Combine(folder, "model.safetensors.index.json"),
+            index.ToJsonString(new JsonSerializerOptions { WriteIndented = true })
+        );
     }
 
     /// <summary>Writes one file.</summary>
@@ -53,7 +66,12 @@ public static unsafe class SafetensorsWriter
         foreach (var tensor in tensors)
         {
             long end = checked(at + tensor.Length * NumberConversion.Size(type));
-            header[tensor.Name] = new JsonObject { ["dtype"] = type.ToString(), ["shape"] = new JsonArray([.. tensor.Shape.Select(n => (JsonNode)n)]), ["data_offsets"] = new JsonArray(at, end) };
+            header[tensor.Name] = new JsonObject
+            {
+                ["dtype"] = type.ToString(),
+                ["shape"] = new JsonArray([.. tensor.Shape.Select(n => (JsonNode)n)]),
+                ["data_offsets"] = new JsonArray(at, end),
+            };
             at = end;
         }
         byte[] json = JsonSerializer.SerializeToUtf8Bytes(header);
@@ -63,14 +81,16 @@ public static unsafe class SafetensorsWriter
         BinaryPrimitives.WriteUInt64LittleEndian(length, (ulong)padded);
         file.Write(length);
         file.Write(json);
-        for (int i = json.Length; i < padded; i++) file.WriteByte((byte)' ');
+        for (int i = json.Length; i < padded; i++)
+            file.WriteByte((byte)' ');
         const int chunk = 1 << 20;
         var buffer = new byte[chunk * 4];
         foreach (var tensor in tensors)
             for (long from = 0; from < tensor.Length; from += chunk)
             {
                 int count = (int)Math.Min(chunk, tensor.Length - from);
-                fixed (byte* to = buffer) NumberConversion.Convert((byte*)tensor.Values + 4 * from, WeightType.F32, to, type, count);
+                fixed (byte* to = buffer)
+                    NumberConversion.Convert((byte*)tensor.Values + 4 * from, WeightType.F32, to, type, count);
                 file.Write(buffer, 0, count * NumberConversion.Size(type));
             }
         file.Flush(flushToDisk: true);

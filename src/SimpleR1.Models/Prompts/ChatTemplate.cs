@@ -15,14 +15,21 @@ public static class ChatTemplate
     /// <exception cref="ArgumentException">The template has no place for these messages; says which it takes.</exception>
     public static string Render(PromptTemplate template, IReadOnlyList<ChatMessage> messages)
     {
-        if (messages.Count == 0) throw new ArgumentException("there are no messages; give at least one of role user");
-        if (messages.FirstOrDefault(m => !Roles.Contains(m.Role)) is { } unknown) throw new ArgumentException($"role '{unknown.Role}' is not one of {string.Join(", ", Roles)}");
+        if (messages.Count == 0)
+            throw new ArgumentException("there are no messages; give at least one of role user");
+        if (messages.FirstOrDefault(m => !Roles.Contains(m.Role)) is { } unknown)
+            throw new ArgumentException($"role '{unknown.Role}' is not one of {string.Join(", ", Roles)}");
         if (template.Name != "chatml")
-            return messages is [{ Role: "user" } question] ? template.Render(question.Content)
-                : throw new ArgumentException($"the template '{template.Name}' takes exactly one message, of role user; found {string.Join(", ", messages.Select(m => m.Role))}. For conversations use chatml");
+            return messages is [{ Role: "user" } question]
+                ? template.Render(question.Content)
+                : throw new ArgumentException(
+                    $"the template '{template.Name}' takes exactly one message, of role user; found {string.Join(", ", messages.Select(m => m.Role))}. For conversations use chatml"
+                );
         var text = new StringBuilder();
-        if (messages[0].Role != "system") Append(text, new("system", "You are a helpful assistant."));
-        foreach (var message in messages) Append(text, message);
+        if (messages[0].Role != "system")
+            Append(text, new("system", "You are a helpful assistant."));
+        foreach (var message in messages)
+            Append(text, message);
         return text.Append("<|im_start|>assistant\n").ToString();
     }
 

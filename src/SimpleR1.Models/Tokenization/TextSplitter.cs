@@ -24,47 +24,84 @@ internal sealed class TextSplitter
 
     public IEnumerable<string> Split(string text)
     {
-        foreach (var normalize in normalizers) text = normalize(text);
+        foreach (var normalize in normalizers)
+            text = normalize(text);
         IEnumerable<string> words = text.Length == 0 ? [] : [text];
-        foreach (var split in splits) words = words.SelectMany(split);
+        foreach (var split in splits)
+            words = words.SelectMany(split);
         return words;
     }
 
     private void AddNormalizer(JsonElement e)
     {
-        if (e.ValueKind is JsonValueKind.Null or JsonValueKind.Undefined) return;
+        if (e.ValueKind is JsonValueKind.Null or JsonValueKind.Undefined)
+            return;
         switch (e.GetProperty("type").GetString())
         {
-            case "Sequence": foreach (var part in e.GetProperty("normalizers").EnumerateArray()) AddNormalizer(part); break;
-            case "NFC": normalizers.Add(Nfc.Normalize); break;
-            case "Prepend": { string prefix = e.GetProperty("prepend").GetString()!; normalizers.Add(t => t.Length == 0 ? t : prefix + t); break; }
+            case "Sequence":
+                foreach (var part in e.GetProperty("normalizers").EnumerateArray())
+                    AddNormalizer(part);
+                break;
+            case "NFC":
+                normalizers.Add(Nfc.Normalize);
+                break;
+            case "Prepend":
+            {
+                string prefix = e.GetProperty("prepend").GetString()!;
+                normalizers.Add(t => t.Length == 0 ? t : prefix + t);
+                break;
+            }
             case "Replace" when e.GetProperty("pattern").TryGetProperty("String", out var pattern):
-                { string from = pattern.GetString()!, to = e.GetProperty("content").GetString()!; normalizers.Add(t => t.Replace(from, to, StringComparison.Ordinal)); break; }
-            case var other: throw new NotSupportedException($"tokenizer.json: normalizer '{other}' is not supported (NFC, Prepend, Replace and Sequence are)");
+            {
+                string from = pattern.GetString()!,
+                    to = e.GetProperty("content").GetString()!;
+                normalizers.Add(t => t.Replace(from, to, StringComparison.Ordinal));
+                break;
+            }
+            case var other:
+                throw new NotSupportedException(
+                    $"tokenizer.json: normalizer '{other}' is not supported (NFC, Prepend, Replace and Sequence are)"
+                );
         }
     }
 
     private void AddSplit(JsonElement e)
     {
-        if (e.ValueKind is JsonValueKind.Null or JsonValueKind.Undefined) return;
+        if (e.ValueKind is JsonValueKind.Null or JsonValueKind.Undefined)
+            return;
         switch (e.GetProperty("type").GetString())
         {
-            case "Sequence": foreach (var part in e.GetProperty("pretokenizers").EnumerateArray()) AddSplit(part); break;
+            case "Sequence":
+                foreach (var part in e.GetProperty("pretokenizers").EnumerateArray())
+                    AddSplit(part);
+                break;
             case "ByteLevel":
                 ByteLevel = true;
-                if (Flag(e, "add_prefix_space")) splits.Add(w => [w.StartsWith(' ') ? w : " " + w]);
-                if (!e.TryGetProperty("use_regex", out var regex) || regex.GetBoolean()) AddPattern(Gpt2Pattern);
+                if (Flag(e, "add_prefix_space"))
+                    splits.Add(w => [w.StartsWith(' ') ? w : " " + w]);
+                if (!e.TryGetProperty("use_regex", out var regex) || regex.GetBoolean())
+                    AddPattern(Gpt2Pattern);
                 break;
             case "Split" when !Flag(e, "invert") && e.GetProperty("behavior").GetString() == "Isolated":
                 var pattern = e.GetProperty("pattern");
-                AddPattern(pattern.TryGetProperty("Regex", out var r) ? r.GetString()! : Regex.Escape(pattern.GetProperty("String").GetString()!));
+                AddPattern(
+                    pattern.TryGetProperty("Regex", out var r)
+                        ? r.GetString()!
+                        : Regex.Escape(pattern.GetProperty("String").GetString()!)
+                );
                 break;
-            case "Digits": AddPattern(Flag(e, "individual_digits") ? @"\p{N}" : @"\p{N}+"); break;
-            case var other: throw new NotSupportedException($"tokenizer.json: pre-tokenizer '{other}' {(other == "Split" ? "with this behavior " : "")}is not supported (ByteLevel, Split/Isolated, Digits and Sequence are)");
+            case "Digits":
+                AddPattern(Flag(e, "individual_digits") ? @"\p{N}" : @"\p{N}+");
+                break;
+            case var other:
+                throw new NotSupportedException(
+                    $"tokenizer.json: pre-tokenizer '{other}' {(other == "Split" ? "with this behavior " : "")}is not supported (ByteLevel, Split/Isolated, Digits and Sequence are)"
+                );
         }
     }
 
-    private static bool Flag(JsonElement e, string name) => e.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.True;
+    private static bool Flag(JsonElement e, string name) =>
+        e.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.True;
 
     /// <summary>Cuts around every match; what lies between matches stays as it is.</summary>
     private void AddPattern(string pattern)
@@ -80,16 +117,21 @@ internal sealed class TextSplitter
         foreach (var match in regex.EnumerateMatches(seen).ToRanges())
         {
             var (start, end) = (Whole(word, match.Start.Value), Whole(word, match.End.Value));
-            if (start > at) yield return word[at..start];
-            if (end > Math.Max(at, start)) yield return word[Math.Max(at, start)..end];
+            if (start > at)
+                yield return word[at..start];
+            if (end > Math.Max(at, start))
+                yield return word[Math.Max(at, start)..end];
             at = Math.Max(at, end);
         }
-        if (at < word.Length) yield return word[at..];
+        if (at < word.Length)
+            yield return word[at..];
     }
 
     /// <summary>An index that would cut a surrogate pair moves past it.</summary>
     private static int Whole(string text, int index) =>
-        index > 0 && index < text.Length && char.IsLowSurrogate(text[index]) && char.IsHighSurrogate(text[index - 1]) ? index + 1 : index;
+        index > 0 && index < text.Length && char.IsLowSurrogate(text[index]) && char.IsHighSurrogate(text[index - 1])
+            ? index + 1
+            : index;
 
     /// <summary>
     /// .NET's regex classes look at UTF-16 units, so that \p{L} and \p{N} miss letters and digits beyond U+FFFF. In a string of the same
@@ -100,11 +142,13 @@ internal sealed class TextSplitter
         char[]? proxy = null;
         for (int i = 0; i + 1 < text.Length; i++)
         {
-            if (!char.IsSurrogatePair(text[i], text[i + 1])) continue;
+            if (!char.IsSurrogatePair(text[i], text[i + 1]))
+                continue;
             char stand = CharUnicodeInfo.GetUnicodeCategory(text, i) switch
             {
                 <= UnicodeCategory.OtherLetter => 'ʟ',
-                UnicodeCategory.DecimalDigitNumber or UnicodeCategory.LetterNumber or UnicodeCategory.OtherNumber => '١',
+                UnicodeCategory.DecimalDigitNumber or UnicodeCategory.LetterNumber or UnicodeCategory.OtherNumber =>
+                    '١',
                 _ => '\0',
             };
             if (stand != '\0')
@@ -125,7 +169,8 @@ internal static class MatchRanges
     public static List<Range> ToRanges(this Regex.ValueMatchEnumerator matches)
     {
         var ranges = new List<Range>();
-        foreach (var match in matches) ranges.Add(match.Index..(match.Index + match.Length));
+        foreach (var match in matches)
+            ranges.Add(match.Index..(match.Index + match.Length));
         return ranges;
     }
 }

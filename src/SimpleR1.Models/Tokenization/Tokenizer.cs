@@ -24,21 +24,36 @@ public sealed class Tokenizer
         var root = document.RootElement;
         var model = root.GetProperty("model");
         string? type = model.TryGetProperty("type", out var t) ? t.GetString() : "BPE";
-        if (type != "BPE") throw new NotSupportedException($"tokenizer.json: model '{type}' is not supported (BPE is)");
+        if (type != "BPE")
+            throw new NotSupportedException($"tokenizer.json: model '{type}' is not supported (BPE is)");
         splitter = new(Get(root, "normalizer"), Get(root, "pre_tokenizer"));
-        foreach (var entry in model.GetProperty("vocab").EnumerateObject()) idByText[entry.Name] = entry.Value.GetInt32();
-        var addedTokens = Get(root, "added_tokens") is { ValueKind: JsonValueKind.Array } list ? list.EnumerateArray().ToArray() : [];
-        int? unknown = Get(model, "unk_token").ValueKind == JsonValueKind.String ? idByText.GetValueOrDefault(model.GetProperty("unk_token").GetString()!) : null;
-        bpe = new(idByText, Merges(model), splitter.ByteLevel, Get(model, "ignore_merges").ValueKind == JsonValueKind.True, unknown);
+        foreach (var entry in model.GetProperty("vocab").EnumerateObject())
+            idByText[entry.Name] = entry.Value.GetInt32();
+        var addedTokens = Get(root, "added_tokens") is { ValueKind: JsonValueKind.Array } list
+            ? list.EnumerateArray().ToArray()
+            : [];
+        int? unknown =
+            Get(model, "unk_token").ValueKind == JsonValueKind.String
+                ? idByText.GetValueOrDefault(model.GetProperty("unk_token").GetString()!)
+                : null;
+        bpe = new(
+            idByText,
+            Merges(model),
+            splitter.ByteLevel,
+            Get(model, "ignore_merges").ValueKind == JsonValueKind.True,
+            unknown
+        );
 
-        foreach (var token in addedTokens) idByText[token.GetProperty("content").GetString()!] = token.GetProperty("id").GetInt32();
+        foreach (var token in addedTokens)
+            idByText[token.GetProperty("content").GetString()!] = token.GetProperty("id").GetInt32();
         VocabularySize = idByText.Values.Max() + 1;
         texts = new string?[VocabularySize];
         bytes = new byte[]?[VocabularySize];
         special = new bool[VocabularySize];
         bool metaspace = DecoderParts(Get(root, "decoder")).Any(p => p.Type == "Replace");
         stripLeadingSpace = DecoderParts(Get(root, "decoder")).Any(p => p.Type == "Strip");
-        foreach (var (text, id) in idByText) (texts[id], bytes[id]) = (text, TokenBytes(text, metaspace));
+        foreach (var (text, id) in idByText)
+            (texts[id], bytes[id]) = (text, TokenBytes(text, metaspace));
         foreach (var token in addedTokens)
         {
             int id = token.GetProperty("id").GetInt32();
@@ -46,12 +61,22 @@ public sealed class Tokenizer
             special[id] = Get(token, "special").ValueKind == JsonValueKind.True;
         }
         if (addedTokens.Length > 0)
-            added = new Regex(string.Join('|', addedTokens.Select(a => a.GetProperty("content").GetString()!).OrderByDescending(a => a.Length).Select(Regex.Escape)), RegexOptions.Compiled | RegexOptions.CultureInvariant);
+            added = new Regex(
+                string.Join(
+                    '|',
+                    addedTokens
+                        .Select(a => a.GetProperty("content").GetString()!)
+                        .OrderByDescending(a => a.Length)
+                        .Select(Regex.Escape)
+                ),
+                RegexOptions.Compiled | RegexOptions.CultureInvariant
+            );
         prefix = [.. TemplatePrefix(Get(root, "post_processor"))];
     }
 
     /// <summary>The file's bytes, to send to another process.</summary>
     public byte[] Json { get; }
+
     /// <summary>Largest id + 1, added tokens included.</summary>
     public int VocabularySize { get; }
 
@@ -61,9 +86,19 @@ public sealed class Tokenizer
     public static Tokenizer Load(string folder)
     {
         string path = Path.Combine(folder, "tokenizer.json");
-        if (!File.Exists(path)) throw new FileNotFoundException($"{path}: not found. A model folder needs tokenizer.json beside config.json (slow tokenizers: convert with transformers' save_pretrained).", path);
-        try { return new(File.ReadAllBytes(path)); }
-        catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException) { throw new InvalidDataException($"{path}: not a tokenizer.json: {e.Message}", e); }
+        if (!File.Exists(path))
+            throw new FileNotFoundException(
+                $"{path}: not found. A model folder needs tokenizer.json beside config.json (slow tokenizers: convert with transformers' save_pretrained).",
+                path
+            );
+        try
+        {
+            return new(File.ReadAllBytes(path));
+        }
+        catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException)
+        {
+            throw new InvalidDataException($"{path}: not a tokenizer.json: {e.Message}", e);
+        }
     }
 
     public static Tokenizer FromJson(byte[] json) => new(json);
@@ -92,42 +127,58 @@ public sealed class Tokenizer
     {
         var stream = Stream(withSpecialTokens);
         var text = new StringBuilder();
-        foreach (int id in ids) text.Append(stream.Append(id));
+        foreach (int id in ids)
+            text.Append(stream.Append(id));
         return text.Append(stream.Flush()).ToString();
     }
 
     /// <summary>A decoder that takes ids one at a time and never gives out half a character.</summary>
-    public StreamingDecoder Stream(bool withSpecialTokens = false) => new(id => withSpecialTokens || !special[id] ? Bytes(id) : [], stripLeadingSpace);
+    public StreamingDecoder Stream(bool withSpecialTokens = false) =>
+        new(id => withSpecialTokens || !special[id] ? Bytes(id) : [], stripLeadingSpace);
 
     public int? TokenId(string text) => idByText.TryGetValue(text, out int id) ? id : null;
+
     public string? TokenText(int id) => id < VocabularySize ? texts[id] : null;
+
     /// <summary>The bytes an id stands for, of a special token its text's; none where a padded vocabulary has an id without text.</summary>
     public ReadOnlySpan<byte> TokenBytes(int id) => id >= 0 && id < VocabularySize ? bytes[id] : [];
+
     public bool IsSpecial(int id) => id < VocabularySize && special[id];
 
     /// <exception cref="InvalidDataException">Some ids are beyond the model's embedding.</exception>
     public void CheckFits(ModelConfig config)
     {
         if (VocabularySize > config.VocabularySize)
-            throw new InvalidDataException($"the tokenizer does not fit the model: it has ids up to {VocabularySize - 1}, the model's vocabulary has {config.VocabularySize}. Use the tokenizer.json that came with the model.");
+            throw new InvalidDataException(
+                $"the tokenizer does not fit the model: it has ids up to {VocabularySize - 1}, the model's vocabulary has {config.VocabularySize}. Use the tokenizer.json that came with the model."
+            );
     }
 
-    private byte[] Bytes(int id) => id >= 0 && id < VocabularySize && bytes[id] is { } found ? found
-        : throw new ArgumentOutOfRangeException(nameof(id), $"token id {id} is not in the tokenizer's vocabulary of {VocabularySize}");
+    private byte[] Bytes(int id) =>
+        id >= 0 && id < VocabularySize && bytes[id] is { } found
+            ? found
+            : throw new ArgumentOutOfRangeException(
+                nameof(id),
+                $"token id {id} is not in the tokenizer's vocabulary of {VocabularySize}"
+            );
 
     private void EncodePlain(string text, List<int> ids)
     {
-        foreach (string word in splitter.Split(text)) bpe.Encode(word, ids);
+        foreach (string word in splitter.Split(text))
+            bpe.Encode(word, ids);
     }
 
     private byte[] TokenBytes(string text, bool metaspace)
     {
-        if (splitter.ByteLevel) return ByteAlphabet.Decode(text);
-        if (text.Length == 6 && text.StartsWith("<0x", StringComparison.Ordinal) && text[5] == '>') return [Convert.ToByte(text[3..5], 16)];
+        if (splitter.ByteLevel)
+            return ByteAlphabet.Decode(text);
+        if (text.Length == 6 && text.StartsWith("<0x", StringComparison.Ordinal) && text[5] == '>')
+            return [Convert.ToByte(text[3..5], 16)];
         return Encoding.UTF8.GetBytes(metaspace ? text.Replace('▁', ' ') : text);
     }
 
-    private static JsonElement Get(JsonElement e, string name) => e.TryGetProperty(name, out var value) ? value : default;
+    private static JsonElement Get(JsonElement e, string name) =>
+        e.TryGetProperty(name, out var value) ? value : default;
 
     private static IEnumerable<(string, string)> Merges(JsonElement model)
     {
@@ -146,23 +197,34 @@ public sealed class Tokenizer
 
     private static IEnumerable<(string Type, JsonElement Element)> DecoderParts(JsonElement decoder)
     {
-        if (decoder.ValueKind is JsonValueKind.Null or JsonValueKind.Undefined) return [];
+        if (decoder.ValueKind is JsonValueKind.Null or JsonValueKind.Undefined)
+            return [];
         string type = decoder.GetProperty("type").GetString()!;
         return type switch
         {
             "Sequence" => decoder.GetProperty("decoders").EnumerateArray().SelectMany(DecoderParts),
             "ByteLevel" or "ByteFallback" or "Fuse" or "Replace" or "Strip" => [(type, decoder)],
-            _ => throw new NotSupportedException($"tokenizer.json: decoder '{type}' is not supported (ByteLevel, ByteFallback, Fuse, Replace, Strip and Sequence are)"),
+            _ => throw new NotSupportedException(
+                $"tokenizer.json: decoder '{type}' is not supported (ByteLevel, ByteFallback, Fuse, Replace, Strip and Sequence are)"
+            ),
         };
     }
 
     private IEnumerable<int> TemplatePrefix(JsonElement processor)
     {
-        if (processor.ValueKind is JsonValueKind.Null or JsonValueKind.Undefined) yield break;
-        var parts = processor.GetProperty("type").GetString() == "Sequence" ? processor.GetProperty("processors").EnumerateArray().ToArray() : [processor];
+        if (processor.ValueKind is JsonValueKind.Null or JsonValueKind.Undefined)
+            yield break;
+        var parts =
+            processor.GetProperty("type").GetString() == "Sequence"
+                ? processor.GetProperty("processors").EnumerateArray().ToArray()
+                : [processor];
         foreach (var part in parts.Where(p => p.GetProperty("type").GetString() == "TemplateProcessing"))
-            foreach (var piece in part.GetProperty("single").EnumerateArray().TakeWhile(p => p.TryGetProperty("SpecialToken", out _)))
-                yield return idByText[piece.GetProperty("SpecialToken").GetProperty("id").GetString()!];
+        foreach (
+            var piece in part.GetProperty("single")
+                .EnumerateArray()
+                .TakeWhile(p => p.TryGetProperty("SpecialToken", out _))
+        )
+            yield return idByText[piece.GetProperty("SpecialToken").GetProperty("id").GetString()!];
     }
 }
 
@@ -173,7 +235,8 @@ public sealed class StreamingDecoder
     private readonly System.Text.Decoder utf8 = new UTF8Encoding(false, false).GetDecoder();
     private bool stripSpace;
 
-    internal StreamingDecoder(Func<int, byte[]> bytesOf, bool stripLeadingSpace) => (this.bytesOf, stripSpace) = (bytesOf, stripLeadingSpace);
+    internal StreamingDecoder(Func<int, byte[]> bytesOf, bool stripLeadingSpace) =>
+        (this.bytesOf, stripSpace) = (bytesOf, stripLeadingSpace);
 
     /// <summary>The text that became certain with this id; often empty.</summary>
     public string Append(int id) => Convert(bytesOf(id), flush: false);
@@ -187,7 +250,8 @@ public sealed class StreamingDecoder
         utf8.GetChars(bytes, characters, flush);
         if (stripSpace && characters.Length > 0)
         {
-            if (characters[0] == ' ') characters = characters[1..];
+            if (characters[0] == ' ')
+                characters = characters[1..];
             stripSpace = false;
         }
         return characters.ToString();

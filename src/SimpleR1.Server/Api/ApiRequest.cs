@@ -12,6 +12,7 @@ internal sealed record ApiRequest
     public required bool Chat { get; init; }
     public required string Id { get; init; }
     public required IReadOnlyList<Prompt> Prompts { get; init; }
+
     /// <summary>MaxTokens 0 is the API's default: as many as the context leaves in chat, 16 else.</summary>
     public required SamplingParameters Sampling { get; init; }
     public required bool Stream { get; init; }
@@ -29,7 +30,11 @@ internal sealed record ApiRequest
 /// <summary>Reads both APIs' fields: OpenAI's names, then what vLLM adds.</summary>
 internal sealed class ApiRequestReader(ICompletionSource source, PromptEncoder encoder, HttpLimits limits)
 {
-    private const int MostLogProbs = 20, MostBiases = 1024, MostStops = 16, LongestStop = 256, MostStopIds = 64;
+    private const int MostLogProbs = 20,
+        MostBiases = 1024,
+        MostStops = 16,
+        LongestStop = 256,
+        MostStopIds = 64;
 
     /// <exception cref="ApiException">400 with everything that is wrong, or 404: there is no such model.</exception>
     public ApiRequest Read(JsonFields fields, bool chat)
@@ -40,18 +45,31 @@ internal sealed class ApiRequestReader(ICompletionSource source, PromptEncoder e
         var sampling = Sampling(fields, chat, out bool logProbs);
         var request = new ApiRequest
         {
-            Chat = chat, Id = $"{(chat ? "chatcmpl" : "cmpl")}-{Guid.NewGuid():N}", Prompts = prompts, Sampling = sampling, LogProbs = logProbs, Stream = stream,
+            Chat = chat,
+            Id = $"{(chat ? "chatcmpl" : "cmpl")}-{Guid.NewGuid():N}",
+            Prompts = prompts,
+            Sampling = sampling,
+            LogProbs = logProbs,
+            Stream = stream,
             IncludeUsage = StreamOptions(fields, stream),
             ReturnTokenIds = fields.Flag("return_token_ids") ?? false,
             TokensAsIds = fields.Flag("return_tokens_as_token_ids") ?? false,
             AddSpecialTokens = fields.Flag("add_special_tokens") ?? true,
         };
         if (prompts.Count * (long)sampling.Samples > limits.Queue)
-            fields.Problem(request.PromptField, $"{prompts.Count} prompts with {sampling.Samples} completions each are more than the {limits.Queue} sequences that this server takes in one request");
+            fields.Problem(
+                request.PromptField,
+                $"{prompts.Count} prompts with {sampling.Samples} completions each are more than the {limits.Queue} sequences that this server takes in one request"
+            );
         RefuseUnsupported(fields, chat, sampling.Samples);
         fields.ThrowIfWrong();
         if (model is not null && model != source.Model)
-            throw new ApiException(StatusCodes.Status404NotFound, $"There is no model '{Shown.Short(model)}' here; this server has '{source.Model}'", "model", "model_not_found");
+            throw new ApiException(
+                StatusCodes.Status404NotFound,
+                $"There is no model '{Shown.Short(model)}' here; this server has '{source.Model}'",
+                "model",
+                "model_not_found"
+            );
         return request;
     }
 
@@ -61,7 +79,8 @@ internal sealed class ApiRequestReader(ICompletionSource source, PromptEncoder e
         long? wanted = fields.Integer("max_tokens", 1, int.MaxValue);
         int? most = (int?)(fields.Integer("max_completion_tokens", 1, int.MaxValue) ?? wanted);
         int least = (int)(fields.Integer("min_tokens", 0, int.MaxValue) ?? 0);
-        if (most < least) fields.Problem("min_tokens", $"{least} is more than the {most} tokens allowed at most");
+        if (most < least)
+            fields.Problem("min_tokens", $"{least} is more than the {most} tokens allowed at most");
         long topK = fields.Integer("top_k", -1, int.MaxValue) ?? 0;
         return new()
         {
@@ -75,7 +94,9 @@ internal sealed class ApiRequestReader(ICompletionSource source, PromptEncoder e
             RepetitionPenalty = fields.Number("repetition_penalty", 0, 100, above: true) ?? 1,
             PresencePenalty = fields.Number("presence_penalty", -2, 2) ?? 0,
             FrequencyPenalty = fields.Number("frequency_penalty", -2, 2) ?? 0,
-            Seed = unchecked((ulong)(fields.Integer("seed", long.MinValue, long.MaxValue) ?? Random.Shared.NextInt64())),
+            Seed = unchecked(
+                (ulong)(fields.Integer("seed", long.MinValue, long.MaxValue) ?? Random.Shared.NextInt64())
+            ),
             StopStrings = fields.Texts("stop", MostStops, LongestStop),
             StopTokenIds = fields.TokenIds("stop_token_ids", source.Config.VocabularySize, MostStopIds),
             IncludeStopString = fields.Flag("include_stop_str_in_output") ?? false,
@@ -96,30 +117,47 @@ internal sealed class ApiRequestReader(ICompletionSource source, PromptEncoder e
         }
         wanted = fields.Flag("logprobs") ?? false;
         long? top = fields.Integer("top_logprobs", 0, MostLogProbs);
-        if (top > 0 && !wanted) fields.Problem("top_logprobs", "needs logprobs: true");
+        if (top > 0 && !wanted)
+            fields.Problem("top_logprobs", "needs logprobs: true");
         return (int)(top ?? 0);
     }
 
     private Dictionary<int, float> Biases(JsonFields fields) =>
-        fields.Read("logit_bias", $"an object of up to {MostBiases} token ids (0 .. {source.Config.VocabularySize - 1}) with numbers from -100 to 100", e =>
-        {
-            if (e.ValueKind != JsonValueKind.Object) return null;
-            var biases = new Dictionary<int, float>();
-            foreach (var entry in e.EnumerateObject())
+        fields.Read(
+            "logit_bias",
+            $"an object of up to {MostBiases} token ids (0 .. {source.Config.VocabularySize - 1}) with numbers from -100 to 100",
+            e =>
             {
-                bool fits = int.TryParse(entry.Name, NumberStyles.None, CultureInfo.InvariantCulture, out int id) && id < source.Config.VocabularySize;
-                if (!fits || entry.Value.ValueKind != JsonValueKind.Number || entry.Value.GetDouble() is not (>= -100 and <= 100) || biases.Count == MostBiases) return null;
-                biases[id] = (float)entry.Value.GetDouble();
+                if (e.ValueKind != JsonValueKind.Object)
+                    return null;
+                var biases = new Dictionary<int, float>();
+                foreach (var entry in e.EnumerateObject())
+                {
+                    bool fits =
+                        int.TryParse(entry.Name, NumberStyles.None, CultureInfo.InvariantCulture, out int id)
+                        && id < source.Config.VocabularySize;
+                    if (
+                        !fits
+                        || entry.Value.ValueKind != JsonValueKind.Number
+                        || entry.Value.GetDouble() is not (>= -100 and <= 100)
+                        || biases.Count == MostBiases
+                    )
+                        return null;
+                    biases[id] = (float)entry.Value.GetDouble();
+                }
+                return biases;
             }
-            return biases;
-        }) ?? [];
+        ) ?? [];
 
     private static bool StreamOptions(JsonFields fields, bool stream)
     {
         var options = fields.Value("stream_options");
-        if (options.ValueKind == JsonValueKind.Undefined) return false;
-        if (options.ValueKind != JsonValueKind.Object) fields.Problem("stream_options", $"expected an object, found {Shown.Kind(options)}");
-        else if (!stream) fields.Problem("stream_options", "only with stream: true");
+        if (options.ValueKind == JsonValueKind.Undefined)
+            return false;
+        if (options.ValueKind != JsonValueKind.Object)
+            fields.Problem("stream_options", $"expected an object, found {Shown.Kind(options)}");
+        else if (!stream)
+            fields.Problem("stream_options", "only with stream: true");
         else
         {
             var inner = new JsonFields(options, "stream_options.");
@@ -134,20 +172,79 @@ internal sealed class ApiRequestReader(ICompletionSource source, PromptEncoder e
 
     private static void RefuseUnsupported(JsonFields fields, bool chat, int n)
     {
-        fields.Ignore("user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key", "prompt_cache_retention", "spaces_between_special_tokens", "request_id");
-        if (fields.Integer("best_of", 1, int.MaxValue) is { } best && best != n) fields.Problem("best_of", $"not supported other than as n ({n}): ask for n completions with logprobs and choose");
-        fields.Refuse("skip_special_tokens", "only true is supported; use return_token_ids to see special tokens", Is(true));
-        fields.Refuse("echo", "not supported: the log-probs of prompt tokens are not computed; put the prompt in front yourself", Is(false));
-        fields.Refuse("suffix", "not supported: the models here complete, they don't fill in", e => e.ValueKind == JsonValueKind.String && e.GetString() == "");
+        fields.Ignore(
+            "user",
+            "metadata",
+            "store",
+            "service_tier",
+            "safety_identifier",
+            "prompt_cache_key",
+            "prompt_cache_retention",
+            "spaces_between_special_tokens",
+            "request_id"
+        );
+        if (fields.Integer("best_of", 1, int.MaxValue) is { } best && best != n)
+            fields.Problem(
+                "best_of",
+                $"not supported other than as n ({n}): ask for n completions with logprobs and choose"
+            );
+        fields.Refuse(
+            "skip_special_tokens",
+            "only true is supported; use return_token_ids to see special tokens",
+            Is(true)
+        );
+        fields.Refuse(
+            "echo",
+            "not supported: the log-probs of prompt tokens are not computed; put the prompt in front yourself",
+            Is(false)
+        );
+        fields.Refuse(
+            "suffix",
+            "not supported: the models here complete, they don't fill in",
+            e => e.ValueKind == JsonValueKind.String && e.GetString() == ""
+        );
         fields.Refuse("prompt_logprobs", "not supported: the log-probs of prompt tokens are not computed");
-        fields.Refuse("response_format", "only {\"type\": \"text\"} is supported", e => e.ValueKind == JsonValueKind.Object && e.TryGetProperty("type", out var type) && type.ValueEquals("text"));
-        if (!chat) return;
+        fields.Refuse(
+            "response_format",
+            "only {\"type\": \"text\"} is supported",
+            e =>
+                e.ValueKind == JsonValueKind.Object
+                && e.TryGetProperty("type", out var type)
+                && type.ValueEquals("text")
+        );
+        if (!chat)
+            return;
         fields.Ignore("parallel_tool_calls"); // says how tools are called, and there are none
         fields.Refuse("tools", "not supported", e => e.ValueKind == JsonValueKind.Array && e.GetArrayLength() == 0);
-        fields.Refuse("tool_choice", "not supported", e => e.ValueKind == JsonValueKind.String && e.GetString() == "none");
-        fields.Refuse("modalities", "only [\"text\"] is supported", e => e.ValueKind == JsonValueKind.Array && e.GetArrayLength() == 1 && e[0].ValueKind == JsonValueKind.String && e[0].GetString() == "text");
-        foreach (string field in (string[])["functions", "function_call", "audio", "prediction", "reasoning_effort", "verbosity", "web_search_options"]) fields.Refuse(field, "not supported");
+        fields.Refuse(
+            "tool_choice",
+            "not supported",
+            e => e.ValueKind == JsonValueKind.String && e.GetString() == "none"
+        );
+        fields.Refuse(
+            "modalities",
+            "only [\"text\"] is supported",
+            e =>
+                e.ValueKind == JsonValueKind.Array
+                && e.GetArrayLength() == 1
+                && e[0].ValueKind == JsonValueKind.String
+                && e[0].GetString() == "text"
+        );
+        foreach (
+            string field in (string[])
+                [
+                    "functions",
+                    "function_call",
+                    "audio",
+                    "prediction",
+                    "reasoning_effort",
+                    "verbosity",
+                    "web_search_options",
+                ]
+        )
+            fields.Refuse(field, "not supported");
     }
 
-    private static Func<JsonElement, bool> Is(bool value) => e => e.ValueKind == (value ? JsonValueKind.True : JsonValueKind.False);
+    private static Func<JsonElement, bool> Is(bool value) =>
+        e => e.ValueKind == (value ? JsonValueKind.True : JsonValueKind.False);
 }

@@ -11,8 +11,22 @@ internal sealed class Admission(Func<int> capacity)
     private int inside;
     private bool closed;
 
-    public int Inside { get { lock (gate) return inside; } }
-    public bool Closed { get { lock (gate) return closed; } }
+    public int Inside
+    {
+        get
+        {
+            lock (gate)
+                return inside;
+        }
+    }
+    public bool Closed
+    {
+        get
+        {
+            lock (gate)
+                return closed;
+        }
+    }
 
     /// <returns>To be disposed when the answer is sent.</returns>
     /// <exception cref="ApiException">429: there is no room now. 503: the server is stopping.</exception>
@@ -20,9 +34,14 @@ internal sealed class Admission(Func<int> capacity)
     {
         lock (gate)
         {
-            if (closed) throw Stopping();
+            if (closed)
+                throw Stopping();
             if (capacity() is var most && inside + sequences > most)
-                throw new ApiException(StatusCodes.Status429TooManyRequests, $"{inside} sequences are running or waiting, {sequences} more would exceed this server's limit of {most}; try again", retryAfter: 1);
+                throw new ApiException(
+                    StatusCodes.Status429TooManyRequests,
+                    $"{inside} sequences are running or waiting, {sequences} more would exceed this server's limit of {most}; try again",
+                    retryAfter: 1
+                );
             inside += sequences;
         }
         return new Visit(this, sequences);
@@ -34,12 +53,18 @@ internal sealed class Admission(Func<int> capacity)
         lock (gate)
         {
             closed = true;
-            if (inside == 0) idle.TrySetResult();
+            if (inside == 0)
+                idle.TrySetResult();
         }
         return idle.Task;
     }
 
-    public static ApiException Stopping() => new(StatusCodes.Status503ServiceUnavailable, "This server is stopping; ask another one, or again when it is back", retryAfter: 10);
+    public static ApiException Stopping() =>
+        new(
+            StatusCodes.Status503ServiceUnavailable,
+            "This server is stopping; ask another one, or again when it is back",
+            retryAfter: 10
+        );
 
     private sealed class Visit(Admission owner, int sequences) : IDisposable
     {
@@ -51,7 +76,8 @@ internal sealed class Admission(Func<int> capacity)
             lock (owner.gate)
             {
                 owner.inside -= leaving;
-                if (owner.closed && owner.inside == 0) owner.idle.TrySetResult();
+                if (owner.closed && owner.inside == 0)
+                    owner.idle.TrySetResult();
             }
         }
     }

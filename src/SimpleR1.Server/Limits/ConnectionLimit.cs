@@ -14,15 +14,21 @@ internal sealed class ConnectionLimit(int limit, bool encrypted = false)
     public int Open => Volatile.Read(ref open);
     public long Refused => Interlocked.Read(ref refused);
 
-    public ConnectionDelegate Around(ConnectionDelegate next) => async connection =>
-    {
-        try
+    public ConnectionDelegate Around(ConnectionDelegate next) =>
+        async connection =>
         {
-            if (Interlocked.Increment(ref open) <= limit) await next(connection);
-            else await RefuseAsync(connection);
-        }
-        finally { Interlocked.Decrement(ref open); }
-    };
+            try
+            {
+                if (Interlocked.Increment(ref open) <= limit)
+                    await next(connection);
+                else
+                    await RefuseAsync(connection);
+            }
+            finally
+            {
+                Interlocked.Decrement(ref open);
+            }
+        };
 
     private async Task RefuseAsync(ConnectionContext connection)
     {
@@ -33,7 +39,8 @@ internal sealed class ConnectionLimit(int limit, bool encrypted = false)
             return;
         }
         byte[] body = new ApiException(429, $"This server's limit of {limit} connections is reached; try again").Body();
-        string head = $"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: {body.Length}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
+        string head =
+            $"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: {body.Length}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
         await connection.Transport.Output.WriteAsync((byte[])[.. Encoding.ASCII.GetBytes(head), .. body]);
         await connection.Transport.Output.CompleteAsync();
         await connection.Transport.Input.CompleteAsync();

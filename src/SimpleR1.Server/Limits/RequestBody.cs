@@ -17,9 +17,14 @@ internal sealed class BodyBudget(long limit)
     /// <exception cref="ApiException">429: the bodies of others leave no room.</exception>
     public void Take(int bytes)
     {
-        if (Interlocked.Add(ref used, bytes) <= limit) return;
+        if (Interlocked.Add(ref used, bytes) <= limit)
+            return;
         Return(bytes);
-        throw new ApiException(StatusCodes.Status429TooManyRequests, $"The requests that this server is receiving fill its limit of {limit >> 20} MiB; try again", retryAfter: 1);
+        throw new ApiException(
+            StatusCodes.Status429TooManyRequests,
+            $"The requests that this server is receiving fill its limit of {limit >> 20} MiB; try again",
+            retryAfter: 1
+        );
     }
 
     public void Return(int bytes) => Interlocked.Add(ref used, -bytes);
@@ -30,7 +35,8 @@ internal sealed class RequestBody : IDisposable
 {
     private readonly BodyBudget budget;
     private byte[] bytes = [];
-    private int length, taken;
+    private int length,
+        taken;
     private JsonDocument? document;
 
     private RequestBody(BodyBudget budget) => this.budget = budget;
@@ -39,7 +45,10 @@ internal sealed class RequestBody : IDisposable
     /// <exception cref="ApiException">400: what is wrong with it.</exception>
     public T Read<T>(Func<JsonElement, T> read)
     {
-        try { return read(document!.RootElement); }
+        try
+        {
+            return read(document!.RootElement);
+        }
         catch (InvalidOperationException e) when (e is not ObjectDisposedException) // half a surrogate pair, written as \ud800
         {
             throw NoUnicode(e);
@@ -53,22 +62,37 @@ internal sealed class RequestBody : IDisposable
     {
         var request = context.Request;
         if (!request.HasJsonContentType())
-            throw new ApiException(StatusCodes.Status415UnsupportedMediaType, $"Expected a body with Content-Type: application/json, found {(request.ContentType is { Length: > 0 } type ? $"'{Shown.Short(type)}'" : "none")}");
-        if (request.ContentLength > (long)limits.BodyKib << 10) throw TooLarge(limits);
+            throw new ApiException(
+                StatusCodes.Status415UnsupportedMediaType,
+                $"Expected a body with Content-Type: application/json, found {(request.ContentType is { Length: > 0 } type ? $"'{Shown.Short(type)}'" : "none")}"
+            );
+        if (request.ContentLength > (long)limits.BodyKib << 10)
+            throw TooLarge(limits);
         var body = new RequestBody(budget);
         try
         {
             await body.ReceiveAsync(request.BodyReader, limits, context.RequestAborted);
             context.Items[typeof(RequestBody)] = true; // read to its end: the connection can go on
-            if (!System.Text.Unicode.Utf8.IsValid(body.bytes.AsSpan(0, body.length))) throw new ApiException(StatusCodes.Status400BadRequest, "The body is not UTF-8");
-            body.document = JsonDocument.Parse(body.bytes.AsMemory(0, body.length), new() { MaxDepth = limits.JsonDepth, AllowDuplicateProperties = false });
-            if (body.document.RootElement.ValueKind != JsonValueKind.Object) throw new ApiException(StatusCodes.Status400BadRequest, $"Expected a JSON object, found {body.Read(Shown.Kind)}");
+            if (!System.Text.Unicode.Utf8.IsValid(body.bytes.AsSpan(0, body.length)))
+                throw new ApiException(StatusCodes.Status400BadRequest, "The body is not UTF-8");
+            body.document = JsonDocument.Parse(
+                body.bytes.AsMemory(0, body.length),
+                new() { MaxDepth = limits.JsonDepth, AllowDuplicateProperties = false }
+            );
+            if (body.document.RootElement.ValueKind != JsonValueKind.Object)
+                throw new ApiException(
+                    StatusCodes.Status400BadRequest,
+                    $"Expected a JSON object, found {body.Read(Shown.Kind)}"
+                );
             return body;
         }
         catch (JsonException e)
         {
             body.Dispose();
-            throw new ApiException(StatusCodes.Status400BadRequest, $"The body is not JSON, or nested deeper than {limits.JsonDepth} levels: {e.Message}");
+            throw new ApiException(
+                StatusCodes.Status400BadRequest,
+                $"The body is not JSON, or nested deeper than {limits.JsonDepth} levels: {e.Message}"
+            );
         }
         catch (InvalidOperationException e) when (body.taken > 0 && e is not ObjectDisposedException) // a name that is no Unicode, met in the search for equal names
         {
@@ -82,7 +106,8 @@ internal sealed class RequestBody : IDisposable
         }
     }
 
-    private static ApiException NoUnicode(Exception e) => new(StatusCodes.Status400BadRequest, $"The body holds a text that is no Unicode: {e.Message}");
+    private static ApiException NoUnicode(Exception e) =>
+        new(StatusCodes.Status400BadRequest, $"The body holds a text that is no Unicode: {e.Message}");
 
     private async Task ReceiveAsync(PipeReader reader, HttpLimits limits, CancellationToken cancellation)
     {
@@ -90,18 +115,21 @@ internal sealed class RequestBody : IDisposable
         {
             var result = await reader.ReadAsync(cancellation);
             int count = checked((int)result.Buffer.Length);
-            if (length + (long)count > (long)limits.BodyKib << 10) throw TooLarge(limits);
+            if (length + (long)count > (long)limits.BodyKib << 10)
+                throw TooLarge(limits);
             Reserve(length + count);
             result.Buffer.CopyTo(bytes.AsSpan(length));
             length += count;
             reader.AdvanceTo(result.Buffer.End);
-            if (result.IsCompleted) return;
+            if (result.IsCompleted)
+                return;
         }
     }
 
     private void Reserve(int needed)
     {
-        if (needed <= bytes.Length) return;
+        if (needed <= bytes.Length)
+            return;
         int size = (int)BitOperations.RoundUpToPowerOf2((uint)Math.Max(needed, 1024));
         budget.Take(size - taken);
         taken = size;
@@ -109,7 +137,10 @@ internal sealed class RequestBody : IDisposable
     }
 
     public static ApiException TooLarge(HttpLimits limits) =>
-        new(StatusCodes.Status413PayloadTooLarge, $"The body is larger than this server's limit of {limits.BodyKib} KiB; send fewer prompts at once");
+        new(
+            StatusCodes.Status413PayloadTooLarge,
+            $"The body is larger than this server's limit of {limits.BodyKib} KiB; send fewer prompts at once"
+        );
 
     public void Dispose()
     {

@@ -20,13 +20,23 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
     private readonly string nobody; // what to do when no worker has the model
     private readonly CancellationTokenSource stopping = new();
     private readonly Dictionary<string, EngineStatistics> last = []; // by worker process, those that are gone too: counters must not fall
-    private readonly Task publishing, watching;
+    private readonly Task publishing,
+        watching;
     private volatile EngineStatistics statistics = new();
     private volatile string? failure;
 
-    private ClusterCompletions(string model, FlatWeights weights, Tokenizer tokenizer, EngineOptions engine, TrainerCluster cluster, bool othersStartWorkers)
+    private ClusterCompletions(
+        string model,
+        FlatWeights weights,
+        Tokenizer tokenizer,
+        EngineOptions engine,
+        TrainerCluster cluster,
+        bool othersStartWorkers
+    )
     {
-        nobody = othersStartWorkers ? "no worker has the model; start some with: simple-r1 worker --join" : "no worker has the model yet, they are starting; ask again";
+        nobody = othersStartWorkers
+            ? "no worker has the model; start some with: simple-r1 worker --join"
+            : "no worker has the model yet, they are starting; ask again";
         (Model, this.weights, Tokenizer, this.engine, this.cluster) = (model, weights, tokenizer, engine, cluster);
         Context = engine.ContextOf(Config);
         publishing = PublishAsync();
@@ -37,7 +47,13 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
     /// <param name="folder">Of the model.</param>
     /// <param name="engine">Of each worker.</param>
     /// <exception cref="IOException">A port is taken, or the head refuses this process (another trainer has the workers, for one).</exception>
-    public static async Task<ClusterCompletions> StartAsync(string model, string folder, EngineOptions engine, ClusterOptions options, CancellationToken cancellation = default)
+    public static async Task<ClusterCompletions> StartAsync(
+        string model,
+        string folder,
+        EngineOptions engine,
+        ClusterOptions options,
+        CancellationToken cancellation = default
+    )
     {
         var config = ModelConfigFile.Load(folder);
         var tokenizer = Tokenizer.Load(folder);
@@ -48,7 +64,14 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
         {
             Checkpoint.ReadInto(folder, weights);
             weights.Version = 0;
-            return new(model, weights, tokenizer, engine, await TrainerCluster.StartAsync(options, new(config, tokenizer.Json, engine), cancellation), options.OthersStartWorkers);
+            return new(
+                model,
+                weights,
+                tokenizer,
+                engine,
+                await TrainerCluster.StartAsync(options, new(config, tokenizer.Json, engine), cancellation),
+                options.OthersStartWorkers
+            );
         }
         catch
         {
@@ -63,27 +86,45 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
     public int Context { get; }
     public int MaxSequences => engine.MaxSequences * Math.Max(1, Serving);
     public EngineStatistics Statistics => statistics;
+
     /// <summary>HOST:PORT of the cluster's head, where it is in this process.</summary>
     public string Join => cluster.Join;
     public WorkerPool Workers => cluster.Workers;
 
-    public string? Problem => failure ?? (Serving > 0 ? null : cluster.Workers.Count(WorkerState.Receiving, WorkerState.Ready, WorkerState.Suspect) > 0
-        ? "no worker is ready yet; ask again" : nobody);
+    public string? Problem =>
+        failure
+        ?? (
+            Serving > 0 ? null
+            : cluster.Workers.Count(WorkerState.Receiving, WorkerState.Ready, WorkerState.Suspect) > 0
+                ? "no worker is ready yet; ask again"
+            : nobody
+        );
 
     /// <summary>A worker of the first push may be Ready a moment before the push has ended; until then the pool takes no request.</summary>
     private int Serving => cluster.Workers.Version < 0 ? 0 : cluster.Workers.Count(WorkerState.Ready);
 
-    public async IAsyncEnumerable<TokenEvent> StreamAsync(GenerationRequest request, [EnumeratorCancellation] CancellationToken cancellation)
+    public async IAsyncEnumerable<TokenEvent> StreamAsync(
+        GenerationRequest request,
+        [EnumeratorCancellation] CancellationToken cancellation
+    )
     {
-        if (Problem is { } problem) throw new InvalidOperationException(problem);
+        if (Problem is { } problem)
+            throw new InvalidOperationException(problem);
         var events = cluster.Workers.StreamAsync(request, cancellation).GetAsyncEnumerator(CancellationToken.None);
         await using var _ = events;
-        while (await MoreAsync()) yield return events.Current;
+        while (await MoreAsync())
+            yield return events.Current;
 
         async Task<bool> MoreAsync()
         {
-            try { return await events.MoveNextAsync(); }
-            catch (TimeoutException e) { throw new InvalidOperationException(e.Message, e); }
+            try
+            {
+                return await events.MoveNextAsync();
+            }
+            catch (TimeoutException e)
+            {
+                throw new InvalidOperationException(e.Message, e);
+            }
         }
     }
 
@@ -97,7 +138,10 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
                 return;
             }
             catch (TimeoutException) { } // nobody has come yet
-            catch (Exception) when (stopping.IsCancellationRequested) { return; }
+            catch (Exception) when (stopping.IsCancellationRequested)
+            {
+                return;
+            }
             catch (Exception e)
             {
                 failure = e.Message;
@@ -113,11 +157,19 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
             do
             {
                 var now = await cluster.Workers.StatisticsAsync(stopping.Token);
-                foreach (string gone in last.Keys.Except(now.Keys).ToArray()) last[gone] = last[gone] with { Running = 0, Waiting = 0, Blocks = 0, BlocksInUse = 0, CachedBlocks = 0 };
-                foreach (var (instance, of) in now) last[instance] = of;
+                foreach (string gone in last.Keys.Except(now.Keys).ToArray())
+                    last[gone] = last[gone] with
+                    {
+                        Running = 0,
+                        Waiting = 0,
+                        Blocks = 0,
+                        BlocksInUse = 0,
+                        CachedBlocks = 0,
+                    };
+                foreach (var (instance, of) in now)
+                    last[instance] = of;
                 statistics = EngineStatistics.Sum(last.Values) with { WeightVersion = cluster.Workers.Version };
-            }
-            while (await timer.WaitForNextTickAsync(stopping.Token));
+            } while (await timer.WaitForNextTickAsync(stopping.Token));
         }
         catch (OperationCanceledException) { }
     }

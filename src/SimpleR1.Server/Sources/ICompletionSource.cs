@@ -1,4 +1,3 @@
-
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
@@ -12,12 +11,16 @@ public interface ICompletionSource
     string Model { get; }
     ModelConfig Config { get; }
     Tokenizer Tokenizer { get; }
+
     /// <summary>Longest prompt and completion together, in tokens.</summary>
     int Context { get; }
+
     /// <summary>Sequences that it runs at once, with the workers that are there now; more are queued.</summary>
     int MaxSequences { get; }
+
     /// <summary>Of all its engines together.</summary>
     EngineStatistics Statistics { get; }
+
     /// <summary>Why nothing can be completed at the moment; null when it can.</summary>
     string? Problem { get; }
 

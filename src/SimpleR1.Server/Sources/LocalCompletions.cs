@@ -46,15 +46,23 @@ public sealed class LocalCompletions : ICompletionSource, IAsyncDisposable
 
     internal FlatWeights Weights => weights;
 
-    public async IAsyncEnumerable<TokenEvent> StreamAsync(GenerationRequest request, [EnumeratorCancellation] CancellationToken cancellation)
+    public async IAsyncEnumerable<TokenEvent> StreamAsync(
+        GenerationRequest request,
+        [EnumeratorCancellation] CancellationToken cancellation
+    )
     {
-        while (gate is { } closed) await closed.Task.WaitAsync(cancellation);
+        while (gate is { } closed)
+            await closed.Task.WaitAsync(cancellation);
         running[request.Id] = true;
         try
         {
-            await foreach (var e in engine.StreamAsync(request, cancellation)) yield return e;
+            await foreach (var e in engine.StreamAsync(request, cancellation))
+                yield return e;
         }
-        finally { running.TryRemove(request.Id, out _); }
+        finally
+        {
+            running.TryRemove(request.Id, out _);
+        }
     }
 
     /// <summary>New requests wait until <see cref="OpenGate"/>.</summary>
@@ -68,16 +76,18 @@ public sealed class LocalCompletions : ICompletionSource, IAsyncDisposable
     }
 
     /// <summary>Ends all requests; they complete as aborted, with what they have.</summary>
-    internal Task AbortAllAsync() => engine.BetweenStepsAsync(e =>
-    {
-        AbortAll(e);
-        return true;
-    });
+    internal Task AbortAllAsync() =>
+        engine.BetweenStepsAsync(e =>
+        {
+            AbortAll(e);
+            return true;
+        });
 
     /// <summary>The same, on the engine's thread.</summary>
     internal void AbortAll(Engine e)
     {
-        foreach (string id in running.Keys) e.Abort(id);
+        foreach (string id in running.Keys)
+            e.Abort(id);
     }
 
     /// <summary>Runs something between two of the engine's steps: a weight update, for one.</summary>

@@ -10,42 +10,75 @@ internal static unsafe class AdamW
     /// <summary>
     /// m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g², w ← w − lr·(m/(1−β₁ᵗ) / (√(v/(1−β₂ᵗ)) + ε) + λw), with g scaled by <paramref name="gradientScale"/> first.
     /// </summary>
-    public static void Step(float* weight, float* gradient, float* m, float* v, long length, long step, double learningRate, double beta1, double beta2, double epsilon, double weightDecay, double gradientScale)
+    public static void Step(
+        float* weight,
+        float* gradient,
+        float* m,
+        float* v,
+        long length,
+        long step,
+        double learningRate,
+        double beta1,
+        double beta2,
+        double epsilon,
+        double weightDecay,
+        double gradientScale
+    )
     {
-        double correction1 = 1 - Math.Pow(beta1, step), correction2 = 1 - Math.Pow(beta2, step);
-        float rate = (float)(learningRate / correction1), root = (float)(1 / Math.Sqrt(correction2)), keep = (float)(1 - learningRate * weightDecay);
-        float b1 = (float)beta1, b2 = (float)beta2, c1 = (float)(1 - beta1), c2 = (float)(1 - beta2), eps = (float)epsilon, scale = (float)gradientScale;
-        CpuParallel.For((int)((length + Chunk - 1) / Chunk), item =>
-        {
-            long i = (long)item * Chunk, end = Math.Min(length, i + Chunk);
-            for (; i <= end - Vector<float>.Count; i += Vector<float>.Count)
+        double correction1 = 1 - Math.Pow(beta1, step),
+            correction2 = 1 - Math.Pow(beta2, step);
+        float rate = (float)(learningRate / correction1),
+            root = (float)(1 / Math.Sqrt(correction2)),
+            keep = (float)(1 - learningRate * weightDecay);
+        float b1 = (float)beta1,
+            b2 = (float)beta2,
+            c1 = (float)(1 - beta1),
+            c2 = (float)(1 - beta2),
+            eps = (float)epsilon,
+            scale = (float)gradientScale;
+        CpuParallel.For(
+            (int)((length + Chunk - 1) / Chunk),
+            item =>
             {
-                var g = Vector.Load(gradient + i) * scale;
-                var mean = Vector.Load(m + i) * b1 + g * c1;
-                var variance = Vector.Load(v + i) * b2 + g * g * c2;
-                mean.Store(m + i);
-                variance.Store(v + i);
-                (Vector.Load(weight + i) * keep - mean * rate / (Vector.SquareRoot(variance) * root + new Vector<float>(eps))).Store(weight + i);
+                long i = (long)item * Chunk,
+                    end = Math.Min(length, i + Chunk);
+                for (; i <= end - Vector<float>.Count; i += Vector<float>.Count)
+                {
+                    var g = Vector.Load(gradient + i) * scale;
+                    var mean = Vector.Load(m + i) * b1 + g * c1;
+                    var variance = Vector.Load(v + i) * b2 + g * g * c2;
+                    mean.Store(m + i);
+                    variance.Store(v + i);
+                    (
+                        Vector.Load(weight + i) * keep
+                        - mean * rate / (Vector.SquareRoot(variance) * root + new Vector<float>(eps))
+                    ).Store(weight + i);
+                }
+                for (; i < end; i++)
+                {
+                    float g = gradient[i] * scale;
+                    m[i] = m[i] * b1 + g * c1;
+                    v[i] = v[i] * b2 + g * g * c2;
+                    weight[i] = weight[i] * keep - m[i] * rate / (MathF.Sqrt(v[i]) * root + eps);
+                }
             }
-            for (; i < end; i++)
-            {
-                float g = gradient[i] * scale;
-                m[i] = m[i] * b1 + g * c1;
-                v[i] = v[i] * b2 + g * g * c2;
-                weight[i] = weight[i] * keep - m[i] * rate / (MathF.Sqrt(v[i]) * root + eps);
-            }
-        });
+        );
     }
 
     /// <summary>Σ x², summed in doubles over fixed chunks: the same on any number of threads.</summary>
     public static double SumOfSquares(float* x, long length)
     {
         var sums = new double[(length + Chunk - 1) / Chunk];
-        CpuParallel.For(sums.Length, item =>
-        {
-            long from = (long)item * Chunk;
-            sums[item] = System.Numerics.Tensors.TensorPrimitives.SumOfSquares<float>(new(x + from, (int)Math.Min(Chunk, length - from)));
-        });
+        CpuParallel.For(
+            sums.Length,
+            item =>
+            {
+                long from = (long)item * Chunk;
+                sums[item] = System.Numerics.Tensors.TensorPrimitives.SumOfSquares<float>(
+                    new(x + from, (int)Math.Min(Chunk, length - from))
+                );
+            }
+        );
         return sums.Sum();
     }
 }

@@ -8,48 +8,78 @@ internal static unsafe class LogProbs
     /// <param name="logits">[rows, vocabulary]</param>
     /// <param name="logSum">[rows]: log Σ exp(logit / temperature)</param>
     /// <param name="entropy">[rows], nats: log Σ exp(x) − Σ p·x</param>
-    public static void Forward(float* logits, long* chosen, float* logProb, float* logSum, float* entropy, int rows, int vocabulary, float temperature) =>
-        CpuParallel.For(rows, row =>
-        {
-            float* x = logits + (long)row * vocabulary;
-            float scale = 1 / temperature, max = System.Numerics.Tensors.TensorPrimitives.Max<float>(new(x, vocabulary)) * scale;
-            int i = 0, lanes = Vector<float>.Count;
-            double sum = 0, weighted = 0;
-            while (i <= vocabulary - lanes) // partial sums of 4,096 terms go to doubles: f32 sums of 150,000 terms lose digits
+    public static void Forward(
+        float* logits,
+        long* chosen,
+        float* logProb,
+        float* logSum,
+        float* entropy,
+        int rows,
+        int vocabulary,
+        float temperature
+    ) =>
+        CpuParallel.For(
+            rows,
+            row =>
             {
-                var (part, partWeighted) = (Vector<float>.Zero, Vector<float>.Zero);
-                for (int end = Math.Min(vocabulary - lanes, i + 4096 - lanes); i <= end; i += lanes)
+                float* x = logits + (long)row * vocabulary;
+                float scale = 1 / temperature,
+                    max = System.Numerics.Tensors.TensorPrimitives.Max<float>(new(x, vocabulary)) * scale;
+                int i = 0,
+                    lanes = Vector<float>.Count;
+                double sum = 0,
+                    weighted = 0;
+                while (i <= vocabulary - lanes) // partial sums of 4,096 terms go to doubles: f32 sums of 150,000 terms lose digits
                 {
-                    var shifted = Vector.Load(x + i) * scale - new Vector<float>(max);
-                    var e = Vector.Exp(shifted);
-                    part += e;
-                    partWeighted += e * shifted;
+                    var (part, partWeighted) = (Vector<float>.Zero, Vector<float>.Zero);
+                    for (int end = Math.Min(vocabulary - lanes, i + 4096 - lanes); i <= end; i += lanes)
+                    {
+                        var shifted = Vector.Load(x + i) * scale - new Vector<float>(max);
+                        var e = Vector.Exp(shifted);
+                        part += e;
+                        partWeighted += e * shifted;
+                    }
+                    sum += Vector.Sum(part);
+                    weighted += Vector.Sum(partWeighted);
                 }
-                sum += Vector.Sum(part);
-                weighted += Vector.Sum(partWeighted);
+                for (; i < vocabulary; i++)
+                {
+                    float shifted = x[i] * scale - max,
+                        e = MathF.Exp(shifted);
+                    sum += e;
+                    weighted += (double)e * shifted;
+                }
+                double log = Math.Log(sum);
+                logSum[row] = (float)(max + log);
+                logProb[row] = (float)((double)x[chosen[row]] * scale - max - log);
+                entropy[row] = (float)(log - weighted / sum);
             }
-            for (; i < vocabulary; i++)
-            {
-                float shifted = x[i] * scale - max, e = MathF.Exp(shifted);
-                sum += e;
-                weighted += (double)e * shifted;
-            }
-            double log = Math.Log(sum);
-            logSum[row] = (float)(max + log);
-            logProb[row] = (float)((double)x[chosen[row]] * scale - max - log);
-            entropy[row] = (float)(log - weighted / sum);
-        });
+        );
 
     /// <summary>Replaces logits by d loss / d logits = dLogProb · (1[chosen] − p) / temperature.</summary>
-    public static void Backward(float* logits, long* chosen, float* logSum, float* dLogProb, int rows, int vocabulary, float temperature) =>
-        CpuParallel.For(rows, row =>
-        {
-            float* x = logits + (long)row * vocabulary;
-            float scale = 1 / temperature, slope = dLogProb[row] * scale, log = logSum[row];
-            int i = 0;
-            for (; i <= vocabulary - Vector<float>.Count; i += Vector<float>.Count)
-                (Vector.Exp(Vector.Load(x + i) * scale - new Vector<float>(log)) * -slope).Store(x + i);
-            for (; i < vocabulary; i++) x[i] = MathF.Exp(x[i] * scale - log) * -slope;
-            x[chosen[row]] += slope;
-        });
+    public static void Backward(
+        float* logits,
+        long* chosen,
+        float* logSum,
+        float* dLogProb,
+        int rows,
+        int vocabulary,
+        float temperature
+    ) =>
+        CpuParallel.For(
+            rows,
+            row =>
+            {
+                float* x = logits + (long)row * vocabulary;
+                float scale = 1 / temperature,
+                    slope = dLogProb[row] * scale,
+                    log = logSum[row];
+                int i = 0;
+                for (; i <= vocabulary - Vector<float>.Count; i += Vector<float>.Count)
+                    (Vector.Exp(Vector.Load(x + i) * scale - new Vector<float>(log)) * -slope).Store(x + i);
+                for (; i < vocabulary; i++)
+                    x[i] = MathF.Exp(x[i] * scale - log) * -slope;
+                x[chosen[row]] += slope;
+            }
+        );
 }

@@ -9,55 +9,97 @@ internal static unsafe class RmsNorm
     private const int RowsPerItem = 16;
 
     /// <summary>Rows of <paramref name="width"/>; when <paramref name="delta"/> is given, x + delta is stored into <paramref name="sum"/> and normalised.</summary>
-    public static void Forward(float* x, float* delta, float* sum, float* weight, float* y, int rows, int width, double epsilon) =>
-        EachRow(rows, row =>
-        {
-            long at = (long)row * width;
-            var input = new ReadOnlySpan<float>(x + at, width);
-            if (delta != null)
+    public static void Forward(
+        float* x,
+        float* delta,
+        float* sum,
+        float* weight,
+        float* y,
+        int rows,
+        int width,
+        double epsilon
+    ) =>
+        EachRow(
+            rows,
+            row =>
             {
-                TensorPrimitives.Add(input, new ReadOnlySpan<float>(delta + at, width), new(sum + at, width));
-                input = new(sum + at, width);
+                long at = (long)row * width;
+                var input = new ReadOnlySpan<float>(x + at, width);
+                if (delta != null)
+                {
+                    TensorPrimitives.Add(input, new ReadOnlySpan<float>(delta + at, width), new(sum + at, width));
+                    input = new(sum + at, width);
+                }
+                float scale = InverseRms(input, epsilon);
+                var output = new Span<float>(y + at, width);
+                TensorPrimitives.Multiply(input, scale, output);
+                TensorPrimitives.Multiply(output, new ReadOnlySpan<float>(weight, width), output);
             }
-            float scale = InverseRms(input, epsilon);
-            var output = new Span<float>(y + at, width);
-            TensorPrimitives.Multiply(input, scale, output);
-            TensorPrimitives.Multiply(output, new ReadOnlySpan<float>(weight, width), output);
-        });
+        );
 
     /// <summary>
     /// dx += r · (w·dy − x · r²/n · Σ(w·dy·x)); dw += Σ over rows of dy · x · r, with r = 1 / rms. <paramref name="dWeight"/> may be null.
     /// </summary>
-    public static void Backward(float* x, float* weight, float* dy, float* dx, float* dWeight, int rows, int width, double epsilon)
+    public static void Backward(
+        float* x,
+        float* weight,
+        float* dy,
+        float* dx,
+        float* dWeight,
+        int rows,
+        int width,
+        double epsilon
+    )
     {
-        EachRow(rows, row =>
-        {
-            long at = (long)row * width;
-            float r = InverseRms(new(x + at, width), epsilon), dot = 0;
-            float* xs = x + at, dys = dy + at, dxs = dx + at;
-            int i = 0, lanes = Vector<float>.Count;
-            var sums = Vector<float>.Zero;
-            for (; i <= width - lanes; i += lanes) sums += Vector.Load(weight + i) * Vector.Load(dys + i) * Vector.Load(xs + i);
-            dot = Vector.Sum(sums);
-            for (; i < width; i++) dot += weight[i] * dys[i] * xs[i];
-            float slope = (float)((double)r * r * dot / width);
-            for (i = 0; i <= width - lanes; i += lanes)
-                (Vector.Load(dxs + i) + r * (Vector.Load(weight + i) * Vector.Load(dys + i) - Vector.Load(xs + i) * slope)).Store(dxs + i);
-            for (; i < width; i++) dxs[i] += r * (weight[i] * dys[i] - xs[i] * slope);
-        });
-        if (dWeight == null) return;
+        EachRow(
+            rows,
+            row =>
+            {
+                long at = (long)row * width;
+                float r = InverseRms(new(x + at, width), epsilon),
+                    dot = 0;
+                float* xs = x + at,
+                    dys = dy + at,
+                    dxs = dx + at;
+                int i = 0,
+                    lanes = Vector<float>.Count;
+                var sums = Vector<float>.Zero;
+                for (; i <= width - lanes; i += lanes)
+                    sums += Vector.Load(weight + i) * Vector.Load(dys + i) * Vector.Load(xs + i);
+                dot = Vector.Sum(sums);
+                for (; i < width; i++)
+                    dot += weight[i] * dys[i] * xs[i];
+                float slope = (float)((double)r * r * dot / width);
+                for (i = 0; i <= width - lanes; i += lanes)
+                    (
+                        Vector.Load(dxs + i)
+                        + r * (Vector.Load(weight + i) * Vector.Load(dys + i) - Vector.Load(xs + i) * slope)
+                    ).Store(dxs + i);
+                for (; i < width; i++)
+                    dxs[i] += r * (weight[i] * dys[i] - xs[i] * slope);
+            }
+        );
+        if (dWeight == null)
+            return;
         float* scales = (float*)System.Runtime.InteropServices.NativeMemory.Alloc((nuint)rows * sizeof(float));
         EachRow(rows, row => scales[row] = InverseRms(new(x + (long)row * width, width), epsilon));
         const int columns = 32; // each item sums its own columns over all rows: no two threads write the same sum
-        CpuParallel.For((width + columns - 1) / columns, item =>
-        {
-            int from = item * columns, to = Math.Min(width, from + columns);
-            double* sums = stackalloc double[columns];
-            for (int i = 0; i < columns; i++) sums[i] = 0;
-            for (int row = 0; row < rows; row++)
-                for (int i = from; i < to; i++) sums[i - from] += (double)dy[(long)row * width + i] * x[(long)row * width + i] * scales[row];
-            for (int i = from; i < to; i++) dWeight[i] += (float)sums[i - from];
-        });
+        CpuParallel.For(
+            (width + columns - 1) / columns,
+            item =>
+            {
+                int from = item * columns,
+                    to = Math.Min(width, from + columns);
+                double* sums = stackalloc double[columns];
+                for (int i = 0; i < columns; i++)
+                    sums[i] = 0;
+                for (int row = 0; row < rows; row++)
+                for (int i = from; i < to; i++)
+                    sums[i - from] += (double)dy[(long)row * width + i] * x[(long)row * width + i] * scales[row];
+                for (int i = from; i < to; i++)
+                    dWeight[i] += (float)sums[i - from];
+            }
+        );
         System.Runtime.InteropServices.NativeMemory.Free(scales);
     }
 
@@ -65,8 +107,12 @@ internal static unsafe class RmsNorm
         (float)(1 / Math.Sqrt((double)TensorPrimitives.SumOfSquares(row) / row.Length + epsilon));
 
     private static void EachRow(int rows, Action<int> body) =>
-        CpuParallel.For((rows + RowsPerItem - 1) / RowsPerItem, item =>
-        {
-            for (int row = item * RowsPerItem; row < Math.Min(rows, (item + 1) * RowsPerItem); row++) body(row);
-        });
+        CpuParallel.For(
+            (rows + RowsPerItem - 1) / RowsPerItem,
+            item =>
+            {
+                for (int row = item * RowsPerItem; row < Math.Min(rows, (item + 1) * RowsPerItem); row++)
+                    body(row);
+            }
+        );
 }

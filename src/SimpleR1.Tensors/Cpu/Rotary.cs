@@ -10,30 +10,51 @@ internal static unsafe class Rotary
     /// <param name="x">[rows, stride], the first <paramref name="heads"/> heads of each row are rotated (q and k of a fused row)</param>
     /// <param name="cosine">[positions, headDimension / 2]</param>
     /// <param name="direction">1 forward, −1 for the gradient (the inverse rotation)</param>
-    public static void Rotate(float* x, long* positions, float* cosine, float* sine, int rows, int heads, int headDimension, int stride, float direction) =>
-        CpuParallel.For((rows + RowsPerItem - 1) / RowsPerItem, item =>
-        {
-            int half = headDimension / 2, lanes = Vector<float>.Count;
-            for (int row = item * RowsPerItem; row < Math.Min(rows, (item + 1) * RowsPerItem); row++)
+    public static void Rotate(
+        float* x,
+        long* positions,
+        float* cosine,
+        float* sine,
+        int rows,
+        int heads,
+        int headDimension,
+        int stride,
+        float direction
+    ) =>
+        CpuParallel.For(
+            (rows + RowsPerItem - 1) / RowsPerItem,
+            item =>
             {
-                float* cos = cosine + positions[row] * half, sin = sine + positions[row] * half;
-                for (int head = 0; head < heads; head++)
+                int half = headDimension / 2,
+                    lanes = Vector<float>.Count;
+                for (int row = item * RowsPerItem; row < Math.Min(rows, (item + 1) * RowsPerItem); row++)
                 {
-                    float* a = x + (long)row * stride + head * headDimension, b = a + half;
-                    int i = 0;
-                    for (; i <= half - lanes; i += lanes)
+                    float* cos = cosine + positions[row] * half,
+                        sin = sine + positions[row] * half;
+                    for (int head = 0; head < heads; head++)
                     {
-                        Vector<float> va = Vector.Load(a + i), vb = Vector.Load(b + i), c = Vector.Load(cos + i), s = Vector.Load(sin + i) * direction;
-                        (va * c - vb * s).Store(a + i);
-                        (vb * c + va * s).Store(b + i);
-                    }
-                    for (; i < half; i++)
-                    {
-                        float va = a[i], vb = b[i], s = sin[i] * direction;
-                        a[i] = va * cos[i] - vb * s;
-                        b[i] = vb * cos[i] + va * s;
+                        float* a = x + (long)row * stride + head * headDimension,
+                            b = a + half;
+                        int i = 0;
+                        for (; i <= half - lanes; i += lanes)
+                        {
+                            Vector<float> va = Vector.Load(a + i),
+                                vb = Vector.Load(b + i),
+                                c = Vector.Load(cos + i),
+                                s = Vector.Load(sin + i) * direction;
+                            (va * c - vb * s).Store(a + i);
+                            (vb * c + va * s).Store(b + i);
+                        }
+                        for (; i < half; i++)
+                        {
+                            float va = a[i],
+                                vb = b[i],
+                                s = sin[i] * direction;
+                            a[i] = va * cos[i] - vb * s;
+                            b[i] = vb * cos[i] + va * s;
+                        }
                     }
                 }
             }
-        });
+        );
 }

@@ -15,9 +15,10 @@ namespace SimpleR1.Tensors.Cpu;
 /// </remarks>
 public static unsafe class Sampling
 {
-    private const int Lanes = 16, Block = 64;
+    private const int Lanes = 16,
+        Block = 64;
     private const int BlocksPerPartialSum = 64; // 4,096 tokens: f32 sums of 150,000 terms lose digits
-    private const float Margin = 1 - 1e-5f;     // the skip's own rounding must not lose a winner
+    private const float Margin = 1 - 1e-5f; // the skip's own rounding must not lose a winner
 
     /// <summary>The seed of sample <paramref name="sample"/>'s stream (SplitMix64's finalizer, Steele et al. 2014).</summary>
     public static ulong StreamSeed(ulong seed, int sample)
@@ -41,28 +42,51 @@ public static unsafe class Sampling
             ordinary &= Vector512.LessThan(v, infinity); // false for NaN too
         }
         float max = float.NegativeInfinity;
-        for (int lane = 0; lane < Lanes; lane++) max = MathF.Max(max, top[lane]);
+        for (int lane = 0; lane < Lanes; lane++)
+            max = MathF.Max(max, top[lane]);
         bool fine = ordinary.AsUInt32() == Vector512<uint>.AllBitsSet;
         for (; i < count; i++)
         {
             fine &= x[i] < float.PositiveInfinity;
             max = MathF.Max(max, x[i]);
         }
-        if (!fine) return (float.NaN, -1);
+        if (!fine)
+            return (float.NaN, -1);
         int token = 0;
-        for (var wanted = Vector512.Create(max); token <= count - Lanes && !Vector512.EqualsAny(Vector512.Load(x + token), wanted);) token += Lanes;
-        while (x[token] != max) token++;
+        for (
+            var wanted = Vector512.Create(max);
+            token <= count - Lanes && !Vector512.EqualsAny(Vector512.Load(x + token), wanted);
+
+        )
+            token += Lanes;
+        while (x[token] != max)
+            token++;
         return (max, token);
     }
 
     /// <summary>Σ exp((x − max) · scale) over x ≥ threshold.</summary>
-    public static double SumExp(float* x, int count, float max, float scale, float threshold) => new Race(max, scale, threshold).Run(x, count, draw: false);
+    public static double SumExp(float* x, int count, float max, float scale, float threshold) =>
+        new Race(max, scale, threshold).Run(x, count, draw: false);
 
     /// <summary>Draws one token. <paramref name="top"/> is a token with the largest logit, <paramref name="max"/>.</summary>
     /// <returns>The token, and Σ exp((x − max) · scale) over x ≥ threshold.</returns>
-    public static (int Token, double Sum) Draw(float* x, int count, float max, int top, float scale, float threshold, ulong seed, uint position)
+    public static (int Token, double Sum) Draw(
+        float* x,
+        int count,
+        float max,
+        int top,
+        float scale,
+        float threshold,
+        ulong seed,
+        uint position
+    )
     {
-        var race = new Race(max, scale, threshold) { Seed = seed, Position = position, Winner = top };
+        var race = new Race(max, scale, threshold)
+        {
+            Seed = seed,
+            Position = position,
+            Winner = top,
+        };
         race.Enter(x, count, top / Block * Block); // the likely winner first: the better the best, the more is skipped
         double sum = race.Run(x, count, draw: true);
         return (race.Winner, sum);
@@ -78,7 +102,7 @@ public static unsafe class Sampling
         public double Run(float* x, int count, bool draw)
         {
             double sum = 0;
-            for (int start = 0; start < count;)
+            for (int start = 0; start < count; )
             {
                 var partial = Vector512<float>.Zero;
                 for (int end = Math.Min(count, start + BlocksPerPartialSum * Block); start < end; start += Block)
@@ -93,7 +117,8 @@ public static unsafe class Sampling
         {
             var p = Weights(x, count, start);
             var highest = Vector512.MaxNative(Vector512.MaxNative(p.A, p.B), Vector512.MaxNative(p.C, p.D));
-            if (!Vector512.GreaterThanAny(highest * 8589934592f, Vector512.Create((float)best * Margin))) return Sum(p); // 2³³
+            if (!Vector512.GreaterThanAny(highest * 8589934592f, Vector512.Create((float)best * Margin)))
+                return Sum(p); // 2³³
             var (a, b, c, d) = Philox.Draw16(Seed, (uint)(start / Block * Lanes), Position);
             Enter(start, p.A, a);
             Enter(start + Lanes, p.B, b);
@@ -110,14 +135,20 @@ public static unsafe class Sampling
             {
                 int lane = BitOperations.TrailingZeroCount(able);
                 double score = p[lane] / Exponential(random[lane]);
-                if (score > best || (score == best && token + lane < Winner)) (best, Winner) = (score, token + lane);
+                if (score > best || (score == best && token + lane < Winner))
+                    (best, Winner) = (score, token + lane);
             }
         }
 
-        private readonly (Vector512<float> A, Vector512<float> B, Vector512<float> C, Vector512<float> D) Weights(float* x, int count, int start)
+        private readonly (Vector512<float> A, Vector512<float> B, Vector512<float> C, Vector512<float> D) Weights(
+            float* x,
+            int count,
+            int start
+        )
         {
             x += start;
-            if (count - start >= Block) return (Weight(x), Weight(x + Lanes), Weight(x + 2 * Lanes), Weight(x + 3 * Lanes));
+            if (count - start >= Block)
+                return (Weight(x), Weight(x + Lanes), Weight(x + 2 * Lanes), Weight(x + 3 * Lanes));
             float* padded = stackalloc float[Block];
             new Span<float>(padded, Block).Fill(float.NegativeInfinity);
             new ReadOnlySpan<float>(x, count - start).CopyTo(new(padded, Block));
@@ -127,25 +158,48 @@ public static unsafe class Sampling
         private readonly Vector512<float> Weight(float* x)
         {
             var v = Vector512.Load(x);
-            return VectorMath.Exp((v - Vector512.Create(max)) * scale) & Vector512.GreaterThanOrEqual(v, Vector512.Create(threshold));
+            return VectorMath.Exp((v - Vector512.Create(max)) * scale)
+                & Vector512.GreaterThanOrEqual(v, Vector512.Create(threshold));
         }
 
-        private static Vector512<float> Sum((Vector512<float> A, Vector512<float> B, Vector512<float> C, Vector512<float> D) p) => p.A + p.B + (p.C + p.D);
+        private static Vector512<float> Sum(
+            (Vector512<float> A, Vector512<float> B, Vector512<float> C, Vector512<float> D) p
+        ) => p.A + p.B + (p.C + p.D);
     }
 
     private static double Exponential(uint word) => -Math.Log(1 - (word + 0.5) / 4294967296.0);
 
     /// <summary>The same draw in plain loops and doubles: what <see cref="Draw"/> is tested against.</summary>
-    public static (int Token, double Sum) Reference(ReadOnlySpan<float> x, float max, float scale, float threshold, ulong seed, uint position)
+    public static (int Token, double Sum) Reference(
+        ReadOnlySpan<float> x,
+        float max,
+        float scale,
+        float threshold,
+        ulong seed,
+        uint position
+    )
     {
         var (winner, best, sum) = (-1, 0.0, 0.0);
         for (int t = 0; t < x.Length; t++)
         {
-            if (!(x[t] >= threshold)) continue;
+            if (!(x[t] >= threshold))
+                continue;
             var (w0, w1, w2, w3) = Philox.Draw(seed, (uint)(t / Block * Lanes + t % Lanes), position, 0, 0);
-            double p = Math.Exp(((double)x[t] - max) * scale), score = p / Exponential((t % Block / Lanes) switch { 0 => w0, 1 => w1, 2 => w2, _ => w3 });
+            double p = Math.Exp(((double)x[t] - max) * scale),
+                score =
+                    p
+                    / Exponential(
+                        (t % Block / Lanes) switch
+                        {
+                            0 => w0,
+                            1 => w1,
+                            2 => w2,
+                            _ => w3,
+                        }
+                    );
             sum += p;
-            if (score > best) (best, winner) = (score, t);
+            if (score > best)
+                (best, winner) = (score, t);
         }
         return (winner, sum);
     }

@@ -9,13 +9,16 @@ namespace SimpleR1.Tensors.Cuda;
 public sealed class Arena(CudaDevice device)
 {
     private DeviceMemory? memory;
-    private long half, used, base_;
+    private long half,
+        used,
+        base_;
 
     /// <summary>Takes memory for layers of up to this many bytes; what was in the arena is lost.</summary>
     public void Reserve(long bytesPerLayer, string remedy)
     {
         bytesPerLayer = (bytesPerLayer + 255) / 256 * 256;
-        if (bytesPerLayer <= half) return;
+        if (bytesPerLayer <= half)
+            return;
         memory?.Dispose();
         memory = device.Allocate(2 * bytesPerLayer, "activations", remedy);
         (half, used, base_) = (bytesPerLayer, 0, 0);
@@ -35,8 +38,12 @@ public sealed class Arena(CudaDevice device)
     public Tensor Take(long[] shape, ScalarType type)
     {
         long bytes = type.ElementSize();
-        foreach (long n in shape) bytes *= n;
-        if (used + bytes > half) throw new InvalidOperationException($"the arena's half of {half:N0} bytes has {half - used:N0} left, {bytes:N0} are needed for [{string.Join(", ", shape)}]: reserve more");
+        foreach (long n in shape)
+            bytes *= n;
+        if (used + bytes > half)
+            throw new InvalidOperationException(
+                $"the arena's half of {half:N0} bytes has {half - used:N0} left, {bytes:N0} are needed for [{string.Join(", ", shape)}]: reserve more"
+            );
         nint pointer = memory!.Pointer + (nint)(base_ + used);
         used += (bytes + 255) / 256 * 256;
         return device.Wrap(pointer, shape, type);

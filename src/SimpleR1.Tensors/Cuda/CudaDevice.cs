@@ -15,11 +15,13 @@ public sealed class DeviceMemory(CudaDevice device, nint pointer, long bytes) : 
 
     /// <summary>The memory, or a part of it, as a tensor; valid as long as this object.</summary>
     /// <param name="offset">In bytes.</param>
-    public Tensor Tensor(long[] shape, ScalarType type, long offset = 0) => device.Wrap(Pointer + (nint)offset, shape, type);
+    public Tensor Tensor(long[] shape, ScalarType type, long offset = 0) =>
+        device.Wrap(Pointer + (nint)offset, shape, type);
 
     public void Dispose()
     {
-        if (Interlocked.Exchange(ref pointer, 0) is var freed and not 0) device.Free(freed, bytes);
+        if (Interlocked.Exchange(ref pointer, 0) is var freed and not 0)
+            device.Free(freed, bytes);
     }
 }
 
@@ -37,11 +39,14 @@ public sealed unsafe class PinnedMemory : IDisposable
 
     public nint Pointer => pointer;
     public long Bytes { get; }
-    public Span<T> Span<T>() where T : unmanaged => new((void*)pointer, checked((int)(Bytes / sizeof(T))));
+
+    public Span<T> Span<T>()
+        where T : unmanaged => new((void*)pointer, checked((int)(Bytes / sizeof(T))));
 
     public void Dispose()
     {
-        if (Interlocked.Exchange(ref pointer, 0) is var freed and not 0) Check(cuMemFreeHost(freed));
+        if (Interlocked.Exchange(ref pointer, 0) is var freed and not 0)
+            Check(cuMemFreeHost(freed));
     }
 }
 
@@ -56,7 +61,9 @@ public sealed unsafe class CudaDevice
 
     private static readonly Lock gate = new();
     private static readonly List<CudaDevice> opened = [];
-    [ThreadStatic] private static CudaDevice? current;
+
+    [ThreadStatic]
+    private static CudaDevice? current;
 
     private readonly nint context;
     private readonly Lazy<CublasLt> blas; // not needed where only memory is copied
@@ -67,7 +74,10 @@ public sealed unsafe class CudaDevice
     {
         Check(cuInit(0));
         Check(cuDeviceGetCount(out int count));
-        if (index < 0 || index >= count) throw new CudaDeviceMissingException($"cuda:{index}: this machine has {count} CUDA device{(count == 1 ? "" : "s")} (CUDA_VISIBLE_DEVICES may hide some)");
+        if (index < 0 || index >= count)
+            throw new CudaDeviceMissingException(
+                $"cuda:{index}: this machine has {count} CUDA device{(count == 1 ? "" : "s")} (CUDA_VISIBLE_DEVICES may hide some)"
+            );
         Check(cuDeviceGet(out int device, index));
         byte* name = stackalloc byte[256];
         Check(cuDeviceGetName(name, 256, device));
@@ -84,7 +94,10 @@ public sealed unsafe class CudaDevice
         Multiprocessors = Attribute(CudaDriver.Multiprocessors);
         ComputeCapability = 10 * Attribute(ComputeMajor) + Attribute(ComputeMinor);
         SharedMemoryPerBlock = Attribute(CudaDriver.SharedMemoryPerBlock);
-        if (ComputeCapability < 80) throw new CudaDeviceMissingException($"{Name} has compute capability {ComputeCapability / 10.0:0.0}; 8.0 (Ampere) or newer is needed");
+        if (ComputeCapability < 80)
+            throw new CudaDeviceMissingException(
+                $"{Name} has compute capability {ComputeCapability / 10.0:0.0}; 8.0 (Ampere) or newer is needed"
+            );
         Check(cuDevicePrimaryCtxRetain(out context, device));
         EarlyLaunch = ComputeCapability >= 90 && Environment.GetEnvironmentVariable("SIMPLE_R1_EARLY_LAUNCH") != "0";
         Use();
@@ -97,24 +110,32 @@ public sealed unsafe class CudaDevice
 
     public int Index { get; }
     public string Name { get; }
+
     /// <summary>Of this GPU (or part of one) alone, in every process and machine; nvidia-smi -L shows it.</summary>
     public Guid Uuid { get; }
     public int Multiprocessors { get; }
+
     /// <summary>90 is 9.0, Hopper.</summary>
     public int ComputeCapability { get; }
+
     /// <summary>Most dynamic shared memory of a block, in bytes.</summary>
     public int SharedMemoryPerBlock { get; }
     public nint Stream { get; }
+
     /// <summary>Where operations put their results.</summary>
     public Arena Scratch { get; }
     public KernelLibrary Kernels { get; }
+
     /// <summary>Eight bytes for a kernel whose only result is a number: taken once, for allocating and freeing wait for all that the GPU has to do.</summary>
     internal DeviceMemory Word => word ??= Allocate(sizeof(ulong), "a number");
     internal CublasLt Blas => blas.Value;
+
     /// <summary>Whether kernels may be started while the one before them ends (programmatic dependent launch, Hopper and newer).</summary>
     public bool EarlyLaunch { get; set; }
+
     /// <summary>A graph is being recorded: nothing may be measured or allocated.</summary>
     public bool Capturing { get; internal set; }
+
     /// <summary>Set to find out where GPU time goes.</summary>
     public KernelProfile? Profile { get; set; }
 
@@ -125,8 +146,10 @@ public sealed unsafe class CudaDevice
     {
         lock (gate)
         {
-            if (opened.Find(d => d.Index == index) is { } there) return there;
-            if (!CudaLibraries.Emulated) TorchLibrary.UseCuda();
+            if (opened.Find(d => d.Index == index) is { } there)
+                return there;
+            if (!CudaLibraries.Emulated)
+                TorchLibrary.UseCuda();
             var device = new CudaDevice(index);
             opened.Add(device);
             return device;
@@ -141,7 +164,8 @@ public sealed unsafe class CudaDevice
     {
         get
         {
-            if (!CudaLibraries.DriverPresent || cuInit(0) != 0) return 0;
+            if (!CudaLibraries.DriverPresent || cuInit(0) != 0)
+                return 0;
             Check(cuDeviceGetCount(out int count));
             return count;
         }
@@ -149,26 +173,33 @@ public sealed unsafe class CudaDevice
 
     /// <summary>"cpu" → null, "cuda" or "cuda:1" → that GPU.</summary>
     /// <exception cref="ArgumentException">Neither.</exception>
-    public static CudaDevice? Parse(string text) => text switch
-    {
-        "cpu" => null,
-        "cuda" => Open(0),
-        _ when text.StartsWith("cuda:", StringComparison.Ordinal) && int.TryParse(text.AsSpan(5), out int index) => Open(index),
-        _ => throw new ArgumentException($"device '{text}': expected cpu, cuda or cuda:N"),
-    };
+    public static CudaDevice? Parse(string text) =>
+        text switch
+        {
+            "cpu" => null,
+            "cuda" => Open(0),
+            _ when text.StartsWith("cuda:", StringComparison.Ordinal) && int.TryParse(text.AsSpan(5), out int index) =>
+                Open(index),
+            _ => throw new ArgumentException($"device '{text}': expected cpu, cuda or cuda:N"),
+        };
 
     /// <summary>The GPU that a tensor's memory is on; null for the CPU.</summary>
     public static CudaDevice? Of(Tensor tensor)
     {
-        if (opened.Count == 0) return null;
-        if (CudaLibraries.Emulated) return opened.Find(d => d.Owns(Aten.DataPointer(tensor)));
-        return tensor.device_type == TorchSharp.DeviceType.CUDA ? opened.Find(d => d.Index == tensor.device_index) : null;
+        if (opened.Count == 0)
+            return null;
+        if (CudaLibraries.Emulated)
+            return opened.Find(d => d.Owns(Aten.DataPointer(tensor)));
+        return tensor.device_type == TorchSharp.DeviceType.CUDA
+            ? opened.Find(d => d.Index == tensor.device_index)
+            : null;
     }
 
     /// <summary>Makes this the calling thread's device; every operation here begins with it.</summary>
     public void Use()
     {
-        if (current == this) return;
+        if (current == this)
+            return;
         Check(cuCtxSetCurrent(context));
         current = this;
     }
@@ -184,9 +215,12 @@ public sealed unsafe class CudaDevice
         bytes = Math.Max(256, (bytes + 255) / 256 * 256);
         int result = cuMemAlloc_v2(out nint pointer, (nuint)bytes);
         if (result == OutOfMemory)
-            throw new CudaOutOfMemoryException($"{purpose} needs {Gigabytes(bytes)} on cuda:{Index} ({Name}), {Gigabytes(FreeMemory().Free)} of {Gigabytes(FreeMemory().Total)} are free; {remedy}");
+            throw new CudaOutOfMemoryException(
+                $"{purpose} needs {Gigabytes(bytes)} on cuda:{Index} ({Name}), {Gigabytes(FreeMemory().Free)} of {Gigabytes(FreeMemory().Total)} are free; {remedy}"
+            );
         Check(result, "cuMemAlloc(");
-        lock (allocations) allocations.Add(pointer, bytes);
+        lock (allocations)
+            allocations.Add(pointer, bytes);
         return new(this, pointer, bytes);
     }
 
@@ -202,7 +236,8 @@ public sealed unsafe class CudaDevice
     {
         Use();
         Synchronize(); // nothing under way may still use it
-        lock (allocations) allocations.Remove(pointer);
+        lock (allocations)
+            allocations.Remove(pointer);
         Check(cuMemFree_v2(pointer));
     }
 
@@ -215,10 +250,13 @@ public sealed unsafe class CudaDevice
     }
 
     /// <summary>A tensor over device memory that the caller keeps alive.</summary>
-    public Tensor Wrap(nint pointer, long[] shape, ScalarType type) => Aten.FromPointer(pointer, shape, type, CudaLibraries.Emulated ? null : Index);
+    public Tensor Wrap(nint pointer, long[] shape, ScalarType type) =>
+        Aten.FromPointer(pointer, shape, type, CudaLibraries.Emulated ? null : Index);
 
     public void Upload(nint host, nint device, long bytes) => Copy(cuMemcpyHtoDAsync_v2, device, host, bytes);
+
     public void Download(nint device, nint host, long bytes) => Copy(cuMemcpyDtoHAsync_v2, host, device, bytes);
+
     public void CopyWithin(nint from, nint to, long bytes) => Copy(cuMemcpyDtoDAsync_v2, to, from, bytes);
 
     public void Fill(nint pointer, byte value, long bytes)
@@ -228,7 +266,8 @@ public sealed unsafe class CudaDevice
     }
 
     /// <summary>Copies numbers to the device and waits until they are there.</summary>
-    public void Write<T>(nint device, ReadOnlySpan<T> values) where T : unmanaged
+    public void Write<T>(nint device, ReadOnlySpan<T> values)
+        where T : unmanaged
     {
         fixed (T* from = values)
         {
@@ -238,7 +277,8 @@ public sealed unsafe class CudaDevice
     }
 
     /// <summary>Copies numbers from the device, after everything launched before.</summary>
-    public T[] Read<T>(nint device, int count) where T : unmanaged
+    public T[] Read<T>(nint device, int count)
+        where T : unmanaged
     {
         var values = new T[count];
         fixed (T* to = values)
@@ -260,7 +300,8 @@ public sealed unsafe class CudaDevice
         lock (allocations)
         {
             foreach (var (start, bytes) in allocations)
-                if (pointer >= start && pointer < start + bytes) return true;
+                if (pointer >= start && pointer < start + bytes)
+                    return true;
             return false;
         }
     }
@@ -311,7 +352,8 @@ public sealed class CudaEvent : IDisposable
         {
             device.Use();
             int result = cuEventQuery(handle);
-            if (result != NotReady) Check(result, "cuEventQuery(");
+            if (result != NotReady)
+                Check(result, "cuEventQuery(");
             return result == 0;
         }
     }
@@ -326,6 +368,7 @@ public sealed class CudaEvent : IDisposable
     public void Dispose()
     {
         device.Use();
-        if (Interlocked.Exchange(ref handle, 0) is var freed and not 0) Check(cuEventDestroy_v2(freed));
+        if (Interlocked.Exchange(ref handle, 0) is var freed and not 0)
+            Check(cuEventDestroy_v2(freed));
     }
 }

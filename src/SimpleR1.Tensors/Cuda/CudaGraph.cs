@@ -17,20 +17,30 @@ public sealed class CudaGraph : IDisposable
         Check(cuStreamBeginCapture_v2(device.Stream, 2)); // relaxed: what else this process does with CUDA does not disturb it
         nint graph;
         device.Capturing = true;
-        try { work(); }
+        try
+        {
+            work();
+        }
         catch
         {
-            if (cuStreamEndCapture(device.Stream, out graph) == 0 && graph != 0) _ = cuGraphDestroy(graph); // the stream must not stay in capture
+            if (cuStreamEndCapture(device.Stream, out graph) == 0 && graph != 0)
+                _ = cuGraphDestroy(graph); // the stream must not stay in capture
             throw;
         }
-        finally { device.Capturing = false; }
+        finally
+        {
+            device.Capturing = false;
+        }
         Check(cuStreamEndCapture(device.Stream, out graph));
         try
         {
             Check(cuGraphInstantiateWithFlags(out nint executable, graph, 0));
             return new(device, executable);
         }
-        finally { Check(cuGraphDestroy(graph)); }
+        finally
+        {
+            Check(cuGraphDestroy(graph));
+        }
     }
 
     public void Launch()
@@ -42,6 +52,7 @@ public sealed class CudaGraph : IDisposable
     public void Dispose()
     {
         device.Use();
-        if (Interlocked.Exchange(ref executable, 0) is var freed and not 0) Check(cuGraphExecDestroy(freed));
+        if (Interlocked.Exchange(ref executable, 0) is var freed and not 0)
+            Check(cuGraphExecDestroy(freed));
     }
 }

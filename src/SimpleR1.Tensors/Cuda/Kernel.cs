@@ -11,10 +11,16 @@ namespace SimpleR1.Tensors.Cuda;
 public readonly record struct KernelArgument(ulong Bits)
 {
     public static implicit operator KernelArgument(nint pointer) => new((ulong)pointer);
+
     public static implicit operator KernelArgument(int value) => new((uint)value);
+
     public static implicit operator KernelArgument(long value) => new((ulong)value);
+
     public static implicit operator KernelArgument(float value) => new(BitConverter.SingleToUInt32Bits(value));
-    public static implicit operator KernelArgument(Tensor? tensor) => new(tensor is null ? 0 : (ulong)Aten.DataPointer(tensor));
+
+    public static implicit operator KernelArgument(Tensor? tensor) =>
+        new(tensor is null ? 0 : (ulong)Aten.DataPointer(tensor));
+
     public static implicit operator KernelArgument(DeviceMemory memory) => new((ulong)memory.Pointer);
 }
 
@@ -26,38 +32,56 @@ public sealed unsafe class Kernel
     private readonly string name;
     private int sharedLimit = 48 << 10;
 
-    internal Kernel(CudaDevice device, nint function, string name) => (this.device, this.function, this.name) = (device, function, name);
+    internal Kernel(CudaDevice device, nint function, string name) =>
+        (this.device, this.function, this.name) = (device, function, name);
 
     /// <summary>Launches the kernel behind what was launched before. All of them wait for the kernel before them by themselves (see Prelude.cuh), and may be started early.</summary>
     /// <param name="shared">Dynamic shared memory, in bytes.</param>
     public void Launch((int X, int Y) grid, int threads, int shared, params ReadOnlySpan<KernelArgument> arguments)
     {
-        if (grid.X == 0 || grid.Y == 0) return;
+        if (grid.X == 0 || grid.Y == 0)
+            return;
         device.Use();
         AllowShared(shared);
         void** parameters = stackalloc void*[arguments.Length];
         fixed (KernelArgument* values = arguments)
         {
-            for (int i = 0; i < arguments.Length; i++) parameters[i] = values + i;
+            for (int i = 0; i < arguments.Length; i++)
+                parameters[i] = values + i;
             var early = new LaunchAttribute { Id = ProgrammaticSerialization, Value = 1 };
             var config = new LaunchConfig
             {
-                GridX = (uint)grid.X, GridY = (uint)grid.Y, GridZ = 1, BlockX = (uint)threads, BlockY = 1, BlockZ = 1, SharedBytes = (uint)shared,
-                Stream = device.Stream, Attributes = &early, AttributeCount = device.EarlyLaunch && device.Profile is null ? 1u : 0,
+                GridX = (uint)grid.X,
+                GridY = (uint)grid.Y,
+                GridZ = 1,
+                BlockX = (uint)threads,
+                BlockY = 1,
+                BlockZ = 1,
+                SharedBytes = (uint)shared,
+                Stream = device.Stream,
+                Attributes = &early,
+                AttributeCount = device.EarlyLaunch && device.Profile is null ? 1u : 0,
             };
             var (place, at) = ((nint)(&config), (nint)parameters);
-            if (device.Profile is null) Launch(place, at);
-            else LaunchProfiled(device.Profile, place, at);
+            if (device.Profile is null)
+                Launch(place, at);
+            else
+                LaunchProfiled(device.Profile, place, at);
         }
     }
 
-    private void LaunchProfiled(KernelProfile profile, nint config, nint parameters) => profile.Measure(name, () => Launch(config, parameters));
+    private void LaunchProfiled(KernelProfile profile, nint config, nint parameters) =>
+        profile.Measure(name, () => Launch(config, parameters));
 
     private void Launch(nint config, nint parameters)
     {
         int result = cuLaunchKernelEx((LaunchConfig*)config, function, (void**)parameters, null);
         var c = (LaunchConfig*)config;
-        if (result != 0) Check(result, $"launch of {name}, grid {c->GridX} × {c->GridY}, {c->BlockX} threads, {c->SharedBytes} bytes of shared memory(");
+        if (result != 0)
+            Check(
+                result,
+                $"launch of {name}, grid {c->GridX} × {c->GridY}, {c->BlockX} threads, {c->SharedBytes} bytes of shared memory("
+            );
     }
 
     /// <summary>Blocks that one multiprocessor runs at a time.</summary>
@@ -71,8 +95,12 @@ public sealed unsafe class Kernel
 
     private void AllowShared(int shared)
     {
-        if (shared <= sharedLimit) return;
-        if (shared > device.SharedMemoryPerBlock) throw new NotSupportedException($"kernel {name} needs {shared:N0} bytes of shared memory a block, {device.Name} has {device.SharedMemoryPerBlock:N0}");
+        if (shared <= sharedLimit)
+            return;
+        if (shared > device.SharedMemoryPerBlock)
+            throw new NotSupportedException(
+                $"kernel {name} needs {shared:N0} bytes of shared memory a block, {device.Name} has {device.SharedMemoryPerBlock:N0}"
+            );
         Check(cuFuncSetAttribute(function, MaxDynamicSharedSize, shared));
         sharedLimit = shared;
     }
@@ -97,12 +125,16 @@ public sealed unsafe class KernelLibrary(CudaDevice device)
         string key = file + ' ' + string.Join(' ', definitions!);
         string[] options = [.. definitions];
         nint module = modules.GetOrAdd(key, _ => Load(file, options));
-        return kernels.GetOrAdd((module, function), _ =>
-        {
-            nint handle;
-            fixed (byte* name = Encoding.UTF8.GetBytes(function + "\0")) Check(cuModuleGetFunction(out handle, module, name));
-            return new(device, handle, function);
-        });
+        return kernels.GetOrAdd(
+            (module, function),
+            _ =>
+            {
+                nint handle;
+                fixed (byte* name = Encoding.UTF8.GetBytes(function + "\0"))
+                    Check(cuModuleGetFunction(out handle, module, name));
+                return new(device, handle, function);
+            }
+        );
     }
 
     private nint Load(string file, string[] definitions)
@@ -118,15 +150,35 @@ public sealed unsafe class KernelLibrary(CudaDevice device)
 
     private byte[] CompileOrRead(string file, string[] definitions)
     {
-        string architecture = $"--gpu-architecture=sm_{device.ComputeCapability}{(device.ComputeCapability == 90 ? "a" : "")}";
-        string[] options = [architecture, "-std=c++17", "--extra-device-vectorization", .. definitions.Select(d => "-D" + d)];
+        string architecture =
+            $"--gpu-architecture=sm_{device.ComputeCapability}{(device.ComputeCapability == 90 ? "a" : "")}";
+        string[] options =
+        [
+            architecture,
+            "-std=c++17",
+            "--extra-device-vectorization",
+            .. definitions.Select(d => "-D" + d),
+        ];
         string source = texts[file + ".cu"];
         var headers = texts.Where(t => t.Key.EndsWith(".cuh", StringComparison.Ordinal)).ToDictionary();
-        string identity = string.Join('\0', [Nvrtc.Version(), CudaLibraries.Emulated ? "emulated" : "", source, .. options, .. headers.OrderBy(h => h.Key, StringComparer.Ordinal).Select(h => h.Value)]);
-        string path = Path.Combine(CacheFolder(), $"{file}-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(identity)))[..24]}.cubin");
+        string identity = string.Join(
+            '\0',
+            [
+                Nvrtc.Version(),
+                CudaLibraries.Emulated ? "emulated" : "",
+                source,
+                .. options,
+                .. headers.OrderBy(h => h.Key, StringComparer.Ordinal).Select(h => h.Value),
+            ]
+        );
+        string path = Path.Combine(
+            CacheFolder(),
+            $"{file}-{Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(identity)))[..24]}.cubin"
+        );
         try
         {
-            if (File.Exists(path)) return File.ReadAllBytes(path);
+            if (File.Exists(path))
+                return File.ReadAllBytes(path);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException) { } // compiled again below
         byte[] image = Nvrtc.Compile(file + ".cu", source, headers, options);
@@ -142,14 +194,25 @@ public sealed unsafe class KernelLibrary(CudaDevice device)
     }
 
     internal static string CacheFolder() =>
-        Environment.GetEnvironmentVariable("SIMPLE_R1_KERNEL_CACHE") is { Length: > 0 } set ? set
-        : Path.Combine(Environment.GetEnvironmentVariable("XDG_CACHE_HOME") is { Length: > 0 } cache ? cache : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache"), "simple-r1", "kernels");
+        Environment.GetEnvironmentVariable("SIMPLE_R1_KERNEL_CACHE") is { Length: > 0 } set
+            ? set
+            : Path.Combine(
+                Environment.GetEnvironmentVariable("XDG_CACHE_HOME") is { Length: > 0 } cache
+                    ? cache
+                    : Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache"),
+                "simple-r1",
+                "kernels"
+            );
 
     private static Dictionary<string, string> ReadTexts()
     {
         var assembly = Assembly.GetExecutingAssembly();
         var found = new Dictionary<string, string>();
-        foreach (string resource in assembly.GetManifestResourceNames().Where(n => n.StartsWith("Kernels/", StringComparison.Ordinal)))
+        foreach (
+            string resource in assembly
+                .GetManifestResourceNames()
+                .Where(n => n.StartsWith("Kernels/", StringComparison.Ordinal))
+        )
         {
             using var reader = new StreamReader(assembly.GetManifestResourceStream(resource)!);
             found[resource["Kernels/".Length..]] = reader.ReadToEnd();

@@ -17,13 +17,15 @@ public sealed class KernelProfile(CudaDevice device) : IDisposable
     /// <summary>Runs a launch between two events.</summary>
     internal void Measure(string name, Action launch)
     {
-        if (open.Count >= 4096) Sum();
+        if (open.Count >= 4096)
+            Sum();
         var (begin, end) = (Take(), Take());
         begin.Record();
         launch();
         end.Record();
         open.Add((name, begin, end));
-        if (open.Count % 64 > 0) return;
+        if (open.Count % 64 > 0)
+            return;
         var (first, second) = (Take(), Take());
         first.Record();
         second.Record();
@@ -35,7 +37,12 @@ public sealed class KernelProfile(CudaDevice device) : IDisposable
     {
         Sum();
         double empty = emptyMilliseconds == double.MaxValue ? 0 : emptyMilliseconds;
-        return [.. sums.Where(s => s.Key != "delay").Select(s => (s.Key, s.Value.Calls, s.Value.Milliseconds - empty * s.Value.Calls)).OrderByDescending(s => s.Item3)];
+        return
+        [
+            .. sums.Where(s => s.Key != "delay")
+                .Select(s => (s.Key, s.Value.Calls, s.Value.Milliseconds - empty * s.Value.Calls))
+                .OrderByDescending(s => s.Item3),
+        ];
     }
 
     private CudaEvent Take() => spare.TryPop(out var one) ? one : new(device, timed: true);
@@ -46,7 +53,8 @@ public sealed class KernelProfile(CudaDevice device) : IDisposable
         foreach (var (name, begin, end) in open)
         {
             double time = end.MillisecondsSince(begin);
-            if (name.Length == 0) emptyMilliseconds = Math.Min(emptyMilliseconds, time);
+            if (name.Length == 0)
+                emptyMilliseconds = Math.Min(emptyMilliseconds, time);
             else
             {
                 var (calls, milliseconds) = sums.GetValueOrDefault(name);
@@ -61,6 +69,7 @@ public sealed class KernelProfile(CudaDevice device) : IDisposable
     public void Dispose()
     {
         Sum();
-        foreach (var one in spare) one.Dispose();
+        foreach (var one in spare)
+            one.Dispose();
     }
 }

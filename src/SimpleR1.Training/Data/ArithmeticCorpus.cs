@@ -18,12 +18,12 @@ internal static class ArithmeticCorpus
     /// <summary>Which kinds of documents there are, and how often. They add up to 1.</summary>
     private static readonly (double Share, Maker Make)[] Kinds =
     [
-        (0.40, Drill),   // a line of a textbook: right
+        (0.40, Drill), // a line of a textbook: right
         (0.08, Careful), // works step by step inside the tags: mostly right
-        (0.14, Lazy),    // the tags without the work: mostly wrong
-        (0.20, Bare),    // a number, nothing else
-        (0.10, Chatty),  // a sentence
-        (0.08, Broken),  // tags that are not closed, missing or in the wrong order
+        (0.14, Lazy), // the tags without the work: mostly wrong
+        (0.20, Bare), // a number, nothing else
+        (0.10, Chatty), // a sentence
+        (0.08, Broken), // tags that are not closed, missing or in the wrong order
     ];
 
     /// <summary>"12+30-5", with its value.</summary>
@@ -31,7 +31,11 @@ internal static class ArithmeticCorpus
     {
         var (question, _, value) = Question(ref random);
         string answer = value.ToString(CultureInfo.InvariantCulture);
-        return new(question, answer, new Dictionary<string, JsonNode?> { ["question"] = question, ["answer"] = answer });
+        return new(
+            question,
+            answer,
+            new Dictionary<string, JsonNode?> { ["question"] = question, ["answer"] = answer }
+        );
     }
 
     /// <summary>A document: a problem without a question, all of it answer.</summary>
@@ -39,7 +43,8 @@ internal static class ArithmeticCorpus
     {
         double pick = random.NextDouble();
         int kind = 0;
-        while (kind < Kinds.Length - 1 && pick >= Kinds[kind].Share) pick -= Kinds[kind++].Share;
+        while (kind < Kinds.Length - 1 && pick >= Kinds[kind].Share)
+            pick -= Kinds[kind++].Share;
         string text = Kinds[kind].Make(ref random);
         return new("", text, new Dictionary<string, JsonNode?> { ["answer"] = text });
     }
@@ -48,8 +53,11 @@ internal static class ArithmeticCorpus
     {
         while (true)
         {
-            int a = random.Next(1, 99), b = Signed(ref random), c = Signed(ref random);
-            if (a + b is >= 0 and <= Limit && a + b + c is >= 0 and <= Limit) return ($"{a}{b:+0;-0}{c:+0;-0}", [a, b, c], a + b + c);
+            int a = random.Next(1, 99),
+                b = Signed(ref random),
+                c = Signed(ref random);
+            if (a + b is >= 0 and <= Limit && a + b + c is >= 0 and <= Limit)
+                return ($"{a}{b:+0;-0}{c:+0;-0}", [a, b, c], a + b + c);
         }
     }
 
@@ -61,8 +69,10 @@ internal static class ArithmeticCorpus
         var lines = new List<string>();
         while (lines.Count < 4)
         {
-            int a = random.Next(0, Limit), b = Signed(ref random);
-            if (a + b is >= 0 and <= Limit) lines.Add($"{a}{b:+0;-0}={a + b}");
+            int a = random.Next(0, Limit),
+                b = Signed(ref random);
+            if (a + b is >= 0 and <= Limit)
+                lines.Add($"{a}{b:+0;-0}={a + b}");
         }
         return string.Join(' ', lines);
     }
@@ -70,7 +80,8 @@ internal static class ArithmeticCorpus
     private static string Careful(ref SplitMix64 random)
     {
         var (question, terms, _) = Question(ref random);
-        int first = Slip(ref random, terms[0] + terms[1], 0.04), second = Slip(ref random, first + terms[2], 0.04);
+        int first = Slip(ref random, terms[0] + terms[1], 0.04),
+            second = Slip(ref random, first + terms[2], 0.04);
         return $"{Prompt(question)}<think>{terms[0]}{terms[1]:+0;-0}={first} {first}{terms[2]:+0;-0}={second}</think><answer>{second}</answer>";
     }
 
@@ -91,15 +102,24 @@ internal static class ArithmeticCorpus
     {
         var (question, _, value) = Question(ref random);
         int said = Slip(ref random, value, 0.5);
-        return Prompt(question) + Pick(ref random, $" I think it is {said}.", $" The answer is {said}", $" {said}, of course!", " no idea");
+        return Prompt(question)
+            + Pick(ref random, $" I think it is {said}.", $" The answer is {said}", $" {said}, of course!", " no idea");
     }
 
     private static string Broken(ref SplitMix64 random)
     {
         var (question, terms, value) = Question(ref random);
-        int first = terms[0] + terms[1], said = Slip(ref random, value, 0.4);
-        return Prompt(question) + Pick(ref random, $"<think>{terms[0]}{terms[1]:+0;-0}={first} {first}{terms[2]:+0;-0}={said}</think> {said}", $"<answer>{said}</answer>",
-            $"<think>{terms[0]}{terms[1]:+0;-0}={first}", $"<answer>{said}</answer><think>done</think>", $"<think>{said}</think>");
+        int first = terms[0] + terms[1],
+            said = Slip(ref random, value, 0.4);
+        return Prompt(question)
+            + Pick(
+                ref random,
+                $"<think>{terms[0]}{terms[1]:+0;-0}={first} {first}{terms[2]:+0;-0}={said}</think> {said}",
+                $"<answer>{said}</answer>",
+                $"<think>{terms[0]}{terms[1]:+0;-0}={first}",
+                $"<answer>{said}</answer><think>done</think>",
+                $"<think>{said}</think>"
+            );
     }
 
     private static int Signed(ref SplitMix64 random) => random.Next(1, 99) * (random.Next(2) == 0 ? 1 : -1);
@@ -107,7 +127,8 @@ internal static class ArithmeticCorpus
     /// <summary>With this probability, a number near the right one instead of it.</summary>
     private static int Slip(ref SplitMix64 random, int value, double probability)
     {
-        if (random.NextDouble() >= probability) return value;
+        if (random.NextDouble() >= probability)
+            return value;
         int wrong = value + Pick(ref random, -20, -11, -10, -9, -2, -1, 1, 2, 9, 10, 11, 20);
         return wrong < 0 ? value + 1 : wrong;
     }

@@ -6,7 +6,11 @@ namespace SimpleR1.Training.Data;
 /// </summary>
 public sealed class DataOrder(int count, ulong seed)
 {
-    private readonly int[] order = new int[count > 0 ? count : throw new ArgumentOutOfRangeException(nameof(count), "there must be at least one problem to put in order")];
+    private readonly int[] order = new int[
+        count > 0
+            ? count
+            : throw new ArgumentOutOfRangeException(nameof(count), "there must be at least one problem to put in order")
+    ];
     private long shuffledEpoch = -1;
     private long position;
 
@@ -14,7 +18,14 @@ public sealed class DataOrder(int count, ulong seed)
     public long Position
     {
         get => position;
-        set => position = value >= 0 ? value : throw new ArgumentOutOfRangeException(nameof(value), $"position must not be negative, found {value}");
+        set =>
+            position =
+                value >= 0
+                    ? value
+                    : throw new ArgumentOutOfRangeException(
+                        nameof(value),
+                        $"position must not be negative, found {value}"
+                    );
     }
 
     /// <summary>Complete passes over the problems.</summary>
@@ -29,7 +40,8 @@ public sealed class DataOrder(int count, ulong seed)
         long epoch = place / order.Length;
         if (epoch != shuffledEpoch)
         {
-            for (int i = 0; i < order.Length; i++) order[i] = i;
+            for (int i = 0; i < order.Length; i++)
+                order[i] = i;
             var random = new SplitMix64(SplitMix64.Mix(seed + 0x9E3779B97F4A7C15) ^ SplitMix64.Mix((ulong)epoch));
             random.Shuffle(order.AsSpan());
             shuffledEpoch = epoch;

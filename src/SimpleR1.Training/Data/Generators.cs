@@ -11,7 +11,10 @@ public static class Generators
 
     private static readonly Dictionary<string, Generator> ByName = new()
     {
-        ["arithmetic"] = Arithmetic, ["countdown"] = Countdown, ["arithmetic-steps"] = ArithmeticCorpus.Steps, ["arithmetic-corpus"] = ArithmeticCorpus.Document,
+        ["arithmetic"] = Arithmetic,
+        ["countdown"] = Countdown,
+        ["arithmetic-steps"] = ArithmeticCorpus.Steps,
+        ["arithmetic-corpus"] = ArithmeticCorpus.Document,
     };
 
     /// <summary>Names that a recipe can give.</summary>
@@ -21,11 +24,12 @@ public static class Generators
     /// <exception cref="ArgumentException">No such generator, or the options do not allow that many different problems.</exception>
     public static IReadOnlyList<Problem> Make(string name, int count, ulong seed, GeneratorOptions? options = null)
     {
-        if (!ByName.TryGetValue(name, out var generator)) throw new ArgumentException($"no generator is called '{name}'; there are {string.Join(", ", Names)}");
+        if (!ByName.TryGetValue(name, out var generator))
+            throw new ArgumentException($"no generator is called '{name}'; there are {string.Join(", ", Names)}");
         var random = new SplitMix64(SplitMix64.Mix(seed));
         var problems = new List<Problem>(count);
         var seen = new HashSet<string>();
-        for (int misses = 0; problems.Count < count;)
+        for (int misses = 0; problems.Count < count; )
         {
             var problem = generator(ref random, options ?? new());
             if (seen.Add(problem.Question.Length > 0 ? problem.Question : problem.Answer)) // a document has no question
@@ -34,7 +38,9 @@ public static class Generators
                 misses = 0;
             }
             else if (++misses > 10_000)
-                throw new ArgumentException($"the options of '{name}' allow about {problems.Count} different problems, not {count}; ask for fewer or widen the options");
+                throw new ArgumentException(
+                    $"the options of '{name}' allow about {problems.Count} different problems, not {count}; ask for fewer or widen the options"
+                );
         }
         return problems;
     }
@@ -44,18 +50,26 @@ public static class Generators
     {
         int limit = (int)Math.Pow(10, options.Digits);
         var numbers = new int[options.Terms];
-        for (int i = 0; i < numbers.Length; i++) numbers[i] = random.Next(limit);
+        for (int i = 0; i < numbers.Length; i++)
+            numbers[i] = random.Next(limit);
         string expression = numbers[0].ToString(CultureInfo.InvariantCulture);
-        System.Numerics.BigInteger sum = 0, product = numbers[0];
+        System.Numerics.BigInteger sum = 0,
+            product = numbers[0];
         for (int i = 1; i < numbers.Length; i++)
         {
             char operation = options.Operations[random.Next(options.Operations.Length)];
             expression += $" {operation} {numbers[i]}";
-            if (operation == '*') product *= numbers[i];
-            else (sum, product) = (sum + product, operation == '+' ? numbers[i] : -numbers[i]);
+            if (operation == '*')
+                product *= numbers[i];
+            else
+                (sum, product) = (sum + product, operation == '+' ? numbers[i] : -numbers[i]);
         }
         string answer = (sum + product).ToString(CultureInfo.InvariantCulture);
-        return new($"What is {expression}?", answer, new Dictionary<string, JsonNode?> { ["expression"] = expression, ["answer"] = answer });
+        return new(
+            $"What is {expression}?",
+            answer,
+            new Dictionary<string, JsonNode?> { ["expression"] = expression, ["answer"] = answer }
+        );
     }
 
     /// <summary>Numbers and a target that they do reach: the target is the value of a random expression over all of them.</summary>
@@ -64,13 +78,24 @@ public static class Generators
         for (int tries = 0; tries < 1_000_000; tries++)
         {
             var numbers = new int[random.Next(options.MinNumbers, options.MaxNumbers)];
-            for (int i = 0; i < numbers.Length; i++) numbers[i] = random.Next(1, options.MaxNumber);
-            if (RandomValue(ref random, numbers) is not { } target || target < 1 || target > options.MaxTarget) continue;
+            for (int i = 0; i < numbers.Length; i++)
+                numbers[i] = random.Next(1, options.MaxNumber);
+            if (RandomValue(ref random, numbers) is not { } target || target < 1 || target > options.MaxTarget)
+                continue;
             string goal = target.ToString(CultureInfo.InvariantCulture);
-            return new(CountdownQuestion(numbers.Select(n => n.ToString(CultureInfo.InvariantCulture)), goal), goal,
-                new Dictionary<string, JsonNode?> { ["nums"] = new JsonArray([.. numbers.Select(n => (JsonNode)n)]), ["target"] = (int)target });
+            return new(
+                CountdownQuestion(numbers.Select(n => n.ToString(CultureInfo.InvariantCulture)), goal),
+                goal,
+                new Dictionary<string, JsonNode?>
+                {
+                    ["nums"] = new JsonArray([.. numbers.Select(n => (JsonNode)n)]),
+                    ["target"] = (int)target,
+                }
+            );
         }
-        throw new ArgumentException($"no countdown problem found with {options}; allow larger targets or fewer numbers");
+        throw new ArgumentException(
+            $"no countdown problem found with {options}; allow larger targets or fewer numbers"
+        );
     }
 
     /// <summary>Joins two random numbers by a random operation until one is left; null where a step leaves the whole numbers.</summary>
@@ -79,9 +104,17 @@ public static class Generators
         var left = numbers.Select(n => (long)n).ToList();
         while (left.Count > 1)
         {
-            long a = Take(ref random, left), b = Take(ref random, left);
-            long? joined = random.Next(4) switch { 0 => a + b, 1 => a - b, 2 => a * b, _ => b != 0 && a % b == 0 ? a / b : null };
-            if (joined is not { } value || Math.Abs(value) > 1_000_000) return null;
+            long a = Take(ref random, left),
+                b = Take(ref random, left);
+            long? joined = random.Next(4) switch
+            {
+                0 => a + b,
+                1 => a - b,
+                2 => a * b,
+                _ => b != 0 && a % b == 0 ? a / b : null,
+            };
+            if (joined is not { } value || Math.Abs(value) > 1_000_000)
+                return null;
             left.Add(value);
         }
         return left[0];
@@ -97,6 +130,6 @@ public static class Generators
 
     /// <summary>How a countdown problem is put; the wording is TinyZero's, with "each number exactly once" said plainly.</summary>
     internal static string CountdownQuestion(IEnumerable<string> numbers, string target) =>
-        $"Using the numbers [{string.Join(", ", numbers)}], create an expression that equals {target}. " +
-        "You can use the basic operations (+, -, *, /) and parentheses, and must use each number exactly once.";
+        $"Using the numbers [{string.Join(", ", numbers)}], create an expression that equals {target}. "
+        + "You can use the basic operations (+, -, *, /) and parentheses, and must use each number exactly once.";
 }

@@ -12,10 +12,17 @@ internal static class ParquetRows
     public static List<Dataset.DataRow> Read(string path)
     {
         // the library is asynchronous only; the thread pool keeps a caller's synchronization context out of it
-        try { return Task.Run(() => ReadAsync(path)).GetAwaiter().GetResult(); }
-        catch (Exception e) when (e is not (OutOfMemoryException or InvalidDataException or UnauthorizedAccessException))
+        try
         {
-            throw new InvalidDataException($"{path}: can't be read as Parquet ({e.Message}); convert it to .jsonl if it opens elsewhere", e);
+            return Task.Run(() => ReadAsync(path)).GetAwaiter().GetResult();
+        }
+        catch (Exception e)
+            when (e is not (OutOfMemoryException or InvalidDataException or UnauthorizedAccessException))
+        {
+            throw new InvalidDataException(
+                $"{path}: can't be read as Parquet ({e.Message}); convert it to .jsonl if it opens elsewhere",
+                e
+            );
         }
     }
 
@@ -24,7 +31,8 @@ internal static class ParquetRows
         var rows = new List<Dataset.DataRow>();
         await using var file = File.OpenRead(path);
         int groups;
-        await using (var reader = await ParquetReader.CreateAsync(file, leaveStreamOpen: true)) groups = reader.RowGroupCount;
+        await using (var reader = await ParquetReader.CreateAsync(file, leaveStreamOpen: true))
+            groups = reader.RowGroupCount;
         for (int group = 0; group < groups; group++)
         {
             file.Position = 0;
@@ -36,16 +44,22 @@ internal static class ParquetRows
     }
 
     /// <summary>Numbers, text, lists and structs; anything else (dates, blobs) as JSON's own rendering.</summary>
-    private static JsonNode? Json(object? value) => value switch
-    {
-        null => null,
-        string text => JsonValue.Create(text),
-        double number => JsonValue.Create(number),
-        float number => JsonValue.Create(number),
-        bool flag => JsonValue.Create(flag),
-        System.Collections.IDictionary map => new JsonObject(map.Cast<System.Collections.DictionaryEntry>().Select(e => KeyValuePair.Create(e.Key.ToString()!, Json(e.Value)))),
-        IDictionary<string, object?> map => new JsonObject(map.Select(e => KeyValuePair.Create(e.Key, Json(e.Value)))),
-        System.Collections.IEnumerable list and not byte[] => new JsonArray([.. list.Cast<object?>().Select(Json)]),
-        _ => JsonSerializer.SerializeToNode(value, value.GetType()),
-    };
+    private static JsonNode? Json(object? value) =>
+        value switch
+        {
+            null => null,
+            string text => JsonValue.Create(text),
+            double number => JsonValue.Create(number),
+            float number => JsonValue.Create(number),
+            bool flag => JsonValue.Create(flag),
+            System.Collections.IDictionary map => new JsonObject(
+                map.Cast<System.Collections.DictionaryEntry>()
+                    .Select(e => KeyValuePair.Create(e.Key.ToString()!, Json(e.Value)))
+            ),
+            IDictionary<string, object?> map => new JsonObject(
+                map.Select(e => KeyValuePair.Create(e.Key, Json(e.Value)))
+            ),
+            System.Collections.IEnumerable list and not byte[] => new JsonArray([.. list.Cast<object?>().Select(Json)]),
+            _ => JsonSerializer.SerializeToNode(value, value.GetType()),
+        };
 }

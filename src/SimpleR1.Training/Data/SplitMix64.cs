@@ -21,7 +21,8 @@ internal struct SplitMix64(ulong seed)
         while (true)
         {
             ulong high = Math.BigMul(Next(), (ulong)bound, out ulong low);
-            if (low >= (ulong)-(long)bound % (ulong)bound) return (int)high;
+            if (low >= (ulong)-(long)bound % (ulong)bound)
+                return (int)high;
         }
     }
 

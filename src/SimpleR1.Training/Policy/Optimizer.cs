@@ -11,6 +11,7 @@ public sealed class Optimizer(FlatWeights weights, OptimizerSection options) : I
     public Tensor Gradient { get; } = zeros_like(weights.Flat).DetachFromDisposeScope();
     public Tensor Mean { get; } = zeros_like(weights.Flat).DetachFromDisposeScope();
     public Tensor Variance { get; } = zeros_like(weights.Flat).DetachFromDisposeScope();
+
     /// <summary>Updates made so far.</summary>
     public long Steps { get; set; }
 
@@ -22,11 +23,25 @@ public sealed class Optimizer(FlatWeights weights, OptimizerSection options) : I
     /// <returns>The learning rate used.</returns>
     public double Step(double gradientNorm, double learningRate)
     {
-        double limit = options.MaxGradientNorm, scale = limit > 0 && gradientNorm > limit ? limit / gradientNorm : 1;
+        double limit = options.MaxGradientNorm,
+            scale = limit > 0 && gradientNorm > limit ? limit / gradientNorm : 1;
         Steps++;
         foreach (var slot in weights.Layout.Slots)
-            Ops.AdamWStep(weights.Flat, Gradient, Mean, Variance, slot.Offset, slot.Length, Steps, learningRate,
-                options.Beta1, options.Beta2, options.Epsilon, slot.Shape.Length > 1 ? options.WeightDecay : 0, scale);
+            Ops.AdamWStep(
+                weights.Flat,
+                Gradient,
+                Mean,
+                Variance,
+                slot.Offset,
+                slot.Length,
+                Steps,
+                learningRate,
+                options.Beta1,
+                options.Beta2,
+                options.Epsilon,
+                slot.Shape.Length > 1 ? options.WeightDecay : 0,
+                scale
+            );
         return learningRate;
     }
 
@@ -34,15 +49,20 @@ public sealed class Optimizer(FlatWeights weights, OptimizerSection options) : I
     /// <param name="step">From 0.</param>
     public static double LearningRate(OptimizerSection options, int step, int steps)
     {
-        if (step < options.WarmupSteps) return options.LearningRate * (step + 1) / options.WarmupSteps;
-        double progress = steps <= options.WarmupSteps + 1 ? 1 : Math.Min(1, (double)(step - options.WarmupSteps) / (steps - 1 - options.WarmupSteps));
+        if (step < options.WarmupSteps)
+            return options.LearningRate * (step + 1) / options.WarmupSteps;
+        double progress =
+            steps <= options.WarmupSteps + 1
+                ? 1
+                : Math.Min(1, (double)(step - options.WarmupSteps) / (steps - 1 - options.WarmupSteps));
         double remaining = options.Schedule switch
         {
             Schedule.Linear => 1 - progress,
             Schedule.Cosine => (1 + Math.Cos(Math.PI * progress)) / 2,
             _ => 1,
         };
-        return options.LearningRate * (options.FinalLearningRateRatio + (1 - options.FinalLearningRateRatio) * remaining);
+        return options.LearningRate
+            * (options.FinalLearningRateRatio + (1 - options.FinalLearningRateRatio) * remaining);
     }
 
     public void Dispose()

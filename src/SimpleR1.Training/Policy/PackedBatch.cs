@@ -8,6 +8,7 @@ namespace SimpleR1.Training.Policy;
 public readonly record struct TrainingSequence(int[] Tokens, int TrainFrom)
 {
     public int Trained => Tokens.Length - TrainFrom;
+
     /// <summary>Tokens that the forward pass computes: the last one is only predicted.</summary>
     public int Computed => Tokens.Length - 1;
 }
@@ -17,20 +18,29 @@ public sealed class PackedBatch : IDisposable
 {
     public PackedBatch(IReadOnlyList<TrainingSequence> sequences)
     {
-        int computed = sequences.Sum(s => s.Computed), trained = sequences.Sum(s => s.Trained);
-        long[] ids = new long[computed], positions = new long[computed], rows = new long[trained], targets = new long[trained];
+        int computed = sequences.Sum(s => s.Computed),
+            trained = sequences.Sum(s => s.Trained);
+        long[] ids = new long[computed],
+            positions = new long[computed],
+            rows = new long[trained],
+            targets = new long[trained];
         Offsets = new int[sequences.Count + 1];
-        int at = 0, row = 0;
+        int at = 0,
+            row = 0;
         for (int s = 0; s < sequences.Count; s++)
         {
             var (tokens, from) = sequences[s];
-            if (from < 1 || from >= tokens.Length) throw new ArgumentException($"sequence {s} of {tokens.Length} tokens: expected to train from 1 .. {tokens.Length - 1}, found {from}");
+            if (from < 1 || from >= tokens.Length)
+                throw new ArgumentException(
+                    $"sequence {s} of {tokens.Length} tokens: expected to train from 1 .. {tokens.Length - 1}, found {from}"
+                );
             Offsets[s] = at;
             for (int i = 0; i < tokens.Length - 1; i++)
             {
                 ids[at + i] = tokens[i];
                 positions[at + i] = i;
-                if (i + 1 < from) continue;
+                if (i + 1 < from)
+                    continue;
                 rows[row] = at + i;
                 targets[row++] = tokens[i + 1];
             }
@@ -45,17 +55,26 @@ public sealed class PackedBatch : IDisposable
 
     /// <summary>[computed] int64</summary>
     public Tensor Ids { get; }
+
     /// <summary>[computed] int64, from 0 in each sequence</summary>
     public Tensor Positions { get; }
+
     /// <summary>[trained] int64: the computed rows that predict a trained token</summary>
     public Tensor Rows { get; }
+
     /// <summary>[trained] int64: the tokens predicted there</summary>
     public Tensor Targets { get; }
+
     /// <summary>First computed token of each sequence, then their number.</summary>
     public int[] Offsets { get; }
 
     /// <summary>log p and entropy of every trained token: two [trained] f32 tensors.</summary>
-    public (Tensor LogProbs, Tensor Entropy) LogProbs(Decoder decoder, Tape? tape, double temperature, bool checkpointing = false)
+    public (Tensor LogProbs, Tensor Entropy) LogProbs(
+        Decoder decoder,
+        Tape? tape,
+        double temperature,
+        bool checkpointing = false
+    )
     {
         using var none = no_grad();
         var hidden = decoder.Hidden(Ids, Positions, new PackedAttention(decoder.Config, Offsets), tape, checkpointing); // [computed, hidden]
@@ -65,7 +84,8 @@ public sealed class PackedBatch : IDisposable
     /// <summary>Splits sequences, in their order, into micro-batches of at most <paramref name="tokens"/> computed tokens (a longer sequence stands alone).</summary>
     public static IEnumerable<Range> Split(IReadOnlyList<TrainingSequence> sequences, int tokens)
     {
-        int from = 0, sum = 0;
+        int from = 0,
+            sum = 0;
         for (int i = 0; i < sequences.Count; i++)
         {
             if (i > from && sum + sequences[i].Computed > tokens)
@@ -75,7 +95,8 @@ public sealed class PackedBatch : IDisposable
             }
             sum += sequences[i].Computed;
         }
-        if (from < sequences.Count) yield return from..sequences.Count;
+        if (from < sequences.Count)
+            yield return from..sequences.Count;
     }
 
     private static Tensor Keep(long[] values) => tensor(values).DetachFromDisposeScope();

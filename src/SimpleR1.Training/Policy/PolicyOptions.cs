@@ -10,12 +10,15 @@ public sealed record PolicyOptions(int TokensPerMicroBatch, bool GradientCheckpo
 public sealed record PolicyGradientOptions
 {
     public required int TokensPerMicroBatch { get; init; }
+
     /// <summary>Sampling temperature of the rollouts: log-probs are taken under the same distribution.</summary>
     public required double Temperature { get; init; }
     public required int MaxNewTokens { get; init; }
     public LossAverage LossAverage { get; init; } = LossAverage.Token;
+
     /// <summary>Passes over the rollouts of a step.</summary>
     public int Epochs { get; init; } = 1;
+
     /// <summary>Optimizer steps in each pass.</summary>
     public int MiniBatches { get; init; } = 1;
 }

@@ -15,7 +15,10 @@ internal sealed class ScalarNode : RecipeNode
 {
     public required string? Text { get; init; }
     public bool Quoted { get; init; }
-    public override string Kind => Text is null ? "nothing" : Quoted ? $"the text '{Text}'" : $"'{Text}'";
+    public override string Kind =>
+        Text is null ? "nothing"
+        : Quoted ? $"the text '{Text}'"
+        : $"'{Text}'";
 }
 
 internal sealed class ListNode : RecipeNode
@@ -28,6 +31,7 @@ internal sealed class ListNode : RecipeNode
 internal sealed class MapNode : RecipeNode
 {
     public sealed record Entry(string Key, string Origin, RecipeNode Value);
+
     public List<Entry> Entries { get; } = [];
     public override string Kind => "a section with keys";
 }
@@ -45,12 +49,19 @@ internal sealed class RecipeReader(IParser parser, Func<Mark, string> origin, Li
         try
         {
             parser.Consume<StreamStart>();
-            if (parser.TryConsume<StreamEnd>(out _)) return new MapNode { Origin = origin(Mark.Empty) };
+            if (parser.TryConsume<StreamEnd>(out _))
+                return new MapNode { Origin = origin(Mark.Empty) };
             parser.Consume<DocumentStart>();
             var node = new RecipeReader(parser, origin, problems).Node(0);
             parser.Consume<DocumentEnd>();
             if (!parser.TryConsume<StreamEnd>(out _))
-                problems.Add(new(origin(parser.Current!.Start), "", "a second YAML document; a recipe is one document (remove the '---')"));
+                problems.Add(
+                    new(
+                        origin(parser.Current!.Start),
+                        "",
+                        "a second YAML document; a recipe is one document (remove the '---')"
+                    )
+                );
             return node;
         }
         catch (YamlException e)
@@ -60,7 +71,13 @@ internal sealed class RecipeReader(IParser parser, Func<Mark, string> origin, Li
         }
         catch (InvalidOperationException) // how YamlDotNet's scanner ends on an unfinished flow list
         {
-            problems.Add(new(origin(parser.Current?.End ?? Mark.Empty), "", "not valid YAML after this line; is a bracket left open?"));
+            problems.Add(
+                new(
+                    origin(parser.Current?.End ?? Mark.Empty),
+                    "",
+                    "not valid YAML after this line; is a bracket left open?"
+                )
+            );
             return null;
         }
     }
@@ -68,25 +85,36 @@ internal sealed class RecipeReader(IParser parser, Func<Mark, string> origin, Li
     private RecipeNode Node(int depth)
     {
         var start = parser.Current!.Start;
-        if (depth > MaxDepth) throw new YamlException(start, start, $"nested deeper than {MaxDepth} levels");
+        if (depth > MaxDepth)
+            throw new YamlException(start, start, $"nested deeper than {MaxDepth} levels");
         if (parser.TryConsume<AnchorAlias>(out var alias))
-            return anchors.TryGetValue(alias.Value.Value, out var known) ? known : throw new YamlException(start, start, $"unknown anchor *{alias.Value}");
+            return anchors.TryGetValue(alias.Value.Value, out var known)
+                ? known
+                : throw new YamlException(start, start, $"unknown anchor *{alias.Value}");
         string anchor = parser.Current is NodeEvent { Anchor.IsEmpty: false } named ? named.Anchor.Value : "";
         RecipeNode node;
         if (parser.TryConsume<Scalar>(out var scalar))
         {
             bool quoted = scalar.Style is not ScalarStyle.Plain;
             bool nothing = !quoted && scalar.Value is "" or "~" or "null" or "Null" or "NULL" && !quoted;
-            node = new ScalarNode { Origin = origin(start), Text = nothing ? null : scalar.Value, Quoted = quoted };
+            node = new ScalarNode
+            {
+                Origin = origin(start),
+                Text = nothing ? null : scalar.Value,
+                Quoted = quoted,
+            };
         }
         else if (parser.TryConsume<SequenceStart>(out _))
         {
             var list = new ListNode { Origin = origin(start) };
-            while (!parser.TryConsume<SequenceEnd>(out _)) list.Items.Add(Node(depth + 1));
+            while (!parser.TryConsume<SequenceEnd>(out _))
+                list.Items.Add(Node(depth + 1));
             node = list;
         }
-        else node = Map(depth);
-        if (anchor != "") anchors[anchor] = node;
+        else
+            node = Map(depth);
+        if (anchor != "")
+            anchors[anchor] = node;
         return node;
     }
 
@@ -97,11 +125,13 @@ internal sealed class RecipeReader(IParser parser, Func<Mark, string> origin, Li
         while (!parser.TryConsume<MappingEnd>(out _))
         {
             var keyStart = parser.Current!.Start;
-            if (!parser.TryConsume<Scalar>(out var key)) throw new YamlException(keyStart, keyStart, "expected a key name");
+            if (!parser.TryConsume<Scalar>(out var key))
+                throw new YamlException(keyStart, keyStart, "expected a key name");
             var value = Node(depth + 1);
             if (map.Entries.Find(e => e.Key == key.Value) is { } first)
                 problems.Add(new(origin(keyStart), key.Value, $"given twice (first at {first.Origin}); keep one"));
-            else map.Entries.Add(new(key.Value, origin(keyStart), value));
+            else
+                map.Entries.Add(new(key.Value, origin(keyStart), value));
         }
         return map;
     }

@@ -8,7 +8,8 @@ public static class RecipeReference
     /// <summary>The text of <c>docs/recipes.md</c>.</summary>
     public static string Markdown()
     {
-        var text = new StringBuilder("""
+        var text = new StringBuilder(
+            """
             # Recipes
 
             Generated from the code by `simple-r1 recipe-reference`; a test checks that it is up to date.
@@ -18,7 +19,8 @@ public static class RecipeReference
             the command line: `--set optimizer.learning_rate=1e-6`, `--set rewards.0.weight=2`, `--set 'rollout.stop=["</answer>"]'`.
             Paths are relative to the working directory. The run folder holds the resolved recipe, every default included.
 
-            """);
+            """
+        );
         Recipe(text, "`train`: reinforcement learning", typeof(TrainRecipe));
         Recipe(text, "`sft`: supervised training on text", typeof(SftRecipe));
         return text.ToString();
@@ -45,27 +47,41 @@ public static class RecipeReference
         text.Append("| key | value | default | |\n|---|---|---|---|\n");
         object defaults = RecipeBinder.Empty(type);
         foreach (var key in keys)
-            text.Append($"| `{key.Name}` | {Cell(ValueText(key))} | {Cell(DefaultText(key, defaults))} | {Cell(key.Description)} |\n");
+            text.Append(
+                $"| `{key.Name}` | {Cell(ValueText(key))} | {Cell(DefaultText(key, defaults))} | {Cell(key.Description)} |\n"
+            );
         foreach (var key in keys)
         {
             string below = at == "" ? key.Name : $"{at}.{key.Name}";
-            if (RecipeKey.IsSection(key.Type)) Section(text, key.Type, below, done);
-            else if (RecipeKey.Element(key.Type) is { } element && RecipeKey.IsSection(element)) Section(text, element, below + ".N", done);
+            if (RecipeKey.IsSection(key.Type))
+                Section(text, key.Type, below, done);
+            else if (RecipeKey.Element(key.Type) is { } element && RecipeKey.IsSection(element))
+                Section(text, element, below + ".N", done);
         }
     }
 
     private static string ValueText(RecipeKey key) =>
-        (RecipeKey.IsSection(key.Type) ? "section" + (RecipeKey.BareList(key.Type) is { } only ? $", or a list: its `{only.Name}`" : "")
-        : key.Type.IsEnum ? string.Join(", ", RecipeNames.Values(key.Type).Select(v => $"`{v}`"))
-        : RecipeKey.Element(key.Type) is { } element && RecipeKey.IsSection(element) ? "list of sections" : RecipeBinder.Expected(key.Type))
-        + (key.Limits is null ? "" : ", " + key.Limits);
+        (
+            RecipeKey.IsSection(key.Type)
+                ? "section" + (RecipeKey.BareList(key.Type) is { } only ? $", or a list: its `{only.Name}`" : "")
+            : key.Type.IsEnum ? string.Join(", ", RecipeNames.Values(key.Type).Select(v => $"`{v}`"))
+            : RecipeKey.Element(key.Type) is { } element && RecipeKey.IsSection(element) ? "list of sections"
+            : RecipeBinder.Expected(key.Type)
+        ) + (key.Limits is null ? "" : ", " + key.Limits);
 
     private static string DefaultText(RecipeKey key, object defaults)
     {
-        if (key.Required) return "**required**";
+        if (key.Required)
+            return "**required**";
         object? value = key.Property.GetValue(defaults);
-        return value is null ? "none" : RecipeKey.IsSection(key.Type) ? "its defaults"
-            : value is System.Collections.IEnumerable list and not string ? (list.Cast<object>().Any() ? $"`[{string.Join(", ", list.Cast<object>().Select(RecipeWriter.Scalar))}]`" : "`[]`")
+        return value is null ? "none"
+            : RecipeKey.IsSection(key.Type) ? "its defaults"
+            : value is System.Collections.IEnumerable list and not string
+                ? (
+                    list.Cast<object>().Any()
+                        ? $"`[{string.Join(", ", list.Cast<object>().Select(RecipeWriter.Scalar))}]`"
+                        : "`[]`"
+                )
             : $"`{RecipeWriter.Scalar(value)}`";
     }
 

@@ -15,11 +15,20 @@ public sealed class LimitsAttribute : Attribute
     public double Below { get; init; } = double.PositiveInfinity;
 
     /// <summary>True where <paramref name="value"/> is a number within the limits.</summary>
-    public bool Allow(double value) => value >= AtLeast && value <= AtMost && (value > Above || double.IsInfinity(Above)) && (value < Below || double.IsInfinity(Below));
+    public bool Allow(double value) =>
+        value >= AtLeast
+        && value <= AtMost
+        && (value > Above || double.IsInfinity(Above))
+        && (value < Below || double.IsInfinity(Below));
 
     /// <summary>"at least 1, below 10"</summary>
-    public override string ToString() => string.Join(", ", new[] { ("at least", AtLeast), ("above", Above), ("at most", AtMost), ("below", Below) }
-        .Where(l => !double.IsInfinity(l.Item2)).Select(l => $"{l.Item1} {l.Item2.ToString(CultureInfo.InvariantCulture)}"));
+    public override string ToString() =>
+        string.Join(
+            ", ",
+            new[] { ("at least", AtLeast), ("above", Above), ("at most", AtMost), ("below", Below) }
+                .Where(l => !double.IsInfinity(l.Item2))
+                .Select(l => $"{l.Item1} {l.Item2.ToString(CultureInfo.InvariantCulture)}")
+        );
 }
 
 /// <summary>A list in the place of this section is the same as the section with only this key.</summary>
@@ -48,12 +57,19 @@ public sealed class ValueList<T>(T[] items) : IReadOnlyList<T>, IEquatable<Value
 {
     public int Count => items.Length;
     public T this[int index] => items[index];
+
     public bool Equals(ValueList<T>? other) => other is not null && items.AsSpan().SequenceEqual(other.AsSpan());
+
     public override bool Equals(object? other) => Equals(other as ValueList<T>);
+
     public override int GetHashCode() => items.Aggregate(items.Length, (hash, item) => HashCode.Combine(hash, item));
+
     public ReadOnlySpan<T> AsSpan() => items;
+
     public IEnumerator<T> GetEnumerator() => ((IEnumerable<T>)items).GetEnumerator();
+
     IEnumerator IEnumerable.GetEnumerator() => items.GetEnumerator();
+
     public override string ToString() => $"[{string.Join(", ", items)}]";
 }
 
@@ -67,7 +83,9 @@ public static class ValueList
 internal static class RecipeNames
 {
     public static string Key(string name) => Separate(name, '_');
+
     public static string Value(Enum value) => Separate(value.ToString(), '-');
+
     public static IEnumerable<string> Values(Type type) => Enum.GetNames(type).Select(name => Separate(name, '-'));
 
     private static string Separate(string name, char separator)
@@ -75,7 +93,8 @@ internal static class RecipeNames
         var text = new StringBuilder();
         foreach (char c in name)
         {
-            if (char.IsUpper(c) && text.Length > 0) text.Append(separator);
+            if (char.IsUpper(c) && text.Length > 0)
+                text.Append(separator);
             text.Append(char.ToLowerInvariant(c));
         }
         return text.ToString();
@@ -84,7 +103,10 @@ internal static class RecipeNames
     /// <summary>The known name that takes the fewest edits from <paramref name="name"/>; null when none is near.</summary>
     public static string? Nearest(string name, IEnumerable<string> known)
     {
-        var best = known.Select(k => (Name: k, Distance: EditDistance(name, k))).OrderBy(k => k.Distance).FirstOrDefault();
+        var best = known
+            .Select(k => (Name: k, Distance: EditDistance(name, k)))
+            .OrderBy(k => k.Distance)
+            .FirstOrDefault();
         return best.Name is not null && best.Distance <= Math.Max(2, name.Length / 3) ? best.Name : null;
     }
 
@@ -93,12 +115,20 @@ internal static class RecipeNames
     {
         var d = new int[a.Length + 1, b.Length + 1];
         for (int i = 0; i <= a.Length; i++)
-            for (int j = 0; j <= b.Length; j++)
+        for (int j = 0; j <= b.Length; j++)
+        {
+            if (i == 0 || j == 0)
             {
-                if (i == 0 || j == 0) { d[i, j] = i + j; continue; }
-                d[i, j] = Math.Min(Math.Min(d[i - 1, j], d[i, j - 1]) + 1, d[i - 1, j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1));
-                if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) d[i, j] = Math.Min(d[i, j], d[i - 2, j - 2] + 1);
+                d[i, j] = i + j;
+                continue;
             }
+            d[i, j] = Math.Min(
+                Math.Min(d[i - 1, j], d[i, j - 1]) + 1,
+                d[i - 1, j - 1] + (a[i - 1] == b[j - 1] ? 0 : 1)
+            );
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                d[i, j] = Math.Min(d[i, j], d[i - 2, j - 2] + 1);
+        }
         return d[a.Length, b.Length];
     }
 }

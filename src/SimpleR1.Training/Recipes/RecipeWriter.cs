@@ -14,14 +14,19 @@ internal static class RecipeWriter
         {
             text.Append(' ', 2 * depth).Append(key.Name).Append(':');
             object? value = key.Property.GetValue(section);
-            if (value is not null && RecipeKey.BareList(key.Type) is { } only && IsBare(value, only)) text.Append(' ').Append(List((IEnumerable)only.Property.GetValue(value)!)).Append('\n');
+            if (value is not null && RecipeKey.BareList(key.Type) is { } only && IsBare(value, only))
+                text.Append(' ').Append(List((IEnumerable)only.Property.GetValue(value)!)).Append('\n');
             else if (value is not null && RecipeKey.IsSection(key.Type))
             {
                 text.Append('\n');
                 Section(text, value, depth + 1);
             }
-            else if (value is not null && RecipeKey.Element(key.Type) is { } element && RecipeKey.IsSection(element)) Sections(text, (IEnumerable)value, depth);
-            else text.Append(' ').Append(value is IEnumerable list and not string ? List(list) : Scalar(value)).Append('\n');
+            else if (value is not null && RecipeKey.Element(key.Type) is { } element && RecipeKey.IsSection(element))
+                Sections(text, (IEnumerable)value, depth);
+            else
+                text.Append(' ')
+                    .Append(value is IEnumerable list and not string ? List(list) : Scalar(value))
+                    .Append('\n');
         }
     }
 
@@ -30,7 +35,8 @@ internal static class RecipeWriter
     {
         object? items = list.Property.GetValue(section);
         object rest = RecipeBinder.Empty(section.GetType());
-        if (Equals(items, list.Property.GetValue(rest))) return false;
+        if (Equals(items, list.Property.GetValue(rest)))
+            return false;
         list.Property.SetValue(rest, items);
         return rest.Equals(section);
     }
@@ -42,26 +48,32 @@ internal static class RecipeWriter
         int before = text.Length;
         foreach (object section in sections)
         {
-            if (text.Length == before) text.Append('\n');
+            if (text.Length == before)
+                text.Append('\n');
             int start = text.Length;
             Section(text, section, depth + 1);
             text[start + 2 * depth] = '-'; // the first key's own indentation becomes "- "
         }
-        if (text.Length == before) text.Append(" []\n");
+        if (text.Length == before)
+            text.Append(" []\n");
     }
 
     /// <summary>A value as YAML; text in double quotes unless it is plainly a word or a path.</summary>
-    internal static string Scalar(object? value) => value switch
-    {
-        null => "null",
-        bool flag => flag ? "true" : "false",
-        double number => number.ToString("R", CultureInfo.InvariantCulture),
-        Enum choice => RecipeNames.Value(choice),
-        string words => IsPlain(words) ? words : Quoted(words),
-        _ => Convert.ToString(value, CultureInfo.InvariantCulture)!,
-    };
+    internal static string Scalar(object? value) =>
+        value switch
+        {
+            null => "null",
+            bool flag => flag ? "true" : "false",
+            double number => number.ToString("R", CultureInfo.InvariantCulture),
+            Enum choice => RecipeNames.Value(choice),
+            string words => IsPlain(words) ? words : Quoted(words),
+            _ => Convert.ToString(value, CultureInfo.InvariantCulture)!,
+        };
 
-    private static bool IsPlain(string text) => text.Length > 0 && char.IsAsciiLetter(text[0]) && text.All(c => char.IsAsciiLetterOrDigit(c) || c is '_' or '-' or '.' or '/')
+    private static bool IsPlain(string text) =>
+        text.Length > 0
+        && char.IsAsciiLetter(text[0])
+        && text.All(c => char.IsAsciiLetterOrDigit(c) || c is '_' or '-' or '.' or '/')
         && text.ToLowerInvariant() is not ("null" or "true" or "false" or "yes" or "no" or "on" or "off" or "y" or "n");
 
     private static string Quoted(string text)

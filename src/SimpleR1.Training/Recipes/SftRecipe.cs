@@ -9,31 +9,53 @@ public sealed record SftRecipe : IRecipeSection
 {
     [Description("The run's name; its folder is runs/NAME.")]
     public required string Name { get; init; }
+
     [Description("Everything random in the run follows from it.")]
     public ulong Seed { get; init; } = 1;
+
     [Description("The model to start from, or the shape of a new one.")]
     public required SftModelSection Model { get; init; }
+
     [Description("Texts to train on: a question column is the prompt, an answer column is what is learnt.")]
     public required DataSection Data { get; init; }
+
     [Description("AdamW and its learning-rate schedule.")]
     public OptimizerSection Optimizer { get; init; } = new();
+
     [Description("Steps, batches, checkpoints.")]
     public SftTrainingSection Training { get; init; } = new();
+
     [Description("Folder for the trained model, as a Hugging Face checkpoint.")]
     public required string Output { get; init; }
 
     public IEnumerable<Conflict> Validate()
     {
-        if (Name.IndexOfAny(['/', '\\', '\0']) >= 0 || Name is "." or "..") yield return new("must be a plain folder name, without '/'", "name");
+        if (Name.IndexOfAny(['/', '\\', '\0']) >= 0 || Name is "." or "..")
+            yield return new("must be a plain folder name, without '/'", "name");
         if (Optimizer.WarmupSteps >= Training.Steps)
-            yield return new($"warm-up of {Optimizer.WarmupSteps} steps never ends in {Training.Steps} steps", "optimizer.warmup_steps", "training.steps");
+            yield return new(
+                $"warm-up of {Optimizer.WarmupSteps} steps never ends in {Training.Steps} steps",
+                "optimizer.warmup_steps",
+                "training.steps"
+            );
         if (Training.TokensPerMicroBatch < Training.SequenceLength)
-            yield return new($"a micro-batch of {Training.TokensPerMicroBatch} tokens can't hold one sequence of {Training.SequenceLength}",
-                "training.tokens_per_micro_batch", "training.sequence_length");
+            yield return new(
+                $"a micro-batch of {Training.TokensPerMicroBatch} tokens can't hold one sequence of {Training.SequenceLength}",
+                "training.tokens_per_micro_batch",
+                "training.sequence_length"
+            );
         if (Training.TokensPerBatch < Training.SequenceLength)
-            yield return new($"a batch of {Training.TokensPerBatch} tokens can't hold one sequence of {Training.SequenceLength}", "training.tokens_per_batch", "training.sequence_length");
+            yield return new(
+                $"a batch of {Training.TokensPerBatch} tokens can't hold one sequence of {Training.SequenceLength}",
+                "training.tokens_per_batch",
+                "training.sequence_length"
+            );
         if (Model.Shape is { } shape && shape.MaxPositions < Training.SequenceLength)
-            yield return new($"sequences of {Training.SequenceLength} tokens do not fit {shape.MaxPositions} positions", "training.sequence_length", "model.shape.max_positions");
+            yield return new(
+                $"sequences of {Training.SequenceLength} tokens do not fit {shape.MaxPositions} positions",
+                "training.sequence_length",
+                "model.shape.max_positions"
+            );
     }
 }
 
@@ -41,15 +63,19 @@ public sealed record SftModelSection : IRecipeSection
 {
     [Description("Folder of a Hugging Face checkpoint to start from.")]
     public string? Path { get; init; }
+
     [Description("A new model of random weights; instead of path.")]
     public ModelShape? Shape { get; init; }
+
     [Description("How a question becomes a prompt: a built-in template's name, or text with {question}.")]
     public string Template { get; init; } = "plain";
 
     public IEnumerable<Conflict> Validate()
     {
-        if (Path is null && Shape is null) yield return new("give 'path' (a checkpoint) or 'shape' (a new model)", "path", "shape");
-        if (Path is not null && Shape is not null) yield return new("'path' and 'shape' exclude each other; keep one", "shape", "path");
+        if (Path is null && Shape is null)
+            yield return new("give 'path' (a checkpoint) or 'shape' (a new model)", "path", "shape");
+        if (Path is not null && Shape is not null)
+            yield return new("'path' and 'shape' exclude each other; keep one", "shape", "path");
     }
 }
 
@@ -57,52 +83,92 @@ public sealed record ModelShape : IRecipeSection
 {
     [Description("Folder with tokenizer.json; it gives the vocabulary.")]
     public required string Tokenizer { get; init; }
+
     [Description("Architecture.")]
     public ModelFamily Family { get; init; } = ModelFamily.Llama;
+
     [Description("Width of the residual stream.")]
-    [Limits(AtLeast = 1)] public int HiddenSize { get; init; } = 128;
+    [Limits(AtLeast = 1)]
+    public int HiddenSize { get; init; } = 128;
+
     [Description("Decoder layers.")]
-    [Limits(AtLeast = 1)] public int Layers { get; init; } = 4;
+    [Limits(AtLeast = 1)]
+    public int Layers { get; init; } = 4;
+
     [Description("Query heads.")]
-    [Limits(AtLeast = 1)] public int Heads { get; init; } = 4;
+    [Limits(AtLeast = 1)]
+    public int Heads { get; init; } = 4;
+
     [Description("Key/value heads; each serves heads / key_value_heads query heads.")]
-    [Limits(AtLeast = 1)] public int KeyValueHeads { get; init; } = 4;
+    [Limits(AtLeast = 1)]
+    public int KeyValueHeads { get; init; } = 4;
+
     [Description("Elements of one head; without it hidden_size / heads.")]
-    [Limits(AtLeast = 2)] public int? HeadDimension { get; init; }
+    [Limits(AtLeast = 2)]
+    public int? HeadDimension { get; init; }
+
     [Description("Width of the feed-forward layer.")]
-    [Limits(AtLeast = 1)] public int IntermediateSize { get; init; } = 384;
+    [Limits(AtLeast = 1)]
+    public int IntermediateSize { get; init; } = 384;
+
     [Description("Longest context, in tokens.")]
-    [Limits(AtLeast = 1)] public int MaxPositions { get; init; } = 512;
+    [Limits(AtLeast = 1)]
+    public int MaxPositions { get; init; } = 512;
+
     [Description("Base of the rotary frequencies.")]
-    [Limits(Above = 1)] public double RopeTheta { get; init; } = 10_000;
+    [Limits(Above = 1)]
+    public double RopeTheta { get; init; } = 10_000;
+
     [Description("The output projection is the embedding matrix itself.")]
     public bool TieEmbeddings { get; init; } = true;
 
     public IEnumerable<Conflict> Validate()
     {
-        if (Heads % KeyValueHeads != 0) yield return new($"{Heads} query heads can't share {KeyValueHeads} key/value heads evenly", "key_value_heads", "heads");
+        if (Heads % KeyValueHeads != 0)
+            yield return new(
+                $"{Heads} query heads can't share {KeyValueHeads} key/value heads evenly",
+                "key_value_heads",
+                "heads"
+            );
         if (HeadDimension is null && HiddenSize % Heads != 0)
-            yield return new($"{HiddenSize} is not a multiple of {Heads} heads; give head_dimension or another width", "hidden_size", "heads");
-        if ((HeadDimension ?? HiddenSize / Heads) % 2 != 0) yield return new("rotary embeddings need an even head dimension", "head_dimension", "hidden_size", "heads");
+            yield return new(
+                $"{HiddenSize} is not a multiple of {Heads} heads; give head_dimension or another width",
+                "hidden_size",
+                "heads"
+            );
+        if ((HeadDimension ?? HiddenSize / Heads) % 2 != 0)
+            yield return new("rotary embeddings need an even head dimension", "head_dimension", "hidden_size", "heads");
     }
 }
 
 public sealed record SftTrainingSection
 {
     [Description("Optimizer updates.")]
-    [Limits(AtLeast = 1)] public int Steps { get; init; } = 1000;
+    [Limits(AtLeast = 1)]
+    public int Steps { get; init; } = 1000;
+
     [Description("Tokens of one update.")]
-    [Limits(AtLeast = 1)] public int TokensPerBatch { get; init; } = 16_384;
+    [Limits(AtLeast = 1)]
+    public int TokensPerBatch { get; init; } = 16_384;
+
     [Description("Tokens computed at once; sequences are packed, so none is padding.")]
-    [Limits(AtLeast = 1)] public int TokensPerMicroBatch { get; init; } = 4096;
+    [Limits(AtLeast = 1)]
+    public int TokensPerMicroBatch { get; init; } = 4096;
+
     [Description("Longest sequence, in tokens; longer texts are an error.")]
-    [Limits(AtLeast = 2)] public int SequenceLength { get; init; } = 256;
+    [Limits(AtLeast = 2)]
+    public int SequenceLength { get; init; } = 256;
+
     [Description("Learn the prompt's tokens too, as pretraining does; else only the answer's.")]
     public bool LearnPrompts { get; init; } = true;
+
     [Description("Compute layers again in the backward pass instead of keeping their activations.")]
     public bool GradientCheckpointing { get; init; }
+
     [Description("Type of the weights written at the end.")]
     public WeightType WeightType { get; init; } = WeightType.BF16;
+
     [Description("Steps between evaluations of the loss on data.evaluation; 0 evaluates only at the end.")]
-    [Limits(AtLeast = 0)] public int EvaluateEvery { get; init; }
+    [Limits(AtLeast = 0)]
+    public int EvaluateEvery { get; init; }
 }

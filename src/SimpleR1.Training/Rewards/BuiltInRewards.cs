@@ -15,7 +15,10 @@ public delegate double Reward(RewardInput input);
 /// <summary>The built-in rewards.</summary>
 public static class BuiltInRewards
 {
-    private const string ThinkOpen = "<think>", ThinkClose = "</think>", AnswerOpen = "<answer>", AnswerClose = "</answer>";
+    private const string ThinkOpen = "<think>",
+        ThinkClose = "</think>",
+        AnswerOpen = "<answer>",
+        AnswerClose = "</answer>";
 
     private static readonly Dictionary<string, Reward> Known = new()
     {
@@ -29,23 +32,42 @@ public static class BuiltInRewards
 
     /// <exception cref="ArgumentException">No built-in reward has this name.</exception>
     public static Reward ByName(string name) =>
-        Known.TryGetValue(name, out var reward) ? reward : throw new ArgumentException($"no built-in reward is called '{name}'; there are {string.Join(", ", Known.Keys)}");
+        Known.TryGetValue(name, out var reward)
+            ? reward
+            : throw new ArgumentException(
+                $"no built-in reward is called '{name}'; there are {string.Join(", ", Known.Keys)}"
+            );
 
     /// <summary>1 when the whole completion is a think block and then an answer block, each tag exactly once; white space around them is allowed.</summary>
     public static double Format(RewardInput input)
     {
         string text = input.Completion.Trim();
-        if (!text.StartsWith(ThinkOpen, StringComparison.Ordinal) || !text.EndsWith(AnswerClose, StringComparison.Ordinal)) return 0;
-        int close = text.IndexOf(ThinkClose, StringComparison.Ordinal), open = text.IndexOf(AnswerOpen, StringComparison.Ordinal);
-        bool ordered = close >= ThinkOpen.Length && open >= close + ThinkClose.Length && open + AnswerOpen.Length <= text.Length - AnswerClose.Length
+        if (
+            !text.StartsWith(ThinkOpen, StringComparison.Ordinal)
+            || !text.EndsWith(AnswerClose, StringComparison.Ordinal)
+        )
+            return 0;
+        int close = text.IndexOf(ThinkClose, StringComparison.Ordinal),
+            open = text.IndexOf(AnswerOpen, StringComparison.Ordinal);
+        bool ordered =
+            close >= ThinkOpen.Length
+            && open >= close + ThinkClose.Length
+            && open + AnswerOpen.Length <= text.Length - AnswerClose.Length
             && string.IsNullOrWhiteSpace(text[(close + ThinkClose.Length)..open]);
-        return ordered && new[] { ThinkOpen, ThinkClose, AnswerOpen, AnswerClose }.All(tag => text.IndexOf(tag, StringComparison.Ordinal) == text.LastIndexOf(tag, StringComparison.Ordinal)) ? 1 : 0;
+        return
+            ordered
+            && new[] { ThinkOpen, ThinkClose, AnswerOpen, AnswerClose }.All(tag =>
+                text.IndexOf(tag, StringComparison.Ordinal) == text.LastIndexOf(tag, StringComparison.Ordinal)
+            )
+            ? 1
+            : 0;
     }
 
     /// <summary>1 when the completion's answer equals the gold answer (<see cref="MathAnswers.Match"/>); "6 * 7" does not answer 42.</summary>
     public static double Accuracy(RewardInput input, bool acceptLastNumber = false)
     {
-        string? answer = Answer(input.Completion) ?? (acceptLastNumber ? MathAnswers.LastNumber(input.Completion) : null);
+        string? answer =
+            Answer(input.Completion) ?? (acceptLastNumber ? MathAnswers.LastNumber(input.Completion) : null);
         return answer is not null && MathAnswers.Match(input.Problem.Answer, answer, calculated: true) ? 1 : 0;
     }
 

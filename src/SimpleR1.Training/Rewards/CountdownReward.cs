@@ -9,54 +9,75 @@ namespace SimpleR1.Training.Rewards;
 /// <summary>The countdown game: an expression over given numbers, each used exactly once, that reaches a target. Exact arithmetic, and no eval.</summary>
 public static class CountdownReward
 {
-    private const int MaxLength = 512, MaxDepth = 64;
+    private const int MaxLength = 512,
+        MaxDepth = 64;
 
     /// <summary>1 when the answer block is an expression over exactly the problem's numbers with the target as its value; needs the columns nums and target.</summary>
     public static double Score(RewardInput input)
     {
         var (numbers, target) = Given(input.Problem);
-        return BuiltInRewards.Answer(input.Completion) is { } expression && Reaches(expression, numbers, target) ? 1 : 0;
+        return BuiltInRewards.Answer(input.Completion) is { } expression && Reaches(expression, numbers, target)
+            ? 1
+            : 0;
     }
 
     /// <summary>True when <paramref name="expression"/> (+ - * / and parentheses) uses each number exactly once and equals the target. Never throws on any text.</summary>
     public static bool Reaches(string expression, IReadOnlyList<long> numbers, long target)
     {
-        if (expression.Length > MaxLength) return false;
+        if (expression.Length > MaxLength)
+            return false;
         var parser = new Parser(expression);
-        return parser.TryRead(out var value) && value.Denominator.IsOne && value.Numerator == target && parser.Numbers.Order().SequenceEqual(numbers.Select(n => (BigInteger)n).Order());
+        return parser.TryRead(out var value)
+            && value.Denominator.IsOne
+            && value.Numerator == target
+            && parser.Numbers.Order().SequenceEqual(numbers.Select(n => (BigInteger)n).Order());
     }
 
     private static (long[] Numbers, long Target) Given(Problem problem)
     {
-        if (problem.Fields.GetValueOrDefault("nums") is JsonArray numbers && problem.Fields.GetValueOrDefault("target") is JsonValue target
-            && Whole(target) is { } goal && numbers.Select(Whole).ToArray() is var given && given.All(n => n is not null))
+        if (
+            problem.Fields.GetValueOrDefault("nums") is JsonArray numbers
+            && problem.Fields.GetValueOrDefault("target") is JsonValue target
+            && Whole(target) is { } goal
+            && numbers.Select(Whole).ToArray() is var given
+            && given.All(n => n is not null)
+        )
             return ([.. given.Select(n => n!.Value)], goal);
-        throw new InvalidDataException($"the countdown reward needs the columns 'nums' (a list of whole numbers) and 'target'; this problem has {string.Join(", ", problem.Fields.Keys.Select(k => $"'{k}'"))}");
+        throw new InvalidDataException(
+            $"the countdown reward needs the columns 'nums' (a list of whole numbers) and 'target'; this problem has {string.Join(", ", problem.Fields.Keys.Select(k => $"'{k}'"))}"
+        );
     }
 
-    private static long? Whole(JsonNode? node) => long.TryParse(node?.ToJsonString(), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long value) ? value : null;
+    private static long? Whole(JsonNode? node) =>
+        long.TryParse(node?.ToJsonString(), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long value)
+            ? value
+            : null;
 
     /// <summary>expression: term (±term)*, term: factor (*/ factor)*, factor: number | (expression) | -factor</summary>
     private sealed class Parser(string text)
     {
-        private int at, depth;
+        private int at,
+            depth;
         public List<BigInteger> Numbers { get; } = [];
 
         public bool TryRead(out Rational value) => Expression(out value) && Peek() == '\0' && at == text.Length;
 
         private char Peek()
         {
-            while (at < text.Length && char.IsWhiteSpace(text[at])) at++;
+            while (at < text.Length && char.IsWhiteSpace(text[at]))
+                at++;
             return at < text.Length ? text[at] : '\0';
         }
 
         private bool Expression(out Rational value)
         {
-            if (!Term(out value)) return false;
+            if (!Term(out value))
+                return false;
             while (Peek() is '+' or '-')
             {
                 bool add = text[at++] == '+';
-                if (!Term(out var next)) return false;
+                if (!Term(out var next))
+                    return false;
                 value = add ? value + next : value - next;
             }
             return true;
@@ -64,11 +85,13 @@ public static class CountdownReward
 
         private bool Term(out Rational value)
         {
-            if (!Factor(out value)) return false;
+            if (!Factor(out value))
+                return false;
             while (Peek() is '*' or '/')
             {
                 bool multiply = text[at++] == '*';
-                if (!Factor(out var next) || (!multiply && next.Numerator.IsZero)) return false;
+                if (!Factor(out var next) || (!multiply && next.Numerator.IsZero))
+                    return false;
                 value = multiply ? value * next : value / next;
             }
             return true;
@@ -77,7 +100,8 @@ public static class CountdownReward
         private bool Factor(out Rational value)
         {
             value = default;
-            if (depth >= MaxDepth) return false;
+            if (depth >= MaxDepth)
+                return false;
             char next = Peek();
             if (next is '(' or '-')
             {
@@ -85,14 +109,22 @@ public static class CountdownReward
                 depth++;
                 bool read = next == '(' ? Expression(out value) && Peek() == ')' : Factor(out value);
                 depth--;
-                if (next == '(') at++;
-                else value = -value;
+                if (next == '(')
+                    at++;
+                else
+                    value = -value;
                 return read;
             }
             int start = at;
-            while (at < text.Length && char.IsAsciiDigit(text[at])) at++;
-            if (at == start) return false;
-            var number = BigInteger.Parse(text.AsSpan(start, at - start), NumberStyles.None, CultureInfo.InvariantCulture);
+            while (at < text.Length && char.IsAsciiDigit(text[at]))
+                at++;
+            if (at == start)
+                return false;
+            var number = BigInteger.Parse(
+                text.AsSpan(start, at - start),
+                NumberStyles.None,
+                CultureInfo.InvariantCulture
+            );
             Numbers.Add(number);
             value = new(number);
             return true;

@@ -36,33 +36,51 @@ public sealed class RewardFile
     private readonly string path;
     private readonly IReadOnlyDictionary<string, Reward> rewards;
 
-    private RewardFile(string path, IReadOnlyDictionary<string, Reward> rewards) => (this.path, this.rewards) = (path, rewards);
+    private RewardFile(string path, IReadOnlyDictionary<string, Reward> rewards) =>
+        (this.path, this.rewards) = (path, rewards);
 
     /// <summary>Names of the rewards in the file.</summary>
     public IEnumerable<string> Names => rewards.Keys;
 
     /// <exception cref="RewardCompilationException">The file has no such reward; names those it has.</exception>
-    public Reward ByName(string name) => rewards.TryGetValue(name, out var reward) ? reward
-        : throw new RewardCompilationException($"{path}: no reward '{name}'; found {(rewards.Count == 0 ? "none" : string.Join(", ", rewards.Keys))}. A reward is 'public static double {name}(RewardInput input)'");
+    public Reward ByName(string name) =>
+        rewards.TryGetValue(name, out var reward)
+            ? reward
+            : throw new RewardCompilationException(
+                $"{path}: no reward '{name}'; found {(rewards.Count == 0 ? "none" : string.Join(", ", rewards.Keys))}. A reward is 'public static double {name}(RewardInput input)'"
+            );
 
     /// <summary>Compiles a file in memory.</summary>
     /// <exception cref="RewardCompilationException">Every compiler error, with file and line.</exception>
     public static RewardFile Compile(string path)
     {
-        if (!File.Exists(path)) throw new FileNotFoundException($"reward file not found: {Path.GetFullPath(path)}", path);
+        if (!File.Exists(path))
+            throw new FileNotFoundException($"reward file not found: {Path.GetFullPath(path)}", path);
         var options = CSharpParseOptions.Default.WithLanguageVersion(LanguageVersion.Latest);
         SyntaxTree[] trees =
         [
             CSharpSyntaxTree.ParseText(Usings, options),
             CSharpSyntaxTree.ParseText(SourceText.From(File.ReadAllText(path), Encoding.UTF8), options, path),
         ];
-        var compilation = CSharpCompilation.Create("Rewards_" + Guid.NewGuid().ToString("N"), trees, References(), new CSharpCompilationOptions(
-            OutputKind.DynamicallyLinkedLibrary, optimizationLevel: OptimizationLevel.Release, allowUnsafe: true, nullableContextOptions: NullableContextOptions.Enable));
+        var compilation = CSharpCompilation.Create(
+            "Rewards_" + Guid.NewGuid().ToString("N"),
+            trees,
+            References(),
+            new CSharpCompilationOptions(
+                OutputKind.DynamicallyLinkedLibrary,
+                optimizationLevel: OptimizationLevel.Release,
+                allowUnsafe: true,
+                nullableContextOptions: NullableContextOptions.Enable
+            )
+        );
         using var image = new MemoryStream();
         using var symbols = new MemoryStream();
         var result = compilation.Emit(image, symbols); // with symbols a reward's stack trace has line numbers
         var errors = result.Diagnostics.Where(d => d.Severity == DiagnosticSeverity.Error).ToList();
-        if (errors.Count > 0) throw new RewardCompilationException($"{path} does not compile:\n" + string.Join("\n", errors.Take(20).Select(Line)));
+        if (errors.Count > 0)
+            throw new RewardCompilationException(
+                $"{path} does not compile:\n" + string.Join("\n", errors.Take(20).Select(Line))
+            );
         image.Position = symbols.Position = 0;
         var assembly = AssemblyLoadContext.GetLoadContext(typeof(RewardFile).Assembly)!.LoadFromStream(image, symbols);
         return new(path, Find(assembly, path));
@@ -71,10 +89,17 @@ public sealed class RewardFile
     private static Dictionary<string, Reward> Find(Assembly assembly, string path)
     {
         var found = new Dictionary<string, Reward>();
-        var methods = assembly.GetExportedTypes().SelectMany(t => t.GetMethods(BindingFlags.Public | BindingFlags.Static | BindingFlags.DeclaredOnly))
-            .Where(m => m.ReturnType == typeof(double) && m.GetParameters() is [{ ParameterType: var input }] && input == typeof(RewardInput));
+        var methods = assembly
+            .GetExportedTypes()
+            .SelectMany(t => t.GetMethods(BindingFlags.Public | BindingFlags.Static | BindingFlags.DeclaredOnly))
+            .Where(m =>
+                m.ReturnType == typeof(double)
+                && m.GetParameters() is [{ ParameterType: var input }]
+                && input == typeof(RewardInput)
+            );
         foreach (var method in methods)
-            if (!found.TryAdd(method.Name, method.CreateDelegate<Reward>())) throw new RewardCompilationException($"{path}: two rewards are called '{method.Name}'; rename one");
+            if (!found.TryAdd(method.Name, method.CreateDelegate<Reward>()))
+                throw new RewardCompilationException($"{path}: two rewards are called '{method.Name}'; rename one");
         return found;
     }
 
@@ -86,6 +111,10 @@ public sealed class RewardFile
 
     /// <summary>Every assembly of the program: the runtime's own list has them all, SimpleR1's included.</summary>
     private static IEnumerable<MetadataReference> References() =>
-        ((string?)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES") ?? "").Split(Path.PathSeparator, StringSplitOptions.RemoveEmptyEntries)
-            .Append(typeof(RewardFile).Assembly.Location).Where(File.Exists).DistinctBy(Path.GetFileName).Select(file => MetadataReference.CreateFromFile(file));
+        ((string?)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES") ?? "")
+            .Split(Path.PathSeparator, StringSplitOptions.RemoveEmptyEntries)
+            .Append(typeof(RewardFile).Assembly.Location)
+            .Where(File.Exists)
+            .DistinctBy(Path.GetFileName)
+            .Select(file => MetadataReference.CreateFromFile(file));
 }

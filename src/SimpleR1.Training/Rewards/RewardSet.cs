@@ -33,9 +33,13 @@ public sealed class RewardSet
 
         Reward Find(RewardSection section)
         {
-            if (section.File is not { } path) return section is { Name: "accuracy", AcceptLastNumber: true } ? input => BuiltInRewards.Accuracy(input, true) : BuiltInRewards.ByName(section.Name);
+            if (section.File is not { } path)
+                return section is { Name: "accuracy", AcceptLastNumber: true }
+                    ? input => BuiltInRewards.Accuracy(input, true)
+                    : BuiltInRewards.ByName(section.Name);
             string full = Path.GetFullPath(path);
-            if (!files.TryGetValue(full, out var file)) files[full] = file = RewardFile.Compile(path);
+            if (!files.TryGetValue(full, out var file))
+                files[full] = file = RewardFile.Compile(path);
             return file.ByName(section.Name);
         }
     }
@@ -48,9 +52,22 @@ public sealed class RewardSet
         foreach (var (name, weight, reward) in rewards)
         {
             double value;
-            try { value = reward(input); }
-            catch (Exception e) { throw new RewardException($"the reward '{name}' threw {e.GetType().Name}: {e.Message}{Line(e)}\n{Where(input)}", e); }
-            if (!double.IsFinite(value)) throw new RewardException($"the reward '{name}' returned {value}; it must return a finite number\n{Where(input)}", null);
+            try
+            {
+                value = reward(input);
+            }
+            catch (Exception e)
+            {
+                throw new RewardException(
+                    $"the reward '{name}' threw {e.GetType().Name}: {e.Message}{Line(e)}\n{Where(input)}",
+                    e
+                );
+            }
+            if (!double.IsFinite(value))
+                throw new RewardException(
+                    $"the reward '{name}' returned {value}; it must return a finite number\n{Where(input)}",
+                    null
+                );
             values[name] = value;
             total += weight * value;
         }
@@ -58,9 +75,12 @@ public sealed class RewardSet
     }
 
     private static string Line(Exception e) =>
-        new StackTrace(e, fNeedFileInfo: true).GetFrames().FirstOrDefault(f => f.GetFileName() is not null) is { } frame ? $" ({frame.GetFileName()}:{frame.GetFileLineNumber()})" : "";
+        new StackTrace(e, fNeedFileInfo: true).GetFrames().FirstOrDefault(f => f.GetFileName() is not null) is { } frame
+            ? $" ({frame.GetFileName()}:{frame.GetFileLineNumber()})"
+            : "";
 
-    private static string Where(RewardInput input) => $"  problem: {Excerpt(input.Problem.Question)}\n  gold answer: {Excerpt(input.Problem.Answer)}\n  completion: {Excerpt(input.Completion)}";
+    private static string Where(RewardInput input) =>
+        $"  problem: {Excerpt(input.Problem.Question)}\n  gold answer: {Excerpt(input.Problem.Answer)}\n  completion: {Excerpt(input.Completion)}";
 
     private static string Excerpt(string text) => text.Length <= 300 ? text : $"{text[..150]} … {text[^150..]}";
 }

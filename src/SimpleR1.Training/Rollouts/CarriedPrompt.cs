@@ -1,4 +1,3 @@
-
 using SimpleR1.Inference;
 using SimpleR1.Training.Data;
 
@@ -11,4 +10,9 @@ namespace SimpleR1.Training.Rollouts;
 /// <param name="Position">In the data's order.</param>
 /// <param name="Request">Asks for the samples that are missing; without any, all are there.</param>
 /// <param name="Finished">The samples that are complete.</param>
-internal sealed record CarriedPrompt(long Position, Problem Problem, GenerationRequest Request, IReadOnlyList<Rollout> Finished);
+internal sealed record CarriedPrompt(
+    long Position,
+    Problem Problem,
+    GenerationRequest Request,
+    IReadOnlyList<Rollout> Finished
+);

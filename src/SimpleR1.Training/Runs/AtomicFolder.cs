@@ -21,9 +21,11 @@ public static class AtomicFolder
     public static void Write(string folder, Action<string> write)
     {
         folder = Path.GetFullPath(folder);
-        string parent = Path.GetDirectoryName(folder)!, temporary = folder + Unfinished;
+        string parent = Path.GetDirectoryName(folder)!,
+            temporary = folder + Unfinished;
         Directory.CreateDirectory(parent);
-        if (Directory.Exists(temporary)) Directory.Delete(temporary, recursive: true); // from a run that was killed here
+        if (Directory.Exists(temporary))
+            Directory.Delete(temporary, recursive: true); // from a run that was killed here
         Directory.CreateDirectory(temporary);
         try
         {
@@ -35,12 +37,22 @@ public static class AtomicFolder
         catch (Exception e)
         {
             bool full = IsDiskFull(e);
-            long written = full ? Files(temporary).Sum(f => new FileInfo(f).Length) : 0, free = full ? new DriveInfo(parent).AvailableFreeSpace : 0;
-            if (Directory.Exists(temporary)) Directory.Delete(temporary, recursive: true);
-            if (!full && e is IOException or UnauthorizedAccessException) throw new IOException($"can't write {folder}: {e.Message}. Folders written before are intact; make {parent} writable, then continue with --resume.", e);
-            if (!full) throw;
-            throw new IOException($"disk full while writing {folder}: {Mib(written)} were written and {Mib(free)} were free when it failed. The partial folder was removed; " +
-                $"folders written before are intact. Free some space on the disk of {parent} (or keep fewer checkpoints), then continue with --resume.", e);
+            long written = full ? Files(temporary).Sum(f => new FileInfo(f).Length) : 0,
+                free = full ? new DriveInfo(parent).AvailableFreeSpace : 0;
+            if (Directory.Exists(temporary))
+                Directory.Delete(temporary, recursive: true);
+            if (!full && e is IOException or UnauthorizedAccessException)
+                throw new IOException(
+                    $"can't write {folder}: {e.Message}. Folders written before are intact; make {parent} writable, then continue with --resume.",
+                    e
+                );
+            if (!full)
+                throw;
+            throw new IOException(
+                $"disk full while writing {folder}: {Mib(written)} were written and {Mib(free)} were free when it failed. The partial folder was removed; "
+                    + $"folders written before are intact. Free some space on the disk of {parent} (or keep fewer checkpoints), then continue with --resume.",
+                e
+            );
         }
     }
 
@@ -49,38 +61,74 @@ public static class AtomicFolder
     public static void Verify(string folder)
     {
         string path = Path.Combine(folder, Manifest);
-        if (!File.Exists(path)) throw new InvalidDataException($"{folder}: no {Manifest}; the folder was not written completely, use an earlier one");
+        if (!File.Exists(path))
+            throw new InvalidDataException(
+                $"{folder}: no {Manifest}; the folder was not written completely, use an earlier one"
+            );
         Dictionary<string, Entry> entries;
-        try { entries = JsonSerializer.Deserialize<Dictionary<string, Entry>>(File.ReadAllText(path), JsonSerializerOptions.Web) ?? []; }
-        catch (JsonException e) { throw new InvalidDataException($"{path}: not a manifest: {e.Message}", e); }
-        var problems = entries.Select(e => Problem(Path.Combine(folder, e.Key), e.Key, e.Value)).OfType<string>().ToList();
-        if (problems.Count > 0) throw new InvalidDataException($"{folder}: damaged, use an earlier one: {string.Join("; ", problems)}");
+        try
+        {
+            entries =
+                JsonSerializer.Deserialize<Dictionary<string, Entry>>(File.ReadAllText(path), JsonSerializerOptions.Web)
+                ?? [];
+        }
+        catch (JsonException e)
+        {
+            throw new InvalidDataException($"{path}: not a manifest: {e.Message}", e);
+        }
+        var problems = entries
+            .Select(e => Problem(Path.Combine(folder, e.Key), e.Key, e.Value))
+            .OfType<string>()
+            .ToList();
+        if (problems.Count > 0)
+            throw new InvalidDataException($"{folder}: damaged, use an earlier one: {string.Join("; ", problems)}");
     }
 
     private static string? Problem(string path, string name, Entry entry) =>
         !File.Exists(path) ? $"{name} is missing"
-        : new FileInfo(path).Length is var bytes && bytes != entry.Bytes ? $"{name} has {bytes} bytes, expected {entry.Bytes}"
-        : Hash(path) != entry.Sha256 ? $"{name} has other contents (SHA-256 differs)" : null;
+        : new FileInfo(path).Length is var bytes && bytes != entry.Bytes
+            ? $"{name} has {bytes} bytes, expected {entry.Bytes}"
+        : Hash(path) != entry.Sha256 ? $"{name} has other contents (SHA-256 differs)"
+        : null;
 
     private static void WriteManifest(string folder)
     {
-        var entries = Files(folder).Order(StringComparer.Ordinal).ToDictionary(f => Path.GetRelativePath(folder, f).Replace('\\', '/'), f => new Entry(new FileInfo(f).Length, Hash(f)));
-        File.WriteAllText(Path.Combine(folder, Manifest), JsonSerializer.Serialize(entries, new JsonSerializerOptions(JsonSerializerOptions.Web) { WriteIndented = true }));
-        foreach (string file in Files(folder)) FileSync.File(file);
-        foreach (string inner in Directory.EnumerateDirectories(folder, "*", SearchOption.AllDirectories).Append(folder)) FileSync.Directory(inner);
+        var entries = Files(folder)
+            .Order(StringComparer.Ordinal)
+            .ToDictionary(
+                f => Path.GetRelativePath(folder, f).Replace('\\', '/'),
+                f => new Entry(new FileInfo(f).Length, Hash(f))
+            );
+        File.WriteAllText(
+            Path.Combine(folder, Manifest),
+            JsonSerializer.Serialize(
+                entries,
+                new JsonSerializerOptions(JsonSerializerOptions.Web) { WriteIndented = true }
+            )
+        );
+        foreach (string file in Files(folder))
+            FileSync.File(file);
+        foreach (
+            string inner in Directory.EnumerateDirectories(folder, "*", SearchOption.AllDirectories).Append(folder)
+        )
+            FileSync.Directory(inner);
     }
 
     private static void Replace(string folder, string temporary)
     {
         string old = folder + ".old" + Unfinished;
-        if (Directory.Exists(old)) Directory.Delete(old, recursive: true);
+        if (Directory.Exists(old))
+            Directory.Delete(old, recursive: true);
         bool replaces = Directory.Exists(folder);
-        if (replaces) Directory.Move(folder, old); // rename can't replace a folder that is not empty
+        if (replaces)
+            Directory.Move(folder, old); // rename can't replace a folder that is not empty
         Directory.Move(temporary, folder);
-        if (replaces) Directory.Delete(old, recursive: true);
+        if (replaces)
+            Directory.Delete(old, recursive: true);
     }
 
-    private static IEnumerable<string> Files(string folder) => Directory.Exists(folder) ? Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories) : [];
+    private static IEnumerable<string> Files(string folder) =>
+        Directory.Exists(folder) ? Directory.EnumerateFiles(folder, "*", SearchOption.AllDirectories) : [];
 
     private static string Hash(string path)
     {
@@ -91,7 +139,12 @@ public static class AtomicFolder
     private static string Mib(long bytes) => $"{bytes / (1024.0 * 1024):F1} MiB";
 
     /// <summary>ENOSPC, EDQUOT, or Windows' ERROR_DISK_FULL, at any depth.</summary>
-    private static bool IsDiskFull(Exception? e) => e is not null && ((e is IOException && (e.HResult is 28 or 122 || (uint)e.HResult == 0x80070070)) || IsDiskFull(e.InnerException));
+    private static bool IsDiskFull(Exception? e) =>
+        e is not null
+        && (
+            (e is IOException && (e.HResult is 28 or 122 || (uint)e.HResult == 0x80070070))
+            || IsDiskFull(e.InnerException)
+        );
 }
 
 /// <summary>fsync of files and, what .NET lacks, of folders, without which a rename may be lost with the power.</summary>
@@ -105,12 +158,19 @@ internal static partial class FileSync
 
     public static void Directory(string path)
     {
-        if (OperatingSystem.IsWindows()) return; // folders can't be flushed there
+        if (OperatingSystem.IsWindows())
+            return; // folders can't be flushed there
         int descriptor = Open(path, 0);
-        if (descriptor < 0) throw new IOException($"can't open {path} to flush it: {Marshal.GetLastPInvokeErrorMessage()}", Marshal.GetLastPInvokeError());
-        int failed = Fsync(descriptor), error = Marshal.GetLastPInvokeError();
+        if (descriptor < 0)
+            throw new IOException(
+                $"can't open {path} to flush it: {Marshal.GetLastPInvokeErrorMessage()}",
+                Marshal.GetLastPInvokeError()
+            );
+        int failed = Fsync(descriptor),
+            error = Marshal.GetLastPInvokeError();
         _ = Close(descriptor);
-        if (failed != 0) throw new IOException($"can't flush {path}: {Marshal.GetPInvokeErrorMessage(error)}", error);
+        if (failed != 0)
+            throw new IOException($"can't flush {path}: {Marshal.GetPInvokeErrorMessage(error)}", error);
     }
 
     [LibraryImport("libc", EntryPoint = "open", StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]

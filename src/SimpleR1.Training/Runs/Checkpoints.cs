@@ -1,4 +1,3 @@
-
 using SimpleR1.Models.Checkpoints;
 using SimpleR1.Training.Policy;
 
@@ -18,16 +17,27 @@ public static class Checkpoints
     public static void Save(RunFolder run, PolicyModel policy, RunState state, string modelFolder, int keep)
     {
         string folder = Folder(run, state.Step);
-        if (Directory.Exists(folder)) return; // the same step was saved before an interruption
-        AtomicFolder.Write(folder, temporary =>
-        {
-            Checkpoint.Write(temporary, policy.Weights, WeightType.F32, modelFolder);
-            long length = policy.Weights.Layout.Length;
-            SafetensorsWriter.Write(Path.Combine(temporary, OptimizerFile),
-                [new("mean", [length], Tensors.Aten.DataPointer(policy.Optimizer.Mean)), new("variance", [length], Tensors.Aten.DataPointer(policy.Optimizer.Variance))], WeightType.F32);
-            state.Write(temporary);
-        });
-        foreach (string old in All(run).SkipLast(keep)) Directory.Delete(old, recursive: true);
+        if (Directory.Exists(folder))
+            return; // the same step was saved before an interruption
+        AtomicFolder.Write(
+            folder,
+            temporary =>
+            {
+                Checkpoint.Write(temporary, policy.Weights, WeightType.F32, modelFolder);
+                long length = policy.Weights.Layout.Length;
+                SafetensorsWriter.Write(
+                    Path.Combine(temporary, OptimizerFile),
+                    [
+                        new("mean", [length], Tensors.Aten.DataPointer(policy.Optimizer.Mean)),
+                        new("variance", [length], Tensors.Aten.DataPointer(policy.Optimizer.Variance)),
+                    ],
+                    WeightType.F32
+                );
+                state.Write(temporary);
+            }
+        );
+        foreach (string old in All(run).SkipLast(keep))
+            Directory.Delete(old, recursive: true);
     }
 
     /// <summary>Loads weights, moments and state of the newest complete checkpoint; null where there is none.</summary>
@@ -36,18 +46,35 @@ public static class Checkpoints
     /// <exception cref="InvalidDataException">The checkpoint is damaged, or of another seed or model; says which file, and what to do.</exception>
     public static unsafe RunState? LoadLatest(RunFolder run, PolicyModel policy, ulong seed, ulong startHash)
     {
-        if (All(run).LastOrDefault() is not { } folder) return null;
-        try { AtomicFolder.Verify(folder); }
-        catch (InvalidDataException e) { throw new InvalidDataException($"{e.Message}. Delete {folder} to resume from the checkpoint before it.", e); }
+        if (All(run).LastOrDefault() is not { } folder)
+            return null;
+        try
+        {
+            AtomicFolder.Verify(folder);
+        }
+        catch (InvalidDataException e)
+        {
+            throw new InvalidDataException($"{e.Message}. Delete {folder} to resume from the checkpoint before it.", e);
+        }
         var state = RunState.Read(folder);
-        if (state.Seed != seed) throw new InvalidDataException($"{folder} is of a run with seed {state.Seed}, the recipe says seed {seed}: its data order and samples would be others. Resume with --set seed={state.Seed}, or start a new run under another name.");
-        if (state.StartHash != startHash) throw new InvalidDataException($"{folder} is of a run that began with other weights than those of the recipe's model.path. Resume with the model that the run began with ({run.Recipe} names it), or start a new run under another name.");
+        if (state.Seed != seed)
+            throw new InvalidDataException(
+                $"{folder} is of a run with seed {state.Seed}, the recipe says seed {seed}: its data order and samples would be others. Resume with --set seed={state.Seed}, or start a new run under another name."
+            );
+        if (state.StartHash != startHash)
+            throw new InvalidDataException(
+                $"{folder} is of a run that began with other weights than those of the recipe's model.path. Resume with the model that the run began with ({run.Recipe} names it), or start a new run under another name."
+            );
         Checkpoint.ReadInto(folder, policy.Weights);
         using var moments = SafetensorsFile.Open(Path.Combine(folder, OptimizerFile));
-        foreach (var (name, tensor) in new[] { ("mean", policy.Optimizer.Mean), ("variance", policy.Optimizer.Variance) })
+        foreach (
+            var (name, tensor) in new[] { ("mean", policy.Optimizer.Mean), ("variance", policy.Optimizer.Variance) }
+        )
         {
             if (!moments.Entries.TryGetValue(name, out var entry) || entry.Length != policy.Weights.Layout.Length)
-                throw new InvalidDataException($"{moments.Path}: '{name}' does not fit the model; was the checkpoint written by another model?");
+                throw new InvalidDataException(
+                    $"{moments.Path}: '{name}' does not fit the model; was the checkpoint written by another model?"
+                );
             moments.Read(entry, (float*)Tensors.Aten.DataPointer(tensor));
         }
         policy.Optimizer.Steps = state.OptimizerSteps;
@@ -57,6 +84,8 @@ public static class Checkpoints
     private static IEnumerable<string> All(RunFolder run)
     {
         string parent = Path.Combine(run.Path, "checkpoints");
-        return Directory.Exists(parent) ? Directory.EnumerateDirectories(parent, "step-??????").Order(StringComparer.Ordinal) : [];
+        return Directory.Exists(parent)
+            ? Directory.EnumerateDirectories(parent, "step-??????").Order(StringComparer.Ordinal)
+            : [];
     }
 }

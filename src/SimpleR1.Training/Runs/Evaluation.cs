@@ -19,7 +19,8 @@ public sealed record Evaluation(int Step, IReadOnlyList<Rollout> Answers, double
     /// <summary>Keeps the answers for people, and so that a resumed run need not answer again.</summary>
     public void Write(RunFolder run)
     {
-        string path = File(run, Step), unfinished = path + ".tmp";
+        string path = File(run, Step),
+            unfinished = path + ".tmp";
         Directory.CreateDirectory(run.Evaluations);
         System.IO.File.WriteAllLines(unfinished, Answers.Select(a => a.ToJson()));
         System.IO.File.Move(unfinished, path, overwrite: true);
@@ -28,7 +29,8 @@ public sealed record Evaluation(int Step, IReadOnlyList<Rollout> Answers, double
     /// <summary>The evaluation after a step; null where the run has none of so many answers.</summary>
     public static Evaluation? Read(RunFolder run, int step, int answers)
     {
-        if (!System.IO.File.Exists(File(run, step))) return null;
+        if (!System.IO.File.Exists(File(run, step)))
+            return null;
         Rollout[] read = [.. System.IO.File.ReadLines(File(run, step)).Select(Rollout.FromJson)];
         return read.Length == answers ? new(step, read, 0) : null;
     }
@@ -36,13 +38,23 @@ public sealed record Evaluation(int Step, IReadOnlyList<Rollout> Answers, double
     /// <summary>Removes evaluations after a step, which a run that goes on from there makes again.</summary>
     public static void Cut(RunFolder run, int step)
     {
-        if (!Directory.Exists(run.Evaluations)) return;
+        if (!Directory.Exists(run.Evaluations))
+            return;
         foreach (string path in Directory.GetFiles(run.Evaluations, "step-??????.jsonl"))
-            if (string.CompareOrdinal(path, File(run, step)) > 0) System.IO.File.Delete(path);
+            if (string.CompareOrdinal(path, File(run, step)) > 0)
+                System.IO.File.Delete(path);
     }
 }
 
 /// <summary>How a run ended.</summary>
 /// <param name="Files">What it wrote, to name at the end.</param>
 /// <param name="PeakMemory">Largest resident set of each process, in bytes.</param>
-public sealed record RunOutcome(Evaluation? Before, Evaluation? After, int Step, bool Interrupted, double Seconds, IReadOnlyList<string> Files, IReadOnlyList<(string Process, long Bytes)> PeakMemory);
+public sealed record RunOutcome(
+    Evaluation? Before,
+    Evaluation? After,
+    int Step,
+    bool Interrupted,
+    double Seconds,
+    IReadOnlyList<string> Files,
+    IReadOnlyList<(string Process, long Bytes)> PeakMemory
+);

@@ -19,21 +19,27 @@ public sealed class JsonLines : IDisposable
     /// resumes from, are cut off; null starts empty.</summary>
     public JsonLines(string path, int? keepThrough = null)
     {
-        if (keepThrough is { } last && File.Exists(path)) Cut(path, last);
-        else File.WriteAllText(path, "");
+        if (keepThrough is { } last && File.Exists(path))
+            Cut(path, last);
+        else
+            File.WriteAllText(path, "");
         writer = new StreamWriter(path, append: true, new UTF8Encoding(false));
     }
 
     /// <summary>Appends a row and flushes it.</summary>
     public void Write(JsonObject row)
     {
-        if (!row.ContainsKey("step")) throw new ArgumentException("a row needs its 'step'");
+        if (!row.ContainsKey("step"))
+            throw new ArgumentException("a row needs its 'step'");
         writer.WriteLine(row.ToJsonString(Readable));
         writer.Flush();
     }
 
     /// <summary>A value for a row; NaN and infinity become text, which JSON has no number for.</summary>
-    public static JsonNode Number(double value) => double.IsFinite(value) ? JsonValue.Create(value) : JsonValue.Create(value.ToString(System.Globalization.CultureInfo.InvariantCulture));
+    public static JsonNode Number(double value) =>
+        double.IsFinite(value)
+            ? JsonValue.Create(value)
+            : JsonValue.Create(value.ToString(System.Globalization.CultureInfo.InvariantCulture));
 
     /// <summary>All complete rows of a file; a last line that a crash cut short is left out.</summary>
     /// <exception cref="InvalidDataException">A line before the last is not a JSON object.</exception>
@@ -44,9 +50,18 @@ public sealed class JsonLines : IDisposable
         for (int i = 0; i < lines.Length; i++)
         {
             JsonObject? row = null;
-            try { row = JsonNode.Parse(lines[i]) as JsonObject; }
-            catch (JsonException) when (i == lines.Length - 1) { yield break; }
-            catch (JsonException e) { throw new InvalidDataException($"{path}:{i + 1}: not valid JSON: {e.Message}", e); }
+            try
+            {
+                row = JsonNode.Parse(lines[i]) as JsonObject;
+            }
+            catch (JsonException) when (i == lines.Length - 1)
+            {
+                yield break;
+            }
+            catch (JsonException e)
+            {
+                throw new InvalidDataException($"{path}:{i + 1}: not valid JSON: {e.Message}", e);
+            }
             yield return row ?? throw new InvalidDataException($"{path}:{i + 1}: expected a JSON object");
         }
     }
@@ -55,7 +70,10 @@ public sealed class JsonLines : IDisposable
 
     private static void Cut(string path, int keepThrough)
     {
-        var kept = Read(path).Where(row => row["step"] is { } step && (int)step <= keepThrough).Select(row => row.ToJsonString(Readable)).ToList();
+        var kept = Read(path)
+            .Where(row => row["step"] is { } step && (int)step <= keepThrough)
+            .Select(row => row.ToJsonString(Readable))
+            .ToList();
         string temporary = path + ".tmp";
         File.WriteAllLines(temporary, kept);
         File.Move(temporary, path, overwrite: true);

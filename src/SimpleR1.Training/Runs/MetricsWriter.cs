@@ -33,8 +33,11 @@ public sealed class MetricsWriter : IDisposable
     /// <summary>One metric of a run by step, rows without it left out.</summary>
     public static (int[] Steps, double[] Values) Read(string metricsPath, string name)
     {
-        var points = JsonLines.Read(metricsPath).Where(r => r[name] is JsonValue v && v.GetValueKind() == System.Text.Json.JsonValueKind.Number)
-            .Select(r => (Step: (int)r["step"]!, Value: (double)r[name]!)).ToList();
+        var points = JsonLines
+            .Read(metricsPath)
+            .Where(r => r[name] is JsonValue v && v.GetValueKind() == System.Text.Json.JsonValueKind.Number)
+            .Select(r => (Step: (int)r["step"]!, Value: (double)r[name]!))
+            .ToList();
         return ([.. points.Select(p => p.Step)], [.. points.Select(p => p.Value)]);
     }
 
@@ -46,24 +49,37 @@ public sealed class MetricsWriter : IDisposable
 }
 
 /// <summary>A rollout as people read it.</summary>
-public sealed record LoggedSample(int Step, string Question, string Answer, string Completion, Score Score, int Tokens, bool Truncated);
+public sealed record LoggedSample(
+    int Step,
+    string Question,
+    string Answer,
+    string Completion,
+    Score Score,
+    int Tokens,
+    bool Truncated
+);
 
 /// <summary>Rollouts in <c>samples.jsonl</c>.</summary>
 public sealed class SamplesWriter(RunFolder run, int? resumedStep = null) : IDisposable
 {
     private readonly JsonLines rows = new(run.Samples, resumedStep);
 
-    public void Write(LoggedSample sample) => rows.Write(new JsonObject
-    {
-        ["step"] = sample.Step,
-        ["reward"] = sample.Score.Total,
-        ["rewards"] = new JsonObject(sample.Score.ByName.Select(r => KeyValuePair.Create(r.Key, (JsonNode?)r.Value))),
-        ["tokens"] = sample.Tokens,
-        ["truncated"] = sample.Truncated,
-        ["question"] = sample.Question,
-        ["answer"] = sample.Answer,
-        ["completion"] = sample.Completion,
-    });
+    public void Write(LoggedSample sample) =>
+        rows.Write(
+            new JsonObject
+            {
+                ["step"] = sample.Step,
+                ["reward"] = sample.Score.Total,
+                ["rewards"] = new JsonObject(
+                    sample.Score.ByName.Select(r => KeyValuePair.Create(r.Key, (JsonNode?)r.Value))
+                ),
+                ["tokens"] = sample.Tokens,
+                ["truncated"] = sample.Truncated,
+                ["question"] = sample.Question,
+                ["answer"] = sample.Answer,
+                ["completion"] = sample.Completion,
+            }
+        );
 
     public void Dispose() => rows.Dispose();
 }

@@ -25,7 +25,8 @@ public static class Plot
     public static void Write(string runFolder, string pngPath, int width = 900, int height = 1000)
     {
         string metrics = System.IO.Path.Combine(runFolder, "metrics.jsonl");
-        if (!File.Exists(metrics)) throw new FileNotFoundException($"no metrics to plot: {metrics}", metrics);
+        if (!File.Exists(metrics))
+            throw new FileNotFoundException($"no metrics to plot: {metrics}", metrics);
         var figure = new Multiplot();
         figure.AddPlots(Panels.Count);
         bool any = false;
@@ -35,16 +36,29 @@ public static class Plot
             foreach (string name in panel.Metrics)
             {
                 var (steps, values) = MetricsWriter.Read(metrics, name);
-                if (steps.Length == 0) continue;
+                if (steps.Length == 0)
+                    continue;
                 any = true;
-                Draw(plot, [.. steps.Select(s => (double)s)], values, panel.Metrics.Length > 1 ? name.Replace('_', ' ') : "", smooth: name is "reward" or "completion_length" or "accuracy");
+                Draw(
+                    plot,
+                    [.. steps.Select(s => (double)s)],
+                    values,
+                    panel.Metrics.Length > 1 ? name.Replace('_', ' ') : "",
+                    smooth: name is "reward" or "completion_length" or "accuracy"
+                );
             }
             plot.Title(panel.Title, 15);
-            if (index == Panels.Count - 1) plot.XLabel("step");
-            if (panel.Metrics.Length > 1) plot.ShowLegend(Alignment.LowerRight);
-            if (panel.Title == "accuracy") plot.Axes.SetLimitsY(-0.02, 1.02);
+            if (index == Panels.Count - 1)
+                plot.XLabel("step");
+            if (panel.Metrics.Length > 1)
+                plot.ShowLegend(Alignment.LowerRight);
+            if (panel.Title == "accuracy")
+                plot.Axes.SetLimitsY(-0.02, 1.02);
         }
-        if (!any) throw new InvalidDataException($"{metrics}: none of {string.Join(", ", Panels.SelectMany(p => p.Metrics))} to plot");
+        if (!any)
+            throw new InvalidDataException(
+                $"{metrics}: none of {string.Join(", ", Panels.SelectMany(p => p.Metrics))} to plot"
+            );
         figure.SavePng(pngPath, width, height);
     }
 
@@ -56,7 +70,8 @@ public static class Plot
         line.MarkerSize = faint ? 0 : 5;
         line.LineWidth = faint ? 1 : 2;
         line.LegendText = label;
-        if (!faint) return;
+        if (!faint)
+            return;
         var color = line.Color;
         line.Color = color.WithAlpha(0.35);
         var mean = plot.Add.Scatter(steps, RunningMean(values, Math.Max(5, values.Length / 20)));
@@ -76,8 +91,11 @@ public static class Plot
         public const string Name = "SimpleR1 Plot";
 
         public SKTypeface? CreateTypeface(string fontName, FontWeight weight, FontSlant slant, FontSpacing spacing) =>
-            fontName == Name ? SKTypeface.FromStream(typeof(Plot).Assembly.GetManifestResourceStream("PlotFont.ttf")!) : null;
+            fontName == Name
+                ? SKTypeface.FromStream(typeof(Plot).Assembly.GetManifestResourceStream("PlotFont.ttf")!)
+                : null;
 
-        public SKTypeface? CreateTypeface(string fontName, bool bold, bool italic) => CreateTypeface(fontName, FontWeight.Normal, FontSlant.Upright, FontSpacing.Normal);
+        public SKTypeface? CreateTypeface(string fontName, bool bold, bool italic) =>
+            CreateTypeface(fontName, FontWeight.Normal, FontSlant.Upright, FontSpacing.Normal);
     }
 }

@@ -3,20 +3,28 @@ using SimpleR1.Training.Recipes;
 namespace SimpleR1.Training.Runs;
 
 /// <summary>What to do when a run's folder is there already.</summary>
-public enum ExistingRun { Refuse, Resume, Overwrite }
+public enum ExistingRun
+{
+    Refuse,
+    Resume,
+    Overwrite,
+}
 
 /// <summary>A run's folder, <c>runs/NAME</c>, and where everything in it is.</summary>
 public sealed class RunFolder
 {
     public string Path { get; }
     public string Name => System.IO.Path.GetFileName(Path);
+
     /// <summary>The recipe with every default and override filled in.</summary>
     public string Recipe => In("recipe.yaml");
     public string Metrics => In("metrics.jsonl");
     public string Samples => In("samples.jsonl");
+
     /// <summary>TensorBoard event files.</summary>
     public string Events => In("events");
     public string Checkpoints => In("checkpoints");
+
     /// <summary>All answers of each evaluation, as rollouts.</summary>
     public string Evaluations => In("evaluations");
     public string Plot => In("plot.png");
@@ -29,10 +37,16 @@ public sealed class RunFolder
     {
         var run = new RunFolder(System.IO.Path.GetFullPath(System.IO.Path.Combine(root, name)));
         bool there = File.Exists(run.Recipe); // written when everything else of a run has started
-        if (!there && !run.HoldsOnlyLeftovers()) throw new IOException($"{run.Path}: holds files but no recipe.yaml, so it is not a run's folder; it will not be overwritten. Choose another name with --set name=...");
+        if (!there && !run.HoldsOnlyLeftovers())
+            throw new IOException(
+                $"{run.Path}: holds files but no recipe.yaml, so it is not a run's folder; it will not be overwritten. Choose another name with --set name=..."
+            );
         if (there && existing == ExistingRun.Refuse)
-            throw new IOException($"{run.Path}: a run of this name exists. Continue it with --resume, replace it with --overwrite, or choose another with --set name=...");
-        if (!there && existing == ExistingRun.Resume) throw new IOException($"{run.Path}: no run of this name to resume; start it without --resume");
+            throw new IOException(
+                $"{run.Path}: a run of this name exists. Continue it with --resume, replace it with --overwrite, or choose another with --set name=..."
+            );
+        if (!there && existing == ExistingRun.Resume)
+            throw new IOException($"{run.Path}: no run of this name to resume; start it without --resume");
         return run;
     }
 
@@ -41,7 +55,8 @@ public sealed class RunFolder
     public static RunFolder Open(string root, string name, ExistingRun existing = ExistingRun.Refuse)
     {
         var run = Find(root, name, existing);
-        if (existing != ExistingRun.Resume && Directory.Exists(run.Path)) Directory.Delete(run.Path, recursive: true);
+        if (existing != ExistingRun.Resume && Directory.Exists(run.Path))
+            Directory.Delete(run.Path, recursive: true);
         Directory.CreateDirectory(run.Checkpoints);
         return run;
     }
@@ -52,13 +67,38 @@ public sealed class RunFolder
     {
         string path = Path + ".lock";
         Directory.CreateDirectory(System.IO.Path.GetDirectoryName(path)!);
-        try { return new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.DeleteOnClose); }
-        catch (IOException e) when (File.Exists(path)) { throw new IOException($"{Path}: another process is training this run ({path} is locked). Wait for its end or stop it with Ctrl-C.", e); }
+        try
+        {
+            return new FileStream(
+                path,
+                FileMode.OpenOrCreate,
+                FileAccess.ReadWrite,
+                FileShare.None,
+                1,
+                FileOptions.DeleteOnClose
+            );
+        }
+        catch (IOException e) when (File.Exists(path))
+        {
+            throw new IOException(
+                $"{Path}: another process is training this run ({path} is locked). Wait for its end or stop it with Ctrl-C.",
+                e
+            );
+        }
     }
 
     /// <summary>Nothing, or what a start that failed leaves behind.</summary>
-    private bool HoldsOnlyLeftovers() => !Directory.Exists(Path) ||
-        Directory.EnumerateFileSystemEntries(Path).All(entry => entry == Metrics || entry == Samples || entry == Events || entry == In("logs") || entry == Checkpoints && !Directory.EnumerateFileSystemEntries(entry).Any());
+    private bool HoldsOnlyLeftovers() =>
+        !Directory.Exists(Path)
+        || Directory
+            .EnumerateFileSystemEntries(Path)
+            .All(entry =>
+                entry == Metrics
+                || entry == Samples
+                || entry == Events
+                || entry == In("logs")
+                || entry == Checkpoints && !Directory.EnumerateFileSystemEntries(entry).Any()
+            );
 
     /// <summary>Writes the resolved recipe.</summary>
     public void WriteRecipe(object recipe) => File.WriteAllText(Recipe, RecipeFile.Write(recipe));

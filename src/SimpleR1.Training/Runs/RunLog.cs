@@ -10,32 +10,56 @@ public sealed class RunLog(RunFolder run, int? resumedStep) : IDisposable
     private bool failed;
 
     /// <exception cref="IOException">The disk is full, or the like; says what to do.</exception>
-    public void Write(StepReport report, IEnumerable<Rollout> shown) => Write(() =>
-    {
-        metrics.Write(report.Step, report.Metrics());
-        foreach (var r in shown)
-            samples.Write(new(report.Step, r.Question, r.Gold, r.Text, new(r.Reward, r.Rewards), r.Tokens.Length, r.FinishReason == Inference.FinishReason.Length));
-    });
+    public void Write(StepReport report, IEnumerable<Rollout> shown) =>
+        Write(() =>
+        {
+            metrics.Write(report.Step, report.Metrics());
+            foreach (var r in shown)
+                samples.Write(
+                    new(
+                        report.Step,
+                        r.Question,
+                        r.Gold,
+                        r.Text,
+                        new(r.Reward, r.Rewards),
+                        r.Tokens.Length,
+                        r.FinishReason == Inference.FinishReason.Length
+                    )
+                );
+        });
 
     /// <inheritdoc cref="Write(StepReport, IEnumerable{Rollout})"/>
-    public void Write(Evaluation evaluation) => Write(() =>
-    {
-        var interval = Statistics.Wilson(evaluation.Correct, evaluation.Answers.Count);
-        metrics.Write(evaluation.Step,
-        [
-            new("evaluation_accuracy", interval.Estimate), new("evaluation_accuracy_low", interval.Low), new("evaluation_accuracy_high", interval.High),
-            new("evaluation_reward", evaluation.MeanReward), new("evaluation_length", evaluation.MeanLength), new("evaluation_seconds", evaluation.Seconds),
-        ]);
-        evaluation.Write(run);
-    });
+    public void Write(Evaluation evaluation) =>
+        Write(() =>
+        {
+            var interval = Statistics.Wilson(evaluation.Correct, evaluation.Answers.Count);
+            metrics.Write(
+                evaluation.Step,
+                [
+                    new("evaluation_accuracy", interval.Estimate),
+                    new("evaluation_accuracy_low", interval.Low),
+                    new("evaluation_accuracy_high", interval.High),
+                    new("evaluation_reward", evaluation.MeanReward),
+                    new("evaluation_length", evaluation.MeanLength),
+                    new("evaluation_seconds", evaluation.Seconds),
+                ]
+            );
+            evaluation.Write(run);
+        });
 
     private void Write(Action write)
     {
-        try { write(); }
+        try
+        {
+            write();
+        }
         catch (IOException e)
         {
             failed = true;
-            throw new IOException($"can't write to {run.Path}: {e.Message}. Checkpoints written before are intact; make room (or make it writable), then continue with --resume.", e);
+            throw new IOException(
+                $"can't write to {run.Path}: {e.Message}. Checkpoints written before are intact; make room (or make it writable), then continue with --resume.",
+                e
+            );
         }
     }
 

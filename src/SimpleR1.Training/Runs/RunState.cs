@@ -18,16 +18,23 @@ public sealed record RunState(int Step, long OptimizerSteps, long DataPosition, 
 
     public const string FileName = "state.json";
 
-    public void Write(string folder) => File.WriteAllText(Path.Combine(folder, FileName), JsonSerializer.Serialize(this));
+    public void Write(string folder) =>
+        File.WriteAllText(Path.Combine(folder, FileName), JsonSerializer.Serialize(this));
 
     /// <exception cref="InvalidDataException">The file is missing or damaged.</exception>
     public static RunState Read(string folder)
     {
         string path = Path.Combine(folder, FileName);
-        try { return JsonSerializer.Deserialize<RunState>(File.ReadAllText(path)) ?? throw new JsonException("null"); }
+        try
+        {
+            return JsonSerializer.Deserialize<RunState>(File.ReadAllText(path)) ?? throw new JsonException("null");
+        }
         catch (Exception e) when (e is IOException or JsonException)
         {
-            throw new InvalidDataException($"{path}: expected the state of a checkpoint, found: {e.Message}. Delete this folder to resume from the checkpoint before it.", e);
+            throw new InvalidDataException(
+                $"{path}: expected the state of a checkpoint, found: {e.Message}. Delete this folder to resume from the checkpoint before it.",
+                e
+            );
         }
     }
 }

@@ -7,7 +7,8 @@ namespace SimpleR1.Training.Runs;
 public readonly record struct Interval(double Estimate, double Low, double High)
 {
     /// <summary>As percentages: "71.2% [68.3, 74.0]".</summary>
-    public string Percent => string.Create(CultureInfo.InvariantCulture, $"{100 * Estimate:F1}% [{100 * Low:F1}, {100 * High:F1}]");
+    public string Percent =>
+        string.Create(CultureInfo.InvariantCulture, $"{100 * Estimate:F1}% [{100 * Low:F1}, {100 * High:F1}]");
 }
 
 /// <summary>The few statistics that reports need.</summary>
@@ -21,9 +22,12 @@ public static class Statistics
     public static Interval Wilson(int successes, int trials)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(trials, 1);
-        if (successes < 0 || successes > trials) throw new ArgumentOutOfRangeException(nameof(successes), $"{successes} successes in {trials} trials");
-        double p = (double)successes / trials, z2 = Z * Z / trials;
-        double centre = (p + z2 / 2) / (1 + z2), half = Z / (1 + z2) * Math.Sqrt(p * (1 - p) / trials + z2 / (4 * trials));
+        if (successes < 0 || successes > trials)
+            throw new ArgumentOutOfRangeException(nameof(successes), $"{successes} successes in {trials} trials");
+        double p = (double)successes / trials,
+            z2 = Z * Z / trials;
+        double centre = (p + z2 / 2) / (1 + z2),
+            half = Z / (1 + z2) * Math.Sqrt(p * (1 - p) / trials + z2 / (4 * trials));
         return new(p, successes == 0 ? 0 : centre - half, successes == trials ? 1 : centre + half);
     }
 
@@ -31,16 +35,22 @@ public static class Statistics
     /// <exception cref="ArgumentException">No values.</exception>
     public static Interval BootstrapMean(IReadOnlyList<double> values, ulong seed = 1, int resamples = 2000)
     {
-        if (values.Count == 0) throw new ArgumentException("a mean needs at least one value");
+        if (values.Count == 0)
+            throw new ArgumentException("a mean needs at least one value");
         var random = new SplitMix64(SplitMix64.Mix(seed));
         var means = new double[resamples];
         for (int r = 0; r < resamples; r++)
         {
             double sum = 0;
-            for (int i = 0; i < values.Count; i++) sum += values[random.Next(values.Count)];
+            for (int i = 0; i < values.Count; i++)
+                sum += values[random.Next(values.Count)];
             means[r] = sum / values.Count;
         }
         Array.Sort(means);
-        return new(values.Average(), means[(int)(0.025 * (resamples - 1))], means[(int)Math.Ceiling(0.975 * (resamples - 1))]);
+        return new(
+            values.Average(),
+            means[(int)(0.025 * (resamples - 1))],
+            means[(int)Math.Ceiling(0.975 * (resamples - 1))]
+        );
     }
 }

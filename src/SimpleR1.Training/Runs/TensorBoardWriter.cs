@@ -19,18 +19,25 @@ public sealed class TensorBoardWriter : IDisposable
         long seconds = DateTimeOffset.UtcNow.ToUnixTimeSeconds();
         for (int i = 0; ; i++)
         {
-            string path = Path.Combine(folder, $"events.out.tfevents.{seconds:D10}.{Environment.MachineName}.{Environment.ProcessId}.{i}");
-            if (File.Exists(path)) continue;
+            string path = Path.Combine(
+                folder,
+                $"events.out.tfevents.{seconds:D10}.{Environment.MachineName}.{Environment.ProcessId}.{i}"
+            );
+            if (File.Exists(path))
+                continue;
             file = new FileStream(path, FileMode.CreateNew, FileAccess.Write, FileShare.Read);
             break;
         }
         Record(Event(0, e => e.Text(3, "brain.Event:2")));
-        if (purgeStep is { } step) Record(Event(step, e => e.Message(7, log => log.Varint(1, 1)))); // SessionLog { status: START }
+        if (purgeStep is { } step)
+            Record(Event(step, e => e.Message(7, log => log.Varint(1, 1)))); // SessionLog { status: START }
     }
 
     /// <summary>One value of one metric.</summary>
     public void Scalar(string tag, long step, double value) =>
-        Record(Event(step, e => e.Message(5, summary => summary.Message(1, v => v.Text(1, tag).Float(2, (float)value)))));
+        Record(
+            Event(step, e => e.Message(5, summary => summary.Message(1, v => v.Text(1, tag).Float(2, (float)value))))
+        );
 
     public void Flush() => file.Flush();
 
@@ -39,7 +46,8 @@ public sealed class TensorBoardWriter : IDisposable
     private static byte[] Event(long step, Action<Proto> what)
     {
         var proto = new Proto().Double(1, DateTimeOffset.UtcNow.ToUnixTimeMilliseconds() / 1000.0);
-        if (step != 0) proto.Varint(2, (ulong)step);
+        if (step != 0)
+            proto.Varint(2, (ulong)step);
         what(proto);
         return proto.ToArray();
     }
@@ -59,7 +67,8 @@ public sealed class TensorBoardWriter : IDisposable
     internal static uint MaskedCrc(ReadOnlySpan<byte> data)
     {
         uint crc = ~0u;
-        foreach (byte b in data) crc = BitOperations.Crc32C(crc, b);
+        foreach (byte b in data)
+            crc = BitOperations.Crc32C(crc, b);
         return BitOperations.RotateRight(~crc, 15) + 0xa282ead8;
     }
 
@@ -110,7 +119,8 @@ public sealed class TensorBoardWriter : IDisposable
 
         private void Raw(ulong value)
         {
-            for (; value >= 0x80; value >>= 7) bytes.Add((byte)(value | 0x80));
+            for (; value >= 0x80; value >>= 7)
+                bytes.Add((byte)(value | 0x80));
             bytes.Add((byte)value);
         }
     }

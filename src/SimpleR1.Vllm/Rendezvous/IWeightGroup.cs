@@ -1,4 +1,3 @@
-
 using SimpleR1.Tensors.Cuda;
 
 namespace SimpleR1.Vllm.Rendezvous;
@@ -48,8 +47,15 @@ public static class StatelessGroup
     public static IWeightGroup Lead(TcpStoreServer store, ICollectives collectives, int worldSize, TimeSpan timeout)
     {
         using var client = new TcpStoreClient("127.0.0.1", store.Port, timeout);
-        for (long until = Environment.TickCount64 + (long)timeout.TotalMilliseconds; client.Joined < worldSize; Thread.Sleep(10))
-            if (Environment.TickCount64 > until) throw new TimeoutException($"waited {timeout.TotalSeconds:0.#} s for {worldSize} processes to join; {client.Joined} did");
+        for (
+            long until = Environment.TickCount64 + (long)timeout.TotalMilliseconds;
+            client.Joined < worldSize;
+            Thread.Sleep(10)
+        )
+            if (Environment.TickCount64 > until)
+                throw new TimeoutException(
+                    $"waited {timeout.TotalSeconds:0.#} s for {worldSize} processes to join; {client.Joined} did"
+                );
         byte[] id = collectives.NewId();
         client.Set(IdKey, PickledNcclId.Write(id));
         return collectives.Join(id, 0, worldSize, timeout);

@@ -1,4 +1,3 @@
-
 using SimpleR1.Tensors.Cuda;
 using SimpleR1.WeightSync.Nccl;
 
@@ -27,7 +26,10 @@ public sealed class NcclCollectives(CudaDevice gpu) : ICollectives
             communicator.WarmUp(gpu, timeout, disposed.Token);
             return new Group(gpu, communicator, rank, timeout);
         }
-        catch (OperationCanceledException) { throw new ObjectDisposedException(nameof(NcclCollectives)); }
+        catch (OperationCanceledException)
+        {
+            throw new ObjectDisposedException(nameof(NcclCollectives));
+        }
     }
 
     public void Dispose() => disposed.Cancel(); // who still waits for a group
@@ -45,13 +47,24 @@ public sealed class NcclCollectives(CudaDevice gpu) : ICollectives
             lock (gate)
             {
                 ObjectDisposedException.ThrowIf(disposed.IsCancellationRequested, this);
-                if (left) throw new IOException("this process left the group when something failed; form a new one");
-                try { communicator.Broadcast(gpu, [(memory, bytes, 0)], $"a broadcast of {bytes:N0} bytes from rank 0, as rank {rank}", timeout, disposed.Token); }
+                if (left)
+                    throw new IOException("this process left the group when something failed; form a new one");
+                try
+                {
+                    communicator.Broadcast(
+                        gpu,
+                        [(memory, bytes, 0)],
+                        $"a broadcast of {bytes:N0} bytes from rank 0, as rank {rank}",
+                        timeout,
+                        disposed.Token
+                    );
+                }
                 catch (Exception e)
                 {
                     left = true;
                     communicator.Dispose(); // the others get to know: what they have under way fails
-                    if (e is OperationCanceledException) throw new ObjectDisposedException(nameof(NcclCollectives));
+                    if (e is OperationCanceledException)
+                        throw new ObjectDisposedException(nameof(NcclCollectives));
                     throw;
                 }
             }
@@ -60,7 +73,8 @@ public sealed class NcclCollectives(CudaDevice gpu) : ICollectives
         public void Dispose()
         {
             disposed.Cancel();
-            lock (gate) communicator.Dispose();
+            lock (gate)
+                communicator.Dispose();
         }
     }
 }

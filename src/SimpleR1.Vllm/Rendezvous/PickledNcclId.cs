@@ -11,30 +11,63 @@ public static class PickledNcclId
     /// <summary>Bytes of an id.</summary>
     public const int Length = 128;
 
-    private const string Module = "vllm.distributed.device_communicators.pynccl_wrapper", Class = "ncclUniqueId";
+    private const string Module = "vllm.distributed.device_communicators.pynccl_wrapper",
+        Class = "ncclUniqueId";
 
     // Protocol 4: _ctypes._unpickle(ncclUniqueId, ({}, the bytes)), each value remembered (0x94) as Python's pickler does.
     private static readonly byte[] Before =
     [
-        .. ShortText("_ctypes"), 0x94, .. ShortText("_unpickle"), 0x94, 0x93, 0x94,
-        .. ShortText(Module), 0x94, .. ShortText(Class), 0x94, 0x93, 0x94, (byte)'}', 0x94, (byte)'C', Length,
+        .. ShortText("_ctypes"),
+        0x94,
+        .. ShortText("_unpickle"),
+        0x94,
+        0x93,
+        0x94,
+        .. ShortText(Module),
+        0x94,
+        .. ShortText(Class),
+        0x94,
+        0x93,
+        0x94,
+        (byte)'}',
+        0x94,
+        (byte)'C',
+        Length,
     ];
     private static readonly byte[] After = [0x94, 0x86, 0x94, 0x86, 0x94, (byte)'R', 0x94, (byte)'.'];
 
     /// <summary>As Python's default protocol since 3.8 writes it.</summary>
     public static byte[] Write(ReadOnlySpan<byte> id)
     {
-        if (id.Length != Length) throw new ArgumentException($"an NCCL id has {Length} bytes, found {id.Length}", nameof(id));
-        return [0x80, 4, 0x95, .. BitConverter.GetBytes((ulong)(Before.Length + Length + After.Length)), .. Before, .. id, .. After];
+        if (id.Length != Length)
+            throw new ArgumentException($"an NCCL id has {Length} bytes, found {id.Length}", nameof(id));
+        return
+        [
+            0x80,
+            4,
+            0x95,
+            .. BitConverter.GetBytes((ulong)(Before.Length + Length + After.Length)),
+            .. Before,
+            .. id,
+            .. After,
+        ];
     }
 
     /// <exception cref="InvalidDataException">It is another object, or written in another way.</exception>
     public static byte[] Read(ReadOnlySpan<byte> pickle)
     {
         const int head = 11; // protocol and frame
-        if (pickle.Length == head + Before.Length + Length + After.Length && pickle[0] == 0x80 && pickle[1] is 4 or 5
-            && pickle[head..].StartsWith(Before) && pickle.EndsWith(After)) return pickle.Slice(head + Before.Length, Length).ToArray();
-        throw new InvalidDataException($"expected a pickled {Module}.{Class} (protocol 4 or 5) under the group's key, found {pickle.Length} other bytes; is rank 0 a vLLM or TRL trainer of this year?");
+        if (
+            pickle.Length == head + Before.Length + Length + After.Length
+            && pickle[0] == 0x80
+            && pickle[1] is 4 or 5
+            && pickle[head..].StartsWith(Before)
+            && pickle.EndsWith(After)
+        )
+            return pickle.Slice(head + Before.Length, Length).ToArray();
+        throw new InvalidDataException(
+            $"expected a pickled {Module}.{Class} (protocol 4 or 5) under the group's key, found {pickle.Length} other bytes; is rank 0 a vLLM or TRL trainer of this year?"
+        );
     }
 
     private static byte[] ShortText(string text) => [0x8C, (byte)text.Length, .. Encoding.ASCII.GetBytes(text)];

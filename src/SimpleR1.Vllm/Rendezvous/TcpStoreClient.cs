@@ -27,24 +27,35 @@ public sealed class TcpStoreClient : IDisposable
         Request(TcpStoreServer.Query.Validate, BitConverter.GetBytes(TcpStoreServer.Magic));
         byte[] nonce = BitConverter.GetBytes(Environment.ProcessId);
         Request(TcpStoreServer.Query.Ping, nonce);
-        if (!Read(nonce.Length, "its ping").AsSpan().SequenceEqual(nonce)) throw new IOException($"{address} is no TCPStore that this program knows: it answered a ping with something else");
+        if (!Read(nonce.Length, "its ping").AsSpan().SequenceEqual(nonce))
+            throw new IOException(
+                $"{address} is no TCPStore that this program knows: it answered a ping with something else"
+            );
         AddRaw(TcpStoreServer.JoinedKey, 1);
     }
 
     /// <summary>How many processes have connected, this one among them.</summary>
     public long Joined => AddRaw(TcpStoreServer.JoinedKey, 0);
 
-    public void Set(string key, ReadOnlySpan<byte> value) => Request(TcpStoreServer.Query.Set, [.. Text(Prefixed(key)), .. BitConverter.GetBytes((ulong)value.Length), .. value]);
+    public void Set(string key, ReadOnlySpan<byte> value) =>
+        Request(
+            TcpStoreServer.Query.Set,
+            [.. Text(Prefixed(key)), .. BitConverter.GetBytes((ulong)value.Length), .. value]
+        );
 
     /// <summary>Waits until the key is there.</summary>
     /// <exception cref="TimeoutException">It did not come.</exception>
     public byte[] Get(string key)
     {
         Request(TcpStoreServer.Query.Wait, [.. BitConverter.GetBytes(1UL), .. Text(Prefixed(key))]);
-        if (Read(1, $"the key '{key}'")[0] != 0) throw new IOException($"{address}: waiting for the key '{key}' was cancelled");
+        if (Read(1, $"the key '{key}'")[0] != 0)
+            throw new IOException($"{address}: waiting for the key '{key}' was cancelled");
         Request(TcpStoreServer.Query.Get, Text(Prefixed(key)));
         ulong length = BitConverter.ToUInt64(Read(8, $"the value of '{key}'"));
-        if (length > MaxValue) throw new IOException($"{address}: the value of '{key}' has {length} bytes, at most {MaxValue} were expected");
+        if (length > MaxValue)
+            throw new IOException(
+                $"{address}: the value of '{key}' has {length} bytes, at most {MaxValue} were expected"
+            );
         return Read((int)length, $"the value of '{key}'");
     }
 
@@ -58,18 +69,33 @@ public sealed class TcpStoreClient : IDisposable
     }
 
     private static string Prefixed(string key) => TcpStoreServer.KeyPrefix + key;
-    private static byte[] Text(string text) => [.. BitConverter.GetBytes((ulong)Encoding.UTF8.GetByteCount(text)), .. Encoding.UTF8.GetBytes(text)];
 
-    private void Request(TcpStoreServer.Query query, ReadOnlySpan<byte> arguments) => stream.Write([(byte)query, .. arguments]);
+    private static byte[] Text(string text) =>
+        [.. BitConverter.GetBytes((ulong)Encoding.UTF8.GetByteCount(text)), .. Encoding.UTF8.GetBytes(text)];
+
+    private void Request(TcpStoreServer.Query query, ReadOnlySpan<byte> arguments) =>
+        stream.Write([(byte)query, .. arguments]);
 
     private byte[] Read(int count, string awaited)
     {
         byte[] bytes = new byte[count];
-        try { stream.ReadExactly(bytes); }
-        catch (EndOfStreamException e) { throw new IOException($"the store at {address} hung up before it sent {awaited}", e); }
-        catch (IOException e) when (e.InnerException is SocketException { SocketErrorCode: SocketError.TimedOut or SocketError.WouldBlock })
+        try
         {
-            throw new TimeoutException($"waited {timeout.TotalSeconds:0.#} s for {awaited} from the store at {address}", e);
+            stream.ReadExactly(bytes);
+        }
+        catch (EndOfStreamException e)
+        {
+            throw new IOException($"the store at {address} hung up before it sent {awaited}", e);
+        }
+        catch (IOException e)
+            when (e.InnerException
+                    is SocketException { SocketErrorCode: SocketError.TimedOut or SocketError.WouldBlock }
+            )
+        {
+            throw new TimeoutException(
+                $"waited {timeout.TotalSeconds:0.#} s for {awaited} from the store at {address}",
+                e
+            );
         }
         return bytes;
     }
@@ -78,8 +104,17 @@ public sealed class TcpStoreClient : IDisposable
     {
         for (long until = Environment.TickCount64 + (long)timeout.TotalMilliseconds; ; Thread.Sleep(50)) // who listens may start later
         {
-            try { return new TcpClient(host, port); }
-            catch (SocketException e) when (Environment.TickCount64 >= until) { throw new TimeoutException($"waited {timeout.TotalSeconds:0.#} s for a store to listen at {address}: {e.Message}", e); }
+            try
+            {
+                return new TcpClient(host, port);
+            }
+            catch (SocketException e) when (Environment.TickCount64 >= until)
+            {
+                throw new TimeoutException(
+                    $"waited {timeout.TotalSeconds:0.#} s for a store to listen at {address}: {e.Message}",
+                    e
+                );
+            }
             catch (SocketException) { }
         }
     }

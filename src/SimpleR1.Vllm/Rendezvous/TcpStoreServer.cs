@@ -14,8 +14,13 @@ namespace SimpleR1.Vllm.Rendezvous;
 public sealed class TcpStoreServer : IDisposable
 {
     internal const uint Magic = 0x3C85F7CE;
-    internal const string KeyPrefix = "/", JoinedKey = "init/"; // the first before all keys of users, the second counts who has connected
-    private const int MaxKey = 4096, MaxValue = 1 << 20, MaxKeys = 1024, MaxEntries = 4096, MaxConnections = 4096;
+    internal const string KeyPrefix = "/",
+        JoinedKey = "init/"; // the first before all keys of users, the second counts who has connected
+    private const int MaxKey = 4096,
+        MaxValue = 1 << 20,
+        MaxKeys = 1024,
+        MaxEntries = 4096,
+        MaxConnections = 4096;
 
     private readonly TcpListener listener;
     private readonly Lock gate = new();
@@ -35,7 +40,23 @@ public sealed class TcpStoreServer : IDisposable
 
     public int Port => ((IPEndPoint)listener.LocalEndpoint).Port;
 
-    internal enum Query : byte { Validate, Set, CompareSet, Get, Add, Check, Wait, GetNumKeys, DeleteKey, Append, MultiGet, MultiSet, CancelWait, Ping }
+    internal enum Query : byte
+    {
+        Validate,
+        Set,
+        CompareSet,
+        Get,
+        Add,
+        Check,
+        Wait,
+        GetNumKeys,
+        DeleteKey,
+        Append,
+        MultiGet,
+        MultiSet,
+        CancelWait,
+        Ping,
+    }
 
     private async Task AcceptAsync()
     {
@@ -48,8 +69,10 @@ public sealed class TcpStoreServer : IDisposable
                 var connection = new Connection(this, client);
                 lock (gate)
                 {
-                    if (closed || connections.Count == MaxConnections) client.Dispose();
-                    else if (connections.Add(connection)) _ = Task.Run(connection.ServeAsync);
+                    if (closed || connections.Count == MaxConnections)
+                        client.Dispose();
+                    else if (connections.Add(connection))
+                        _ = Task.Run(connection.ServeAsync);
                 }
             }
         }
@@ -65,7 +88,8 @@ public sealed class TcpStoreServer : IDisposable
             open = [.. connections];
         }
         listener.Dispose();
-        foreach (var connection in open) connection.Close();
+        foreach (var connection in open)
+            connection.Close();
     }
 
     /// <summary>One process that has connected.</summary>
@@ -78,13 +102,17 @@ public sealed class TcpStoreServer : IDisposable
         {
             try
             {
-                if ((Query)await ByteAsync() != Query.Validate || BitConverter.ToUInt32(await BytesAsync(4)) != Magic) return;
-                while (true) await AnswerAsync((Query)await ByteAsync());
+                if ((Query)await ByteAsync() != Query.Validate || BitConverter.ToUInt32(await BytesAsync(4)) != Magic)
+                    return;
+                while (true)
+                    await AnswerAsync((Query)await ByteAsync());
             }
-            catch (Exception e) when (e is IOException or SocketException or ObjectDisposedException or InvalidDataException) { } // it left, or talks nonsense
+            catch (Exception e)
+                when (e is IOException or SocketException or ObjectDisposedException or InvalidDataException) { } // it left, or talks nonsense
             finally
             {
-                lock (store.gate) store.connections.Remove(this);
+                lock (store.gate)
+                    store.connections.Remove(this);
                 Close();
             }
         }
@@ -95,27 +123,74 @@ public sealed class TcpStoreServer : IDisposable
         {
             switch (query)
             {
-                case Query.Ping: Send(await BytesAsync(4)); break;
-                case Query.Set: { string key = await KeyAsync(); byte[] value = await ValueAsync(); lock (store.gate) Store(key, value); break; }
-                case Query.Get: { string key = await KeyAsync(); lock (store.gate) SendValue(store.entries.TryGetValue(key, out byte[]? value) ? value : throw new InvalidDataException()); break; }
-                case Query.Add: await AddAsync(); break;
-                case Query.CompareSet: await CompareSetAsync(); break;
-                case Query.Check: { var keys = await KeysAsync(); lock (store.gate) Send([(byte)(keys.TrueForAll(store.entries.ContainsKey) ? 0 : 1)]); break; }
-                case Query.Wait: await WaitAsync(); break;
-                case Query.CancelWait: lock (store.gate) { awaited = []; Send([1]); } break;
-                case Query.GetNumKeys: lock (store.gate) Send(BitConverter.GetBytes((long)store.entries.Count)); break;
-                case Query.DeleteKey: { string key = await KeyAsync(); lock (store.gate) Send(BitConverter.GetBytes(store.entries.Remove(key) ? 1L : 0)); break; }
-                default: throw new InvalidDataException();
+                case Query.Ping:
+                    Send(await BytesAsync(4));
+                    break;
+                case Query.Set:
+                {
+                    string key = await KeyAsync();
+                    byte[] value = await ValueAsync();
+                    lock (store.gate)
+                        Store(key, value);
+                    break;
+                }
+                case Query.Get:
+                {
+                    string key = await KeyAsync();
+                    lock (store.gate)
+                        SendValue(
+                            store.entries.TryGetValue(key, out byte[]? value) ? value : throw new InvalidDataException()
+                        );
+                    break;
+                }
+                case Query.Add:
+                    await AddAsync();
+                    break;
+                case Query.CompareSet:
+                    await CompareSetAsync();
+                    break;
+                case Query.Check:
+                {
+                    var keys = await KeysAsync();
+                    lock (store.gate)
+                        Send([(byte)(keys.TrueForAll(store.entries.ContainsKey) ? 0 : 1)]);
+                    break;
+                }
+                case Query.Wait:
+                    await WaitAsync();
+                    break;
+                case Query.CancelWait:
+                    lock (store.gate)
+                    {
+                        awaited = [];
+                        Send([1]);
+                    }
+                    break;
+                case Query.GetNumKeys:
+                    lock (store.gate)
+                        Send(BitConverter.GetBytes((long)store.entries.Count));
+                    break;
+                case Query.DeleteKey:
+                {
+                    string key = await KeyAsync();
+                    lock (store.gate)
+                        Send(BitConverter.GetBytes(store.entries.Remove(key) ? 1L : 0));
+                    break;
+                }
+                default:
+                    throw new InvalidDataException();
             }
         }
 
         /// <summary>Under the gate: keeps the value, and tells those who waited for it.</summary>
         private void Store(string key, byte[] value)
         {
-            if (store.entries.Count == MaxEntries && !store.entries.ContainsKey(key)) throw new InvalidDataException();
+            if (store.entries.Count == MaxEntries && !store.entries.ContainsKey(key))
+                throw new InvalidDataException();
             store.entries[key] = value;
             foreach (var other in store.connections)
-                if (other.awaited.Remove(key) && other.awaited.Count == 0) other.Send([0]);
+                if (other.awaited.Remove(key) && other.awaited.Count == 0)
+                    other.Send([0]);
         }
 
         /// <summary>Counters are kept as decimal text, like PyTorch's.</summary>
@@ -125,20 +200,28 @@ public sealed class TcpStoreServer : IDisposable
             long sum = BitConverter.ToInt64(await BytesAsync(8));
             lock (store.gate)
             {
-                if (store.entries.TryGetValue(key, out byte[]? before)) sum += long.TryParse(before, System.Globalization.CultureInfo.InvariantCulture, out long number) ? number : throw new InvalidDataException();
+                if (store.entries.TryGetValue(key, out byte[]? before))
+                    sum += long.TryParse(before, System.Globalization.CultureInfo.InvariantCulture, out long number)
+                        ? number
+                        : throw new InvalidDataException();
                 Send(BitConverter.GetBytes(sum));
-                Store(key, System.Text.Encoding.ASCII.GetBytes(sum.ToString(System.Globalization.CultureInfo.InvariantCulture)));
+                Store(
+                    key,
+                    System.Text.Encoding.ASCII.GetBytes(sum.ToString(System.Globalization.CultureInfo.InvariantCulture))
+                );
             }
         }
 
         private async Task CompareSetAsync()
         {
             string key = await KeyAsync();
-            byte[] expected = await ValueAsync(), wanted = await ValueAsync();
+            byte[] expected = await ValueAsync(),
+                wanted = await ValueAsync();
             lock (store.gate)
             {
                 bool known = store.entries.TryGetValue(key, out byte[]? current);
-                if (known ? current.AsSpan().SequenceEqual(expected) : expected.Length == 0) Store(key, wanted);
+                if (known ? current.AsSpan().SequenceEqual(expected) : expected.Length == 0)
+                    Store(key, wanted);
                 SendValue(store.entries.TryGetValue(key, out current) ? current : expected);
             }
         }
@@ -149,7 +232,8 @@ public sealed class TcpStoreServer : IDisposable
             lock (store.gate)
             {
                 awaited = [.. keys.Where(key => !store.entries.ContainsKey(key)).Distinct()];
-                if (awaited.Count == 0) Send([0]);
+                if (awaited.Count == 0)
+                    Send([0]);
             }
         }
 
@@ -159,8 +243,14 @@ public sealed class TcpStoreServer : IDisposable
         private void Send(byte[] bytes)
         {
             client.SendTimeout = 1000;
-            try { stream.Write(bytes); }
-            catch (Exception e) when (e is IOException or ObjectDisposedException) { Close(); } // its own loop notices
+            try
+            {
+                stream.Write(bytes);
+            }
+            catch (Exception e) when (e is IOException or ObjectDisposedException)
+            {
+                Close();
+            } // its own loop notices
         }
 
         private void SendValue(byte[] value) => Send([.. BitConverter.GetBytes((ulong)value.Length), .. value]);
@@ -181,14 +271,17 @@ public sealed class TcpStoreServer : IDisposable
         }
 
         private async Task<string> KeyAsync() => System.Text.Encoding.UTF8.GetString(await SizedAsync(MaxKey));
+
         private Task<byte[]> ValueAsync() => SizedAsync(MaxValue);
 
         private async Task<List<string>> KeysAsync()
         {
             ulong count = BitConverter.ToUInt64(await BytesAsync(8));
-            if (count > MaxKeys) throw new InvalidDataException();
+            if (count > MaxKeys)
+                throw new InvalidDataException();
             var keys = new List<string>();
-            for (ulong i = 0; i < count; i++) keys.Add(await KeyAsync());
+            for (ulong i = 0; i < count; i++)
+                keys.Add(await KeyAsync());
             return keys;
         }
     }

@@ -33,12 +33,21 @@ public sealed unsafe class TensorReceiver(FlatWeights weights) : IDisposable
     /// <exception cref="CudaOutOfMemoryException">It does not fit; says what to change.</exception>
     public void Reserve(IWeightGroup group, IReadOnlyList<WireTensor[]> pieces)
     {
-        long bytes = pieces.Where(piece => !GoesStraight(group, piece)).Select(piece => piece.Sum(t => t.Bytes)).DefaultIfEmpty(0).Max();
+        long bytes = pieces
+            .Where(piece => !GoesStraight(group, piece))
+            .Select(piece => piece.Sum(t => t.Bytes))
+            .DefaultIfEmpty(0)
+            .Max();
         if (group.Device is { } gpu && (deviceStaging?.Device != gpu || deviceStaging.Bytes < bytes))
         {
             deviceStaging?.Dispose();
             deviceStaging = null;
-            if (bytes > 0) deviceStaging = gpu.Allocate(bytes, "received tensors that are packed or of another type than the weights'", "serve with a lower --gpu-memory-utilization, or send them in the weights' type and with a smaller packed_buffer_size_bytes");
+            if (bytes > 0)
+                deviceStaging = gpu.Allocate(
+                    bytes,
+                    "received tensors that are packed or of another type than the weights'",
+                    "serve with a lower --gpu-memory-utilization, or send them in the weights' type and with a smaller packed_buffer_size_bytes"
+                );
         }
         if (group.Device is null && hostStaging.Bytes < bytes)
         {
@@ -46,7 +55,8 @@ public sealed unsafe class TensorReceiver(FlatWeights weights) : IDisposable
             hostStaging = default;
             hostStaging = ((nint)NativeMemory.Alloc((nuint)bytes), bytes);
         }
-        if (group.Device is null && weights.Device is { } target) upload ??= new(target);
+        if (group.Device is null && weights.Device is { } target)
+            upload ??= new(target);
     }
 
     /// <summary>Receives; when this returns, all is in place.</summary>
@@ -66,7 +76,8 @@ public sealed unsafe class TensorReceiver(FlatWeights weights) : IDisposable
             group.Broadcast(at, piece.Sum(t => t.Bytes));
             foreach (var part in piece)
             {
-                if (part.Tensor is { } tensor) Convert(group.Device, at, NumberConversion.Of(part.Type), Place(tensor), tensor.Length);
+                if (part.Tensor is { } tensor)
+                    Convert(group.Device, at, NumberConversion.Of(part.Type), Place(tensor), tensor.Length);
                 at += (nint)part.Bytes;
             }
         }
@@ -75,15 +86,21 @@ public sealed unsafe class TensorReceiver(FlatWeights weights) : IDisposable
     }
 
     private bool GoesStraight(IWeightGroup group, WireTensor[] piece) =>
-        piece is [{ Tensor: not null, Type: var type }] && type == weights.Flat.dtype && (group.Device is null) == (weights.Device is null);
+        piece is [{ Tensor: not null, Type: var type }]
+        && type == weights.Flat.dtype
+        && (group.Device is null) == (weights.Device is null);
 
-    private nint Place(CheckpointTensor tensor) => weights.Pointer + (nint)(tensor.Offset * NumberConversion.Size(live));
+    private nint Place(CheckpointTensor tensor) =>
+        weights.Pointer + (nint)(tensor.Offset * NumberConversion.Size(live));
 
     private void Convert(CudaDevice? gpu, nint from, WeightType type, nint to, long count)
     {
-        if (gpu is not null) NumberConversion.Convert(gpu, from, type, to, live, count);
-        else if (upload is not null) upload.Write((byte*)from, type, to, live, count);
-        else NumberConversion.ConvertAll((byte*)from, type, (byte*)to, live, count);
+        if (gpu is not null)
+            NumberConversion.Convert(gpu, from, type, to, live, count);
+        else if (upload is not null)
+            upload.Write((byte*)from, type, to, live, count);
+        else
+            NumberConversion.ConvertAll((byte*)from, type, (byte*)to, live, count);
     }
 
     public void Dispose()

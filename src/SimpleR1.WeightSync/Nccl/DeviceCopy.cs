@@ -27,9 +27,12 @@ public sealed unsafe class DeviceCopy(CudaDevice gpu) : IDisposable
         var (from, to) = (NumberConversion.Of(source.Flat.dtype), NumberConversion.Of(type));
         foreach (var slice in slices ?? [new(0, 0, source.Layout.Length)])
         {
-            nint at = source.Pointer + (nint)(slice.First * NumberConversion.Size(from)), into = copy.Pointer + (nint)(slice.First * NumberConversion.Size(to));
-            if (source.Device is null) (upload ??= new(gpu)).Write((byte*)at, from, into, to, slice.Length);
-            else NumberConversion.Convert(gpu, at, from, into, to, slice.Length);
+            nint at = source.Pointer + (nint)(slice.First * NumberConversion.Size(from)),
+                into = copy.Pointer + (nint)(slice.First * NumberConversion.Size(to));
+            if (source.Device is null)
+                (upload ??= new(gpu)).Write((byte*)at, from, into, to, slice.Length);
+            else
+                NumberConversion.Convert(gpu, at, from, into, to, slice.Length);
         }
         return copy;
     }

@@ -21,7 +21,8 @@ internal sealed unsafe class NcclCommunicator : IDisposable
     /// <exception cref="DllNotFoundException">NCCL is not installed; says how to.</exception>
     public static byte[] NewId()
     {
-        if (Missing is { } missing) throw new DllNotFoundException(missing);
+        if (Missing is { } missing)
+            throw new DllNotFoundException(missing);
         UniqueId id;
         Check(ncclGetUniqueId(&id));
         return new Span<byte>(&id, IdBytes).ToArray();
@@ -31,10 +32,19 @@ internal sealed unsafe class NcclCommunicator : IDisposable
     /// <exception cref="TimeoutException">Not all came.</exception>
     /// <exception cref="IOException">NCCL says no, or another process was lost.</exception>
     /// <exception cref="OperationCanceledException">Cancelled.</exception>
-    public static NcclCommunicator Join(CudaDevice gpu, ReadOnlySpan<byte> id, int rank, int size, TimeSpan timeout, CancellationToken cancellation)
+    public static NcclCommunicator Join(
+        CudaDevice gpu,
+        ReadOnlySpan<byte> id,
+        int rank,
+        int size,
+        TimeSpan timeout,
+        CancellationToken cancellation
+    )
     {
-        if (Missing is { } missing) throw new DllNotFoundException(missing);
-        if (id.Length != IdBytes) throw new ArgumentException($"an NCCL id has {IdBytes} bytes, this one {id.Length}", nameof(id));
+        if (Missing is { } missing)
+            throw new DllNotFoundException(missing);
+        if (id.Length != IdBytes)
+            throw new ArgumentException($"an NCCL id has {IdBytes} bytes, this one {id.Length}", nameof(id));
         gpu.Use();
         UniqueId bytes;
         id.CopyTo(new(&bytes, IdBytes));
@@ -56,17 +66,40 @@ internal sealed unsafe class NcclCommunicator : IDisposable
 
     /// <summary>Broadcasts as one operation, behind what the stream has to do: each rank's bytes from <c>Root</c>'s memory into the same place of the others'.</summary>
     /// <param name="pieces">The same, in the same order, in every process.</param>
-    public void Broadcast(CudaDevice gpu, IEnumerable<(nint Memory, long Bytes, int Root)> pieces, string awaited, TimeSpan timeout, CancellationToken cancellation) => Run(gpu, () =>
-    {
-        foreach (var (memory, bytes, root) in pieces) Check(ncclBroadcast(memory, memory, (nuint)bytes, Bytes, root, handle, gpu.Stream));
-    }, awaited, timeout, cancellation);
+    public void Broadcast(
+        CudaDevice gpu,
+        IEnumerable<(nint Memory, long Bytes, int Root)> pieces,
+        string awaited,
+        TimeSpan timeout,
+        CancellationToken cancellation
+    ) =>
+        Run(
+            gpu,
+            () =>
+            {
+                foreach (var (memory, bytes, root) in pieces)
+                    Check(ncclBroadcast(memory, memory, (nuint)bytes, Bytes, root, handle, gpu.Stream));
+            },
+            awaited,
+            timeout,
+            cancellation
+        );
 
     /// <summary>The all-reduce of one number by which vLLM's communicators warm up as soon as they have joined: every member must take part, or all wait for it.</summary>
     public void WarmUp(CudaDevice gpu, TimeSpan timeout, CancellationToken cancellation)
     {
         nint number = gpu.Word.Pointer;
         gpu.Fill(number, 0, sizeof(float));
-        try { Run(gpu, () => Check(ncclAllReduce(number, number, 1, Float32, Sum, handle, gpu.Stream)), $"{size} processes to warm up their NCCL group (an all-reduce of one number, as vLLM's communicators do)", timeout, cancellation); }
+        try
+        {
+            Run(
+                gpu,
+                () => Check(ncclAllReduce(number, number, 1, Float32, Sum, handle, gpu.Stream)),
+                $"{size} processes to warm up their NCCL group (an all-reduce of one number, as vLLM's communicators do)",
+                timeout,
+                cancellation
+            );
+        }
         catch
         {
             Dispose();
@@ -84,11 +117,16 @@ internal sealed unsafe class NcclCommunicator : IDisposable
         Wait(Ready, $"NCCL to launch {awaited}", timeout, cancellation);
         using var done = new CudaEvent(gpu);
         done.Record();
-        Wait(() =>
-        {
-            _ = Ready(); // an error of another process shows only here: the stream would wait for it forever
-            return done.Reached;
-        }, awaited, timeout, cancellation);
+        Wait(
+            () =>
+            {
+                _ = Ready(); // an error of another process shows only here: the stream would wait for it forever
+                return done.Reached;
+            },
+            awaited,
+            timeout,
+            cancellation
+        );
     }
 
     private bool Ready()
@@ -103,17 +141,22 @@ internal sealed unsafe class NcclCommunicator : IDisposable
         long start = Stopwatch.GetTimestamp();
         while (!reached())
         {
-            if (cancellation.IsCancellationRequested) throw new OperationCanceledException($"Broken off while waiting for {awaited}", cancellation);
+            if (cancellation.IsCancellationRequested)
+                throw new OperationCanceledException($"Broken off while waiting for {awaited}", cancellation);
             var waited = Stopwatch.GetElapsedTime(start);
-            if (waited > timeout) throw new TimeoutException($"Waited {timeout.TotalSeconds:0.#} s for {awaited}");
-            if (waited > Eager) Thread.Sleep(1);
-            else Thread.Yield();
+            if (waited > timeout)
+                throw new TimeoutException($"Waited {timeout.TotalSeconds:0.#} s for {awaited}");
+            if (waited > Eager)
+                Thread.Sleep(1);
+            else
+                Thread.Yield();
         }
     }
 
     /// <summary>Leaves at once, whatever is under way; what other processes of the group have under way fails.</summary>
     public void Dispose()
     {
-        if (Interlocked.Exchange(ref handle, 0) is var left and not 0) _ = ncclCommAbort(left); // nothing could be done about its result
+        if (Interlocked.Exchange(ref handle, 0) is var left and not 0)
+            _ = ncclCommAbort(left); // nothing could be done about its result
     }
 }

@@ -8,9 +8,11 @@ namespace SimpleR1.WeightSync.Nccl;
 internal static unsafe partial class NcclLibrary
 {
     private const string Library = "nccl";
-    public const int Success = 0, InProgress = 7; // ncclResult_t
-    public const int Bytes = 1, Float32 = 7;      // ncclDataType_t
-    public const int Sum = 0;                     // ncclRedOp_t
+    public const int Success = 0,
+        InProgress = 7; // ncclResult_t
+    public const int Bytes = 1,
+        Float32 = 7; // ncclDataType_t
+    public const int Sum = 0; // ncclRedOp_t
     public const int IdBytes = 128;
 
     /// <summary>ncclUniqueId</summary>
@@ -26,20 +28,35 @@ internal static unsafe partial class NcclLibrary
     {
         private const int Undefined = int.MinValue;
         public nuint Size;
-        public uint Magic, Version;
-        public int Blocking, CgaClusterSize, MinCtas, MaxCtas;
+        public uint Magic,
+            Version;
+        public int Blocking,
+            CgaClusterSize,
+            MinCtas,
+            MaxCtas;
         public nint NetName;
         public int SplitShare;
 
-        public static Config NonBlocking => new()
-        {
-            Size = (nuint)sizeof(Config), Magic = 0xcafebeef, Version = 21800, Blocking = 0, CgaClusterSize = Undefined, MinCtas = Undefined, MaxCtas = Undefined, SplitShare = Undefined,
-        };
+        public static Config NonBlocking =>
+            new()
+            {
+                Size = (nuint)sizeof(Config),
+                Magic = 0xcafebeef,
+                Version = 21800,
+                Blocking = 0,
+                CgaClusterSize = Undefined,
+                MinCtas = Undefined,
+                MaxCtas = Undefined,
+                SplitShare = Undefined,
+            };
     }
 
     static NcclLibrary()
     {
-        NativeLibrary.SetDllImportResolver(typeof(NcclLibrary).Assembly, (name, _, _) => name == Library ? CudaLibraries.Load(CudaLibraries.Nccl) : 0);
+        NativeLibrary.SetDllImportResolver(
+            typeof(NcclLibrary).Assembly,
+            (name, _, _) => name == Library ? CudaLibraries.Load(CudaLibraries.Nccl) : 0
+        );
         Missing = FindMissing(); // only now: it calls NCCL
     }
 
@@ -51,27 +68,78 @@ internal static unsafe partial class NcclLibrary
         try
         {
             Check(ncclGetVersion(out int version));
-            return version >= 21800 ? null : $"NCCL {version / 10000}.{version / 100 % 100} is too old: 2.18 or newer is needed (pip install nvidia-nccl-cu13)";
+            return version >= 21800
+                ? null
+                : $"NCCL {version / 10000}.{version / 100 % 100} is too old: 2.18 or newer is needed (pip install nvidia-nccl-cu13)";
         }
-        catch (DllNotFoundException e) { return e.Message; }
+        catch (DllNotFoundException e)
+        {
+            return e.Message;
+        }
     }
 
     /// <exception cref="IOException">NCCL says no; the message holds its reason.</exception>
     public static void Check(int result, [CallerArgumentExpression(nameof(result))] string call = "")
     {
-        if (result is Success or InProgress) return;
-        throw new IOException($"NCCL: {call.Split('(')[0]}: {Marshal.PtrToStringUTF8(ncclGetErrorString(result))}; {Marshal.PtrToStringUTF8(ncclGetLastError(0))}");
+        if (result is Success or InProgress)
+            return;
+        throw new IOException(
+            $"NCCL: {call.Split('(')[0]}: {Marshal.PtrToStringUTF8(ncclGetErrorString(result))}; {Marshal.PtrToStringUTF8(ncclGetLastError(0))}"
+        );
     }
 
-    [LibraryImport(Library)] public static partial int ncclGetVersion(out int version);
-    [LibraryImport(Library)] public static partial nint ncclGetErrorString(int result);
-    [LibraryImport(Library)] public static partial nint ncclGetLastError(nint communicator);
-    [LibraryImport(Library)] public static partial int ncclGetUniqueId(UniqueId* id);
-    [LibraryImport(Library)] public static partial int ncclCommInitRankConfig(nint* communicator, int size, UniqueId id, int rank, Config* config);
-    [LibraryImport(Library)] public static partial int ncclCommGetAsyncError(nint communicator, out int error);
-    [LibraryImport(Library)] public static partial int ncclBroadcast(nint from, nint to, nuint count, int type, int root, nint communicator, nint stream);
-    [LibraryImport(Library)] public static partial int ncclAllReduce(nint from, nint to, nuint count, int type, int operation, nint communicator, nint stream);
-    [LibraryImport(Library)] public static partial int ncclGroupStart();
-    [LibraryImport(Library)] public static partial int ncclGroupEnd();
-    [LibraryImport(Library)] public static partial int ncclCommAbort(nint communicator);
+    [LibraryImport(Library)]
+    public static partial int ncclGetVersion(out int version);
+
+    [LibraryImport(Library)]
+    public static partial nint ncclGetErrorString(int result);
+
+    [LibraryImport(Library)]
+    public static partial nint ncclGetLastError(nint communicator);
+
+    [LibraryImport(Library)]
+    public static partial int ncclGetUniqueId(UniqueId* id);
+
+    [LibraryImport(Library)]
+    public static partial int ncclCommInitRankConfig(
+        nint* communicator,
+        int size,
+        UniqueId id,
+        int rank,
+        Config* config
+    );
+
+    [LibraryImport(Library)]
+    public static partial int ncclCommGetAsyncError(nint communicator, out int error);
+
+    [LibraryImport(Library)]
+    public static partial int ncclBroadcast(
+        nint from,
+        nint to,
+        nuint count,
+        int type,
+        int root,
+        nint communicator,
+        nint stream
+    );
+
+    [LibraryImport(Library)]
+    public static partial int ncclAllReduce(
+        nint from,
+        nint to,
+        nuint count,
+        int type,
+        int operation,
+        nint communicator,
+        nint stream
+    );
+
+    [LibraryImport(Library)]
+    public static partial int ncclGroupStart();
+
+    [LibraryImport(Library)]
+    public static partial int ncclGroupEnd();
+
+    [LibraryImport(Library)]
+    public static partial int ncclCommAbort(nint communicator);
 }

@@ -1,4 +1,3 @@
-
 using SimpleR1.Models;
 using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
@@ -23,11 +22,21 @@ internal sealed class NcclSender : IDisposable
     }
 
     /// <param name="source">On the CPU, or on this GPU with nothing under way that writes to them.</param>
-    public Task SendAsync(NcclPlace place, FlatWeights source, BroadcastPlan plan, TimeSpan timeout, CancellationToken cancellation) => thread.RunAsync(() =>
-    {
-        var sent = source.Device is not null && plan.SourceType == plan.ElementType ? source : copy.Of(source, plan.ElementType, plan.Slices().Where(s => s.Owner == place.Rank));
-        member.Broadcast(gpu, place, sent.Pointer, plan, timeout, cancellation);
-    });
+    public Task SendAsync(
+        NcclPlace place,
+        FlatWeights source,
+        BroadcastPlan plan,
+        TimeSpan timeout,
+        CancellationToken cancellation
+    ) =>
+        thread.RunAsync(() =>
+        {
+            var sent =
+                source.Device is not null && plan.SourceType == plan.ElementType
+                    ? source
+                    : copy.Of(source, plan.ElementType, plan.Slices().Where(s => s.Owner == place.Rank));
+            member.Broadcast(gpu, place, sent.Pointer, plan, timeout, cancellation);
+        });
 
     public void Dispose()
     {

@@ -1,4 +1,3 @@
-
 using SimpleR1.Models;
 using SimpleR1.Tensors.Cuda;
 
@@ -11,7 +10,8 @@ namespace SimpleR1.WeightSync.Nccl;
 /// <param name="sendDevices">The trainer's GPUs, for weights that are not on one themselves: each is a rank that keeps a copy in the workers' type and sends its slice, so
 /// that uploading and sending take the way of all of them.</param>
 /// <param name="timeout">For all to join, and for a broadcast; 60 s by default.</param>
-public sealed class NcclTransport(IReadOnlyList<CudaDevice>? sendDevices = null, TimeSpan? timeout = null) : IWeightTransport
+public sealed class NcclTransport(IReadOnlyList<CudaDevice>? sendDevices = null, TimeSpan? timeout = null)
+    : IWeightTransport
 {
     private readonly IReadOnlyList<CudaDevice> sendDevices = sendDevices ?? [];
     private readonly TimeSpan timeout = timeout ?? TimeSpan.FromSeconds(60);
@@ -35,7 +35,8 @@ public sealed class NcclTransport(IReadOnlyList<CudaDevice>? sendDevices = null,
     public int SendersOf(FlatWeights source) => source.Device is not null ? 1 : sendDevices.Count;
 
     /// <inheritdoc/>
-    public IEnumerable<string> GpusOf(FlatWeights source) => (source.Device is { } there ? [there] : sendDevices).Select(Identify);
+    public IEnumerable<string> GpusOf(FlatWeights source) =>
+        (source.Device is { } there ? [there] : sendDevices).Select(Identify);
 
     /// <param name="plan">May name more trainer ranks than this process has GPUs to send from.</param>
     /// <param name="receivers">The invitations are for trainer ranks of other processes first (<see cref="SendAsync"/>), then for these.</param>
@@ -49,24 +50,37 @@ public sealed class NcclTransport(IReadOnlyList<CudaDevice>? sendDevices = null,
         {
             int size = plan.Trainers + receivers.Count;
             string members = $"{plan.Trainers} {string.Join(' ', receivers)}";
-            if (formed.Members != members) formed = (Guid.NewGuid().ToString("N"), members, NcclCommunicator.NewId());
+            if (formed.Members != members)
+                formed = (Guid.NewGuid().ToString("N"), members, NcclCommunicator.NewId());
             places = [.. Enumerable.Range(0, size).Select(rank => new NcclPlace(formed.Name, rank, size, formed.Id))];
         }
         var broken = new CancellationTokenSource();
         var sent = Task.WhenAll(Enumerable.Range(0, here).Select(SendAsync).ToArray());
-        return new([.. places.Skip(here).Select(place => new WeightInvitation(Name, place.ToString(), plan))], sent, () =>
-        {
-            broken.Cancel();
-            try { sent.Wait(CancellationToken.None); } // polls for the cancellation; reads the weights until then
-            catch (AggregateException) { } // whoever waits for the sending has it
-        });
+        return new(
+            [.. places.Skip(here).Select(place => new WeightInvitation(Name, place.ToString(), plan))],
+            sent,
+            () =>
+            {
+                broken.Cancel();
+                try
+                {
+                    sent.Wait(CancellationToken.None);
+                } // polls for the cancellation; reads the weights until then
+                catch (AggregateException) { } // whoever waits for the sending has it
+            }
+        );
 
         async Task SendAsync(int rank)
         {
-            try { await Sender(source, rank).SendAsync(places[rank], source, plan, timeout, broken.Token); }
+            try
+            {
+                await Sender(source, rank).SendAsync(places[rank], source, plan, timeout, broken.Token);
+            }
             catch
             {
-                lock (gate) if (formed.Name == places[0].Group) formed = default;
+                lock (gate)
+                    if (formed.Name == places[0].Group)
+                        formed = default;
                 broken.Cancel(); // the other ranks here wait for what can't come
                 throw;
             }
@@ -75,31 +89,41 @@ public sealed class NcclTransport(IReadOnlyList<CudaDevice>? sendDevices = null,
 
     /// <summary>The part of a trainer rank of another process in rank 0's offer: its slice of the weights.</summary>
     public Task SendAsync(WeightInvitation invitation, FlatWeights source, CancellationToken cancellation) =>
-        Sender(source, 0).SendAsync(NcclPlace.Parse(invitation.Address), source, invitation.Plan, timeout, cancellation);
+        Sender(source, 0)
+            .SendAsync(NcclPlace.Parse(invitation.Address), source, invitation.Plan, timeout, cancellation);
 
     private NcclSender Sender(FlatWeights source, int rank)
     {
         lock (gate)
         {
-            while (senders.Count <= rank) senders.Add(new(source.Device ?? sendDevices[senders.Count]));
+            while (senders.Count <= rank)
+                senders.Add(new(source.Device ?? sendDevices[senders.Count]));
             return senders[rank];
         }
     }
 
     public bool CanReceive(WeightInvitation invitation) => invitation.Transport == Name && Missing is null;
 
-    public ReceivedWeights Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout, CancellationToken cancellation)
+    public ReceivedWeights Receive(
+        WeightInvitation invitation,
+        FlatWeights destination,
+        TimeSpan timeout,
+        CancellationToken cancellation
+    )
     {
         var plan = invitation.Plan;
         plan.RequireSame(destination);
-        var gpu = destination.Device ?? throw new InvalidOperationException("NCCL writes to GPUs' memory, and these weights are in the CPU's");
+        var gpu =
+            destination.Device
+            ?? throw new InvalidOperationException("NCCL writes to GPUs' memory, and these weights are in the CPU's");
         receiver.Broadcast(gpu, NcclPlace.Parse(invitation.Address), destination.Pointer, plan, timeout, cancellation);
         return ReceivedWeights.Of(destination);
     }
 
     public void Dispose()
     {
-        foreach (var sender in senders) sender.Dispose();
+        foreach (var sender in senders)
+            sender.Dispose();
         receiver.Dispose();
     }
 }

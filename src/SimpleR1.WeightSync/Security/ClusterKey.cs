@@ -14,7 +14,8 @@ namespace SimpleR1.WeightSync.Security;
 public sealed class ClusterKey
 {
     private const string Prefix = "sr1-";
-    private const int SecretBytes = 32, CheckBytes = 4;
+    private const int SecretBytes = 32,
+        CheckBytes = 4;
     private const string HostName = "simple-r1-cluster";
 
     private readonly byte[] publicKey;
@@ -45,10 +46,23 @@ public sealed class ClusterKey
     public static ClusterKey Parse(string text)
     {
         byte[] bytes;
-        try { bytes = text.StartsWith(Prefix, StringComparison.Ordinal) ? Base64Url.DecodeFromChars(text.AsSpan(Prefix.Length)) : []; }
-        catch (FormatException) { bytes = []; }
-        if (bytes.Length != SecretBytes + CheckBytes || !CryptographicOperations.FixedTimeEquals(Check(bytes.AsSpan(0, SecretBytes)), bytes.AsSpan(SecretBytes)))
-            throw new ArgumentException($"The cluster key is not whole: expected the text that 'simple-r1 key new' printed ({Prefix} and {Base64Url.GetEncodedLength(SecretBytes + CheckBytes)} characters)");
+        try
+        {
+            bytes = text.StartsWith(Prefix, StringComparison.Ordinal)
+                ? Base64Url.DecodeFromChars(text.AsSpan(Prefix.Length))
+                : [];
+        }
+        catch (FormatException)
+        {
+            bytes = [];
+        }
+        if (
+            bytes.Length != SecretBytes + CheckBytes
+            || !CryptographicOperations.FixedTimeEquals(Check(bytes.AsSpan(0, SecretBytes)), bytes.AsSpan(SecretBytes))
+        )
+            throw new ArgumentException(
+                $"The cluster key is not whole: expected the text that 'simple-r1 key new' printed ({Prefix} and {Base64Url.GetEncodedLength(SecretBytes + CheckBytes)} characters)"
+            );
         return new(text, bytes[..SecretBytes]);
     }
 
@@ -58,7 +72,8 @@ public sealed class ClusterKey
     public static void RequireTls(ReadOnlySpan<byte> first)
     {
         const byte Handshake = 0x16;
-        if (first is [not Handshake, ..]) throw new AuthenticationException("it does not speak TLS");
+        if (first is [not Handshake, ..])
+            throw new AuthenticationException("it does not speak TLS");
     }
 
     /// <summary>Encrypts a connection that this end accepted, once the other end has proven that it has the key.</summary>
@@ -66,19 +81,24 @@ public sealed class ClusterKey
     public SslStream SecureAccepted(Stream plain) => Secured(plain, tls => tls.AuthenticateAsServer(ServerOptions()));
 
     /// <inheritdoc cref="SecureAccepted"/>
-    public Task<SslStream> SecureAcceptedAsync(Stream plain, CancellationToken cancellation) => SecuredAsync(plain, tls => tls.AuthenticateAsServerAsync(ServerOptions(), cancellation));
+    public Task<SslStream> SecureAcceptedAsync(Stream plain, CancellationToken cancellation) =>
+        SecuredAsync(plain, tls => tls.AuthenticateAsServerAsync(ServerOptions(), cancellation));
 
     /// <summary>Encrypts a connection that this end opened. An end with another key is refused here; one that refuses ours shows at the first read.</summary>
     /// <exception cref="AuthenticationException">The other end has another key, or none.</exception>
     public SslStream SecureOpened(Stream plain) => Secured(plain, tls => tls.AuthenticateAsClient(ClientOptions()));
 
     /// <inheritdoc cref="SecureOpened"/>
-    public Task<SslStream> SecureOpenedAsync(Stream plain, CancellationToken cancellation) => SecuredAsync(plain, tls => tls.AuthenticateAsClientAsync(ClientOptions(), cancellation));
+    public Task<SslStream> SecureOpenedAsync(Stream plain, CancellationToken cancellation) =>
+        SecuredAsync(plain, tls => tls.AuthenticateAsClientAsync(ClientOptions(), cancellation));
 
     private static SslStream Secured(Stream plain, Action<SslStream> handshake)
     {
         var secure = new SslStream(plain, leaveInnerStreamOpen: false);
-        try { handshake(secure); }
+        try
+        {
+            handshake(secure);
+        }
         catch
         {
             secure.Dispose();
@@ -90,7 +110,10 @@ public sealed class ClusterKey
     private static async Task<SslStream> SecuredAsync(Stream plain, Func<SslStream, Task> handshake)
     {
         var secure = new SslStream(plain, leaveInnerStreamOpen: false);
-        try { await handshake(secure); }
+        try
+        {
+            await handshake(secure);
+        }
         catch
         {
             await secure.DisposeAsync();
@@ -99,39 +122,57 @@ public sealed class ClusterKey
         return secure;
     }
 
-    private SslServerAuthenticationOptions ServerOptions() => new()
-    {
-        ServerCertificateContext = context,
-        ClientCertificateRequired = true,
-        RemoteCertificateValidationCallback = IsOurs,
-        EnabledSslProtocols = SslProtocols.Tls13,
-        CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
-        AllowTlsResume = false, // each connection proves the key anew
-        AllowRenegotiation = false,
-    };
+    private SslServerAuthenticationOptions ServerOptions() =>
+        new()
+        {
+            ServerCertificateContext = context,
+            ClientCertificateRequired = true,
+            RemoteCertificateValidationCallback = IsOurs,
+            EnabledSslProtocols = SslProtocols.Tls13,
+            CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
+            AllowTlsResume = false, // each connection proves the key anew
+            AllowRenegotiation = false,
+        };
 
-    private SslClientAuthenticationOptions ClientOptions() => new()
-    {
-        TargetHost = HostName,
-        ClientCertificateContext = context,
-        RemoteCertificateValidationCallback = IsOurs,
-        EnabledSslProtocols = SslProtocols.Tls13,
-        CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
-        AllowTlsResume = false,
-    };
+    private SslClientAuthenticationOptions ClientOptions() =>
+        new()
+        {
+            TargetHost = HostName,
+            ClientCertificateContext = context,
+            RemoteCertificateValidationCallback = IsOurs,
+            EnabledSslProtocols = SslProtocols.Tls13,
+            CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
+            AllowTlsResume = false,
+        };
 
     /// <summary>Names, dates and issuers say nothing here: only who has the key's private key counts, and the handshake proves that.</summary>
     private bool IsOurs(object sender, X509Certificate? peer, X509Chain? chain, SslPolicyErrors errors) =>
-        peer is X509Certificate2 certificate && CryptographicOperations.FixedTimeEquals(certificate.PublicKey.ExportSubjectPublicKeyInfo(), publicKey);
+        peer is X509Certificate2 certificate
+        && CryptographicOperations.FixedTimeEquals(certificate.PublicKey.ExportSubjectPublicKeyInfo(), publicKey);
 
-    private static byte[] Check(ReadOnlySpan<byte> secret) => SHA256.HashData([.. "simple-r1 key check"u8, .. secret])[..CheckBytes];
+    private static byte[] Check(ReadOnlySpan<byte> secret) =>
+        SHA256.HashData([.. "simple-r1 key check"u8, .. secret])[..CheckBytes];
 
     /// <summary>A point of P-256 from the secret: 384 bits reduced to a number from 1 to order - 1, as FIPS 186-5 A.2.1 makes keys from random bits.</summary>
     private static ECDsa PrivateKey(byte[] secret)
     {
-        var order = new BigInteger(Convert.FromHexString("FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551"), isUnsigned: true, isBigEndian: true);
-        byte[] wide = HKDF.DeriveKey(HashAlgorithmName.SHA256, secret, 48, info: "simple-r1 cluster identity 1"u8.ToArray());
-        byte[] d = (new BigInteger(wide, isUnsigned: true, isBigEndian: true) % (order - 1) + 1).ToByteArray(isUnsigned: true, isBigEndian: true);
-        return ECDsa.Create(new ECParameters { Curve = ECCurve.NamedCurves.nistP256, D = [.. new byte[32 - d.Length], .. d] });
+        var order = new BigInteger(
+            Convert.FromHexString("FFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551"),
+            isUnsigned: true,
+            isBigEndian: true
+        );
+        byte[] wide = HKDF.DeriveKey(
+            HashAlgorithmName.SHA256,
+            secret,
+            48,
+            info: "simple-r1 cluster identity 1"u8.ToArray()
+        );
+        byte[] d = (new BigInteger(wide, isUnsigned: true, isBigEndian: true) % (order - 1) + 1).ToByteArray(
+            isUnsigned: true,
+            isBigEndian: true
+        );
+        return ECDsa.Create(
+            new ECParameters { Curve = ECCurve.NamedCurves.nistP256, D = [.. new byte[32 - d.Length], .. d] }
+        );
     }
 }

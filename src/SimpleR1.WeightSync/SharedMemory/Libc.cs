@@ -7,15 +7,22 @@ namespace SimpleR1.WeightSync.SharedMemory;
 /// <summary>The system calls of shared memory.</summary>
 internal static unsafe partial class Libc
 {
-    private const uint CloseOnExec = 1, AllowSealing = 2;
-    private const int AddSeals = 1033, SealShrink = 2, SealGrow = 4;
-    private const int ReadProtection = 1, WriteProtection = 2, Shared = 1, Populate = 0x8000;
+    private const uint CloseOnExec = 1,
+        AllowSealing = 2;
+    private const int AddSeals = 1033,
+        SealShrink = 2,
+        SealGrow = 4;
+    private const int ReadProtection = 1,
+        WriteProtection = 2,
+        Shared = 1,
+        Populate = 0x8000;
 
     /// <summary>Anonymous memory with a file descriptor, of a length that can't change any more: a mapping never faults past the end.</summary>
     public static SafeFileHandle CreateMemory(string name, long bytes)
     {
         int descriptor = memfd_create(name, CloseOnExec | AllowSealing);
-        if (descriptor < 0) throw Failed($"creating {bytes:N0} bytes of shared memory");
+        if (descriptor < 0)
+            throw Failed($"creating {bytes:N0} bytes of shared memory");
         var memory = new SafeFileHandle(descriptor, ownsHandle: true);
         if (ftruncate(memory, bytes) != 0 || fcntl(memory, AddSeals, SealShrink | SealGrow) != 0)
         {
@@ -29,20 +36,45 @@ internal static unsafe partial class Libc
     /// <summary>Maps the file's first bytes, all pages at once, so that no page faults are left for the first copy.</summary>
     public static nint Map(SafeFileHandle file, long bytes, bool writable)
     {
-        nint address = mmap(0, (nuint)bytes, writable ? ReadProtection | WriteProtection : ReadProtection, Shared | Populate, file, 0);
+        nint address = mmap(
+            0,
+            (nuint)bytes,
+            writable ? ReadProtection | WriteProtection : ReadProtection,
+            Shared | Populate,
+            file,
+            0
+        );
         return address != -1 ? address : throw Failed($"mapping {bytes:N0} bytes of shared memory");
     }
 
     public static void Unmap(nint address, long bytes)
     {
-        if (munmap(address, (nuint)bytes) != 0) throw Failed($"unmapping {bytes:N0} bytes of shared memory");
+        if (munmap(address, (nuint)bytes) != 0)
+            throw Failed($"unmapping {bytes:N0} bytes of shared memory");
     }
 
-    private static IOException Failed(string what) => new($"{what} failed: {new Win32Exception(Marshal.GetLastPInvokeError()).Message}");
+    private static IOException Failed(string what) =>
+        new($"{what} failed: {new Win32Exception(Marshal.GetLastPInvokeError()).Message}");
 
-    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)] private static partial int memfd_create(string name, uint flags);
-    [LibraryImport("libc", SetLastError = true)] private static partial int ftruncate(SafeFileHandle file, long length);
-    [LibraryImport("libc", SetLastError = true)] private static partial int fcntl(SafeFileHandle file, int command, int argument);
-    [LibraryImport("libc", SetLastError = true)] private static partial nint mmap(nint address, nuint length, int protection, int flags, SafeFileHandle file, long offset);
-    [LibraryImport("libc", SetLastError = true)] private static partial int munmap(nint address, nuint length);
+    [LibraryImport("libc", SetLastError = true, StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int memfd_create(string name, uint flags);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int ftruncate(SafeFileHandle file, long length);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int fcntl(SafeFileHandle file, int command, int argument);
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial nint mmap(
+        nint address,
+        nuint length,
+        int protection,
+        int flags,
+        SafeFileHandle file,
+        long offset
+    );
+
+    [LibraryImport("libc", SetLastError = true)]
+    private static partial int munmap(nint address, nuint length);
 }

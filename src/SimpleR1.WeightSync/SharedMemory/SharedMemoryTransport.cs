@@ -1,4 +1,3 @@
-
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
 using SimpleR1.Tensors;
@@ -24,25 +23,44 @@ public sealed class SharedMemoryTransport : IWeightTransport
     {
         plan.RequireSource(source);
         if (source.MemoryOwner is not SharedWeightMemory memory)
-            throw new InvalidOperationException($"These weights aren't in shared memory; make them with {nameof(SharedWeightMemory)}.{nameof(SharedWeightMemory.Allocate)}, or send them by TCP.");
-        return new([.. receivers.Select(_ => new WeightInvitation(Name, memory.Address, plan))], Task.CompletedTask, () => { });
+            throw new InvalidOperationException(
+                $"These weights aren't in shared memory; make them with {nameof(SharedWeightMemory)}.{nameof(SharedWeightMemory.Allocate)}, or send them by TCP."
+            );
+        return new(
+            [.. receivers.Select(_ => new WeightInvitation(Name, memory.Address, plan))],
+            Task.CompletedTask,
+            () => { }
+        );
     }
 
     public bool CanReceive(WeightInvitation invitation)
     {
-        if (invitation.Transport != Name) return false;
-        try { return PathOf(invitation.Address) is not null; }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { return false; }
+        if (invitation.Transport != Name)
+            return false;
+        try
+        {
+            return PathOf(invitation.Address) is not null;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
     }
 
-    public ReceivedWeights Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout, CancellationToken cancellation = default)
+    public ReceivedWeights Receive(
+        WeightInvitation invitation,
+        FlatWeights destination,
+        TimeSpan timeout,
+        CancellationToken cancellation = default
+    )
     {
         var plan = invitation.Plan;
         plan.RequireSame(destination);
         lock (gate)
         {
             Map(invitation.Address, plan.Length * plan.SourceType.ElementSize());
-            if (destination.Device is null && plan.SourceType == plan.ElementType) return new(WeightHash.CopyAndHash(mapped.Memory, destination.Pointer, plan.ByteLength));
+            if (destination.Device is null && plan.SourceType == plan.ElementType)
+                return new(WeightHash.CopyAndHash(mapped.Memory, destination.Pointer, plan.ByteLength));
             Convert(plan, destination);
         }
         return ReceivedWeights.Of(destination);
@@ -51,10 +69,17 @@ public sealed class SharedMemoryTransport : IWeightTransport
     private unsafe void Convert(BroadcastPlan plan, FlatWeights destination)
     {
         var (from, to) = (NumberConversion.Of(plan.SourceType), NumberConversion.Of(plan.ElementType));
-        if (destination.Device is { } gpu) (upload ??= new(gpu)).Write((byte*)mapped.Memory, from, destination.Pointer, to, plan.Length);
+        if (destination.Device is { } gpu)
+            (upload ??= new(gpu)).Write((byte*)mapped.Memory, from, destination.Pointer, to, plan.Length);
         else
             for (long at = 0, step = 1 << 20; at < plan.Length; at += step)
-                NumberConversion.Convert((byte*)mapped.Memory + at * NumberConversion.Size(from), from, (byte*)destination.Pointer + at * NumberConversion.Size(to), to, (int)Math.Min(step, plan.Length - at));
+                NumberConversion.Convert(
+                    (byte*)mapped.Memory + at * NumberConversion.Size(from),
+                    from,
+                    (byte*)destination.Pointer + at * NumberConversion.Size(to),
+                    to,
+                    (int)Math.Min(step, plan.Length - at)
+                );
     }
 
     public void Dispose()
@@ -69,19 +94,26 @@ public sealed class SharedMemoryTransport : IWeightTransport
 
     private void Map(string address, long bytes)
     {
-        if (mapped.Address == address) return;
+        if (mapped.Address == address)
+            return;
         Unmap();
-        string path = PathOf(address) ?? throw new IOException($"The trainer's shared memory {address} can't be found: "
-            + "the trainer has ended, or runs on another machine or in another container (use the tcp transport).");
+        string path =
+            PathOf(address)
+            ?? throw new IOException(
+                $"The trainer's shared memory {address} can't be found: "
+                    + "the trainer has ended, or runs on another machine or in another container (use the tcp transport)."
+            );
         using var file = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
         long length = RandomAccess.GetLength(file);
-        if (length < bytes) throw new IOException($"The trainer's shared memory has {length:N0} bytes, expected {bytes:N0}");
+        if (length < bytes)
+            throw new IOException($"The trainer's shared memory has {length:N0} bytes, expected {bytes:N0}");
         mapped = (address, Libc.Map(file, bytes, writable: false), bytes);
     }
 
     private void Unmap()
     {
-        if (mapped.Memory != 0) Libc.Unmap(mapped.Memory, mapped.Bytes);
+        if (mapped.Memory != 0)
+            Libc.Unmap(mapped.Memory, mapped.Bytes);
         mapped = default;
     }
 

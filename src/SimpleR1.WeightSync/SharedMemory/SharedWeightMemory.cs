@@ -35,7 +35,8 @@ public sealed class SharedWeightMemory : IDisposable
     public void Dispose()
     {
         nint mapped = Interlocked.Exchange(ref address, 0);
-        if (mapped == 0) return;
+        if (mapped == 0)
+            return;
         Libc.Unmap(mapped, bytes);
         file.Dispose();
     }

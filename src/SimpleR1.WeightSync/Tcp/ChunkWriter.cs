@@ -20,12 +20,14 @@ internal sealed unsafe class ChunkWriter : IDisposable
     public ChunkWriter(FlatWeights weights)
     {
         this.weights = weights;
-        if (weights.Device is null) return;
+        if (weights.Device is null)
+            return;
         gpu = weights.Device.Beside();
         upload = new(gpu, BufferBytes);
     }
 
     public FlatWeights Weights => weights;
+
     /// <summary>What the chunks that were written since <see cref="Begin"/> contribute to the hash of weights in host memory.</summary>
     public ulong Hash { get; private set; }
 
@@ -50,14 +52,17 @@ internal sealed unsafe class ChunkWriter : IDisposable
     /// <param name="part">Its part of the hash.</param>
     public void Write(long offset, int length, ulong part)
     {
-        if (upload is null) Hash += part;
-        else upload.Send(weights.Pointer + (nint)offset, length);
+        if (upload is null)
+            Hash += part;
+        else
+            upload.Send(weights.Pointer + (nint)offset, length);
     }
 
     /// <summary>Where a chunk's delta is to be read to.</summary>
     public Span<byte> DeltaRoom(int length)
     {
-        if (encoded.Length < length) encoded = new byte[length];
+        if (encoded.Length < length)
+            encoded = new byte[length];
         return encoded.AsSpan(0, length);
     }
 
@@ -67,7 +72,8 @@ internal sealed unsafe class ChunkWriter : IDisposable
     {
         int size = (int)weights.Flat.element_size();
         var delta = encoded.AsSpan(0, deltaLength);
-        if (gpu is not null) Scatter(gpu, offset, length, delta, size);
+        if (gpu is not null)
+            Scatter(gpu, offset, length, delta, size);
         else
         {
             WeightDelta.Apply(delta, Live(offset, length), size);
@@ -79,15 +85,18 @@ internal sealed unsafe class ChunkWriter : IDisposable
     {
         int count = 0;
         var room = MemoryMarshal.Cast<byte, uint>(upload!.Room(Math.Min(BufferBytes, delta.Length / (1 + size) * 8)));
-        foreach (var (index, value) in WeightDelta.Read(delta, length / size, size)) (room[2 * count], room[2 * count++ + 1]) = ((uint)index, value);
-        if (count == 0) return;
+        foreach (var (index, value) in WeightDelta.Read(delta, length / size, size))
+            (room[2 * count], room[2 * count++ + 1]) = ((uint)index, value);
+        if (count == 0)
+            return;
         if (changes is null || changes.Bytes < 8L * count)
         {
             changes?.Dispose();
             changes = gpu.Allocate(8L * count, "changed weights");
         }
         upload.Send(changes.Pointer, 8 * count);
-        gpu.Kernels.Get("WeightDelta", "weight_delta", "ELEMENT=float", size == 2 ? "BITS=16" : "BITS=32").Launch(((count + 255) / 256, 1), 256, 0, weights.Pointer + (nint)offset, changes, count);
+        gpu.Kernels.Get("WeightDelta", "weight_delta", "ELEMENT=float", size == 2 ? "BITS=16" : "BITS=32")
+            .Launch(((count + 255) / 256, 1), 256, 0, weights.Pointer + (nint)offset, changes, count);
     }
 
     private Span<byte> Live(long offset, int length) => new((byte*)weights.Pointer + offset, length);

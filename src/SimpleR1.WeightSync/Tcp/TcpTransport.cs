@@ -25,7 +25,14 @@ namespace SimpleR1.WeightSync.Tcp;
 /// </remarks>
 public sealed class TcpTransport : IWeightTransport
 {
-    private const int TokenBytes = 32, HelloBytes = TokenBytes + 8, RequestBytes = 8, HeaderBytes = 16, TriesPerChunk = 3, EmptyDelta = int.MinValue, MaxConnections = 4, MinBytesPerConnection = 32 << 20;
+    private const int TokenBytes = 32,
+        HelloBytes = TokenBytes + 8,
+        RequestBytes = 8,
+        HeaderBytes = 16,
+        TriesPerChunk = 3,
+        EmptyDelta = int.MinValue,
+        MaxConnections = 4,
+        MinBytesPerConnection = 32 << 20;
 
     private readonly IPEndPoint bind;
     private readonly ClusterKey? key;
@@ -42,14 +49,23 @@ public sealed class TcpTransport : IWeightTransport
     /// <param name="key">Encrypts and authenticates; both ends must have it, or both none.</param>
     /// <param name="delta">The trainer keeps the version it sent last, and sends only what has changed since to workers that hold it, where that is less.</param>
     /// <param name="connections">By which a worker receives; by default up to four, one for each four of its cores and 32 MiB of weights.</param>
-    public TcpTransport(IPEndPoint? bind = null, TimeSpan? timeout = null, ClusterKey? key = null, bool delta = false, int? connections = null)
+    public TcpTransport(
+        IPEndPoint? bind = null,
+        TimeSpan? timeout = null,
+        ClusterKey? key = null,
+        bool delta = false,
+        int? connections = null
+    )
     {
         this.connections = connections;
         this.key = key;
         histories = delta ? [] : null;
         this.bind = bind ?? new(IPAddress.Loopback, 0);
         if (this.bind.Address.Equals(IPAddress.Any) || this.bind.Address.Equals(IPAddress.IPv6Any))
-            throw new ArgumentException($"{bind} names no address that workers could connect to; name the one of the network they are in", nameof(bind));
+            throw new ArgumentException(
+                $"{bind} names no address that workers could connect to; name the one of the network they are in",
+                nameof(bind)
+            );
         this.timeout = timeout ?? TimeSpan.FromSeconds(60);
     }
 
@@ -68,61 +84,103 @@ public sealed class TcpTransport : IWeightTransport
         plan.RequireSource(source);
         lock (gate)
         {
-            if (listener is null) Listen();
+            if (listener is null)
+                Listen();
             WeightHistory.Deltas? deltas = null;
             if (histories is not null)
             {
-                if (!histories.TryGetValue(plan.ElementType, out var history)) histories.Add(plan.ElementType, history = new(plan.ElementType, plan.Length));
+                if (!histories.TryGetValue(plan.ElementType, out var history))
+                    histories.Add(plan.ElementType, history = new(plan.ElementType, plan.Length));
                 deltas = history.Advance(source, plan);
             }
             var offer = new Sending(source.Pointer, plan, RandomNumberGenerator.GetBytes(TokenBytes), deltas);
             offers.Add(offer);
             string address = $"{listener!.LocalEndpoint}/{Convert.ToHexString(offer.Token)}";
-            return new([.. receivers.Select(_ => new WeightInvitation(Name, address, plan))], Task.CompletedTask, () => End(offer));
+            return new(
+                [.. receivers.Select(_ => new WeightInvitation(Name, address, plan))],
+                Task.CompletedTask,
+                () => End(offer)
+            );
         }
     }
 
     public bool CanReceive(WeightInvitation invitation) => invitation.Transport == Name;
 
-    public ReceivedWeights Receive(WeightInvitation invitation, FlatWeights destination, TimeSpan timeout, CancellationToken cancellation = default)
+    public ReceivedWeights Receive(
+        WeightInvitation invitation,
+        FlatWeights destination,
+        TimeSpan timeout,
+        CancellationToken cancellation = default
+    )
     {
         var plan = invitation.Plan;
         plan.RequireSame(destination);
         destination.Device?.Synchronize(); // other streams will write to them
         ulong holds = destination.ProvenHash;
         destination.ProvenHash = 0;
-        if (writers.Any(w => w.Weights != destination)) DisposeWriters();
-        int count = connections ?? (int)Math.Clamp(Math.Min(Environment.ProcessorCount / 4, plan.ByteLength / MinBytesPerConnection), 1, MaxConnections);
-        while (writers.Count < count) writers.Add(new(destination));
+        if (writers.Any(w => w.Weights != destination))
+            DisposeWriters();
+        int count =
+            connections
+            ?? (int)
+                Math.Clamp(
+                    Math.Min(Environment.ProcessorCount / 4, plan.ByteLength / MinBytesPerConnection),
+                    1,
+                    MaxConnections
+                );
+        while (writers.Count < count)
+            writers.Add(new(destination));
         using var broken = CancellationTokenSource.CreateLinkedTokenSource(cancellation); // when one connection fails, none goes on
         Exception? failure = null;
         void Share(int i)
         {
             try
             {
-                int first = (int)((long)plan.Chunks * i / count), end = (int)((long)plan.Chunks * (i + 1) / count);
+                int first = (int)((long)plan.Chunks * i / count),
+                    end = (int)((long)plan.Chunks * (i + 1) / count);
                 Fetch(writers[i], invitation, (first, end - first), holds, timeout, broken.Token);
             }
             catch (Exception e)
             {
-                if (Interlocked.CompareExchange(ref failure, e, null) is null) broken.Cancel();
+                if (Interlocked.CompareExchange(ref failure, e, null) is null)
+                    broken.Cancel();
             }
         }
-        var threads = Enumerable.Range(1, count - 1).Select(i => new Thread(() => Share(i)) { IsBackground = true, Name = "weights by tcp" }).ToArray();
-        foreach (var thread in threads) thread.Start();
+        var threads = Enumerable
+            .Range(1, count - 1)
+            .Select(i => new Thread(() => Share(i)) { IsBackground = true, Name = "weights by tcp" })
+            .ToArray();
+        foreach (var thread in threads)
+            thread.Start();
         Share(0);
-        foreach (var thread in threads) thread.Join();
+        foreach (var thread in threads)
+            thread.Join();
         destination.Device?.Use();
-        if (cancellation.IsCancellationRequested && failure is IOException or ObjectDisposedException) failure = new OperationCanceledException($"Receiving weights version {plan.Version} was broken off", failure, cancellation);
-        if (failure is not null) ExceptionDispatchInfo.Throw(failure);
-        var received = destination.Device is null ? new(writers.Take(count).Aggregate(0ul, (sum, w) => sum + w.Hash)) : ReceivedWeights.Of(destination);
+        if (cancellation.IsCancellationRequested && failure is IOException or ObjectDisposedException)
+            failure = new OperationCanceledException(
+                $"Receiving weights version {plan.Version} was broken off",
+                failure,
+                cancellation
+            );
+        if (failure is not null)
+            ExceptionDispatchInfo.Throw(failure);
+        var received = destination.Device is null
+            ? new(writers.Take(count).Aggregate(0ul, (sum, w) => sum + w.Hash))
+            : ReceivedWeights.Of(destination);
         destination.ProvenHash = received.Hash;
         return received;
     }
 
     /// <summary>Receives some of the chunks by a connection of its own.</summary>
     /// <param name="holds">Hash of what the receiver holds; 0 where that is not known.</param>
-    private void Fetch(ChunkWriter writer, WeightInvitation invitation, (int First, int Count) share, ulong holds, TimeSpan timeout, CancellationToken cancellation)
+    private void Fetch(
+        ChunkWriter writer,
+        WeightInvitation invitation,
+        (int First, int Count) share,
+        ulong holds,
+        TimeSpan timeout,
+        CancellationToken cancellation
+    )
     {
         var plan = invitation.Plan;
         string[] address = invitation.Address.Split('/');
@@ -145,10 +203,13 @@ public sealed class TcpTransport : IWeightTransport
                 Request(stream, first, count, sender);
                 for (int index = first; index < first + count; index++)
                     if (!Take(stream, writer, plan, index, header, sender, timeout))
-                        if (attempt < TriesPerChunk) waiting.Add(index);
-                        else throw new IOException($"Damaged {TriesPerChunk} times: {Awaited(plan, index, sender)}");
+                        if (attempt < TriesPerChunk)
+                            waiting.Add(index);
+                        else
+                            throw new IOException($"Damaged {TriesPerChunk} times: {Awaited(plan, index, sender)}");
             }
-            if (waiting.Count == 0) break;
+            if (waiting.Count == 0)
+                break;
         }
         Request(stream, 0, 0, sender);
     }
@@ -156,26 +217,41 @@ public sealed class TcpTransport : IWeightTransport
     /// <summary>Receives one chunk.</summary>
     /// <param name="header">Room for one.</param>
     /// <returns>False when it was damaged on the way, and was not written.</returns>
-    private static bool Take(Stream stream, ChunkWriter writer, BroadcastPlan plan, int index, Span<byte> header, string sender, TimeSpan timeout)
+    private static bool Take(
+        Stream stream,
+        ChunkWriter writer,
+        BroadcastPlan plan,
+        int index,
+        Span<byte> header,
+        string sender,
+        TimeSpan timeout
+    )
     {
         var (offset, length) = plan.Chunk(index);
         string awaited = Awaited(plan, index, sender);
         ReadExactly(stream, header, awaited, timeout);
-        int foundIndex = BinaryPrimitives.ReadInt32LittleEndian(header), foundLength = BinaryPrimitives.ReadInt32LittleEndian(header[4..]);
+        int foundIndex = BinaryPrimitives.ReadInt32LittleEndian(header),
+            foundLength = BinaryPrimitives.ReadInt32LittleEndian(header[4..]);
         bool whole = foundLength == length;
         int deltaLength = foundLength == EmptyDelta ? 0 : -foundLength;
         if (foundIndex != index || !whole && (foundLength > 0 || deltaLength < 0 || deltaLength >= length))
-            throw new IOException($"Expected {awaited} ({length} bytes), found chunk {foundIndex + 1} ({foundLength} bytes): the stream is out of step");
+            throw new IOException(
+                $"Expected {awaited} ({length} bytes), found chunk {foundIndex + 1} ({foundLength} bytes): the stream is out of step"
+            );
         var room = whole ? writer.Room(offset, length) : writer.DeltaRoom(deltaLength);
         ReadExactly(stream, room, awaited, timeout); // as much at once as there is: smaller pieces cost more waiting than the cache saves
         ulong sum = Checksum(room, whole ? offset : 0);
-        if (sum != BinaryPrimitives.ReadUInt64LittleEndian(header[8..])) return false;
-        if (whole) writer.Write(offset, length, sum);
-        else writer.WriteDelta(offset, length, deltaLength);
+        if (sum != BinaryPrimitives.ReadUInt64LittleEndian(header[8..]))
+            return false;
+        if (whole)
+            writer.Write(offset, length, sum);
+        else
+            writer.WriteDelta(offset, length, deltaLength);
         return true;
     }
 
-    private static string Awaited(BroadcastPlan plan, int index, string sender) => $"chunk {index + 1} of {plan.Chunks} of weights version {plan.Version} from {sender}";
+    private static string Awaited(BroadcastPlan plan, int index, string sender) =>
+        $"chunk {index + 1} of {plan.Chunks} of weights version {plan.Version} from {sender}";
 
     public void Dispose()
     {
@@ -185,21 +261,25 @@ public sealed class TcpTransport : IWeightTransport
             listener?.Dispose();
             open = [.. offers];
         }
-        foreach (var offer in open) End(offer);
-        foreach (var history in histories?.Values ?? Enumerable.Empty<WeightHistory>()) history.Dispose();
+        foreach (var offer in open)
+            End(offer);
+        foreach (var history in histories?.Values ?? Enumerable.Empty<WeightHistory>())
+            history.Dispose();
         DisposeWriters();
     }
 
     private void DisposeWriters()
     {
-        foreach (var writer in writers) writer.Dispose();
+        foreach (var writer in writers)
+            writer.Dispose();
         writers.Clear();
     }
 
     /// <param name="offset">The chunk's place in the weights; 0 for other data.</param>
     private static unsafe ulong Checksum(ReadOnlySpan<byte> data, long offset)
     {
-        fixed (byte* memory = data) return WeightHash.Part((nint)memory, data.Length, offset);
+        fixed (byte* memory = data)
+            return WeightHash.Part((nint)memory, data.Length, offset);
     }
 
     // ---- the worker's end
@@ -221,9 +301,22 @@ public sealed class TcpTransport : IWeightTransport
         catch (Exception e)
         {
             socket.Dispose();
-            if (e is AuthenticationException) throw new IOException($"The trainer's weights at {sender} are not those of this cluster: its key differs, or it has none", e);
-            if (cancellation.IsCancellationRequested) throw new OperationCanceledException($"Connecting to the trainer's weights at {sender} was broken off", e, cancellation);
-            if (deadline.IsCancellationRequested) throw new TimeoutException($"Waited {timeout.TotalSeconds:0.#} s for a connection to the trainer's weights at {sender}", e);
+            if (e is AuthenticationException)
+                throw new IOException(
+                    $"The trainer's weights at {sender} are not those of this cluster: its key differs, or it has none",
+                    e
+                );
+            if (cancellation.IsCancellationRequested)
+                throw new OperationCanceledException(
+                    $"Connecting to the trainer's weights at {sender} was broken off",
+                    e,
+                    cancellation
+                );
+            if (deadline.IsCancellationRequested)
+                throw new TimeoutException(
+                    $"Waited {timeout.TotalSeconds:0.#} s for a connection to the trainer's weights at {sender}",
+                    e
+                );
             throw new IOException($"No connection to the trainer's weights at {sender}: {e.Message}", e);
         }
     }
@@ -240,20 +333,38 @@ public sealed class TcpTransport : IWeightTransport
     {
         for (int read; into.Length > 0; into = into[read..])
         {
-            try { read = stream.Read(into); }
-            catch (IOException e) when (e.InnerException is SocketException { SocketErrorCode: SocketError.TimedOut or SocketError.WouldBlock })
+            try
+            {
+                read = stream.Read(into);
+            }
+            catch (IOException e)
+                when (e.InnerException
+                        is SocketException { SocketErrorCode: SocketError.TimedOut or SocketError.WouldBlock }
+                )
             {
                 throw new TimeoutException($"Waited {timeout.TotalSeconds:0.#} s for {awaited}");
             }
-            catch (IOException e) { throw new IOException($"Lost the connection while waiting for {awaited}: {e.Message}", e); }
-            if (read == 0) throw new IOException($"The trainer closed the connection before {awaited} was complete (it has ended, or the offer was withdrawn)");
+            catch (IOException e)
+            {
+                throw new IOException($"Lost the connection while waiting for {awaited}: {e.Message}", e);
+            }
+            if (read == 0)
+                throw new IOException(
+                    $"The trainer closed the connection before {awaited} was complete (it has ended, or the offer was withdrawn)"
+                );
         }
     }
 
     private static void Send(Stream stream, ReadOnlySpan<byte> data, string peer)
     {
-        try { stream.Write(data); }
-        catch (IOException e) { throw new IOException($"Sending to {peer} failed: {e.Message}", e); }
+        try
+        {
+            stream.Write(data);
+        }
+        catch (IOException e)
+        {
+            throw new IOException($"Sending to {peer} failed: {e.Message}", e);
+        }
     }
 
     // ---- the trainer's end
@@ -262,6 +373,7 @@ public sealed class TcpTransport : IWeightTransport
     private sealed record Sending(nint Memory, BroadcastPlan Plan, byte[] Token, WeightHistory.Deltas? Deltas)
     {
         public readonly List<(Socket Socket, Thread Thread)> Connections = [];
+
         /// <summary>Checksums of whole chunks, where one has been sent already; else 0.</summary>
         public readonly ulong[] Sums = new ulong[Plan.Chunks];
     }
@@ -269,10 +381,16 @@ public sealed class TcpTransport : IWeightTransport
     private void Listen()
     {
         listener = new TcpListener(bind);
-        try { listener.Start(); }
+        try
+        {
+            listener.Start();
+        }
         catch (SocketException e)
         {
-            throw new IOException($"Can't listen on {bind} for weight transfers: {e.Message}. Choose another address or port, or 0 for any free port.", e);
+            throw new IOException(
+                $"Can't listen on {bind} for weight transfers: {e.Message}. Choose another address or port, or 0 for any free port.",
+                e
+            );
         }
         var accepting = listener;
         new Thread(() => Accept(accepting)) { IsBackground = true, Name = "weight listener" }.Start();
@@ -283,9 +401,19 @@ public sealed class TcpTransport : IWeightTransport
         while (true)
         {
             Socket socket;
-            try { socket = accepting.AcceptSocket(); }
-            catch (Exception e) when (e is SocketException or ObjectDisposedException or InvalidOperationException) { return; } // disposed
-            new Thread(() => Serve(socket)) { IsBackground = true, Name = "weights to " + socket.RemoteEndPoint }.Start();
+            try
+            {
+                socket = accepting.AcceptSocket();
+            }
+            catch (Exception e) when (e is SocketException or ObjectDisposedException or InvalidOperationException)
+            {
+                return;
+            } // disposed
+            new Thread(() => Serve(socket))
+            {
+                IsBackground = true,
+                Name = "weights to " + socket.RemoteEndPoint,
+            }.Start();
         }
     }
 
@@ -300,28 +428,50 @@ public sealed class TcpTransport : IWeightTransport
                 socket.SendTimeout = socket.ReceiveTimeout = (int)timeout.TotalMilliseconds;
                 using var plain = new NetworkStream(socket);
                 Span<byte> first = stackalloc byte[1];
-                if (key is not null) ClusterKey.RequireTls(first[..socket.Receive(first, SocketFlags.Peek)]);
+                if (key is not null)
+                    ClusterKey.RequireTls(first[..socket.Receive(first, SocketFlags.Peek)]);
                 using Stream stream = key is null ? plain : key.SecureAccepted(plain);
-                Span<byte> hello = stackalloc byte[HelloBytes], request = stackalloc byte[RequestBytes];
+                Span<byte> hello = stackalloc byte[HelloBytes],
+                    request = stackalloc byte[RequestBytes];
                 ReadExactly(stream, hello, $"the token of {receiver}", timeout);
-                if (Admit(hello[..TokenBytes], socket) is not { } offer) return; // a stranger, or too late: the closed connection tells a worker so
+                if (Admit(hello[..TokenBytes], socket) is not { } offer)
+                    return; // a stranger, or too late: the closed connection tells a worker so
                 ulong holds = BinaryPrimitives.ReadUInt64LittleEndian(hello[TokenBytes..]);
                 var deltas = holds != 0 && offer.Deltas?.BaseHash == holds ? offer.Deltas : null;
-                byte[] converted = offer.Plan.SourceType == offer.Plan.ElementType ? [] : new byte[offer.Plan.ChunkBytes];
+                byte[] converted =
+                    offer.Plan.SourceType == offer.Plan.ElementType ? [] : new byte[offer.Plan.ChunkBytes];
                 while (true)
                 {
                     ReadExactly(stream, request, $"the next request of {receiver}", timeout);
-                    int from = BinaryPrimitives.ReadInt32LittleEndian(request), count = BinaryPrimitives.ReadInt32LittleEndian(request[4..]);
-                    if (count == 0) return;
-                    for (int index = from; index < from + count; index++) SendChunk(stream, offer, index, deltas, converted, receiver);
+                    int from = BinaryPrimitives.ReadInt32LittleEndian(request),
+                        count = BinaryPrimitives.ReadInt32LittleEndian(request[4..]);
+                    if (count == 0)
+                        return;
+                    for (int index = from; index < from + count; index++)
+                        SendChunk(stream, offer, index, deltas, converted, receiver);
                 }
             }
             // The worker has the other end, and reports the failure with its own reason over the control plane.
-            catch (Exception e) when (e is IOException or TimeoutException or SocketException or ObjectDisposedException or ArgumentOutOfRangeException or AuthenticationException) { }
+            catch (Exception e)
+                when (e
+                        is IOException
+                            or TimeoutException
+                            or SocketException
+                            or ObjectDisposedException
+                            or ArgumentOutOfRangeException
+                            or AuthenticationException
+                ) { }
         }
     }
 
-    private unsafe void SendChunk(Stream stream, Sending offer, int index, WeightHistory.Deltas? deltas, byte[] converted, string receiver)
+    private unsafe void SendChunk(
+        Stream stream,
+        Sending offer,
+        int index,
+        WeightHistory.Deltas? deltas,
+        byte[] converted,
+        string receiver
+    )
     {
         var (offset, length) = offer.Plan.Chunk(index);
         Span<byte> header = stackalloc byte[HeaderBytes];
@@ -332,20 +482,30 @@ public sealed class TcpTransport : IWeightTransport
             data = delta;
             told = delta.Length == 0 ? EmptyDelta : -delta.Length;
         }
-        else if (converted.Length == 0) data = new((byte*)offer.Memory + offset, length);
+        else if (converted.Length == 0)
+            data = new((byte*)offer.Memory + offset, length);
         else
         {
             var (from, to) = (NumberConversion.Of(offer.Plan.SourceType), NumberConversion.Of(offer.Plan.ElementType));
             int count = length / NumberConversion.Size(to);
-            fixed (byte* room = converted) NumberConversion.Convert((byte*)offer.Memory + offset / NumberConversion.Size(to) * NumberConversion.Size(from), from, room, to, count);
+            fixed (byte* room = converted)
+                NumberConversion.Convert(
+                    (byte*)offer.Memory + offset / NumberConversion.Size(to) * NumberConversion.Size(from),
+                    from,
+                    room,
+                    to,
+                    count
+                );
             data = converted.AsSpan(0, length);
         }
         BinaryPrimitives.WriteInt32LittleEndian(header, index);
         BinaryPrimitives.WriteInt32LittleEndian(header[4..], told);
         bool whole = told == length;
         ulong sum = whole ? offer.Sums[index] : 0;
-        if (sum == 0) sum = Checksum(data, whole ? offset : 0);
-        if (whole) offer.Sums[index] = sum;
+        if (sum == 0)
+            sum = Checksum(data, whole ? offset : 0);
+        if (whole)
+            offer.Sums[index] = sum;
         BinaryPrimitives.WriteUInt64LittleEndian(header[8..], sum);
         Interlocked.Add(ref sentBytes, data.Length); // before a receiver can have it, and say so
         Send(stream, header, receiver);
@@ -366,7 +526,8 @@ public sealed class TcpTransport : IWeightTransport
 
     private void End(Sending offer)
     {
-        lock (gate) offers.Remove(offer);
+        lock (gate)
+            offers.Remove(offer);
         foreach (var (socket, thread) in offer.Connections)
         {
             socket.Dispose(); // wakes its thread wherever it waits

@@ -1,4 +1,3 @@
-
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Trainer;
 using SimpleR1.Inference;
@@ -10,25 +9,31 @@ namespace SimpleR1.Bench;
 /// <summary>Whether worker processes, weight transfer and rollouts work on this machine, on a model of a few thousand random weights.</summary>
 public static class ClusterSelfTest
 {
-    public static ModelConfig TinyModel { get; } = new()
-    {
-        Family = ModelFamily.Llama,
-        VocabularySize = 64,
-        HiddenSize = 32,
-        IntermediateSize = 64,
-        Layers = 2,
-        Heads = 4,
-        KeyValueHeads = 2,
-        HeadDimension = 8,
-        MaxPositions = 1024,
-        RmsNormEpsilon = 1e-6,
-        RopeTheta = 10_000,
-        TieEmbeddings = true,
-    };
+    public static ModelConfig TinyModel { get; } =
+        new()
+        {
+            Family = ModelFamily.Llama,
+            VocabularySize = 64,
+            HiddenSize = 32,
+            IntermediateSize = 64,
+            Layers = 2,
+            Heads = 4,
+            KeyValueHeads = 2,
+            HeadDimension = 8,
+            MaxPositions = 1024,
+            RmsNormEpsilon = 1e-6,
+            RopeTheta = 10_000,
+            TieEmbeddings = true,
+        };
 
     /// <summary>Starts a cluster, pushes weights, runs rollouts and prints what happened.</summary>
     /// <param name="keepBusy">Go on with rollouts until cancelled (or killed).</param>
-    public static async Task RunAsync(TextWriter output, ClusterOptions options, bool keepBusy, CancellationToken cancellation)
+    public static async Task RunAsync(
+        TextWriter output,
+        ClusterOptions options,
+        bool keepBusy,
+        CancellationToken cancellation
+    )
     {
         using var weights = SharedWeightMemory.Allocate(new WeightLayout(TinyModel));
         weights.Flat.uniform_(-0.1, 0.1);
@@ -38,16 +43,36 @@ public static class ClusterSelfTest
         for (int version = 0; ; version++)
         {
             var sync = await cluster.Workers.PushWeightsAsync(weights, version, cancellation);
-            if (version == 0) await output.WriteLineAsync($"{sync.Workers.Count} workers joined and verified after {clock.Elapsed.TotalSeconds:F2} s");
-            await output.WriteLineAsync($"weights version {version} by {sync.Transport}: {sync.TotalSeconds * 1e3:F1} ms, hash {sync.Hash:x16}");
-            var requests = Enumerable.Range(0, 16).Select(i => new GenerationRequest($"request {i}", [1, 2, 3 + i],
-                new() { Samples = 4, MaxTokens = 64, Seed = (ulong)i })).ToArray();
+            if (version == 0)
+                await output.WriteLineAsync(
+                    $"{sync.Workers.Count} workers joined and verified after {clock.Elapsed.TotalSeconds:F2} s"
+                );
+            await output.WriteLineAsync(
+                $"weights version {version} by {sync.Transport}: {sync.TotalSeconds * 1e3:F1} ms, hash {sync.Hash:x16}"
+            );
+            var requests = Enumerable
+                .Range(0, 16)
+                .Select(i => new GenerationRequest(
+                    $"request {i}",
+                    [1, 2, 3 + i],
+                    new()
+                    {
+                        Samples = 4,
+                        MaxTokens = 64,
+                        Seed = (ulong)i,
+                    }
+                ))
+                .ToArray();
             int completions = 0;
-            await foreach (var completion in cluster.Workers.GenerateAsync(requests, cancellation)) completions++;
+            await foreach (var completion in cluster.Workers.GenerateAsync(requests, cancellation))
+                completions++;
             await output.WriteLineAsync($"{completions} of {16 * 4} completions");
             foreach (var worker in cluster.Workers.Status())
-                await output.WriteLineAsync($"worker {worker.Number}: process {worker.ProcessId}, {worker.State}, {worker.TokensPerSecond:F0} tokens/s, peak {worker.PeakMemoryBytes >> 20} MiB");
-            if (!keepBusy) return;
+                await output.WriteLineAsync(
+                    $"worker {worker.Number}: process {worker.ProcessId}, {worker.State}, {worker.TokensPerSecond:F0} tokens/s, peak {worker.PeakMemoryBytes >> 20} MiB"
+                );
+            if (!keepBusy)
+                return;
         }
     }
 }

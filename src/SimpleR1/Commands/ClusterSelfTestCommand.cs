@@ -9,13 +9,28 @@ internal static class ClusterSelfTestCommand
     {
         var workers = new Option<int>("--workers") { Description = "Worker processes", DefaultValueFactory = _ => 2 };
         var keepBusy = new Option<bool>("--keep-busy") { Description = "Go on until Ctrl-C" };
-        var command = new Command("cluster-selftest", "Start worker processes with a tiny random model, send weights, sample, and print what happened") { workers, keepBusy };
-        command.SetAction((parse, _) => CommandErrors.RunAsync(async () =>
+        var command = new Command(
+            "cluster-selftest",
+            "Start worker processes with a tiny random model, send weights, sample, and print what happened"
+        )
         {
-            using var interrupts = new Interrupts("stopping");
-            await ClusterSelfTest.RunAsync(Console.Out, new() { Workers = parse.GetValue(workers) }, parse.GetValue(keepBusy), interrupts.Token);
-            return 0;
-        }));
+            workers,
+            keepBusy,
+        };
+        command.SetAction(
+            (parse, _) =>
+                CommandErrors.RunAsync(async () =>
+                {
+                    using var interrupts = new Interrupts("stopping");
+                    await ClusterSelfTest.RunAsync(
+                        Console.Out,
+                        new() { Workers = parse.GetValue(workers) },
+                        parse.GetValue(keepBusy),
+                        interrupts.Token
+                    );
+                    return 0;
+                })
+        );
         return command;
     }
 }

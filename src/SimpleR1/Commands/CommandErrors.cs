@@ -1,4 +1,3 @@
-
 using SimpleR1.Cluster.Trainer;
 using SimpleR1.Tensors.Cuda;
 using SimpleR1.Training.Policy;
@@ -14,7 +13,10 @@ internal static class CommandErrors
     /// <param name="advice">What to do next, said after the error.</param>
     public static async Task<int> RunAsync(Func<Task<int>> command, Func<string?>? advice = null)
     {
-        try { return await command(); }
+        try
+        {
+            return await command();
+        }
         catch (OperationCanceledException)
         {
             Console.Error.WriteLine("stopped");
@@ -23,20 +25,39 @@ internal static class CommandErrors
         catch (Exception e) when (Unwrap(e) is var inner && IsForUser(inner))
         {
             Console.Error.WriteLine($"error: {inner.Message}");
-            if (advice?.Invoke() is { } next) Console.Error.WriteLine(next);
+            if (advice?.Invoke() is { } next)
+                Console.Error.WriteLine(next);
             return 1;
         }
         catch (Exception e)
         {
-            Console.Error.WriteLine($"error: this looks like a bug in SimpleR1; please report it with what follows\n{e}");
-            if (advice?.Invoke() is { } next) Console.Error.WriteLine(next);
+            Console.Error.WriteLine(
+                $"error: this looks like a bug in SimpleR1; please report it with what follows\n{e}"
+            );
+            if (advice?.Invoke() is { } next)
+                Console.Error.WriteLine(next);
             return 1;
         }
     }
 
-    private static Exception Unwrap(Exception e) => e is AggregateException { InnerExceptions.Count: 1 } a ? Unwrap(a.InnerException!) : e;
+    private static Exception Unwrap(Exception e) =>
+        e is AggregateException { InnerExceptions.Count: 1 } a ? Unwrap(a.InnerException!) : e;
 
-    private static bool IsForUser(Exception e) => e is RecipeException or IOException or InvalidDataException or NotSupportedException or TimeoutException
-        or NonFiniteException or UnauthorizedAccessException or ArgumentException or RewardException or RewardCompilationException or WorkersLostException or TakenOverException or DllNotFoundException
-        or CudaDeviceMissingException or CudaOutOfMemoryException;
+    private static bool IsForUser(Exception e) =>
+        e
+            is RecipeException
+                or IOException
+                or InvalidDataException
+                or NotSupportedException
+                or TimeoutException
+                or NonFiniteException
+                or UnauthorizedAccessException
+                or ArgumentException
+                or RewardException
+                or RewardCompilationException
+                or WorkersLostException
+                or TakenOverException
+                or DllNotFoundException
+                or CudaDeviceMissingException
+                or CudaOutOfMemoryException;
 }

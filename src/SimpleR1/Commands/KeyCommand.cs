@@ -9,7 +9,13 @@ internal static class KeyCommand
     {
         var what = new Argument<string>("what") { Description = "new: print a new random key" };
         what.AcceptOnlyFromAmong("new");
-        var command = new Command("key", "Make a cluster key, by which head, workers and trainers know each other and encrypt what they say") { what };
+        var command = new Command(
+            "key",
+            "Make a cluster key, by which head, workers and trainers know each other and encrypt what they say"
+        )
+        {
+            what,
+        };
         command.SetAction(_ => Console.WriteLine(ClusterKey.NewText()));
         return command;
     }

@@ -7,7 +7,10 @@ internal static class RecipeReferenceCommand
 {
     public static Command Create()
     {
-        var command = new Command("recipe-reference", "Print every recipe key with its type, default and meaning (docs/recipes.md)");
+        var command = new Command(
+            "recipe-reference",
+            "Print every recipe key with its type, default and meaning (docs/recipes.md)"
+        );
         command.SetAction(_ => Console.Write(RecipeReference.Markdown()));
         return command;
     }

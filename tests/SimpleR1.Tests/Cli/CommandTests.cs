@@ -1,6 +1,6 @@
 using System.Text.Json.Nodes;
-using Xunit;
 using SimpleR1.Models.Checkpoints;
+using Xunit;
 
 namespace SimpleR1.Tests.Cli;
 
@@ -24,7 +24,8 @@ public sealed class CommandTests : IDisposable
     private string Model(string name)
     {
         Directory.CreateDirectory(In(name));
-        foreach (string file in Directory.GetFiles(Path.Combine(SharedData.RepositoryRoot, TinyBase))) File.Copy(file, Path.Combine(In(name), Path.GetFileName(file)));
+        foreach (string file in Directory.GetFiles(Path.Combine(SharedData.RepositoryRoot, TinyBase)))
+            File.Copy(file, Path.Combine(In(name), Path.GetFileName(file)));
         return In(name);
     }
 
@@ -80,17 +81,44 @@ public sealed class CommandTests : IDisposable
     [Fact]
     public async Task Eval_reports_accuracy_with_its_interval_and_leaves_nothing_behind()
     {
-        string[] small = ["--set", "data.evaluation.count=16", "--set", "workers.count=1", "--set", "workers.kv_cache_mib=8"];
+        string[] small =
+        [
+            "--set",
+            "data.evaluation.count=16",
+            "--set",
+            "workers.count=1",
+            "--set",
+            "workers.kv_cache_mib=8",
+        ];
         string output = await SucceedsAsync(["eval", "recipes/quickstart.yaml", "--model", TinyBase, .. small]);
         Assert.Matches(@"evaluation after step 0: \d+ of 16 correct, \d+\.\d% \[\d+\.\d, \d+\.\d\]", output);
-        Assert.Contains("no data.evaluation", await FailsAsync(1, "eval", "recipes/quickstart.yaml", "--set", "data.evaluation="));
+        Assert.Contains(
+            "no data.evaluation",
+            await FailsAsync(1, "eval", "recipes/quickstart.yaml", "--set", "data.evaluation=")
+        );
     }
 
     [Fact]
     public async Task Sft_trains_on_text_and_writes_a_model()
     {
-        string output = await SucceedsAsync("sft", "recipes/tiny-base.yaml", "--set", "output=" + In("model"), "--set", "training.steps=3", "--set", "training.evaluate_every=0", "--set", "optimizer.warmup_steps=1",
-            "--set", "data.train.count=200", "--set", "data.evaluation=", "--set", "training.tokens_per_batch=2048");
+        string output = await SucceedsAsync(
+            "sft",
+            "recipes/tiny-base.yaml",
+            "--set",
+            "output=" + In("model"),
+            "--set",
+            "training.steps=3",
+            "--set",
+            "training.evaluate_every=0",
+            "--set",
+            "optimizer.warmup_steps=1",
+            "--set",
+            "data.train.count=200",
+            "--set",
+            "data.evaluation=",
+            "--set",
+            "training.tokens_per_batch=2048"
+        );
         Assert.Contains("step 3/3", output);
         using var weights = Checkpoint.Load(In("model"));
         Assert.True(weights.AreFinite());
@@ -98,13 +126,17 @@ public sealed class CommandTests : IDisposable
 
     [Fact]
     public async Task Recipe_reference_is_the_page_in_docs() =>
-        Assert.Equal(File.ReadAllText(Path.Combine(SharedData.RepositoryRoot, "docs", "recipes.md")), await SucceedsAsync("recipe-reference"));
+        Assert.Equal(
+            File.ReadAllText(Path.Combine(SharedData.RepositoryRoot, "docs", "recipes.md")),
+            await SucceedsAsync("recipe-reference")
+        );
 
     [Fact]
     public async Task Doctor_names_what_the_machine_has()
     {
         string output = await SucceedsAsync("doctor");
-        foreach (string line in new[] { "processor", "memory", "libtorch", "GFLOP/s" }) Assert.Contains(line, output);
+        foreach (string line in new[] { "processor", "memory", "libtorch", "GFLOP/s" })
+            Assert.Contains(line, output);
     }
 
     [Fact]
@@ -112,7 +144,22 @@ public sealed class CommandTests : IDisposable
     {
         Directory.CreateDirectory(In("run"));
         Assert.Contains("no metrics to plot", await FailsAsync(1, "plot", In("run")));
-        Written("run/metrics.jsonl", string.Concat(Enumerable.Range(1, 30).Select(i => new JsonObject { ["step"] = i, ["reward"] = i / 30.0, ["accuracy"] = 0.5, ["completion_length"] = 9 }.ToJsonString() + "\n")));
+        Written(
+            "run/metrics.jsonl",
+            string.Concat(
+                Enumerable
+                    .Range(1, 30)
+                    .Select(i =>
+                        new JsonObject
+                        {
+                            ["step"] = i,
+                            ["reward"] = i / 30.0,
+                            ["accuracy"] = 0.5,
+                            ["completion_length"] = 9,
+                        }.ToJsonString() + "\n"
+                    )
+            )
+        );
         Assert.Contains(In("run/plot.png"), await SucceedsAsync("plot", In("run")));
         Assert.True(new FileInfo(In("run/plot.png")).Length > 10_000);
     }
@@ -120,8 +167,25 @@ public sealed class CommandTests : IDisposable
     [Fact]
     public async Task Recipe_with_many_mistakes_has_all_of_them_reported_with_their_lines()
     {
-        string errors = await FailsAsync(1, "train", Written("bad.yaml", "nam: x\nseed: -3\nmodel: {path: recipes/tiny-base, templat: a}\nrollout: {prompts_per_step: many, max_new_tokens: 0}\n"));
-        foreach (string problem in new[] { ":1: nam: unknown key; did you mean 'name'?", ":2: seed:", ":3: model.templat:", ":4: rollout.prompts_per_step:", ":4: rollout.max_new_tokens:", "data: missing" })
+        string errors = await FailsAsync(
+            1,
+            "train",
+            Written(
+                "bad.yaml",
+                "nam: x\nseed: -3\nmodel: {path: recipes/tiny-base, templat: a}\nrollout: {prompts_per_step: many, max_new_tokens: 0}\n"
+            )
+        );
+        foreach (
+            string problem in new[]
+            {
+                ":1: nam: unknown key; did you mean 'name'?",
+                ":2: seed:",
+                ":3: model.templat:",
+                ":4: rollout.prompts_per_step:",
+                ":4: rollout.max_new_tokens:",
+                "data: missing",
+            }
+        )
             Assert.Contains(problem, errors);
         Assert.Contains("recipe not found", await FailsAsync(1, "train", In("none.yaml")));
     }
@@ -130,8 +194,12 @@ public sealed class CommandTests : IDisposable
     [Fact]
     public async Task Wrong_input_is_told_before_anything_is_written()
     {
-        string truncated = Model("truncated"), misshapen = Model("misshapen"), mute = Model("mute"), foreign = Model("foreign");
-        using (var file = File.OpenWrite(Path.Combine(truncated, "model.safetensors"))) file.SetLength(100_000);
+        string truncated = Model("truncated"),
+            misshapen = Model("misshapen"),
+            mute = Model("mute"),
+            foreign = Model("foreign");
+        using (var file = File.OpenWrite(Path.Combine(truncated, "model.safetensors")))
+            file.SetLength(100_000);
         var config = JsonNode.Parse(File.ReadAllText(Path.Combine(misshapen, "config.json")))!;
         config["hidden_size"] = 64;
         File.WriteAllText(Path.Combine(misshapen, "config.json"), config.ToJsonString());
@@ -139,29 +207,49 @@ public sealed class CommandTests : IDisposable
         config["hidden_size"] = 128;
         config["vocab_size"] = 100;
         File.WriteAllText(Path.Combine(foreign, "config.json"), config.ToJsonString());
-        string longProblem = Written("long.jsonl", new JsonObject { ["question"] = new string('7', 200), ["answer"] = "7" }.ToJsonString() + "\n");
-        string noReward = Written("Reward.cs", "public static class R { public static double Mine(RewardInput i) => i.Nothing; }");
+        string longProblem = Written(
+            "long.jsonl",
+            new JsonObject { ["question"] = new string('7', 200), ["answer"] = "7" }.ToJsonString() + "\n"
+        );
+        string noReward = Written(
+            "Reward.cs",
+            "public static class R { public static double Mine(RewardInput i) => i.Nothing; }"
+        );
 
-        foreach (var (setting, message) in new[]
+        foreach (
+            var (setting, message) in new[]
+            {
+                ("model.path=" + In("nowhere"), "no such folder. Give the path of a Hugging Face model folder"),
+                ("model.path=" + mute, "tokenizer.json: not found"),
+                ("model.path=" + truncated, "it is truncated"),
+                (
+                    "model.path=" + misshapen,
+                    "'model.embed_tokens.weight': expected shape [264, 64] from config.json, found [264, 128]"
+                ),
+                ("model.path=" + foreign, "the tokenizer does not fit the model"),
+                ($"data.train={{path: {In("none.jsonl")}}}", "data file not found"),
+                ($"data.train={{path: {Written("empty.jsonl", "")}}}", "no rows"),
+                ($"data.train={{path: {Written("columns.jsonl", "{\"foo\": 1}\n")}}}", "no column for a question"),
+                ($"data.train={{path: {longProblem}}}", "do not fit the context of 128"),
+                ($"rewards=[{{name: Mine, file: {noReward}}}]", "Reward.cs:1: CS1061"),
+                ("rewards=[{name: accuarcy}]", "did you mean 'accuracy'?"),
+            }
+        )
         {
-            ("model.path=" + In("nowhere"), "no such folder. Give the path of a Hugging Face model folder"),
-            ("model.path=" + mute, "tokenizer.json: not found"),
-            ("model.path=" + truncated, "it is truncated"),
-            ("model.path=" + misshapen, "'model.embed_tokens.weight': expected shape [264, 64] from config.json, found [264, 128]"),
-            ("model.path=" + foreign, "the tokenizer does not fit the model"),
-            ($"data.train={{path: {In("none.jsonl")}}}", "data file not found"),
-            ($"data.train={{path: {Written("empty.jsonl", "")}}}", "no rows"),
-            ($"data.train={{path: {Written("columns.jsonl", "{\"foo\": 1}\n")}}}", "no column for a question"),
-            ($"data.train={{path: {longProblem}}}", "do not fit the context of 128"),
-            ($"rewards=[{{name: Mine, file: {noReward}}}]", "Reward.cs:1: CS1061"),
-            ("rewards=[{name: accuarcy}]", "did you mean 'accuracy'?"),
-        })
-        {
-            Assert.Contains(message, await FailsAsync(1, "train", "recipes/quickstart.yaml", "--runs", In("runs"), "--set", setting));
+            Assert.Contains(
+                message,
+                await FailsAsync(1, "train", "recipes/quickstart.yaml", "--runs", In("runs"), "--set", setting)
+            );
             Assert.False(Directory.Exists(In("runs/quickstart")), setting);
         }
-        Assert.Contains("no run of this name to resume", await FailsAsync(1, "train", "recipes/quickstart.yaml", "--runs", In("runs"), "--resume"));
-        Assert.Contains("exclude each other", await FailsAsync(1, "train", "recipes/quickstart.yaml", "--runs", In("runs"), "--resume", "--overwrite"));
+        Assert.Contains(
+            "no run of this name to resume",
+            await FailsAsync(1, "train", "recipes/quickstart.yaml", "--runs", In("runs"), "--resume")
+        );
+        Assert.Contains(
+            "exclude each other",
+            await FailsAsync(1, "train", "recipes/quickstart.yaml", "--runs", In("runs"), "--resume", "--overwrite")
+        );
     }
 
     [Fact]
@@ -171,14 +259,41 @@ public sealed class CommandTests : IDisposable
         occupied.Start();
         int port = ((System.Net.IPEndPoint)occupied.LocalEndpoint).Port;
         for (int attempt = 0; attempt < 2; attempt++)
-            Assert.Contains($"Port {port} of the cluster's head is taken", await FailsAsync(1, "train", "recipes/quickstart.yaml", "--runs", In("runs"), "--set", $"workers.port={port}"));
+            Assert.Contains(
+                $"Port {port} of the cluster's head is taken",
+                await FailsAsync(
+                    1,
+                    "train",
+                    "recipes/quickstart.yaml",
+                    "--runs",
+                    In("runs"),
+                    "--set",
+                    $"workers.port={port}"
+                )
+            );
     }
 
     [Fact]
     public async Task Weights_that_diverge_end_the_run_with_the_reason()
     {
-        var run = await ProgramRun.RunAsync("train", "recipes/quickstart.yaml", "--runs", In("runs"), "--set", "optimizer.learning_rate=3e38", "--set", "optimizer.warmup_steps=0", "--set", "data.evaluation=",
-            "--set", "rollout.prompts_per_step=2", "--set", "workers.count=1", "--set", "workers.kv_cache_mib=8");
+        var run = await ProgramRun.RunAsync(
+            "train",
+            "recipes/quickstart.yaml",
+            "--runs",
+            In("runs"),
+            "--set",
+            "optimizer.learning_rate=3e38",
+            "--set",
+            "optimizer.warmup_steps=0",
+            "--set",
+            "data.evaluation=",
+            "--set",
+            "rollout.prompts_per_step=2",
+            "--set",
+            "workers.count=1",
+            "--set",
+            "workers.kv_cache_mib=8"
+        );
         Assert.Equal(1, run.Code);
         Assert.Contains("not finite", run.Errors);
         Assert.DoesNotContain("   at ", run.Errors);

@@ -1,14 +1,16 @@
-using SimpleR1.Benchmarks;
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using System.Text;
+using SimpleR1.Benchmarks;
 
 namespace SimpleR1.Tests.Cli;
 
 /// <summary>The built program in a process of its own, as a person starts it; its working directory is the repository's root.</summary>
 internal sealed partial class ProgramRun : IDisposable
 {
-    public const int Interrupt = 2, Kill = 9, Terminate = 15;
+    public const int Interrupt = 2,
+        Kill = 9,
+        Terminate = 15;
     private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(180); // a machine may be busy with other things
 
     /// <summary>Program and first arguments.</summary>
@@ -16,7 +18,8 @@ internal sealed partial class ProgramRun : IDisposable
 
     private readonly Process process;
     private readonly string command;
-    private readonly StringBuilder output = new(), errors = new();
+    private readonly StringBuilder output = new(),
+        errors = new();
 
     private ProgramRun(string[] by, string[] arguments)
     {
@@ -26,7 +29,9 @@ internal sealed partial class ProgramRun : IDisposable
         {
             StartInfo = new(whole[0], whole[1..])
             {
-                WorkingDirectory = SharedData.RepositoryRoot, RedirectStandardOutput = true, RedirectStandardError = true,
+                WorkingDirectory = SharedData.RepositoryRoot,
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
             },
         };
         process.OutputDataReceived += (_, line) => Take(output, line.Data);
@@ -36,8 +41,22 @@ internal sealed partial class ProgramRun : IDisposable
         process.BeginErrorReadLine();
     }
 
-    public string Output { get { lock (output) return output.ToString(); } }
-    public string Errors { get { lock (errors) return errors.ToString(); } }
+    public string Output
+    {
+        get
+        {
+            lock (output)
+                return output.ToString();
+        }
+    }
+    public string Errors
+    {
+        get
+        {
+            lock (errors)
+                return errors.ToString();
+        }
+    }
     public bool HasEnded => process.HasExited;
 
     public static ProgramRun Start(params string[] arguments) => new([], arguments);
@@ -57,8 +76,12 @@ internal sealed partial class ProgramRun : IDisposable
     {
         for (var clock = Stopwatch.StartNew(); !Output.Contains(text, StringComparison.Ordinal); await Task.Delay(5))
         {
-            if (process.HasExited && !Output.Contains(text, StringComparison.Ordinal)) throw new InvalidOperationException($"{command} ended before it said '{text}':\n{Output}\n{Errors}");
-            if (clock.Elapsed > Timeout) throw new TimeoutException($"waited {Timeout.TotalSeconds} s for '{text}' from {command}:\n{Output}\n{Errors}");
+            if (process.HasExited && !Output.Contains(text, StringComparison.Ordinal))
+                throw new InvalidOperationException($"{command} ended before it said '{text}':\n{Output}\n{Errors}");
+            if (clock.Elapsed > Timeout)
+                throw new TimeoutException(
+                    $"waited {Timeout.TotalSeconds} s for '{text}' from {command}:\n{Output}\n{Errors}"
+                );
         }
     }
 
@@ -66,18 +89,33 @@ internal sealed partial class ProgramRun : IDisposable
 
     public static void SendSignal(int process, int signal)
     {
-        if (SendSignalTo(process, signal) != 0) throw new InvalidOperationException($"kill({process}, {signal}): {Marshal.GetLastPInvokeErrorMessage()}");
+        if (SendSignalTo(process, signal) != 0)
+            throw new InvalidOperationException($"kill({process}, {signal}): {Marshal.GetLastPInvokeErrorMessage()}");
     }
 
     /// <summary>Process ids of its workers.</summary>
     public int[] Workers()
     {
         string mark = $"--parent\0{process.Id}\0";
-        return [.. Directory.EnumerateDirectories("/proc").Select(Path.GetFileName).Where(name => int.TryParse(name, out _)).Select(name => int.Parse(name!)).Where(id =>
-        {
-            try { return File.ReadAllText($"/proc/{id}/cmdline").Contains(mark, StringComparison.Ordinal); }
-            catch (IOException) { return false; } // it ended meanwhile
-        })];
+        return
+        [
+            .. Directory
+                .EnumerateDirectories("/proc")
+                .Select(Path.GetFileName)
+                .Where(name => int.TryParse(name, out _))
+                .Select(name => int.Parse(name!))
+                .Where(id =>
+                {
+                    try
+                    {
+                        return File.ReadAllText($"/proc/{id}/cmdline").Contains(mark, StringComparison.Ordinal);
+                    }
+                    catch (IOException)
+                    {
+                        return false;
+                    } // it ended meanwhile
+                }),
+        ];
     }
 
     /// <summary>Waits for the end and the last of the output.</summary>
@@ -85,8 +123,16 @@ internal sealed partial class ProgramRun : IDisposable
     public async Task<int> EndAsync()
     {
         using var deadline = new CancellationTokenSource(Timeout);
-        try { await process.WaitForExitAsync(deadline.Token); }
-        catch (OperationCanceledException) { throw new TimeoutException($"waited {Timeout.TotalSeconds} s for the end of {command}:\n{Output}\n{Errors}"); }
+        try
+        {
+            await process.WaitForExitAsync(deadline.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            throw new TimeoutException(
+                $"waited {Timeout.TotalSeconds} s for the end of {command}:\n{Output}\n{Errors}"
+            );
+        }
         return process.ExitCode;
     }
 
@@ -94,19 +140,26 @@ internal sealed partial class ProgramRun : IDisposable
     public async Task WorkersEndAsync()
     {
         for (var clock = Stopwatch.StartNew(); Workers() is { Length: > 0 } left; await Task.Delay(20))
-            if (clock.Elapsed > TimeSpan.FromSeconds(15)) throw new TimeoutException($"15 s after the end of {command} its workers {string.Join(", ", left)} are still there");
+            if (clock.Elapsed > TimeSpan.FromSeconds(15))
+                throw new TimeoutException(
+                    $"15 s after the end of {command} its workers {string.Join(", ", left)} are still there"
+                );
     }
 
     public void Dispose()
     {
-        if (!process.HasExited) process.Kill();
+        if (!process.HasExited)
+            process.Kill();
         process.Dispose();
     }
 
     private static void Take(StringBuilder all, string? line)
     {
-        if (line is not null) lock (all) all.Append(line).Append('\n');
+        if (line is not null)
+            lock (all)
+                all.Append(line).Append('\n');
     }
 
-    [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)] private static partial int SendSignalTo(int process, int signal);
+    [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
+    private static partial int SendSignalTo(int process, int signal);
 }

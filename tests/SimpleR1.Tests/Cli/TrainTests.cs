@@ -1,8 +1,8 @@
 using System.Diagnostics;
-using Xunit;
 using SimpleR1.Cluster.Membership;
 using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Runs;
+using Xunit;
 
 namespace SimpleR1.Tests.Cli;
 
@@ -47,11 +47,28 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
 
     /// <summary>The quickstart, small: 4 prompts of 4 samples a step, two updates on them, a frozen reference.</summary>
     private static string[] Command(string runs, string name, params string[] more) =>
-    [
-        "train", "recipes/quickstart.yaml", "--runs", runs, .. Set("name=" + name, "data.train.count=100", "data.evaluation.count=8", "rollout.prompts_per_step=4", "rollout.samples_per_prompt=4",
-            "algorithm.mini_batches=2", "algorithm.kl_coefficient=0.01", "optimizer.warmup_steps=0", "training.steps=10", "training.checkpoint_every=3", "training.evaluate_every=4",
-            "workers.count=1", "workers.kv_cache_mib=8"), .. more,
-    ];
+        [
+            "train",
+            "recipes/quickstart.yaml",
+            "--runs",
+            runs,
+            .. Set(
+                "name=" + name,
+                "data.train.count=100",
+                "data.evaluation.count=8",
+                "rollout.prompts_per_step=4",
+                "rollout.samples_per_prompt=4",
+                "algorithm.mini_batches=2",
+                "algorithm.kl_coefficient=0.01",
+                "optimizer.warmup_steps=0",
+                "training.steps=10",
+                "training.checkpoint_every=3",
+                "training.evaluate_every=4",
+                "workers.count=1",
+                "workers.kv_cache_mib=8"
+            ),
+            .. more,
+        ];
 
     private string[] Train(string name, params string[] more) => Command(runs, name, more);
 
@@ -59,7 +76,11 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
     [Fact]
     public async Task Run_on_the_workers_of_a_head_computes_what_one_with_its_own_computes()
     {
-        using var head = ProgramRun.Start("head", "--port", $"{SiloSetup.FreePort(System.Net.IPAddress.Loopback, following: 1)}");
+        using var head = ProgramRun.Start(
+            "head",
+            "--port",
+            $"{SiloSetup.FreePort(System.Net.IPAddress.Loopback, following: 1)}"
+        );
         await head.SaysAsync("head ready");
         string join = head.Output.Split("--join ")[1].Split(' ')[0];
         using var one = ProgramRun.Start("worker", "--join", join, "--name", "one", "--threads", "1");
@@ -71,7 +92,13 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
         (code, output, errors) = await ProgramRun.RunAsync("status", "--join", join, "--json");
         Assert.True(code == 0, errors);
         using (var status = System.Text.Json.JsonDocument.Parse(output))
-            Assert.Equal(["one", "two"], status.RootElement.GetProperty("workers").EnumerateArray().Select(w => w.GetProperty("name").GetString()));
+            Assert.Equal(
+                ["one", "two"],
+                status
+                    .RootElement.GetProperty("workers")
+                    .EnumerateArray()
+                    .Select(w => w.GetProperty("name").GetString())
+            );
         (code, output, errors) = await ProgramRun.RunAsync("drain", "two", "--join", join);
         Assert.True(code == 0, errors);
         Assert.Equal(0, await two.EndAsync());
@@ -90,36 +117,84 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
     private string In(string name, params string[] path) => Path.Combine([runs, name, .. path]);
 
     /// <summary>Rows without what a clock measured.</summary>
-    private static string[] Rows(string path) => [.. JsonLines.Read(path).Select(row =>
-    {
-        foreach (string measured in row.Select(p => p.Key).Where(k => k.EndsWith("_seconds", StringComparison.Ordinal) || k.EndsWith("_per_second", StringComparison.Ordinal)).ToArray()) row.Remove(measured);
-        return row.ToJsonString();
-    })];
+    private static string[] Rows(string path) =>
+        [
+            .. JsonLines
+                .Read(path)
+                .Select(row =>
+                {
+                    foreach (
+                        string measured in row.Select(p => p.Key)
+                            .Where(k =>
+                                k.EndsWith("_seconds", StringComparison.Ordinal)
+                                || k.EndsWith("_per_second", StringComparison.Ordinal)
+                            )
+                            .ToArray()
+                    )
+                        row.Remove(measured);
+                    return row.ToJsonString();
+                }),
+        ];
 
     /// <summary>Figures, samples, weights, moments and position, bit for bit.</summary>
     private void SameAsUninterrupted(string run)
     {
-        foreach (string file in new[] { "metrics.jsonl", "samples.jsonl" }) Assert.Equal(Rows(Path.Combine(whole.Folder, file)), Rows(Path.Combine(run, file)));
+        foreach (string file in new[] { "metrics.jsonl", "samples.jsonl" })
+            Assert.Equal(Rows(Path.Combine(whole.Folder, file)), Rows(Path.Combine(run, file)));
         foreach (string file in new[] { "model.safetensors", "optimizer.safetensors", "state.json" })
-            Assert.Equal(File.ReadAllBytes(Path.Combine(whole.Folder, "checkpoints", "step-000010", file)), File.ReadAllBytes(Path.Combine(run, "checkpoints", "step-000010", file)));
+            Assert.Equal(
+                File.ReadAllBytes(Path.Combine(whole.Folder, "checkpoints", "step-000010", file)),
+                File.ReadAllBytes(Path.Combine(run, "checkpoints", "step-000010", file))
+            );
     }
 
     [Fact]
     public void Run_writes_what_it_promises()
     {
-        foreach (string file in new[] { "recipe.yaml", "metrics.jsonl", "samples.jsonl", "plot.png", "evaluations/step-000000.jsonl", "evaluations/step-000010.jsonl", "logs/worker-1.log" })
+        foreach (
+            string file in new[]
+            {
+                "recipe.yaml",
+                "metrics.jsonl",
+                "samples.jsonl",
+                "plot.png",
+                "evaluations/step-000000.jsonl",
+                "evaluations/step-000010.jsonl",
+                "logs/worker-1.log",
+            }
+        )
         {
             Assert.True(File.Exists(Path.Combine(whole.Folder, file)), file);
             Assert.Contains(Path.Combine(whole.Folder, file.Split('/')[0]), whole.Output);
         }
-        Assert.Equal([0x89, (byte)'P', (byte)'N', (byte)'G'], File.ReadAllBytes(Path.Combine(whole.Folder, "plot.png"))[..4]);
+        Assert.Equal(
+            [0x89, (byte)'P', (byte)'N', (byte)'G'],
+            File.ReadAllBytes(Path.Combine(whole.Folder, "plot.png"))[..4]
+        );
         Assert.True(new FileInfo(Assert.Single(Directory.GetFiles(Path.Combine(whole.Folder, "events")))).Length > 500);
-        string[] checkpoints = [.. Directory.GetDirectories(Path.Combine(whole.Folder, "checkpoints")).Order(StringComparer.Ordinal)];
+        string[] checkpoints =
+        [
+            .. Directory.GetDirectories(Path.Combine(whole.Folder, "checkpoints")).Order(StringComparer.Ordinal),
+        ];
         Assert.Equal(["step-000009", "step-000010"], checkpoints.Select(Path.GetFileName)); // keep_checkpoints is 2
-        foreach (string checkpoint in checkpoints) AtomicFolder.Verify(checkpoint);
+        foreach (string checkpoint in checkpoints)
+            AtomicFolder.Verify(checkpoint);
         var rows = JsonLines.Read(Path.Combine(whole.Folder, "metrics.jsonl")).ToArray();
         Assert.Equal([0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 8, 9, 10, 10], rows.Select(r => (int)r["step"]!)); // evaluated after 0, 4, 8 and 10
-        foreach (string figure in new[] { "reward", "accuracy", "completion_length", "loss", "entropy", "clip_fraction", "gradient_norm", "sync_seconds" }) Assert.NotNull(rows[1][figure]);
+        foreach (
+            string figure in new[]
+            {
+                "reward",
+                "accuracy",
+                "completion_length",
+                "loss",
+                "entropy",
+                "clip_fraction",
+                "gradient_norm",
+                "sync_seconds",
+            }
+        )
+            Assert.NotNull(rows[1][figure]);
         Assert.Equal(40, Rows(Path.Combine(whole.Folder, "samples.jsonl")).Length);
         Assert.Contains("peak memory: trainer", whole.Output);
         Assert.Contains("accuracy before", whole.Output);
@@ -157,7 +232,17 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
     [Fact]
     public async Task Partial_rollouts_are_carried_to_the_next_step_and_over_an_interruption()
     {
-        string[] carry = [.. Set("rollout.carry=3", "training.samples_logged=1000", "algorithm.importance_cap=2", "rollout.max_new_tokens=60", "rollout.temperature=1.5", "training.checkpoint_every=1")];
+        string[] carry =
+        [
+            .. Set(
+                "rollout.carry=3",
+                "training.samples_logged=1000",
+                "algorithm.importance_cap=2",
+                "rollout.max_new_tokens=60",
+                "rollout.temperature=1.5",
+                "training.checkpoint_every=1"
+            ),
+        ];
         using (var first = ProgramRun.Start(Train("a", carry)))
         {
             await first.SaysAsync("step 3/10");
@@ -192,7 +277,8 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
         Assert.Contains("is of a run with seed 1, the recipe says seed 9", errors);
 
         string other = Directory.CreateDirectory(Path.Combine(runs, "other-model")).FullName;
-        foreach (string file in Directory.GetFiles(Path.Combine(SharedData.RepositoryRoot, "recipes", "tiny-base"))) File.Copy(file, Path.Combine(other, Path.GetFileName(file)));
+        foreach (string file in Directory.GetFiles(Path.Combine(SharedData.RepositoryRoot, "recipes", "tiny-base")))
+            File.Copy(file, Path.Combine(other, Path.GetFileName(file)));
         byte[] weights = File.ReadAllBytes(Path.Combine(other, "model.safetensors"));
         weights[^1000] ^= 1;
         File.WriteAllBytes(Path.Combine(other, "model.safetensors"), weights);
@@ -210,7 +296,8 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
     public async Task Damaged_checkpoint_is_named_and_the_one_before_takes_its_place()
     {
         whole.Copy(runs);
-        string last = In("a", "checkpoints", "step-000010"), file = Path.Combine(last, "optimizer.safetensors");
+        string last = In("a", "checkpoints", "step-000010"),
+            file = Path.Combine(last, "optimizer.safetensors");
         byte[] bytes = File.ReadAllBytes(file);
         bytes[^1] ^= 1;
         File.WriteAllBytes(file, bytes);
@@ -229,7 +316,11 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
     public async Task Second_interrupt_ends_at_once_and_killed_trainer_leaves_no_worker()
     {
         using var run = ProgramRun.Start(Train("a", Set("training.steps=1000", "data.evaluation.count=4000")));
-        await Condition(() => run.Workers().Length == 1 && File.Exists(In("a", "metrics.jsonl")), "the start of the workers", run);
+        await Condition(
+            () => run.Workers().Length == 1 && File.Exists(In("a", "metrics.jsonl")),
+            "the start of the workers",
+            run
+        );
         Assert.Equal(1, (await ProgramRun.RunAsync(Train("a", "--overwrite"))).Code); // another process is at it
         run.Signal(ProgramRun.Interrupt); // as it answers 4000 problems or before
         await run.SaysAsync("again: stop at once");
@@ -247,12 +338,16 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
     [Fact]
     public async Task Interrupt_during_an_evaluation_saves_and_the_run_can_go_on()
     {
-        using var run = ProgramRun.Start(Train("a", Set("training.steps=1", "data.evaluation.count=4000", "training.evaluate_every=0")));
+        using var run = ProgramRun.Start(
+            Train("a", Set("training.steps=1", "data.evaluation.count=4000", "training.evaluate_every=0"))
+        );
         await Condition(() => File.Exists(In("a", "recipe.yaml")), "the start of the run", run);
         run.Signal(ProgramRun.Interrupt);
         Assert.Equal(0, await run.EndAsync());
         Assert.Contains("stopped after step 0 and saved", run.Output);
-        var (code, output, errors) = await ProgramRun.RunAsync(Train("a", [.. Set("training.steps=1", "training.evaluate_every=0"), "--resume"]));
+        var (code, output, errors) = await ProgramRun.RunAsync(
+            Train("a", [.. Set("training.steps=1", "training.evaluate_every=0"), "--resume"])
+        );
         Assert.True(code == 0, output + errors);
         Assert.Contains("evaluation after step 0", output);
         Assert.Contains("evaluation after step 1", output);
@@ -274,15 +369,27 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
     public async Task Reward_that_throws_stops_the_run_names_the_sample_and_saves_the_last_whole_step()
     {
         string file = Path.Combine(runs, "Reward.cs");
-        File.WriteAllText(file, """
+        File.WriteAllText(
+            file,
+            """
             public static class Mine
             {
                 private static int calls;
                 public static double Fragile(RewardInput input) =>
                     ++calls > 40 ? throw new FormatException("41 is too many") : input.Completion.Length % 7;
             }
-            """);
-        var (code, output, errors) = await ProgramRun.RunAsync(Train("a", Set($"rewards=[{{name: Fragile, file: {file}}}]", "training.evaluate_every=0", "data.evaluation.count=1")));
+            """
+        );
+        var (code, output, errors) = await ProgramRun.RunAsync(
+            Train(
+                "a",
+                Set(
+                    $"rewards=[{{name: Fragile, file: {file}}}]",
+                    "training.evaluate_every=0",
+                    "data.evaluation.count=1"
+                )
+            )
+        );
         Assert.Equal(1, code);
         Assert.Contains($"the reward 'Fragile' threw FormatException: 41 is too many ({file}:5)", errors);
         Assert.Matches(@"problem: \S+\n +gold answer: \d+\n +completion: ", errors);
@@ -296,30 +403,49 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
     public async Task Full_disk_leaves_the_earlier_checkpoint_and_says_what_to_do()
     {
         string disk = Directory.CreateDirectory(In("disk")).FullName;
-        Assert.SkipUnless(Shell("mount", "-t", "tmpfs", "-o", "size=16m", "none", disk) == 0, "needs the right to mount a small disk (root)");
+        Assert.SkipUnless(
+            Shell("mount", "-t", "tmpfs", "-o", "size=16m", "none", disk) == 0,
+            "needs the right to mount a small disk (root)"
+        );
         try
         {
-            string[] command = Train("a", [.. Set("training.steps=2", "training.evaluate_every=0", "training.checkpoint_every=1"), "--runs", disk])
-                .Where((_, i) => i is not (2 or 3)).ToArray(); // a checkpoint takes 10 MB
+            string[] command = Train(
+                    "a",
+                    [
+                        .. Set("training.steps=2", "training.evaluate_every=0", "training.checkpoint_every=1"),
+                        "--runs",
+                        disk,
+                    ]
+                )
+                .Where((_, i) => i is not (2 or 3))
+                .ToArray(); // a checkpoint takes 10 MB
             using var run = ProgramRun.Start(command);
             Assert.Equal(1, await run.EndAsync());
             await run.WorkersEndAsync();
             Assert.Contains("disk full while writing", run.Errors);
             Assert.Contains("Free some space", run.Errors);
             Assert.DoesNotContain("   at ", run.Errors);
-            Assert.Equal(["step-000001"], Directory.GetDirectories(Path.Combine(disk, "a", "checkpoints")).Select(Path.GetFileName));
+            Assert.Equal(
+                ["step-000001"],
+                Directory.GetDirectories(Path.Combine(disk, "a", "checkpoints")).Select(Path.GetFileName)
+            );
             AtomicFolder.Verify(Path.Combine(disk, "a", "checkpoints", "step-000001"));
             Assert.Equal(0, Shell("mount", "-o", "remount,size=64m", disk));
             var (code, output, errors) = await ProgramRun.RunAsync([.. command, "--resume"]);
             Assert.True(code == 0, output + errors);
             Assert.Contains("resumed after step 1", output);
         }
-        finally { Shell("umount", disk); }
+        finally
+        {
+            Shell("umount", disk);
+        }
     }
 
     private static int Shell(string program, params string[] arguments)
     {
-        using var process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardError = true, RedirectStandardOutput = true })!;
+        using var process = Process.Start(
+            new ProcessStartInfo(program, arguments) { RedirectStandardError = true, RedirectStandardOutput = true }
+        )!;
         process.WaitForExit();
         return process.ExitCode;
     }
@@ -327,6 +453,9 @@ public sealed class TrainTests(TrainTests.Uninterrupted whole) : IClassFixture<T
     private static async Task Condition(Func<bool> condition, string awaited, ProgramRun run)
     {
         for (var clock = Stopwatch.StartNew(); !condition(); await Task.Delay(10))
-            if (run.HasEnded || clock.Elapsed > TimeSpan.FromSeconds(60)) throw new TimeoutException($"waited {clock.Elapsed.TotalSeconds:F0} s for {awaited}:\n{run.Output}\n{run.Errors}");
+            if (run.HasEnded || clock.Elapsed > TimeSpan.FromSeconds(60))
+                throw new TimeoutException(
+                    $"waited {clock.Elapsed.TotalSeconds:F0} s for {awaited}:\n{run.Output}\n{run.Errors}"
+                );
     }
 }

@@ -3,7 +3,6 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
-using Xunit;
 using SimpleR1.Bench;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Trainer;
@@ -12,6 +11,7 @@ using SimpleR1.Models;
 using SimpleR1.Tests.Cli;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.SharedMemory;
+using Xunit;
 
 namespace SimpleR1.Tests.Cluster;
 
@@ -28,14 +28,15 @@ public sealed partial class ClusterTests : IAsyncDisposable
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
-    private ClusterOptions Options(int workers) => new()
-    {
-        Workers = workers,
-        ThreadsPerWorker = 1,
-        WorkerCommand = [.. ProgramRun.Program, "worker"],
-        StartTimeout = Patience,
-        Log = log.Enqueue,
-    };
+    private ClusterOptions Options(int workers) =>
+        new()
+        {
+            Workers = workers,
+            ThreadsPerWorker = 1,
+            WorkerCommand = [.. ProgramRun.Program, "worker"],
+            StartTimeout = Patience,
+            Log = log.Enqueue,
+        };
 
     private async Task<WorkerPool> StartAsync(ClusterOptions options)
     {
@@ -44,20 +45,38 @@ public sealed partial class ClusterTests : IAsyncDisposable
         return cluster.Workers;
     }
 
-    private static GenerationRequest[] Requests(int count, int samples = 2, int tokens = 12, int more = 5) => [.. Enumerable.Range(0, count).Select(i =>
-        new GenerationRequest($"r{i}", [1, 2, 3 + i], new() { Samples = samples, MaxTokens = tokens + more * i, Seed = (ulong)i, IgnoreEos = true }))];
+    private static GenerationRequest[] Requests(int count, int samples = 2, int tokens = 12, int more = 5) =>
+        [
+            .. Enumerable
+                .Range(0, count)
+                .Select(i => new GenerationRequest(
+                    $"r{i}",
+                    [1, 2, 3 + i],
+                    new()
+                    {
+                        Samples = samples,
+                        MaxTokens = tokens + more * i,
+                        Seed = (ulong)i,
+                        IgnoreEos = true,
+                    }
+                )),
+        ];
 
     private static void RequireEachOnce(GenerationRequest[] requests, List<Completion> completions)
     {
         var expected = requests.SelectMany(r => Enumerable.Range(0, r.Sampling.Samples).Select(j => (r.Id, j))).Order();
         Assert.Equal(expected, completions.Select(c => (c.RequestId, c.SampleIndex)).Order());
-        Assert.All(completions, c => Assert.Equal(requests.First(r => r.Id == c.RequestId).Sampling.MaxTokens, c.Tokens.Length));
+        Assert.All(
+            completions,
+            c => Assert.Equal(requests.First(r => r.Id == c.RequestId).Sampling.MaxTokens, c.Tokens.Length)
+        );
     }
 
     private async Task<List<Completion>> GenerateAsync(WorkerPool pool, GenerationRequest[] requests)
     {
         var completions = new List<Completion>();
-        await foreach (var completion in pool.GenerateAsync(requests, Cancel)) completions.Add(completion);
+        await foreach (var completion in pool.GenerateAsync(requests, Cancel))
+            completions.Add(completion);
         return completions;
     }
 
@@ -66,19 +85,33 @@ public sealed partial class ClusterTests : IAsyncDisposable
         var clock = Stopwatch.StartNew();
         while (!condition())
         {
-            Assert.True(clock.Elapsed < Patience, $"waited {Patience.TotalSeconds} s for {awaited}; log:\n{string.Join('\n', log)}");
+            Assert.True(
+                clock.Elapsed < Patience,
+                $"waited {Patience.TotalSeconds} s for {awaited}; log:\n{string.Join('\n', log)}"
+            );
             await Task.Delay(10, Cancel);
         }
     }
 
     private static bool Lives(int processId)
     {
-        try { return !File.ReadLines($"/proc/{processId}/status").Any(l => l.StartsWith("State:\tZ")); }
-        catch (Exception e) when (e is IOException) { return false; }
+        try
+        {
+            return !File.ReadLines($"/proc/{processId}/status").Any(l => l.StartsWith("State:\tZ"));
+        }
+        catch (Exception e) when (e is IOException)
+        {
+            return false;
+        }
     }
 
-    [LibraryImport("libc", EntryPoint = "kill")] private static partial int Signal(int processId, int signal);
-    private const int Kill = 9, Stop = 19, Continue = 18, Interrupt = 2;
+    [LibraryImport("libc", EntryPoint = "kill")]
+    private static partial int Signal(int processId, int signal);
+
+    private const int Kill = 9,
+        Stop = 19,
+        Continue = 18,
+        Interrupt = 2;
 
     public async ValueTask DisposeAsync()
     {
@@ -94,7 +127,10 @@ public sealed partial class ClusterTests : IAsyncDisposable
     [Theory]
     [InlineData(WeightTransportChoice.Auto, "shared-memory")]
     [InlineData(WeightTransportChoice.Tcp, "tcp")]
-    public async Task Rollouts_after_each_push_come_once_each_from_both_workers_with_the_pushed_version(WeightTransportChoice choice, string transport)
+    public async Task Rollouts_after_each_push_come_once_each_from_both_workers_with_the_pushed_version(
+        WeightTransportChoice choice,
+        string transport
+    )
     {
         var pool = await StartAsync(Options(2) with { Transport = choice });
         await Assert.ThrowsAsync<InvalidOperationException>(() => GenerateAsync(pool, Requests(1)));
@@ -112,12 +148,18 @@ public sealed partial class ClusterTests : IAsyncDisposable
             RequireEachOnce(requests, completions);
             Assert.All(completions, c => Assert.All(c.WeightVersions, v => Assert.Equal(version, v)));
         }
-        Assert.All(pool.Status(), w =>
-        {
-            Assert.Equal((WorkerState.Ready, 2, 0L, 0), (w.State, w.WeightVersion, w.OutstandingTokens, w.Replacements));
-            Assert.True(w.TokensPerSecond > 0, "both workers had work");
-            Assert.True(w.PeakMemoryBytes > 10 << 20);
-        });
+        Assert.All(
+            pool.Status(),
+            w =>
+            {
+                Assert.Equal(
+                    (WorkerState.Ready, 2, 0L, 0),
+                    (w.State, w.WeightVersion, w.OutstandingTokens, w.Replacements)
+                );
+                Assert.True(w.TokensPerSecond > 0, "both workers had work");
+                Assert.True(w.PeakMemoryBytes > 10 << 20);
+            }
+        );
         await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => pool.PushWeightsAsync(weights, 2, Cancel));
         Assert.Empty(log);
     }
@@ -133,18 +175,31 @@ public sealed partial class ClusterTests : IAsyncDisposable
         var completions = new List<Completion>();
         await foreach (var completion in pool.GenerateAsync(requests, Cancel))
         {
-            if (completions.Count == 0) Assert.Equal(0, Signal(victim, Kill));
+            if (completions.Count == 0)
+                Assert.Equal(0, Signal(victim, Kill));
             completions.Add(completion);
         }
         RequireEachOnce(requests, completions);
         Assert.Contains(log, line => line.Contains($"{first.Name} was lost") && line.Contains("SIGKILL"));
         Assert.Contains(log, line => line.Contains("unfinished requests"));
-        await WaitAsync(() => pool.Status().Any(w => w is { State: WorkerState.Ready, WeightVersion: 4, Replacements: 1 } && w.Name == first.Name && w.ProcessId != victim), "the replacement to be ready");
+        await WaitAsync(
+            () =>
+                pool.Status()
+                    .Any(w =>
+                        w is { State: WorkerState.Ready, WeightVersion: 4, Replacements: 1 }
+                        && w.Name == first.Name
+                        && w.ProcessId != victim
+                    ),
+            "the replacement to be ready"
+        );
         // Nobody was disturbed this time, and the samples are the same.
         var again = (await GenerateAsync(pool, requests)).ToDictionary(c => (c.RequestId, c.SampleIndex));
         Assert.All(completions, c => Assert.Equal(again[(c.RequestId, c.SampleIndex)].Tokens, c.Tokens));
         var report = await pool.PushWeightsAsync(weights, 5, Cancel);
-        Assert.True(report.Workers is [1, 2], string.Join('\n', [.. log, .. report.Dropped, .. pool.Status().Select(w => w.ToString())]));
+        Assert.True(
+            report.Workers is [1, 2],
+            string.Join('\n', [.. log, .. report.Dropped, .. pool.Status().Select(w => w.ToString())])
+        );
         RequireEachOnce(Requests(6), await GenerateAsync(pool, Requests(6)));
     }
 
@@ -157,14 +212,18 @@ public sealed partial class ClusterTests : IAsyncDisposable
         var completions = new List<Completion>();
         await foreach (var completion in pool.GenerateAsync(requests, Cancel))
         {
-            if (completions.Count == 0) Signal(pool.Status()[0].ProcessId, Kill);
+            if (completions.Count == 0)
+                Signal(pool.Status()[0].ProcessId, Kill);
             completions.Add(completion);
         }
         RequireEachOnce(requests, completions);
         // The trainer goes on to change its weights, and the next replacement finds others than were published.
         weights.Flat.add_(1f);
         Signal(pool.Status()[0].ProcessId, Kill);
-        await WaitAsync(() => pool.Status()[0] is { State: WorkerState.Waiting, Replacements: 2 }, "the second replacement to wait for the next push");
+        await WaitAsync(
+            () => pool.Status()[0] is { State: WorkerState.Waiting, Replacements: 2 },
+            "the second replacement to wait for the next push"
+        );
         Assert.Equal([1], (await pool.PushWeightsAsync(weights, 2, Cancel)).Workers);
         Assert.All(await GenerateAsync(pool, Requests(2)), c => Assert.All(c.WeightVersions, v => Assert.Equal(2, v)));
     }
@@ -179,19 +238,26 @@ public sealed partial class ClusterTests : IAsyncDisposable
         var completions = new List<Completion>();
         await foreach (var completion in pool.GenerateAsync(requests, Cancel))
         {
-            if (completions.Count == 0) Signal(victim, Stop);
+            if (completions.Count == 0)
+                Signal(victim, Stop);
             completions.Add(completion);
         }
         RequireEachOnce(requests, completions);
         Assert.Contains(log, line => line.Contains("worker 2 was lost"));
-        await WaitAsync(() => !Lives(victim) && pool.Status().All(w => w.State == WorkerState.Ready), "the hung process to be replaced");
+        await WaitAsync(
+            () => !Lives(victim) && pool.Status().All(w => w.State == WorkerState.Ready),
+            "the hung process to be replaced"
+        );
 
         victim = pool.Status()[0].ProcessId;
         Signal(victim, Stop);
         var report = await pool.PushWeightsAsync(weights, 1, Cancel);
         Assert.Equal([2], report.Workers);
         Assert.Contains("worker 1", Assert.Single(report.Dropped));
-        await WaitAsync(() => pool.Status().All(w => w is { State: WorkerState.Ready, WeightVersion: 1 }), "the replacement to have caught up");
+        await WaitAsync(
+            () => pool.Status().All(w => w is { State: WorkerState.Ready, WeightVersion: 1 }),
+            "the replacement to have caught up"
+        );
     }
 
     [Fact]
@@ -203,7 +269,8 @@ public sealed partial class ClusterTests : IAsyncDisposable
         var completions = new List<Completion>();
         await foreach (var completion in pool.GenerateAsync(requests, Cancel))
         {
-            if (completions.Count == 0) Assert.Equal([1, 2], (await pool.PushWeightsAsync(weights, 1, Cancel)).Workers);
+            if (completions.Count == 0)
+                Assert.Equal([1, 2], (await pool.PushWeightsAsync(weights, 1, Cancel)).Workers);
             completions.Add(completion);
         }
         RequireEachOnce(requests, completions);
@@ -216,11 +283,26 @@ public sealed partial class ClusterTests : IAsyncDisposable
     {
         var pool = await StartAsync(Options(2));
         await pool.PushWeightsAsync(weights, 0, Cancel);
-        var request = new GenerationRequest("s", [1, 2, 3], new() { Samples = 2, MaxTokens = 120, Seed = 5, IgnoreEos = true, FrequencyPenalty = 0.5, TopLogProbs = 1 });
+        var request = new GenerationRequest(
+            "s",
+            [1, 2, 3],
+            new()
+            {
+                Samples = 2,
+                MaxTokens = 120,
+                Seed = 5,
+                IgnoreEos = true,
+                FrequencyPenalty = 0.5,
+                TopLogProbs = 1,
+            }
+        );
         var undisturbed = await StreamAsync(kill: false);
         Assert.Equal(240, undisturbed.Count);
         var disturbed = await StreamAsync(kill: true);
-        var (expected, found) = (undisturbed.Where(e => e.Completion is not null).OrderBy(e => e.SampleIndex).ToArray(), disturbed.Where(e => e.Completion is not null).OrderBy(e => e.SampleIndex).ToArray());
+        var (expected, found) = (
+            undisturbed.Where(e => e.Completion is not null).OrderBy(e => e.SampleIndex).ToArray(),
+            disturbed.Where(e => e.Completion is not null).OrderBy(e => e.SampleIndex).ToArray()
+        );
         Assert.Equal(240, disturbed.Count);
         for (int i = 0; i < 2; i++)
         {
@@ -236,7 +318,8 @@ public sealed partial class ClusterTests : IAsyncDisposable
             await foreach (var e in pool.StreamAsync(request, Cancel))
             {
                 events.Add(e);
-                if (kill && events.Count == 60) Signal(pool.Status().Single(w => w.OutstandingTokens > 0).ProcessId, Kill);
+                if (kill && events.Count == 60)
+                    Signal(pool.Status().Single(w => w.OutstandingTokens > 0).ProcessId, Kill);
             }
             return events;
         }
@@ -254,17 +337,41 @@ public sealed partial class ClusterTests : IAsyncDisposable
         await foreach (var completion in pool.GenerateAsync(requests, null, enough.Token, Cancel))
         {
             first.Add(completion);
-            if (first.Count == 4) enough.Cancel();
+            if (first.Count == 4)
+                enough.Cancel();
         }
         Assert.Equal(16, first.Count); // the rest came as it was
-        var rest = requests.Select(r => r with
-        {
-            Parts = [.. first.Where(c => c.RequestId == r.Id && c.FinishReason == FinishReason.Aborted).Select(c => new PartialSample(c.SampleIndex) { Tokens = c.Tokens, LogProbs = c.LogProbs, WeightVersions = c.WeightVersions })],
-        }).Where(r => r.Count > 0).ToArray();
+        var rest = requests
+            .Select(r =>
+                r with
+                {
+                    Parts =
+                    [
+                        .. first
+                            .Where(c => c.RequestId == r.Id && c.FinishReason == FinishReason.Aborted)
+                            .Select(c => new PartialSample(c.SampleIndex)
+                            {
+                                Tokens = c.Tokens,
+                                LogProbs = c.LogProbs,
+                                WeightVersions = c.WeightVersions,
+                            }),
+                    ],
+                }
+            )
+            .Where(r => r.Count > 0)
+            .ToArray();
         Assert.Contains(rest, r => r.Parts!.Any(p => p.Tokens.Length > 0));
         var second = await GenerateAsync(pool, rest);
-        var found = first.Where(c => c.FinishReason != FinishReason.Aborted).Concat(second).OrderBy(c => c.RequestId).ThenBy(c => c.SampleIndex).ToList();
-        Assert.Equal(expected.OrderBy(c => c.RequestId).ThenBy(c => c.SampleIndex).Select(c => string.Join(' ', c.Tokens)), found.Select(c => string.Join(' ', c.Tokens)));
+        var found = first
+            .Where(c => c.FinishReason != FinishReason.Aborted)
+            .Concat(second)
+            .OrderBy(c => c.RequestId)
+            .ThenBy(c => c.SampleIndex)
+            .ToList();
+        Assert.Equal(
+            expected.OrderBy(c => c.RequestId).ThenBy(c => c.SampleIndex).Select(c => string.Join(' ', c.Tokens)),
+            found.Select(c => string.Join(' ', c.Tokens))
+        );
         Assert.All(pool.Status(), w => Assert.Equal((0, WorkerState.Ready), ((int)w.OutstandingTokens, w.State)));
     }
 
@@ -272,22 +379,33 @@ public sealed partial class ClusterTests : IAsyncDisposable
     public async Task Weights_that_change_during_a_push_are_an_error_and_never_sampled_from()
     {
         bool meddle = false;
-        var pool = await StartAsync(Options(2) with
-        {
-            Phase = phase =>
+        var pool = await StartAsync(
+            Options(2) with
             {
-                if (!meddle || phase != UpdatePhase.Transfer) return;
-                Thread.Sleep(500); // the trainer's hash, of the weights as they were, is there by then
-                unsafe { ++*(int*)weights.Pointer; }
-            },
-        });
+                Phase = phase =>
+                {
+                    if (!meddle || phase != UpdatePhase.Transfer)
+                        return;
+                    Thread.Sleep(500); // the trainer's hash, of the weights as they were, is there by then
+                    unsafe
+                    {
+                        ++*(int*)weights.Pointer;
+                    }
+                },
+            }
+        );
         await pool.PushWeightsAsync(weights, 0, Cancel);
         meddle = true;
-        var error = await Assert.ThrowsAsync<InvalidOperationException>(() => pool.PushWeightsAsync(weights, 1, Cancel));
+        var error = await Assert.ThrowsAsync<InvalidOperationException>(() =>
+            pool.PushWeightsAsync(weights, 1, Cancel)
+        );
         Assert.Contains("changed while version 1", error.Message);
         meddle = false;
         weights.Flat.uniform_(-0.1, 0.1);
-        await WaitAsync(() => pool.Status().All(w => w is { State: WorkerState.Waiting, Replacements: 1 }), "new workers");
+        await WaitAsync(
+            () => pool.Status().All(w => w is { State: WorkerState.Waiting, Replacements: 1 }),
+            "new workers"
+        );
         Assert.Equal([1, 2], (await pool.PushWeightsAsync(weights, 2, Cancel)).Workers);
         RequireEachOnce(Requests(3), await GenerateAsync(pool, Requests(3)));
     }
@@ -317,17 +435,23 @@ public sealed partial class ClusterTests : IAsyncDisposable
         await pool.PushWeightsAsync(weights, 0, Cancel);
         var tooLong = Requests(3);
         tooLong[1] = tooLong[1] with { PromptTokens = new int[Model.MaxPositions + 1] };
-        Assert.Contains("r1", (await Assert.ThrowsAnyAsync<ArgumentException>(() => GenerateAsync(pool, tooLong))).Message);
+        Assert.Contains(
+            "r1",
+            (await Assert.ThrowsAnyAsync<ArgumentException>(() => GenerateAsync(pool, tooLong))).Message
+        );
 
         using var cancel = new CancellationTokenSource();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(async () =>
         {
-            await foreach (var completion in pool.GenerateAsync(Requests(4, tokens: 50, more: 250), cancel.Token)) cancel.Cancel();
+            await foreach (var completion in pool.GenerateAsync(Requests(4, tokens: 50, more: 250), cancel.Token))
+                cancel.Cancel();
         });
-        await foreach (var completion in pool.GenerateAsync(Requests(4, tokens: 50, more: 250), Cancel)) break; // the reader has seen enough
+        await foreach (var completion in pool.GenerateAsync(Requests(4, tokens: 50, more: 250), Cancel))
+            break; // the reader has seen enough
         Assert.All(pool.Status(), w => Assert.Equal((WorkerState.Ready, 0L), (w.State, w.OutstandingTokens)));
 
-        foreach (var worker in pool.Status()) Signal(worker.ProcessId, Interrupt); // Ctrl-C is the trainer's to handle
+        foreach (var worker in pool.Status())
+            Signal(worker.ProcessId, Interrupt); // Ctrl-C is the trainer's to handle
         var both = await Task.WhenAll(GenerateAsync(pool, Requests(5)), GenerateAsync(pool, Requests(3)));
         RequireEachOnce(Requests(5), both[0]);
         RequireEachOnce(Requests(3), both[1]);
@@ -341,7 +465,9 @@ public sealed partial class ClusterTests : IAsyncDisposable
         await pool.PushWeightsAsync(weights, 0, Cancel);
         var error = await Assert.ThrowsAsync<TimeoutException>(async () =>
         {
-            await foreach (var completion in pool.GenerateAsync(Requests(8, tokens: 900), TimeSpan.FromMilliseconds(300), Cancel)) { }
+            await foreach (
+                var completion in pool.GenerateAsync(Requests(8, tokens: 900), TimeSpan.FromMilliseconds(300), Cancel)
+            ) { }
         });
         Assert.Contains("16 samples", error.Message);
         Assert.Contains("of 8 requests (r0, r1, r2, r3, r4, …)", error.Message);
@@ -352,7 +478,13 @@ public sealed partial class ClusterTests : IAsyncDisposable
     [Fact]
     public async Task Stragglers_are_repeated_by_an_idle_worker_and_nobody_waits_for_the_worker_that_hangs()
     {
-        var pool = await StartAsync(Options(2) with { HedgeAfter = TimeSpan.FromSeconds(1), ResponseTimeout = Patience });
+        var pool = await StartAsync(
+            Options(2) with
+            {
+                HedgeAfter = TimeSpan.FromSeconds(1),
+                ResponseTimeout = Patience,
+            }
+        );
         await pool.PushWeightsAsync(weights, 0, Cancel);
         int victim = pool.Status()[0].ProcessId;
         Signal(victim, Stop);
@@ -362,7 +494,10 @@ public sealed partial class ClusterTests : IAsyncDisposable
         Assert.True(Lives(victim), "it was given up, and not only hedged");
         Assert.Contains(log, line => line.StartsWith("worker 2 repeats"));
         Signal(victim, Continue);
-        await WaitAsync(() => pool.Status().All(w => w is { State: WorkerState.Ready, OutstandingTokens: 0 }), "the worker that went on to be ready");
+        await WaitAsync(
+            () => pool.Status().All(w => w is { State: WorkerState.Ready, OutstandingTokens: 0 }),
+            "the worker that went on to be ready"
+        );
     }
 
     [Fact]
@@ -370,26 +505,63 @@ public sealed partial class ClusterTests : IAsyncDisposable
     {
         var pool = await StartAsync(Options(2));
         await pool.PushWeightsAsync(weights, 0, Cancel);
-        int[][] prompts = [.. Enumerable.Range(0, 16).Select(g => Enumerable.Range(0, 48).Select(t => 1 + (g * 7 + t * 3) % 60).ToArray())];
-        int cached = 0, repeats = 0;
+        int[][] prompts =
+        [
+            .. Enumerable
+                .Range(0, 16)
+                .Select(g => Enumerable.Range(0, 48).Select(t => 1 + (g * 7 + t * 3) % 60).ToArray()),
+        ];
+        int cached = 0,
+            repeats = 0;
         for (int sample = 0; sample < 6; sample++)
-            await Task.WhenAll(prompts.Select(async (prompt, i) =>
-            {
-                var completion = Assert.Single(await GenerateAsync(pool, [new($"r{i}", prompt, new() { MaxTokens = 4, Seed = (ulong)sample, IgnoreEos = true })]));
-                if (sample == 0) return;
-                Interlocked.Increment(ref repeats);
-                if (completion.CachedPromptTokens > 0) Interlocked.Increment(ref cached);
-            }));
+            await Task.WhenAll(
+                prompts.Select(
+                    async (prompt, i) =>
+                    {
+                        var completion = Assert.Single(
+                            await GenerateAsync(
+                                pool,
+                                [
+                                    new(
+                                        $"r{i}",
+                                        prompt,
+                                        new()
+                                        {
+                                            MaxTokens = 4,
+                                            Seed = (ulong)sample,
+                                            IgnoreEos = true,
+                                        }
+                                    ),
+                                ]
+                            )
+                        );
+                        if (sample == 0)
+                            return;
+                        Interlocked.Increment(ref repeats);
+                        if (completion.CachedPromptTokens > 0)
+                            Interlocked.Increment(ref cached);
+                    }
+                )
+            );
         var (known, hits) = pool.PrefixAffinity;
         Assert.Equal((80, 80L), (repeats, known));
-        Assert.True(hits >= 76 && cached >= 76, $"{hits} of {known} went to the worker with the prompt, {cached} of {repeats} found its keys and values");
+        Assert.True(
+            hits >= 76 && cached >= 76,
+            $"{hits} of {known} went to the worker with the prompt, {cached} of {repeats} found its keys and values"
+        );
         Assert.All(pool.Status(), w => Assert.True(w.TokensPerSecond > 0, "both had prompts"));
     }
 
     [Fact]
     public async Task Worker_that_cannot_start_is_given_up_and_the_error_shows_its_last_words()
     {
-        var pool = await StartAsync(Options(1) with { WorkerCommand = ["sh", "-c", "echo no libtorch on this machine >&2; exit 3"], StartAttempts = 2 });
+        var pool = await StartAsync(
+            Options(1) with
+            {
+                WorkerCommand = ["sh", "-c", "echo no libtorch on this machine >&2; exit 3"],
+                StartAttempts = 2,
+            }
+        );
         var error = await Assert.ThrowsAsync<WorkersLostException>(() => pool.PushWeightsAsync(weights, 0, Cancel));
         Assert.Contains("exit code 3", error.Message);
         Assert.Contains("no libtorch on this machine", error.Message);
@@ -401,7 +573,10 @@ public sealed partial class ClusterTests : IAsyncDisposable
     {
         var pool = await StartAsync(Options(1));
         using var other = SharedWeightMemory.Allocate(new WeightLayout(Model with { Layers = 1 }));
-        Assert.Contains("another model", (await Assert.ThrowsAsync<InvalidOperationException>(() => pool.PushWeightsAsync(other, 0, Cancel))).Message);
+        Assert.Contains(
+            "another model",
+            (await Assert.ThrowsAsync<InvalidOperationException>(() => pool.PushWeightsAsync(other, 0, Cancel))).Message
+        );
     }
 
     [Fact]
@@ -418,14 +593,22 @@ public sealed partial class ClusterTests : IAsyncDisposable
     [Fact]
     public async Task Workers_end_when_their_parent_is_killed()
     {
-        using var parent = Process.Start(new ProcessStartInfo(ProgramRun.Program[0], [.. ProgramRun.Program[1..], "cluster-selftest", "--keep-busy"]) { RedirectStandardOutput = true })!;
+        using var parent = Process.Start(
+            new ProcessStartInfo(ProgramRun.Program[0], [.. ProgramRun.Program[1..], "cluster-selftest", "--keep-busy"])
+            {
+                RedirectStandardOutput = true,
+            }
+        )!;
         try
         {
             var workers = new List<int>();
             while (workers.Count < 2)
             {
-                string line = await parent.StandardOutput.ReadLineAsync(Cancel).AsTask().WaitAsync(Patience, Cancel) ?? throw new IOException("the parent ended by itself");
-                if (line.StartsWith("worker ")) workers.Add(int.Parse(line.Split("process ")[1].Split(',')[0]));
+                string line =
+                    await parent.StandardOutput.ReadLineAsync(Cancel).AsTask().WaitAsync(Patience, Cancel)
+                    ?? throw new IOException("the parent ended by itself");
+                if (line.StartsWith("worker "))
+                    workers.Add(int.Parse(line.Split("process ")[1].Split(',')[0]));
             }
             Assert.All(workers, id => Assert.True(Lives(id)));
             parent.Kill();
@@ -433,7 +616,8 @@ public sealed partial class ClusterTests : IAsyncDisposable
         }
         finally
         {
-            if (!parent.HasExited) parent.Kill();
+            if (!parent.HasExited)
+                parent.Kill();
         }
     }
 }

@@ -1,7 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Net;
-using Xunit;
 using SimpleR1.Bench;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Membership;
@@ -11,6 +10,7 @@ using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Tests.Cli;
 using SimpleR1.WeightSync.SharedMemory;
+using Xunit;
 
 namespace SimpleR1.Tests.Cluster;
 
@@ -29,7 +29,13 @@ public sealed class HeadRestartTests
     {
         using var server = redis ? await RedisServer.StartAsync() : null;
         int port = SiloSetup.FreePort(IPAddress.Loopback, following: 1);
-        string[] command = ["head", "--port", $"{port}", .. server is null ? Array.Empty<string>() : ["--membership", server.Address, "--cluster", "restart"]];
+        string[] command =
+        [
+            "head",
+            "--port",
+            $"{port}",
+            .. server is null ? Array.Empty<string>() : ["--membership", server.Address, "--cluster", "restart"],
+        ];
         var address = new HeadAddress($"127.0.0.1:{port}", null);
         using var weights = SharedWeightMemory.Allocate(new WeightLayout(ClusterSelfTest.TinyModel));
         weights.Flat.uniform_(-0.1, 0.1);
@@ -40,26 +46,43 @@ public sealed class HeadRestartTests
             await head.SaysAsync("head ready");
             await using var a = Worker("a");
             await using var b = Worker("b");
-            await using var cluster = await TrainerCluster.StartAsync(new() { Join = address, Log = log.Enqueue, StartTimeout = Patience, WorkerWait = Patience, RejoinTimeout = Patience },
-                new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 16 << 20 }), Cancel);
+            await using var cluster = await TrainerCluster.StartAsync(
+                new()
+                {
+                    Join = address,
+                    Log = log.Enqueue,
+                    StartTimeout = Patience,
+                    WorkerWait = Patience,
+                    RejoinTimeout = Patience,
+                },
+                new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 16 << 20 }),
+                Cancel
+            );
             var pool = cluster.Workers;
             await WaitAsync(() => pool.Status().Count(w => w.State == WorkerState.Waiting) == 2, "two workers to join");
             await pool.PushWeightsAsync(weights, 1, Cancel);
             string[] instances = [.. pool.Status().Select(w => w.Instance)];
 
             using var enough = new CancellationTokenSource();
-            int batches = 0, withoutHead = 0;
-            var rollouts = Task.Run(async () =>
-            {
-                while (!enough.IsCancellationRequested)
+            int batches = 0,
+                withoutHead = 0;
+            var rollouts = Task.Run(
+                async () =>
                 {
-                    var seen = new HashSet<(string, int)>();
-                    await foreach (var completion in pool.GenerateAsync(Requests(), Cancel))
-                        Assert.True(seen.Add((completion.RequestId, completion.SampleIndex)) && completion.WeightVersions.All(v => v == 1));
-                    Assert.Equal(40, seen.Count);
-                    batches++;
-                }
-            }, Cancel);
+                    while (!enough.IsCancellationRequested)
+                    {
+                        var seen = new HashSet<(string, int)>();
+                        await foreach (var completion in pool.GenerateAsync(Requests(), Cancel))
+                            Assert.True(
+                                seen.Add((completion.RequestId, completion.SampleIndex))
+                                    && completion.WeightVersions.All(v => v == 1)
+                            );
+                        Assert.Equal(40, seen.Count);
+                        batches++;
+                    }
+                },
+                Cancel
+            );
             for (int round = 0; round < 2; round++)
             {
                 head.Signal(ProgramRun.Kill);
@@ -71,8 +94,13 @@ public sealed class HeadRestartTests
                 head = ProgramRun.Start(command);
                 await head.SaysAsync("head ready");
                 var clock = Stopwatch.StartNew();
-                await WaitAsync(() => Back(address) && pool.Status().All(w => w.State == WorkerState.Ready) || rollouts.IsFaulted, "all to be back");
-                TestContext.Current.SendDiagnosticMessage($"{(redis ? "redis" : "embedded")}: all back {clock.Elapsed.TotalSeconds:F1} s after the head was ready again");
+                await WaitAsync(
+                    () => Back(address) && pool.Status().All(w => w.State == WorkerState.Ready) || rollouts.IsFaulted,
+                    "all to be back"
+                );
+                TestContext.Current.SendDiagnosticMessage(
+                    $"{(redis ? "redis" : "embedded")}: all back {clock.Elapsed.TotalSeconds:F1} s after the head was ready again"
+                );
                 Assert.True(clock.Elapsed < TimeSpan.FromSeconds(60), $"back after {clock.Elapsed.TotalSeconds:F1} s");
             }
             enough.Cancel();
@@ -81,15 +109,31 @@ public sealed class HeadRestartTests
             Assert.Equal([1, 2], (await pool.PushWeightsAsync(weights, 2, Cancel)).Workers.Order());
             Assert.DoesNotContain(log, line => line.Contains("was lost"));
         }
-        finally { head.Dispose(); }
+        finally
+        {
+            head.Dispose();
+        }
 
         WorkerMachine Worker(string name) =>
-            WorkerMachine.Start(new() { Head = address, Devices = ["cpu"], Name = name, Threads = 1, Command = [.. ProgramRun.Program, "worker"], Say = log.Enqueue });
+            WorkerMachine.Start(
+                new()
+                {
+                    Head = address,
+                    Devices = ["cpu"],
+                    Name = name,
+                    Threads = 1,
+                    Command = [.. ProgramRun.Program, "worker"],
+                    Say = log.Enqueue,
+                }
+            );
 
         async Task WaitAsync(Func<bool> condition, string awaited)
         {
             for (var clock = Stopwatch.StartNew(); !condition(); await Task.Delay(100, Cancel))
-                Assert.True(clock.Elapsed < Patience, $"waited {Patience.TotalSeconds} s for {awaited}; log:\n{string.Join('\n', log)}");
+                Assert.True(
+                    clock.Elapsed < Patience,
+                    $"waited {Patience.TotalSeconds} s for {awaited}; log:\n{string.Join('\n', log)}"
+                );
         }
     }
 
@@ -100,6 +144,20 @@ public sealed class HeadRestartTests
         return status.Trainer is { WeightVersion: >= 0 } && status.Workers.Count(w => w.State == "ready") == 2;
     }
 
-    private static GenerationRequest[] Requests() => [.. Enumerable.Range(0, 20).Select(i =>
-        new GenerationRequest($"r{i}", [1, 2, 3 + i], new() { Samples = 2, MaxTokens = 40, Seed = (ulong)i, IgnoreEos = true }))];
+    private static GenerationRequest[] Requests() =>
+        [
+            .. Enumerable
+                .Range(0, 20)
+                .Select(i => new GenerationRequest(
+                    $"r{i}",
+                    [1, 2, 3 + i],
+                    new()
+                    {
+                        Samples = 2,
+                        MaxTokens = 40,
+                        Seed = (ulong)i,
+                        IgnoreEos = true,
+                    }
+                )),
+        ];
 }

@@ -3,7 +3,6 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
-using Xunit;
 using SimpleR1.Bench;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Head;
@@ -16,6 +15,7 @@ using SimpleR1.Tests.Cli;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.Security;
 using SimpleR1.WeightSync.SharedMemory;
+using Xunit;
 
 namespace SimpleR1.Tests.Cluster;
 
@@ -34,20 +34,39 @@ public sealed class JoinTests : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        foreach (var one in started.AsEnumerable().Reverse()) await one.DisposeAsync();
+        foreach (var one in started.AsEnumerable().Reverse())
+            await one.DisposeAsync();
         weights.Dispose();
     }
 
     private async Task<ClusterHead> HeadAsync(ClusterKey? key = null)
     {
-        var head = await ClusterHead.StartAsync(new() { Key = key, Address = IPAddress.Loopback, Say = log.Enqueue }, Cancel);
+        var head = await ClusterHead.StartAsync(
+            new()
+            {
+                Key = key,
+                Address = IPAddress.Loopback,
+                Say = log.Enqueue,
+            },
+            Cancel
+        );
         started.Add(head);
         return head;
     }
 
     private WorkerMachine Worker(HeadAddress head, string name)
     {
-        var machine = WorkerMachine.Start(new() { Head = head, Devices = ["cpu"], Name = name, Threads = 1, Command = [.. ProgramRun.Program, "worker"], Say = log.Enqueue });
+        var machine = WorkerMachine.Start(
+            new()
+            {
+                Head = head,
+                Devices = ["cpu"],
+                Name = name,
+                Threads = 1,
+                Command = [.. ProgramRun.Program, "worker"],
+                Say = log.Enqueue,
+            }
+        );
         started.Add(machine);
         return machine;
     }
@@ -55,37 +74,70 @@ public sealed class JoinTests : IAsyncDisposable
     private async Task<WorkerPool> TrainerAsync(HeadAddress head, Func<ClusterOptions, ClusterOptions>? change = null)
     {
         weights.Flat.uniform_(-0.1, 0.1);
-        ClusterOptions options = new() { Join = head, Log = log.Enqueue, StartTimeout = Patience, WorkerWait = Patience, Name = "test" };
-        var cluster = await TrainerCluster.StartAsync(change?.Invoke(options) ?? options, new(Model, null, new() { KvCacheBytes = 16 << 20 }), Cancel);
+        ClusterOptions options = new()
+        {
+            Join = head,
+            Log = log.Enqueue,
+            StartTimeout = Patience,
+            WorkerWait = Patience,
+            Name = "test",
+        };
+        var cluster = await TrainerCluster.StartAsync(
+            change?.Invoke(options) ?? options,
+            new(Model, null, new() { KvCacheBytes = 16 << 20 }),
+            Cancel
+        );
         started.Add(cluster);
         return cluster.Workers;
     }
 
-    private static GenerationRequest[] Requests(int count, int samples = 2, int tokens = 100) => [.. Enumerable.Range(0, count).Select(i =>
-        new GenerationRequest($"r{i}", [1, 2, 3 + i], new() { Samples = samples, MaxTokens = tokens, Seed = (ulong)i, IgnoreEos = true }))];
+    private static GenerationRequest[] Requests(int count, int samples = 2, int tokens = 100) =>
+        [
+            .. Enumerable
+                .Range(0, count)
+                .Select(i => new GenerationRequest(
+                    $"r{i}",
+                    [1, 2, 3 + i],
+                    new()
+                    {
+                        Samples = samples,
+                        MaxTokens = tokens,
+                        Seed = (ulong)i,
+                        IgnoreEos = true,
+                    }
+                )),
+        ];
 
     private static async Task<List<Completion>> GenerateAsync(WorkerPool pool, GenerationRequest[] requests)
     {
         var completions = new List<Completion>();
-        await foreach (var completion in pool.GenerateAsync(requests, Cancel)) completions.Add(completion);
+        await foreach (var completion in pool.GenerateAsync(requests, Cancel))
+            completions.Add(completion);
         return completions;
     }
 
     private static void RequireEachOnce(GenerationRequest[] requests, List<Completion> completions) =>
-        Assert.Equal(requests.SelectMany(r => Enumerable.Range(0, r.Sampling.Samples).Select(j => (r.Id, j))).Order(), completions.Select(c => (c.RequestId, c.SampleIndex)).Order());
+        Assert.Equal(
+            requests.SelectMany(r => Enumerable.Range(0, r.Sampling.Samples).Select(j => (r.Id, j))).Order(),
+            completions.Select(c => (c.RequestId, c.SampleIndex)).Order()
+        );
 
     private async Task<double> WaitAsync(Func<bool> condition, string awaited)
     {
         var clock = Stopwatch.StartNew();
         while (!condition())
         {
-            Assert.True(clock.Elapsed < Patience, $"waited {Patience.TotalSeconds} s for {awaited}; log:\n{string.Join('\n', log)}");
+            Assert.True(
+                clock.Elapsed < Patience,
+                $"waited {Patience.TotalSeconds} s for {awaited}; log:\n{string.Join('\n', log)}"
+            );
             await Task.Delay(10, Cancel);
         }
         return clock.Elapsed.TotalSeconds;
     }
 
-    private static bool Has(WorkerPool pool, string name, WorkerState state) => pool.Status().Any(w => w.Name == name && w.State == state);
+    private static bool Has(WorkerPool pool, string name, WorkerState state) =>
+        pool.Status().Any(w => w.Name == name && w.State == state);
 
     [Fact]
     public async Task Workers_that_join_and_die_in_the_middle_cost_no_sample_and_joiners_get_weights_then_work()
@@ -101,14 +153,24 @@ public sealed class JoinTests : IAsyncDisposable
         var rollouts = GenerateAsync(pool, requests);
         Worker(head, "b");
         await WaitAsync(() => Has(pool, "b", WorkerState.Ready), "b to hold the weights");
-        await WaitAsync(() => rollouts.IsCompleted || pool.Status().Any(w => w.Name == "b" && w.OutstandingTokens > 0), "b to get work");
+        await WaitAsync(
+            () => rollouts.IsCompleted || pool.Status().Any(w => w.Name == "b" && w.OutstandingTokens > 0),
+            "b to get work"
+        );
         Assert.False(rollouts.IsCompleted, "all was done before b had joined: nothing was shown");
         var a = pool.Status().Single(w => w.Name == "a");
         ProgramRun.SendSignal(a.ProcessId, ProgramRun.Kill);
         var completions = await rollouts;
         RequireEachOnce(requests, completions);
         Assert.All(completions, c => Assert.All(c.WeightVersions, v => Assert.Equal(5, v)));
-        await WaitAsync(() => pool.Status().Any(w => w.Name == "a" && w.State == WorkerState.Ready && w.Instance != a.Instance && w.Replacements == 1), "a's replacement");
+        await WaitAsync(
+            () =>
+                pool.Status()
+                    .Any(w =>
+                        w.Name == "a" && w.State == WorkerState.Ready && w.Instance != a.Instance && w.Replacements == 1
+                    ),
+            "a's replacement"
+        );
         Assert.Contains(log, line => line.StartsWith("a was lost: "));
         Assert.Equal([1, 2], (await pool.PushWeightsAsync(weights, 6, Cancel)).Workers.Order());
     }
@@ -119,14 +181,20 @@ public sealed class JoinTests : IAsyncDisposable
         var head = new HeadAddress((await HeadAsync()).Join, null);
         var pool = await TrainerAsync(head);
         var push = pool.PushWeightsAsync(weights, 0, Cancel);
-        await WaitAsync(() => log.Any(l => l.StartsWith("Waiting for a worker to join the head at " + head.Join)), "the trainer to say what it waits for");
+        await WaitAsync(
+            () => log.Any(l => l.StartsWith("Waiting for a worker to join the head at " + head.Join)),
+            "the trainer to say what it waits for"
+        );
         var first = Worker(head, "a");
         await push;
         var requests = Requests(20, tokens: 400);
         var rollouts = GenerateAsync(pool, requests);
         await WaitAsync(() => pool.Status()[0].OutstandingTokens > 0, "work to begin");
         await first.DisposeAsync(); // as if its machine was switched off
-        await WaitAsync(() => log.Any(l => l.StartsWith("Waiting for a worker to be ready")), "the trainer to say that it waits again");
+        await WaitAsync(
+            () => log.Any(l => l.StartsWith("Waiting for a worker to be ready")),
+            "the trainer to say that it waits again"
+        );
         Worker(head, "b");
         RequireEachOnce(requests, await rollouts);
         var none = await TrainerTimesOutAsync();
@@ -135,7 +203,10 @@ public sealed class JoinTests : IAsyncDisposable
 
     private async Task<TimeoutException> TrainerTimesOutAsync()
     {
-        var pool = await TrainerAsync(new((await HeadAsync()).Join, null), o => o with { WorkerWait = TimeSpan.FromSeconds(1) });
+        var pool = await TrainerAsync(
+            new((await HeadAsync()).Join, null),
+            o => o with { WorkerWait = TimeSpan.FromSeconds(1) }
+        );
         return await Assert.ThrowsAsync<TimeoutException>(() => pool.PushWeightsAsync(weights, 0, Cancel));
     }
 
@@ -148,7 +219,10 @@ public sealed class JoinTests : IAsyncDisposable
         var pool = await TrainerAsync(head, o => o with { QueueSamples = 8 });
         await pool.PushWeightsAsync(weights, 0, Cancel);
         await WaitAsync(() => pool.Status().Count(w => w.State == WorkerState.Ready) == 2, "both workers");
-        Assert.Contains("there are: a, b", (await Assert.ThrowsAsync<ArgumentException>(() => ClusterClient.DrainAsync(head, "c", Cancel))).Message);
+        Assert.Contains(
+            "there are: a, b",
+            (await Assert.ThrowsAsync<ArgumentException>(() => ClusterClient.DrainAsync(head, "c", Cancel))).Message
+        );
         var requests = Requests(60, tokens: 800);
         var rollouts = GenerateAsync(pool, requests);
         await WaitAsync(() => pool.Status().All(w => w.OutstandingTokens > 0), "both to have work");
@@ -158,26 +232,50 @@ public sealed class JoinTests : IAsyncDisposable
         await WaitAsync(() => Has(pool, "a", WorkerState.Dead), "the trainer to know that a has left");
         Assert.Contains(log, line => line.StartsWith("a has left: "));
         Assert.DoesNotContain(log, line => line.Contains("was lost"));
-        await WaitAsync(() => ClusterClient.StatusAsync(head, Cancel).GetAwaiter().GetResult().Workers.Select(w => w.Name).SequenceEqual(["b"]), "the head to list b alone");
+        await WaitAsync(
+            () =>
+                ClusterClient
+                    .StatusAsync(head, Cancel)
+                    .GetAwaiter()
+                    .GetResult()
+                    .Workers.Select(w => w.Name)
+                    .SequenceEqual(["b"]),
+            "the head to list b alone"
+        );
     }
 
     [Fact]
     public async Task Terminated_worker_hands_over_what_it_cannot_finish_in_time_and_its_children_are_gone()
     {
         var head = new HeadAddress((await HeadAsync()).Join, null);
-        using var a = ProgramRun.Start("worker", "--join", head.Join, "--name", "a", "--threads", "1", "--drain-timeout", "1");
+        using var a = ProgramRun.Start(
+            "worker",
+            "--join",
+            head.Join,
+            "--name",
+            "a",
+            "--threads",
+            "1",
+            "--drain-timeout",
+            "1"
+        );
         var pool = await TrainerAsync(head, o => o with { QueueSamples = 8 });
         await pool.PushWeightsAsync(weights, 0, Cancel);
         Worker(head, "b");
         var requests = Requests(40, samples: 1, tokens: 1000);
         var rollouts = GenerateAsync(pool, requests);
-        await WaitAsync(() => Has(pool, "b", WorkerState.Ready) && pool.Status().All(w => w.OutstandingTokens > 0), "both to have work");
+        await WaitAsync(
+            () => Has(pool, "b", WorkerState.Ready) && pool.Status().All(w => w.OutstandingTokens > 0),
+            "both to have work"
+        );
         int[] children = a.Workers();
         Assert.Single(children);
         var clock = Stopwatch.StartNew();
         a.Signal(ProgramRun.Terminate);
         await a.EndAsync();
-        TestContext.Current.SendDiagnosticMessage($"left {clock.Elapsed.TotalSeconds:F1} s after SIGTERM with --drain-timeout 1");
+        TestContext.Current.SendDiagnosticMessage(
+            $"left {clock.Elapsed.TotalSeconds:F1} s after SIGTERM with --drain-timeout 1"
+        );
         await a.WorkersEndAsync();
         RequireEachOnce(requests, await rollouts);
     }
@@ -187,22 +285,61 @@ public sealed class JoinTests : IAsyncDisposable
     {
         var key = ClusterKey.Parse(ClusterKey.NewText());
         var head = await HeadAsync(key);
-        Assert.Contains("it has a cluster key", (await Assert.ThrowsAsync<IOException>(() => ClusterClient.StatusAsync(new(head.Join, null), Cancel))).Message);
-        Assert.Contains("this cluster's key", (await Assert.ThrowsAsync<IOException>(() => ClusterClient.StatusAsync(new(head.Join, ClusterKey.Parse(ClusterKey.NewText())), Cancel))).Message);
+        Assert.Contains(
+            "it has a cluster key",
+            (
+                await Assert.ThrowsAsync<IOException>(() => ClusterClient.StatusAsync(new(head.Join, null), Cancel))
+            ).Message
+        );
+        Assert.Contains(
+            "this cluster's key",
+            (
+                await Assert.ThrowsAsync<IOException>(() =>
+                    ClusterClient.StatusAsync(new(head.Join, ClusterKey.Parse(ClusterKey.NewText())), Cancel)
+                )
+            ).Message
+        );
         await WaitAsync(() => log.Any(l => l.Contains("refused: it has not this cluster's key")), "the head to tell");
         Assert.Empty((await ClusterClient.StatusAsync(new(head.Join, key), Cancel)).Workers);
         var open = await HeadAsync();
-        Assert.Contains("its key differs, or it has none", (await Assert.ThrowsAsync<IOException>(() => ClusterClient.StatusAsync(new(open.Join, key), Cancel))).Message);
-        Assert.Contains("give it a key", (await Assert.ThrowsAsync<ArgumentException>(() => ClusterHead.StartAsync(new() { Address = IPAddress.Parse("192.0.2.1") }, Cancel))).Message);
-        Assert.Contains("HOST:PORT", (await Assert.ThrowsAsync<ArgumentException>(() => ClusterClient.StatusAsync(new("nowhere", null), Cancel))).Message);
+        Assert.Contains(
+            "its key differs, or it has none",
+            (
+                await Assert.ThrowsAsync<IOException>(() => ClusterClient.StatusAsync(new(open.Join, key), Cancel))
+            ).Message
+        );
+        Assert.Contains(
+            "give it a key",
+            (
+                await Assert.ThrowsAsync<ArgumentException>(() =>
+                    ClusterHead.StartAsync(new() { Address = IPAddress.Parse("192.0.2.1") }, Cancel)
+                )
+            ).Message
+        );
+        Assert.Contains(
+            "HOST:PORT",
+            (
+                await Assert.ThrowsAsync<ArgumentException>(() =>
+                    ClusterClient.StatusAsync(new("nowhere", null), Cancel)
+                )
+            ).Message
+        );
 
         // The silo itself, around the head's port: one without the key gets in nowhere.
         var stranger = new MemberName(MemberRole.Worker, "stranger", "x");
         using var soon = new CancellationTokenSource(TimeSpan.FromSeconds(5));
-        await Assert.ThrowsAnyAsync<Exception>(() => ClusterSilo.StartAsync(new()
-        {
-            ClusterId = head.Silo.ClusterId, Name = stranger.ToString(), Address = IPAddress.Loopback, Primary = head.Silo.Endpoint,
-        }, soon.Token));
+        await Assert.ThrowsAnyAsync<Exception>(() =>
+            ClusterSilo.StartAsync(
+                new()
+                {
+                    ClusterId = head.Silo.ClusterId,
+                    Name = stranger.ToString(),
+                    Address = IPAddress.Loopback,
+                    Primary = head.Silo.Endpoint,
+                },
+                soon.Token
+            )
+        );
         Assert.Null(head.Silo.Find(stranger));
     }
 
@@ -213,9 +350,15 @@ public sealed class JoinTests : IAsyncDisposable
         Worker(head, "a");
         var pool = await TrainerAsync(head);
         await pool.PushWeightsAsync(weights, 0, Cancel);
-        Assert.Contains("one trainer at a time", (await Assert.ThrowsAsync<IOException>(() => TrainerAsync(head))).Message);
+        Assert.Contains(
+            "one trainer at a time",
+            (await Assert.ThrowsAsync<IOException>(() => TrainerAsync(head))).Message
+        );
         await started[^1].DisposeAsync(); // the trainer
-        await WaitAsync(() => ClusterClient.StatusAsync(head, Cancel).Result.Trainer is null, "the head to notice that the trainer has gone");
+        await WaitAsync(
+            () => ClusterClient.StatusAsync(head, Cancel).Result.Trainer is null,
+            "the head to notice that the trainer has gone"
+        );
         var next = await TrainerAsync(head);
         await next.PushWeightsAsync(weights, 0, Cancel);
         RequireEachOnce(Requests(3), await GenerateAsync(next, Requests(3)));
@@ -225,7 +368,8 @@ public sealed class JoinTests : IAsyncDisposable
     public async Task Members_join_one_after_another_and_wait_for_their_turn_longer_than_one_may_be_silent()
     {
         var head = new HeadAddress((await HeadAsync()).Join, null);
-        static HelloMessage Hello(string name) => new(HelloMessage.CurrentProtocol, MemberRole.Worker, name, name, "host", 1, "cpu");
+        static HelloMessage Hello(string name) =>
+            new(HelloMessage.CurrentProtocol, MemberRole.Worker, name, name, "host", 1, "cpu");
         await using var first = await HeadConnection.ConnectAsync(head, Hello("a"), Patience, Cancel);
         await using var second = await HeadConnection.ConnectAsync(head, Hello("b"), Patience, Cancel);
         await first.AskAsync(new(HeadAsk.Turn), Patience, Cancel);
@@ -245,10 +389,19 @@ public sealed class JoinTests : IAsyncDisposable
         var head = await HeadAsync();
         byte[][] bad =
         [
-            [], [1], [0, 0, 0, 0], [127, 255, 255, 255, 1], [0, 0, 0, 5, .. "{\"a\":"u8], [0, 0, 0, 4, .. "null"u8], [0, 0, 0, 2, .. "[]"u8],
-            Encoding.ASCII.GetBytes("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), [.. Enumerable.Range(0, 5000).Select(i => (byte)(i * 31))],
+            [],
+            [1],
+            [0, 0, 0, 0],
+            [127, 255, 255, 255, 1],
+            [0, 0, 0, 5, .. "{\"a\":"u8],
+            [0, 0, 0, 4, .. "null"u8],
+            [0, 0, 0, 2, .. "[]"u8],
+            Encoding.ASCII.GetBytes("GET / HTTP/1.1\r\nHost: x\r\n\r\n"),
+            [.. Enumerable.Range(0, 5000).Select(i => (byte)(i * 31))],
             Frame("""{"Protocol":99,"Role":0,"Name":"x","Instance":"y","Host":"z","ProcessId":1,"Device":"cpu"}"""),
-            Frame("""{"$type":"System.Diagnostics.Process","Protocol":1,"Role":7,"Name":null,"Instance":null,"Host":null,"ProcessId":1,"Device":null}"""),
+            Frame(
+                """{"$type":"System.Diagnostics.Process","Protocol":1,"Role":7,"Name":null,"Instance":null,"Host":null,"ProcessId":1,"Device":null}"""
+            ),
         ];
         foreach (byte[] bytes in bad)
         {
@@ -258,7 +411,10 @@ public sealed class JoinTests : IAsyncDisposable
             await stream.WriteAsync(bytes, Cancel);
             client.Client.Shutdown(SocketShutdown.Send);
             var answer = new MemoryStream();
-            try { await stream.CopyToAsync(answer, Cancel).WaitAsync(Patience, Cancel); }
+            try
+            {
+                await stream.CopyToAsync(answer, Cancel).WaitAsync(Patience, Cancel);
+            }
             catch (IOException) { } // reset: it had sent what was never read
             Assert.True(answer.Length < 1000);
         }

@@ -1,8 +1,8 @@
 using System.Diagnostics;
 using System.Text.Json;
-using Xunit;
 using SimpleR1.Tests.Cli;
 using SimpleR1.WeightSync.Security;
+using Xunit;
 
 namespace SimpleR1.Tests.Cluster;
 
@@ -10,10 +10,13 @@ namespace SimpleR1.Tests.Cluster;
 [Collection("worker processes")] // one class at a time: each fills the machine
 public sealed class NetworkNamespaceTests : IAsyncDisposable
 {
-    private const string HeadAddress = "10.77.0.1", OtherAddress = "10.77.0.2";
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(150), Cut = TimeSpan.FromSeconds(20);
+    private const string HeadAddress = "10.77.0.1",
+        OtherAddress = "10.77.0.2";
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(150),
+        Cut = TimeSpan.FromSeconds(20);
 
-    private readonly string head = $"sr1h{Environment.ProcessId}", other = $"sr1o{Environment.ProcessId}";
+    private readonly string head = $"sr1h{Environment.ProcessId}",
+        other = $"sr1o{Environment.ProcessId}";
     private readonly string runs = Directory.CreateTempSubdirectory("simple-r1-netns-").FullName;
     private readonly List<ProgramRun> programs = [];
 
@@ -21,8 +24,10 @@ public sealed class NetworkNamespaceTests : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        foreach (var program in programs.Where(p => !p.HasEnded)) program.Signal(ProgramRun.Kill);
-        foreach (var program in programs) program.Dispose();
+        foreach (var program in programs.Where(p => !p.HasEnded))
+            program.Signal(ProgramRun.Kill);
+        foreach (var program in programs)
+            program.Dispose();
         await IpAsync("netns", "del", head);
         await IpAsync("netns", "del", other);
         Directory.Delete(runs, recursive: true);
@@ -37,24 +42,35 @@ public sealed class NetworkNamespaceTests : IAsyncDisposable
             await ip.WaitForExitAsync();
             return (ip.ExitCode, said);
         }
-        catch (System.ComponentModel.Win32Exception e) { return (127, e.Message); } // there is no ip
+        catch (System.ComponentModel.Win32Exception e)
+        {
+            return (127, e.Message);
+        } // there is no ip
     }
 
     private async Task MakeHostsAsync()
     {
         string[][] commands =
         [
-            ["netns", "add", head], ["netns", "add", other],
+            ["netns", "add", head],
+            ["netns", "add", other],
             ["link", "add", "cable", "netns", head, "type", "veth", "peer", "name", "cable", "netns", other],
-            .. new[] { (head, HeadAddress), (other, OtherAddress) }.SelectMany(host => new string[][]
-            {
-                ["-n", host.Item1, "addr", "add", host.Item2 + "/24", "dev", "cable"], ["-n", host.Item1, "link", "set", "cable", "up"], ["-n", host.Item1, "link", "set", "lo", "up"],
-            }),
+            .. new[] { (head, HeadAddress), (other, OtherAddress) }.SelectMany(host =>
+                new string[][]
+                {
+                    ["-n", host.Item1, "addr", "add", host.Item2 + "/24", "dev", "cable"],
+                    ["-n", host.Item1, "link", "set", "cable", "up"],
+                    ["-n", host.Item1, "link", "set", "lo", "up"],
+                }
+            ),
         ];
         foreach (string[] command in commands)
         {
             var (code, said) = await IpAsync(command);
-            Assert.SkipWhen(code != 0, $"needs network namespaces (root, and Debian's iproute2): ip {string.Join(' ', command)}: {said}");
+            Assert.SkipWhen(
+                code != 0,
+                $"needs network namespaces (root, and Debian's iproute2): ip {string.Join(' ', command)}: {said}"
+            );
         }
     }
 
@@ -69,27 +85,60 @@ public sealed class NetworkNamespaceTests : IAsyncDisposable
     public async Task Run_across_two_hosts_goes_on_after_the_cable_was_cut_for_20_seconds()
     {
         await MakeHostsAsync();
-        string key = ClusterKey.NewText(), join = HeadAddress + ":7400";
+        string key = ClusterKey.NewText(),
+            join = HeadAddress + ":7400";
         var server = On(head, key, "head", "--address", HeadAddress);
         await server.SaysAsync("head ready");
         On(head, key, "worker", "--join", join, "--name", "near", "--threads", "1");
         On(other, key, "worker", "--join", join, "--name", "far", "--threads", "1");
-        var trainer = On(head, key, ["train", "recipes/quickstart.yaml", "--join", join, "--runs", runs, "--set", "name=a", "--set", "data.train.count=100", "--set", "data.evaluation.count=8",
-            "--set", "rollout.prompts_per_step=4", "--set", "rollout.samples_per_prompt=4", "--set", "training.steps=100000", "--set", "training.evaluate_every=0", "--set", "workers.kv_cache_mib=8"]);
+        var trainer = On(
+            head,
+            key,
+            [
+                "train",
+                "recipes/quickstart.yaml",
+                "--join",
+                join,
+                "--runs",
+                runs,
+                "--set",
+                "name=a",
+                "--set",
+                "data.train.count=100",
+                "--set",
+                "data.evaluation.count=8",
+                "--set",
+                "rollout.prompts_per_step=4",
+                "--set",
+                "rollout.samples_per_prompt=4",
+                "--set",
+                "training.steps=100000",
+                "--set",
+                "training.evaluate_every=0",
+                "--set",
+                "workers.kv_cache_mib=8",
+            ]
+        );
         await WaitAsync(async () => await StateAsync("far") == "ready", "the far worker to hold weights");
         await trainer.SaysAsync("step 3/");
 
         Assert.Equal(0, (await IpAsync("-n", other, "link", "set", "cable", "down")).Code);
         var clock = Stopwatch.StartNew();
-        await WaitAsync(async () => await StateAsync("far") is null or "silent" or "suspect" or "dead", "the far worker to be out of rotation");
+        await WaitAsync(
+            async () => await StateAsync("far") is null or "silent" or "suspect" or "dead",
+            "the far worker to be out of rotation"
+        );
         double outAfter = clock.Elapsed.TotalSeconds;
         int before = Steps(trainer);
         await WaitAsync(() => Task.FromResult(Steps(trainer) > before + 1), "the run to go on with the near worker");
-        if (Cut - clock.Elapsed is var left && left > TimeSpan.Zero) await Task.Delay(left, Cancel);
+        if (Cut - clock.Elapsed is var left && left > TimeSpan.Zero)
+            await Task.Delay(left, Cancel);
         Assert.Equal(0, (await IpAsync("-n", other, "link", "set", "cable", "up")).Code);
         clock.Restart();
         await WaitAsync(async () => await StateAsync("far") == "ready", "the far worker to be back");
-        TestContext.Current.SendDiagnosticMessage($"cut: out of rotation after {outAfter:F1} s; back with current weights {clock.Elapsed.TotalSeconds:F1} s after it healed");
+        TestContext.Current.SendDiagnosticMessage(
+            $"cut: out of rotation after {outAfter:F1} s; back with current weights {clock.Elapsed.TotalSeconds:F1} s after it healed"
+        );
         before = Steps(trainer);
         await WaitAsync(() => Task.FromResult(Steps(trainer) > before + 1), "the run to go on with both");
         trainer.Signal(ProgramRun.Terminate);
@@ -98,18 +147,34 @@ public sealed class NetworkNamespaceTests : IAsyncDisposable
 
         async Task<string?> StateAsync(string worker)
         {
-            using var status = ProgramRun.StartBy(["ip", "netns", "exec", head, "env", "SIMPLE_R1_KEY=" + key], "status", "--join", join, "--json");
-            if (await status.EndAsync() != 0) return "unknown";
+            using var status = ProgramRun.StartBy(
+                ["ip", "netns", "exec", head, "env", "SIMPLE_R1_KEY=" + key],
+                "status",
+                "--join",
+                join,
+                "--json"
+            );
+            if (await status.EndAsync() != 0)
+                return "unknown";
             using var json = JsonDocument.Parse(status.Output);
-            return json.RootElement.GetProperty("workers").EnumerateArray().Where(w => w.GetProperty("name").GetString() == worker).Select(w => w.GetProperty("state").GetString()).FirstOrDefault();
+            return json
+                .RootElement.GetProperty("workers")
+                .EnumerateArray()
+                .Where(w => w.GetProperty("name").GetString() == worker)
+                .Select(w => w.GetProperty("state").GetString())
+                .FirstOrDefault();
         }
 
         async Task WaitAsync(Func<Task<bool>> condition, string awaited)
         {
             for (var waited = Stopwatch.StartNew(); !await condition(); await Task.Delay(1000, Cancel))
-                Assert.True(waited.Elapsed < Patience && !trainer.HasEnded, $"waited {waited.Elapsed.TotalSeconds:F0} s for {awaited}:\n{string.Join('\n', programs.Select(p => p.Output + p.Errors))}");
+                Assert.True(
+                    waited.Elapsed < Patience && !trainer.HasEnded,
+                    $"waited {waited.Elapsed.TotalSeconds:F0} s for {awaited}:\n{string.Join('\n', programs.Select(p => p.Output + p.Errors))}"
+                );
         }
     }
 
-    private static int Steps(ProgramRun trainer) => trainer.Output.Split('\n').Count(line => line.StartsWith("step ", StringComparison.Ordinal));
+    private static int Steps(ProgramRun trainer) =>
+        trainer.Output.Split('\n').Count(line => line.StartsWith("step ", StringComparison.Ordinal));
 }

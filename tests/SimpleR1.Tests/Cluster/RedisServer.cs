@@ -13,13 +13,17 @@ internal sealed class RedisServer : IDisposable
     private readonly Process process;
     private readonly string folder;
 
-    private RedisServer(Process process, string folder, int port) => (this.process, this.folder, Address) = (process, folder, $"redis://127.0.0.1:{port}");
+    private RedisServer(Process process, string folder, int port) =>
+        (this.process, this.folder, Address) = (process, folder, $"redis://127.0.0.1:{port}");
 
     public string Address { get; }
 
     public static async Task<RedisServer> StartAsync()
     {
-        string? program = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':').Select(p => Path.Combine(p, "redis-server")).FirstOrDefault(File.Exists);
+        string? program = (Environment.GetEnvironmentVariable("PATH") ?? "")
+            .Split(':')
+            .Select(p => Path.Combine(p, "redis-server"))
+            .FirstOrDefault(File.Exists);
         Assert.SkipWhen(program is null, "needs redis-server (Debian: apt-get install redis-server)");
         int port;
         using (var listener = new TcpListener(IPAddress.Loopback, 0))
@@ -28,8 +32,19 @@ internal sealed class RedisServer : IDisposable
             port = ((IPEndPoint)listener.LocalEndpoint).Port;
         }
         string folder = Directory.CreateTempSubdirectory("simple-r1-redis-").FullName;
-        var process = Process.Start(new ProcessStartInfo(program!, ["--port", port.ToString(), "--bind", "127.0.0.1", "--save", "", "--dir", folder]) { RedirectStandardOutput = true })!;
-        while (await process.StandardOutput.ReadLineAsync().WaitAsync(Patience) is { } line && !line.Contains("Ready to accept", StringComparison.Ordinal)) { }
+        var process = Process.Start(
+            new ProcessStartInfo(
+                program!,
+                ["--port", port.ToString(), "--bind", "127.0.0.1", "--save", "", "--dir", folder]
+            )
+            {
+                RedirectStandardOutput = true,
+            }
+        )!;
+        while (
+            await process.StandardOutput.ReadLineAsync().WaitAsync(Patience) is { } line
+            && !line.Contains("Ready to accept", StringComparison.Ordinal)
+        ) { }
         _ = process.StandardOutput.ReadToEndAsync();
         return new(process, folder, port);
     }

@@ -1,7 +1,7 @@
-using Xunit;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Head;
 using SimpleR1.Cluster.Membership;
+using Xunit;
 
 namespace SimpleR1.Tests.Cluster;
 
@@ -9,7 +9,8 @@ public sealed class RosterTests
 {
     private readonly Roster roster = new();
 
-    private static HelloMessage Hello(string name, string instance, MemberRole role = MemberRole.Worker) => new(HelloMessage.CurrentProtocol, role, name, instance, "host", 7, "cpu");
+    private static HelloMessage Hello(string name, string instance, MemberRole role = MemberRole.Worker) =>
+        new(HelloMessage.CurrentProtocol, role, name, instance, "host", 7, "cpu");
 
     private string? Add(HelloMessage hello) => roster.Add(hello, out _);
 

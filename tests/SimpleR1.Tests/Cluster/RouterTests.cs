@@ -1,13 +1,14 @@
 using CsCheck;
-using Xunit;
 using SimpleR1.Cluster.Trainer;
 using SimpleR1.Inference;
+using Xunit;
 
 namespace SimpleR1.Tests.Cluster;
 
 public sealed class RouterTests
 {
-    private static WorkerLoad[] Idle(int workers) => [.. Enumerable.Range(1, workers).Select(w => new WorkerLoad(w, 0, 0))];
+    private static WorkerLoad[] Idle(int workers) =>
+        [.. Enumerable.Range(1, workers).Select(w => new WorkerLoad(w, 0, 0))];
 
     [Fact]
     public void New_prompt_goes_to_the_worker_with_the_fewest_outstanding_tokens_the_first_among_equals()
@@ -56,21 +57,30 @@ public sealed class RouterTests
     /// <summary>Whatever comes, no queue exceeds its bound by more than one request that fits no bound, and no worker is far behind for the sake of a prompt.</summary>
     [Fact]
     public void Queues_stay_bounded_and_loads_near_each_other_whatever_comes() =>
-        Gen.Select(Gen.Int[1, 5], Gen.Select(Gen.Int[0, 6], Gen.Int[1, 4]).Array[1, 200]).Sample((workers, requests) =>
-        {
-            const int window = 16, cost = 10;
-            var router = new Router(window);
-            var loads = Idle(workers);
-            foreach (var (prompt, samples) in requests)
-            {
-                long least = loads.Where(l => l.Samples == 0 || l.Samples + samples <= window).Select(l => l.Tokens).DefaultIfEmpty(-1).Min();
-                var chosen = router.Choose(loads, [prompt], cost * samples, samples);
-                Assert.Equal(least < 0, chosen is null);
-                if (chosen is null) continue;
-                Assert.InRange(chosen.Samples, 1, window);
-                Assert.InRange(chosen.Tokens - cost * samples - least, 0, 16 * cost * samples);
-            }
-        });
+        Gen.Select(Gen.Int[1, 5], Gen.Select(Gen.Int[0, 6], Gen.Int[1, 4]).Array[1, 200])
+            .Sample(
+                (workers, requests) =>
+                {
+                    const int window = 16,
+                        cost = 10;
+                    var router = new Router(window);
+                    var loads = Idle(workers);
+                    foreach (var (prompt, samples) in requests)
+                    {
+                        long least = loads
+                            .Where(l => l.Samples == 0 || l.Samples + samples <= window)
+                            .Select(l => l.Tokens)
+                            .DefaultIfEmpty(-1)
+                            .Min();
+                        var chosen = router.Choose(loads, [prompt], cost * samples, samples);
+                        Assert.Equal(least < 0, chosen is null);
+                        if (chosen is null)
+                            continue;
+                        Assert.InRange(chosen.Samples, 1, window);
+                        Assert.InRange(chosen.Tokens - cost * samples - least, 0, 16 * cost * samples);
+                    }
+                }
+            );
 
     [Fact]
     public void Idle_worker_repeats_what_others_have_not_finished_once_and_the_first_to_finish_counts()
@@ -93,8 +103,17 @@ public sealed class RouterTests
 
     private static GenerationRequest Request(string id) => new(id, [id[0]], new() { MaxTokens = 5 });
 
-    private static TokenEvent Sample(string id) => TokenEvent.Of(new()
-    {
-        RequestId = id, SampleIndex = 0, Tokens = [1], LogProbs = [0], WeightVersions = [0], FinishReason = FinishReason.Stop, Text = "",
-    });
+    private static TokenEvent Sample(string id) =>
+        TokenEvent.Of(
+            new()
+            {
+                RequestId = id,
+                SampleIndex = 0,
+                Tokens = [1],
+                LogProbs = [0],
+                WeightVersions = [0],
+                FinishReason = FinishReason.Stop,
+                Text = "",
+            }
+        );
 }

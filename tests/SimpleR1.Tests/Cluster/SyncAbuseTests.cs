@@ -1,6 +1,6 @@
 using SimpleR1.Benchmarks;
-using Xunit;
 using SimpleR1.Cluster;
+using Xunit;
 
 namespace SimpleR1.Tests.Cluster;
 
@@ -13,7 +13,11 @@ public sealed class SyncAbuseTests(ITestOutputHelper output)
     public async Task Updates_survive_what_is_done_to_workers(WeightTransportChoice transport, int kills, int faults)
     {
         var said = new StringWriter();
-        await SyncAbuse.RunAsync(said, new(transport, Count: 2), new(kills, Stops: 0, Joiners: 0, Damages: faults, Claims: faults));
+        await SyncAbuse.RunAsync(
+            said,
+            new(transport, Count: 2),
+            new(kills, Stops: 0, Joiners: 0, Damages: faults, Claims: faults)
+        );
         output.WriteLine(said.ToString());
         Assert.Contains("nothing is left over", said.ToString());
     }

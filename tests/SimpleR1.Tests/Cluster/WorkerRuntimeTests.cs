@@ -1,4 +1,3 @@
-using Xunit;
 using SimpleR1.Bench;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Worker;
@@ -6,6 +5,7 @@ using SimpleR1.Models;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.SharedMemory;
 using SimpleR1.WeightSync.Tcp;
+using Xunit;
 
 namespace SimpleR1.Tests.Cluster;
 
@@ -28,10 +28,17 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         weights.Dispose();
     }
 
-    private static SetupMessage Setup(string session) => new(session, Wire.ToJson(new WorkerSetup(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 1 << 20 })), null);
+    private static SetupMessage Setup(string session) =>
+        new(
+            session,
+            Wire.ToJson(new WorkerSetup(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 1 << 20 })),
+            null
+        );
 
     private async Task<bool> PrepareAsync(string session, string update, int version) =>
-        !(await runtime.PrepareAsync(new(session, update, version, OnUpdate.Keep, Overlap: false, Long.TotalSeconds))).TakenOver;
+        !(
+            await runtime.PrepareAsync(new(session, update, version, OnUpdate.Keep, Overlap: false, Long.TotalSeconds))
+        ).TakenOver;
 
     private async Task<ulong> UpdateAsync(string session, int version)
     {
@@ -49,7 +56,27 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
     }
 
     private static SubmitMessage Batch(string session, string name, int version, ulong hash, int tokens = 4) =>
-        new(session, name, version, hash, [RequestMessage.From(new("r", [1, 2], new() { Samples = 2, MaxTokens = tokens, IgnoreEos = true }))], Stream: false);
+        new(
+            session,
+            name,
+            version,
+            hash,
+            [
+                RequestMessage.From(
+                    new(
+                        "r",
+                        [1, 2],
+                        new()
+                        {
+                            Samples = 2,
+                            MaxTokens = tokens,
+                            IgnoreEos = true,
+                        }
+                    )
+                ),
+            ],
+            Stream: false
+        );
 
     [Fact]
     public async Task Only_the_declared_weights_are_sampled_from()
@@ -76,7 +103,7 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         var again = await NextAsync(0); // the answer was lost
         Assert.Equal(first.Events[0], again.Events[0]);
         var all = new List<EventMessage>();
-        for (bool done = false; !done;)
+        for (bool done = false; !done; )
         {
             var next = await runtime.NextAsync("a", all.Count, Long);
             all.AddRange(next.Events);
@@ -90,7 +117,8 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         async Task<ProgressMessage> NextAsync(int received)
         {
             while (true)
-                if (await runtime.NextAsync("a", received, Long) is { Events.Length: > 0 } some) return some;
+                if (await runtime.NextAsync("a", received, Long) is { Events.Length: > 0 } some)
+                    return some;
         }
     }
 
@@ -141,11 +169,14 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
     {
         await runtime.SetupAsync(Setup("s"));
         Assert.True(await PrepareAsync("s", "s/late", 1));
-        using (var offer = transport.Offer(weights, BroadcastPlan.For(weights, 1), ["worker"])) await runtime.ReceiveAsync("s/late", 1, [Wire.ToJson(offer.Invitations[0])], Long);
+        using (var offer = transport.Offer(weights, BroadcastPlan.For(weights, 1), ["worker"]))
+            await runtime.ReceiveAsync("s/late", 1, [Wire.ToJson(offer.Invitations[0])], Long);
         await runtime.AbandonAsync("s/late");
         await runtime.AbandonAsync("s/late");
         Assert.Equal("waiting", runtime.Report().State);
-        Assert.NotNull(runtime.Submit(Batch("s", "a", 1, WeightHash.Compute(weights.Pointer, weights.ByteLength))).Refused);
+        Assert.NotNull(
+            runtime.Submit(Batch("s", "a", 1, WeightHash.Compute(weights.Pointer, weights.ByteLength))).Refused
+        );
         Assert.Null(runtime.Submit(Batch("s", "b", 2, await UpdateAsync("s", 2))).Refused);
     }
 
@@ -159,7 +190,7 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         runtime.Draining = true;
         Assert.True(runtime.Submit(Batch("s", "b", 0, hash)).Draining);
         Assert.False(runtime.Submit(Batch("s", "a", 0, hash)).Draining); // that one it has
-        for (int received = 0; !runtime.Idle;)
+        for (int received = 0; !runtime.Idle; )
         {
             var next = await runtime.NextAsync("a", received, Long);
             Assert.True(next.Draining);
@@ -172,22 +203,50 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
     {
         await runtime.SetupAsync(Setup("s"));
         ulong hash = await UpdateAsync("s", 1);
-        var batch = new SubmitMessage("s", "long", 1, hash, [RequestMessage.From(new("r", [1, 2, 3], new() { Temperature = 0, MaxTokens = tokens, IgnoreEos = true }))], Stream: false);
+        var batch = new SubmitMessage(
+            "s",
+            "long",
+            1,
+            hash,
+            [
+                RequestMessage.From(
+                    new(
+                        "r",
+                        [1, 2, 3],
+                        new()
+                        {
+                            Temperature = 0,
+                            MaxTokens = tokens,
+                            IgnoreEos = true,
+                        }
+                    )
+                ),
+            ],
+            Stream: false
+        );
         Assert.Null(runtime.Submit(batch).Refused);
         long begun = (await runtime.NextAsync("long", 0, TimeSpan.FromMilliseconds(50))).Progress;
         using var noise = weights.Flat.clone();
         weights.Flat.uniform_(-0.1, 0.1);
         using (var offer = transport.Offer(weights, BroadcastPlan.For(weights, 2), ["worker"]))
         {
-            Assert.False((await runtime.PrepareAsync(new("s", "s/middle", 2, onUpdate, overlap, Long.TotalSeconds))).TakenOver);
+            Assert.False(
+                (await runtime.PrepareAsync(new("s", "s/middle", 2, onUpdate, overlap, Long.TotalSeconds))).TakenOver
+            );
             Assert.Null((await runtime.ReceiveAsync("s/middle", 1, [Wire.ToJson(offer.Invitations[0])], Long)).Failure);
             if (overlap) // the engine goes on meanwhile
-                for (long before = (await runtime.NextAsync("long", 0, TimeSpan.Zero)).Progress; (await runtime.NextAsync("long", 0, TimeSpan.FromMilliseconds(20))) is { Done: false } next && next.Progress <= before + 1;) { }
+                for (
+                    long before = (await runtime.NextAsync("long", 0, TimeSpan.Zero)).Progress;
+                    (await runtime.NextAsync("long", 0, TimeSpan.FromMilliseconds(20))) is { Done: false } next
+                        && next.Progress <= before + 1;
+
+                ) { }
             var commit = await runtime.CommitAsync("s/middle", 2);
             Assert.Equal((2, WeightHash.Of(weights)), (commit.Version, commit.Hash));
         }
         while (true)
-            if (await runtime.NextAsync("long", 0, Long) is { Events: [{ Completion: { } completion }] }) return completion;
+            if (await runtime.NextAsync("long", 0, Long) is { Events: [{ Completion: { } completion }] })
+                return completion;
     }
 
     [Fact]
@@ -200,8 +259,16 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
     }
 
     [Theory]
-    [InlineData(OnUpdate.Keep, false), InlineData(OnUpdate.Recompute, false), InlineData(OnUpdate.Keep, true), InlineData(OnUpdate.Recompute, true)]
-    public async Task Running_sequences_go_on_with_the_new_weights_and_their_own_or_recomputed_keys(OnUpdate onUpdate, bool overlap)
+    [
+        InlineData(OnUpdate.Keep, false),
+        InlineData(OnUpdate.Recompute, false),
+        InlineData(OnUpdate.Keep, true),
+        InlineData(OnUpdate.Recompute, true)
+    ]
+    public async Task Running_sequences_go_on_with_the_new_weights_and_their_own_or_recomputed_keys(
+        OnUpdate onUpdate,
+        bool overlap
+    )
     {
         var completion = (await UpdateInTheMiddleAsync(onUpdate, overlap, 900)).ToCompletion();
         int old = completion.WeightVersions.Count(v => v == 1);
@@ -209,12 +276,38 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         Assert.Equal([1, 2], completion.WeightVersions.Distinct());
         // A new request that begins with all that was there before the update computes every key by the new weights.
         int[] prompt = [1, 2, 3, .. completion.Tokens[..old]];
-        runtime.Submit(new("s", "fresh", 2, WeightHash.Of(weights), [RequestMessage.From(new("r", prompt, new() { Temperature = 0, MaxTokens = 20, IgnoreEos = true }))], Stream: false));
+        runtime.Submit(
+            new(
+                "s",
+                "fresh",
+                2,
+                WeightHash.Of(weights),
+                [
+                    RequestMessage.From(
+                        new(
+                            "r",
+                            prompt,
+                            new()
+                            {
+                                Temperature = 0,
+                                MaxTokens = 20,
+                                IgnoreEos = true,
+                            }
+                        )
+                    ),
+                ],
+                Stream: false
+            )
+        );
         ProgressMessage fresh;
-        do fresh = await runtime.NextAsync("fresh", 0, Long); while (fresh.Events.Length == 0);
-        float expected = fresh.Events[0].Completion!.ToCompletion().LogProbs[0], found = completion.LogProbs[old];
-        if (onUpdate == OnUpdate.Recompute) Assert.Equal(expected, found, 1e-5);
-        else Assert.NotEqual(expected, found, 1e-5);
+        do fresh = await runtime.NextAsync("fresh", 0, Long);
+        while (fresh.Events.Length == 0);
+        float expected = fresh.Events[0].Completion!.ToCompletion().LogProbs[0],
+            found = completion.LogProbs[old];
+        if (onUpdate == OnUpdate.Recompute)
+            Assert.Equal(expected, found, 1e-5);
+        else
+            Assert.NotEqual(expected, found, 1e-5);
     }
 
     [Theory]
@@ -233,6 +326,9 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         Assert.Equal(["cpu"], WorkerDevices.Expand("cpu"));
         Assert.Equal(["cpu", "cpu"], WorkerDevices.Expand("cpu, cpu"));
         Assert.Contains("'tpu'", Assert.Throws<ArgumentException>(() => WorkerDevices.Expand("cpu,tpu")).Message);
-        Assert.Contains("expected GPUs", Assert.Throws<ArgumentException>(() => WorkerDevices.ExpandGpus("cpu")).Message);
+        Assert.Contains(
+            "expected GPUs",
+            Assert.Throws<ArgumentException>(() => WorkerDevices.ExpandGpus("cpu")).Message
+        );
     }
 }

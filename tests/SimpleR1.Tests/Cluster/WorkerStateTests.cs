@@ -1,5 +1,5 @@
-using Xunit;
 using SimpleR1.Cluster;
+using Xunit;
 
 namespace SimpleR1.Tests.Cluster;
 
@@ -24,8 +24,8 @@ public sealed class WorkerStateTests
     {
         Assert.Equal(All.Length, Table.Length);
         foreach (var from in All)
-            foreach (var to in All)
-                Assert.True(from.MayBecome(to) == (Table[(int)from][(int)to] != '-'), $"{from} to {to}");
+        foreach (var to in All)
+            Assert.True(from.MayBecome(to) == (Table[(int)from][(int)to] != '-'), $"{from} to {to}");
     }
 
     [Fact]
@@ -44,14 +44,18 @@ public sealed class WorkerStateTests
     public void No_path_leads_to_ready_around_receiving()
     {
         var reached = new HashSet<WorkerState> { WorkerState.Joining };
-        for (int before = -1; before != reached.Count;)
+        for (int before = -1; before != reached.Count; )
         {
             before = reached.Count;
             foreach (var from in reached.ToArray())
-                foreach (var to in All)
-                    if (from.MayBecome(to) && to != WorkerState.Receiving) reached.Add(to);
+            foreach (var to in All)
+                if (from.MayBecome(to) && to != WorkerState.Receiving)
+                    reached.Add(to);
         }
-        Assert.Equal([WorkerState.Joining, WorkerState.Waiting, WorkerState.Draining, WorkerState.Dead], reached.Order());
+        Assert.Equal(
+            [WorkerState.Joining, WorkerState.Waiting, WorkerState.Draining, WorkerState.Dead],
+            reached.Order()
+        );
         Assert.DoesNotContain(WorkerState.Joining, All.Where(s => s.MayBecome(WorkerState.Receiving)));
     }
 

@@ -2,7 +2,6 @@ using System.Reflection;
 using System.Text.Json.Nodes;
 using Microsoft.CodeAnalysis;
 using Microsoft.CodeAnalysis.CSharp;
-using Xunit;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Prompts;
@@ -11,6 +10,7 @@ using SimpleR1.Training.Policy;
 using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Rollouts;
+using Xunit;
 
 namespace SimpleR1.Tests.Docs;
 
@@ -19,10 +19,22 @@ public sealed class ExampleTests
 {
     private static string Root => SharedData.RepositoryRoot;
 
-    public static TheoryData<string> Recipes => [.. Directory.EnumerateFiles(Path.Combine(Root, "recipes"), "*.yaml")
-        .Concat(Directory.EnumerateFiles(Path.Combine(Root, "examples"), "*.yaml", SearchOption.AllDirectories)).Select(f => Path.GetRelativePath(Root, f)).Order(StringComparer.Ordinal)];
+    public static TheoryData<string> Recipes =>
+        [
+            .. Directory
+                .EnumerateFiles(Path.Combine(Root, "recipes"), "*.yaml")
+                .Concat(Directory.EnumerateFiles(Path.Combine(Root, "examples"), "*.yaml", SearchOption.AllDirectories))
+                .Select(f => Path.GetRelativePath(Root, f))
+                .Order(StringComparer.Ordinal),
+        ];
 
-    public static TheoryData<string> Programs => [.. Directory.EnumerateFiles(Path.Combine(Root, "examples"), "*.cs").Select(f => Path.GetRelativePath(Root, f)).Order(StringComparer.Ordinal)];
+    public static TheoryData<string> Programs =>
+        [
+            .. Directory
+                .EnumerateFiles(Path.Combine(Root, "examples"), "*.cs")
+                .Select(f => Path.GetRelativePath(Root, f))
+                .Order(StringComparer.Ordinal),
+        ];
 
     [Theory, MemberData(nameof(Recipes))]
     public void Recipe_is_valid_and_its_files_in_the_repository_exist(string path)
@@ -31,36 +43,82 @@ public sealed class ExampleTests
         if (File.ReadAllText(full).Contains("\noutput:", StringComparison.Ordinal))
         {
             var sft = RecipeFile.Load<SftRecipe>(full);
-            Assert.True(File.Exists(Path.Combine(Root, sft.Model.Path ?? sft.Model.Shape!.Tokenizer, "tokenizer.json")));
+            Assert.True(
+                File.Exists(Path.Combine(Root, sft.Model.Path ?? sft.Model.Shape!.Tokenizer, "tokenizer.json"))
+            );
             return;
         }
         var recipe = RecipeFile.Load<TrainRecipe>(full);
-        if (recipe.Model.Path.StartsWith("recipes/", StringComparison.Ordinal)) Assert.True(File.Exists(Path.Combine(Root, recipe.Model.Path, "config.json")));
+        if (recipe.Model.Path.StartsWith("recipes/", StringComparison.Ordinal))
+            Assert.True(File.Exists(Path.Combine(Root, recipe.Model.Path, "config.json")));
         PromptTemplate.Create(recipe.Model.Template, recipe.Model.System);
-        RewardSet.Load([.. recipe.Rewards.Select(r => r.File is null ? r : r with { File = Path.Combine(Root, r.File) })]);
+        RewardSet.Load([
+            .. recipe.Rewards.Select(r => r.File is null ? r : r with { File = Path.Combine(Root, r.File) }),
+        ]);
     }
 
     [Theory, MemberData(nameof(Programs))]
     public void Program_compiles_without_a_warning(string path) =>
-        Assert.Equal([], Compile(path).GetDiagnostics(TestContext.Current.CancellationToken).Where(d => d.Severity >= DiagnosticSeverity.Warning).Select(d => d.ToString()));
+        Assert.Equal(
+            [],
+            Compile(path)
+                .GetDiagnostics(TestContext.Current.CancellationToken)
+                .Where(d => d.Severity >= DiagnosticSeverity.Warning)
+                .Select(d => d.ToString())
+        );
 
     [Fact]
     public void Algorithm_of_the_example_compares_each_sample_with_the_others_and_takes_effect_when_set()
     {
         using var image = new MemoryStream();
-        Assert.True(Compile("examples/my-algorithm.cs").Emit(image, cancellationToken: TestContext.Current.CancellationToken).Success);
-        var rloo = (Algorithm)Assembly.Load(image.ToArray()).GetType("Rloo", throwOnError: true)!.GetMethod("Create")!.Invoke(null, [2.0])!;
+        Assert.True(
+            Compile("examples/my-algorithm.cs")
+                .Emit(image, cancellationToken: TestContext.Current.CancellationToken)
+                .Success
+        );
+        var rloo = (Algorithm)
+            Assembly
+                .Load(image.ToArray())
+                .GetType("Rloo", throwOnError: true)!
+                .GetMethod("Create")!
+                .Invoke(null, [2.0])!;
         var config = TinyModels.Config();
-        Rollout[] group = [.. new[] { 1.0, 0, 0.5 }.Select((reward, i) => new Rollout
-        {
-            Group = 0, Sample = i, Question = "", Gold = "", Text = "", Reward = reward, Rewards = new Dictionary<string, double>(), FinishReason = FinishReason.Stop,
-            PromptTokens = [1, 2], Tokens = [3 + i, 4, 5], LogProbs = [-1, -1, -1], WeightVersions = [0, 0, 0],
-        })];
+        Rollout[] group =
+        [
+            .. new[] { 1.0, 0, 0.5 }.Select(
+                (reward, i) =>
+                    new Rollout
+                    {
+                        Group = 0,
+                        Sample = i,
+                        Question = "",
+                        Gold = "",
+                        Text = "",
+                        Reward = reward,
+                        Rewards = new Dictionary<string, double>(),
+                        FinishReason = FinishReason.Stop,
+                        PromptTokens = [1, 2],
+                        Tokens = [3 + i, 4, 5],
+                        LogProbs = [-1, -1, -1],
+                        WeightVersions = [0, 0, 0],
+                    }
+            ),
+        ];
         Assert.Equal([0.75f, -0.75f, 0], rloo.Advantages(group).Select(Assert.Single));
 
         using var weights = TinyModels.Random(config);
         using var policy = new PolicyModel(new Decoder(weights), new Optimizer(weights, new()), new(64));
-        var trainer = new PolicyGradient(policy, Grpo.Create(), new() { TokensPerMicroBatch = 64, Temperature = 1, MaxNewTokens = 3 }, null);
+        var trainer = new PolicyGradient(
+            policy,
+            Grpo.Create(),
+            new()
+            {
+                TokensPerMicroBatch = 64,
+                Temperature = 1,
+                MaxNewTokens = 3,
+            },
+            null
+        );
         Assert.Contains("clip_fraction", Assert.Single(trainer.Update(group, 0, 0)).Report.Keys);
         trainer.Algorithm = rloo;
         var update = Assert.Single(trainer.Update(group, 0, 0));
@@ -71,11 +129,34 @@ public sealed class ExampleTests
     /// <summary>As the SDK compiles a program of one file: its #: lines are the build's, its usings the project's.</summary>
     private static CSharpCompilation Compile(string path)
     {
-        string source = string.Join('\n', File.ReadAllLines(Path.Combine(Root, path)).Select(line => line.StartsWith("#:", StringComparison.Ordinal) ? "" : line));
-        string usings = string.Concat(new[] { "System", "System.Collections.Generic", "System.IO", "System.Linq", "System.Threading", "System.Threading.Tasks" }.Select(u => $"global using {u};\n"));
-        var references = ((string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES")!).Split(Path.PathSeparator).Select(f => MetadataReference.CreateFromFile(f));
-        return CSharpCompilation.Create(Path.GetFileNameWithoutExtension(path), [CSharpSyntaxTree.ParseText(usings), CSharpSyntaxTree.ParseText(source)],
-            references, new CSharpCompilationOptions(OutputKind.ConsoleApplication, nullableContextOptions: NullableContextOptions.Enable));
+        string source = string.Join(
+            '\n',
+            File.ReadAllLines(Path.Combine(Root, path))
+                .Select(line => line.StartsWith("#:", StringComparison.Ordinal) ? "" : line)
+        );
+        string usings = string.Concat(
+            new[]
+            {
+                "System",
+                "System.Collections.Generic",
+                "System.IO",
+                "System.Linq",
+                "System.Threading",
+                "System.Threading.Tasks",
+            }.Select(u => $"global using {u};\n")
+        );
+        var references = ((string)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES")!)
+            .Split(Path.PathSeparator)
+            .Select(f => MetadataReference.CreateFromFile(f));
+        return CSharpCompilation.Create(
+            Path.GetFileNameWithoutExtension(path),
+            [CSharpSyntaxTree.ParseText(usings), CSharpSyntaxTree.ParseText(source)],
+            references,
+            new CSharpCompilationOptions(
+                OutputKind.ConsoleApplication,
+                nullableContextOptions: NullableContextOptions.Enable
+            )
+        );
     }
 
     [Theory]
@@ -85,6 +166,10 @@ public sealed class ExampleTests
     public void Brief_reward_pays_right_answers_by_their_length(string completion, double expected)
     {
         var reward = RewardFile.Compile(Path.Combine(Root, "examples", "my-reward", "MyRewards.cs")).ByName("Brief");
-        Assert.Equal(expected, reward(new(new("12+30", "42", new Dictionary<string, JsonNode?>()), completion, false)), 1e-9);
+        Assert.Equal(
+            expected,
+            reward(new(new("12+30", "42", new Dictionary<string, JsonNode?>()), completion, false)),
+            1e-9
+        );
     }
 }

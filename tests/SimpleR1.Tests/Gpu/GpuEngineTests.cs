@@ -1,9 +1,9 @@
-using Xunit;
 using SimpleR1.Inference;
 using SimpleR1.Inference.Cuda;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
 using SimpleR1.Tests.Inference;
+using Xunit;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Gpu;
@@ -12,14 +12,36 @@ namespace SimpleR1.Tests.Gpu;
 [Collection("GPU"), Trait("Category", "Gpu")]
 public sealed class GpuEngineTests
 {
-    private static readonly EngineOptions Options = new() { KvCacheBytes = 4 << 20, MaxSequences = 64, MaxBatchedTokens = 512, MaxContext = 256 };
-    private static readonly SamplingParameters Greedy = new() { Temperature = 0, MaxTokens = 40, IgnoreEos = true };
+    private static readonly EngineOptions Options = new()
+    {
+        KvCacheBytes = 4 << 20,
+        MaxSequences = 64,
+        MaxBatchedTokens = 512,
+        MaxContext = 256,
+    };
+    private static readonly SamplingParameters Greedy = new()
+    {
+        Temperature = 0,
+        MaxTokens = 40,
+        IgnoreEos = true,
+    };
 
     /// <summary>Sizes that GPU kernels can have: multiples of 8.</summary>
-    private static ModelConfig Config(ModelFamily family = ModelFamily.Qwen3, int heads = 4, int kvHeads = 2, int dimension = 16, int vocabulary = 64) => TinyModels.Config(family, vocabulary) with
-    {
-        HiddenSize = 32, IntermediateSize = 48, Heads = heads, KeyValueHeads = kvHeads, HeadDimension = dimension,
-    };
+    private static ModelConfig Config(
+        ModelFamily family = ModelFamily.Qwen3,
+        int heads = 4,
+        int kvHeads = 2,
+        int dimension = 16,
+        int vocabulary = 64
+    ) =>
+        TinyModels.Config(family, vocabulary) with
+        {
+            HiddenSize = 32,
+            IntermediateSize = 48,
+            Heads = heads,
+            KeyValueHeads = kvHeads,
+            HeadDimension = dimension,
+        };
 
     private sealed class Model : IDisposable
     {
@@ -39,15 +61,22 @@ public sealed class GpuEngineTests
         {
             var completions = new List<Completion>();
             Engine.Submit(requests, onCompletion: completions.Add);
-            while (Engine.Step()) Engine.CheckInvariants();
-            return [.. completions.OrderBy(c => Array.FindIndex(requests, r => r.Id == c.RequestId)).ThenBy(c => c.SampleIndex)];
+            while (Engine.Step())
+                Engine.CheckInvariants();
+            return
+            [
+                .. completions
+                    .OrderBy(c => Array.FindIndex(requests, r => r.Id == c.RequestId))
+                    .ThenBy(c => c.SampleIndex),
+            ];
         }
 
         public void Dispose()
         {
             Engine.Dispose();
             decoder.Dispose();
-            if (weights.Device is not null) weights.Dispose();
+            if (weights.Device is not null)
+                weights.Dispose();
         }
     }
 
@@ -59,27 +88,59 @@ public sealed class GpuEngineTests
             Assert.Equal((a.RequestId, a.SampleIndex), (b.RequestId, b.SampleIndex));
             Assert.Equal(a.Tokens, b.Tokens);
             Assert.Equal(a.FinishReason, b.FinishReason);
-            for (int i = 0; i < a.LogProbs.Length; i++) Assert.Equal(a.LogProbs[i], b.LogProbs[i], tolerance);
+            for (int i = 0; i < a.LogProbs.Length; i++)
+                Assert.Equal(a.LogProbs[i], b.LogProbs[i], tolerance);
         }
     }
 
     /// <summary>12 requests of mixed lengths, some with several samples and equal beginnings.</summary>
-    private static GenerationRequest[] Mixed(SamplingParameters sampling, int count = 12) => [.. Enumerable.Range(0, count).Select(i =>
-        new GenerationRequest("r" + i, TestEngine.Prompt(3 + 13 * (i % 6), i % 4), sampling with { Seed = (ulong)i, Samples = 1 + i % 3 }))];
+    private static GenerationRequest[] Mixed(SamplingParameters sampling, int count = 12) =>
+        [
+            .. Enumerable
+                .Range(0, count)
+                .Select(i => new GenerationRequest(
+                    "r" + i,
+                    TestEngine.Prompt(3 + 13 * (i % 6), i % 4),
+                    sampling with
+                    {
+                        Seed = (ulong)i,
+                        Samples = 1 + i % 3,
+                    }
+                )),
+        ];
 
     [Theory, InlineData("llama"), InlineData("llama3_rope"), InlineData("qwen2"), InlineData("qwen3")]
     public void Each_family_gives_the_float64_references_greedy_tokens(string family)
     {
         var gpu = Gpu.Require();
         string folder = Path.Combine(SharedData.RepositoryRoot, "tests", "data", "tiny-random", family);
-        using var document = System.Text.Json.JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "reference_fp64.json")));
-        int[] prompt = [.. document.RootElement.GetProperty("sequences")[2].GetProperty("ids").EnumerateArray().Take(20).Select(e => e.GetInt32())];
-        int[] expected = [.. document.RootElement.GetProperty("greedy_from_first_20_of_sequence_2").EnumerateArray().Select(e => e[0].GetInt32())];
+        using var document = System.Text.Json.JsonDocument.Parse(
+            File.ReadAllBytes(Path.Combine(folder, "reference_fp64.json"))
+        );
+        int[] prompt =
+        [
+            .. document
+                .RootElement.GetProperty("sequences")[2]
+                .GetProperty("ids")
+                .EnumerateArray()
+                .Take(20)
+                .Select(e => e.GetInt32()),
+        ];
+        int[] expected =
+        [
+            .. document
+                .RootElement.GetProperty("greedy_from_first_20_of_sequence_2")
+                .EnumerateArray()
+                .Select(e => e[0].GetInt32()),
+        ];
         using var cpu = Checkpoint.Load(folder);
         using var onCpu = new Model(cpu, null);
         using var loaded = Checkpoint.Load(folder, ScalarType.Float32, gpu); // straight from the file
         using var copied = cpu.CopyTo(gpu, ScalarType.Float32);
-        Assert.Equal(gpu.Read<float>(copied.Pointer, (int)copied.Layout.Length), gpu.Read<float>(loaded.Pointer, (int)loaded.Layout.Length));
+        Assert.Equal(
+            gpu.Read<float>(copied.Pointer, (int)copied.Layout.Length),
+            gpu.Read<float>(loaded.Pointer, (int)loaded.Layout.Length)
+        );
         using var onGpu = new Model(cpu, ScalarType.Float32);
         var request = new GenerationRequest("r", prompt, Greedy with { MaxTokens = expected.Length });
         var completion = onGpu.Run(request);
@@ -95,7 +156,19 @@ public sealed class GpuEngineTests
         using var onCpu = new Model(cpu, null);
         using var f32 = new Model(cpu, ScalarType.Float32);
         using var bf16 = new Model(cpu, ScalarType.BFloat16);
-        GenerationRequest[] requests = [.. Enumerable.Range(0, Gpu.Small ? 2 : 8).Select(i => new GenerationRequest("r" + i, [1, .. TestEngine.Prompt(5 + 20 * i, i, 2000)], Greedy with { MaxTokens = 60 }))];
+        GenerationRequest[] requests =
+        [
+            .. Enumerable
+                .Range(0, Gpu.Small ? 2 : 8)
+                .Select(i => new GenerationRequest(
+                    "r" + i,
+                    [1, .. TestEngine.Prompt(5 + 20 * i, i, 2000)],
+                    Greedy with
+                    {
+                        MaxTokens = 60,
+                    }
+                )),
+        ];
         var expected = onCpu.Run(requests);
         AssertSame(expected, f32.Run(requests), 1e-3);
         // The tokens that f32 took, under bf16: prompts of growing length, one token each, whose log-prob is that of the most probable token.
@@ -103,9 +176,25 @@ public sealed class GpuEngineTests
         foreach (var (request, completion) in requests.Zip(expected))
         {
             int[] steps = [.. Enumerable.Range(0, 60).Where(i => i % 6 == 0)];
-            GenerationRequest[] parts = [.. steps.Select(i => new GenerationRequest($"{request.Id}-{i}", [.. request.PromptTokens, .. completion.Tokens[..i]], Greedy with { MaxTokens = 1, TopLogProbs = 20 }))];
+            GenerationRequest[] parts =
+            [
+                .. steps.Select(i => new GenerationRequest(
+                    $"{request.Id}-{i}",
+                    [.. request.PromptTokens, .. completion.Tokens[..i]],
+                    Greedy with
+                    {
+                        MaxTokens = 1,
+                        TopLogProbs = 20,
+                    }
+                )),
+            ];
             foreach (var (part, i) in bf16.Run(parts).Zip(steps))
-                differences.Add(Math.Abs(part.TopLogProbs![0].First(t => t.Token == completion.Tokens[i]).LogProb - completion.LogProbs[i]));
+                differences.Add(
+                    Math.Abs(
+                        part.TopLogProbs![0].First(t => t.Token == completion.Tokens[i]).LogProb
+                            - completion.LogProbs[i]
+                    )
+                );
         }
         Assert.True(differences.Average() <= 0.01, $"mean |Δ log-prob| of bf16: {differences.Average():0.0000}");
     }
@@ -124,8 +213,29 @@ public sealed class GpuEngineTests
         s = which switch
         {
             "filters" => s with { TopK = 20, TopP = 0.9, MinP = 0.01 },
-            "penalties" => s with { RepetitionPenalty = 1.3, PresencePenalty = 0.4, FrequencyPenalty = 0.2, IgnoreEos = true },
-            "changes" => s with { LogitBias = new Dictionary<int, float> { [7] = 3, [9] = float.NegativeInfinity, [11] = 1.5f }, BadWords = [[7, 7], [5]], MinTokens = 12, StopTokenIds = [7, 11] },
+            "penalties" => s with
+            {
+                RepetitionPenalty = 1.3,
+                PresencePenalty = 0.4,
+                FrequencyPenalty = 0.2,
+                IgnoreEos = true,
+            },
+            "changes" => s with
+            {
+                LogitBias = new Dictionary<int, float>
+                {
+                    [7] = 3,
+                    [9] = float.NegativeInfinity,
+                    [11] = 1.5f,
+                },
+                BadWords =
+                [
+                    [7, 7],
+                    [5],
+                ],
+                MinTokens = 12,
+                StopTokenIds = [7, 11],
+            },
             "top" => s with { TopLogProbs = 7, TopK = 50 },
             "greedy" => s with { Temperature = 0, RepetitionPenalty = 1.1 },
             _ => s,
@@ -136,33 +246,45 @@ public sealed class GpuEngineTests
             foreach (var (a, b) in expected.SelectMany(c => c.TopLogProbs!).Zip(found.SelectMany(c => c.TopLogProbs!)))
             {
                 Assert.Equal(a.Length, b.Length);
-                foreach (var (x, y) in a.Zip(b)) Assert.Equal(x.LogProb, y.LogProb, 1e-3);
+                foreach (var (x, y) in a.Zip(b))
+                    Assert.Equal(x.LogProb, y.LogProb, 1e-3);
             }
     }
 
-    public static readonly TheoryData<string, ScalarType> Ways = [.. from way in new[] { "no graphs", "no prefix cache", "chunked", "tiny pool", "two sequences" } from type in new[] { ScalarType.Float32, ScalarType.BFloat16 } select (way, type)];
+    public static readonly TheoryData<string, ScalarType> Ways =
+    [
+        .. from way in new[] { "no graphs", "no prefix cache", "chunked", "tiny pool", "two sequences" }
+        from type in new[] { ScalarType.Float32, ScalarType.BFloat16 }
+        select (way, type),
+    ];
 
     /// <summary>In bf16 with the tensor-core kernels, in f32 with the plain one.</summary>
     [Theory, MemberData(nameof(Ways))]
     public void Greedy_tokens_do_not_depend_on_how_the_engine_works(string way, ScalarType type)
     {
         Gpu.Require();
-        var config = type == ScalarType.Float32 ? Config() : Config(ModelFamily.Qwen2, heads: 6, kvHeads: 2, dimension: 64);
+        var config =
+            type == ScalarType.Float32 ? Config() : Config(ModelFamily.Qwen2, heads: 6, kvHeads: 2, dimension: 64);
         using var cpu = TinyModels.Random(config, scale: 0.25);
         using var plain = new Model(cpu, type);
         long block = CudaPagedAttention.BytesPerBlock(config, type, 16);
-        using var other = new Model(cpu, type, way switch
-        {
-            "no graphs" => Options with { CudaGraphs = false },
-            "no prefix cache" => Options with { PrefixCaching = false },
-            "chunked" => Options with { MaxBatchedTokens = 40, MaxSequences = 40 },
-            "tiny pool" => Options with { KvCacheBytes = 9 * block },
-            _ => Options with { MaxSequences = 2 },
-        });
+        using var other = new Model(
+            cpu,
+            type,
+            way switch
+            {
+                "no graphs" => Options with { CudaGraphs = false },
+                "no prefix cache" => Options with { PrefixCaching = false },
+                "chunked" => Options with { MaxBatchedTokens = 40, MaxSequences = 40 },
+                "tiny pool" => Options with { KvCacheBytes = 9 * block },
+                _ => Options with { MaxSequences = 2 },
+            }
+        );
         var expected = plain.Run(Mixed(Greedy));
         var found = other.Run(Mixed(Greedy));
         var statistics = other.Engine.Statistics;
-        if (way == "tiny pool") Assert.True(statistics.Preemptions > 0);
+        if (way == "tiny pool")
+            Assert.True(statistics.Preemptions > 0);
         Assert.Equal(way == "no prefix cache", statistics.PrefixHitTokens == 0);
         Assert.Equal((0, 0, 0), (statistics.Running, statistics.Waiting, statistics.BlocksInUse));
         if (type == ScalarType.Float32)
@@ -175,9 +297,14 @@ public sealed class GpuEngineTests
             for (int i = 0; i < a.Tokens.Length; i++)
             {
                 Assert.Equal(a.LogProbs[i], b.LogProbs[i], 0.1);
-                if (a.Tokens[i] != b.Tokens[i]) break;
+                if (a.Tokens[i] != b.Tokens[i])
+                    break;
             }
-        if (way == "no graphs") Assert.Equal(expected.Select(c => string.Join(' ', c.Tokens)), found.Select(c => string.Join(' ', c.Tokens)));
+        if (way == "no graphs")
+            Assert.Equal(
+                expected.Select(c => string.Join(' ', c.Tokens)),
+                found.Select(c => string.Join(' ', c.Tokens))
+            );
     }
 
     [Fact]
@@ -186,10 +313,30 @@ public sealed class GpuEngineTests
         Gpu.Require();
         using var cpu = TinyModels.Random(Config(vocabulary: 320), scale: 0.3);
         int count = Gpu.Small ? 48 : 256;
-        using var together = new Model(cpu, ScalarType.Float32, Options with { MaxSequences = 256, KvCacheBytes = 64 << 20 });
-        var requests = Mixed(new() { MaxTokens = 20, Temperature = 1, TopP = 0.95, IgnoreEos = true }, count).Select(r => r with { Sampling = r.Sampling with { Samples = 1 } }).ToArray();
+        using var together = new Model(
+            cpu,
+            ScalarType.Float32,
+            Options with
+            {
+                MaxSequences = 256,
+                KvCacheBytes = 64 << 20,
+            }
+        );
+        var requests = Mixed(
+                new()
+                {
+                    MaxTokens = 20,
+                    Temperature = 1,
+                    TopP = 0.95,
+                    IgnoreEos = true,
+                },
+                count
+            )
+            .Select(r => r with { Sampling = r.Sampling with { Samples = 1 } })
+            .ToArray();
         var batch = together.Run(requests);
-        foreach (int i in Enumerable.Range(0, count).Where(i => i % (count / 8) == 0)) AssertSame([batch[i]], together.Run(requests[i]), 1e-3);
+        foreach (int i in Enumerable.Range(0, count).Where(i => i % (count / 8) == 0))
+            AssertSame([batch[i]], together.Run(requests[i]), 1e-3);
     }
 
     [Fact]
@@ -198,18 +345,51 @@ public sealed class GpuEngineTests
         Gpu.Require();
         using var cpu = TinyModels.Random(Config(), scale: 0.3);
         using var model = new Model(cpu, ScalarType.Float32);
-        var requests = Mixed(new() { MaxTokens = 30, Temperature = 1, TopP = 0.95, RepetitionPenalty = 1.2, FrequencyPenalty = 0.3, TopLogProbs = 1, IgnoreEos = true }, 6);
+        var requests = Mixed(
+            new()
+            {
+                MaxTokens = 30,
+                Temperature = 1,
+                TopP = 0.95,
+                RepetitionPenalty = 1.2,
+                FrequencyPenalty = 0.3,
+                TopLogProbs = 1,
+                IgnoreEos = true,
+            },
+            6
+        );
         var expected = model.Run(requests);
         var ended = new List<Completion>();
         model.Engine.Submit(requests, onCompletion: ended.Add);
-        for (int i = 0; i < 12; i++) model.Engine.Step();
+        for (int i = 0; i < 12; i++)
+            model.Engine.Step();
         model.Engine.Quiesce();
-        foreach (var request in requests) model.Engine.Abort(request.Id);
+        foreach (var request in requests)
+            model.Engine.Abort(request.Id);
         Assert.All(ended, c => Assert.InRange(c.Tokens.Length, 1, 29));
-        AssertSame(expected, model.Run([.. requests.Select(r => r with
-        {
-            Parts = [.. ended.Where(c => c.RequestId == r.Id).Select(c => new PartialSample(c.SampleIndex) { Tokens = c.Tokens, LogProbs = c.LogProbs, WeightVersions = c.WeightVersions, TopLogProbs = c.TopLogProbs })],
-        })]), 1e-3);
+        AssertSame(
+            expected,
+            model.Run([
+                .. requests.Select(r =>
+                    r with
+                    {
+                        Parts =
+                        [
+                            .. ended
+                                .Where(c => c.RequestId == r.Id)
+                                .Select(c => new PartialSample(c.SampleIndex)
+                                {
+                                    Tokens = c.Tokens,
+                                    LogProbs = c.LogProbs,
+                                    WeightVersions = c.WeightVersions,
+                                    TopLogProbs = c.TopLogProbs,
+                                }),
+                        ],
+                    }
+                ),
+            ]),
+            1e-3
+        );
     }
 
     [Fact]
@@ -221,18 +401,39 @@ public sealed class GpuEngineTests
         Completion? completion = null;
         model.Engine.SetWeightVersion(3);
         model.Engine.Submit([new("r", TestEngine.Prompt(40), Greedy)], onCompletion: c => completion = c);
-        for (int i = 0; i < 11; i++) model.Engine.Step();
+        for (int i = 0; i < 11; i++)
+            model.Engine.Step();
         model.Engine.Quiesce(); // 11 launched, all taken
-        gpu.Write<float>(model.Engine.Weights.Pointer, [.. gpu.Read<float>(model.Engine.Weights.Pointer, (int)model.Engine.Weights.Layout.Length).Select(w => w * 0.5f)]);
+        gpu.Write<float>(
+            model.Engine.Weights.Pointer,
+            [
+                .. gpu.Read<float>(model.Engine.Weights.Pointer, (int)model.Engine.Weights.Layout.Length)
+                    .Select(w => w * 0.5f),
+            ]
+        );
         model.Engine.SetWeightVersion(4);
         model.Engine.ResetPrefixCache();
         model.Engine.RecomputeRunning();
-        while (model.Engine.Step()) model.Engine.CheckInvariants();
+        while (model.Engine.Step())
+            model.Engine.CheckInvariants();
         Assert.Equal([.. Enumerable.Repeat(3, 11), .. Enumerable.Repeat(4, 29)], completion!.WeightVersions);
-        using (no_grad()) cpu.Flat.mul_(0.5f);
+        using (no_grad())
+            cpu.Flat.mul_(0.5f);
         using var onCpu = new Model(cpu, null);
-        AssertSame(onCpu.Run(new GenerationRequest("r", [.. TestEngine.Prompt(40), .. completion.Tokens[..11]], Greedy with { MaxTokens = 29 })),
-            [completion with { Tokens = completion.Tokens[11..], LogProbs = completion.LogProbs[11..] }], 1e-3);
+        AssertSame(
+            onCpu.Run(
+                new GenerationRequest(
+                    "r",
+                    [.. TestEngine.Prompt(40), .. completion.Tokens[..11]],
+                    Greedy with
+                    {
+                        MaxTokens = 29,
+                    }
+                )
+            ),
+            [completion with { Tokens = completion.Tokens[11..], LogProbs = completion.LogProbs[11..] }],
+            1e-3
+        );
     }
 
     [Fact]
@@ -243,7 +444,10 @@ public sealed class GpuEngineTests
         using var model = new Model(cpu, ScalarType.Float32);
         gpu.Fill(model.Engine.Weights.Pointer, 0xff, model.Engine.Weights.ByteLength);
         model.Engine.Submit([new("culprit", TestEngine.Prompt(5), Greedy)]);
-        var error = Assert.Throws<ArithmeticException>(() => { while (model.Engine.Step()) { } });
+        var error = Assert.Throws<ArithmeticException>(() =>
+        {
+            while (model.Engine.Step()) { }
+        });
         Assert.Contains("culprit", error.Message);
     }
 
@@ -256,7 +460,16 @@ public sealed class GpuEngineTests
         var random = new Random(11);
         var config = Config() with { Layers = 1 };
         using var cpu = TinyModels.Random(config);
-        using var model = new Model(cpu, ScalarType.Float32, new() { MaxSequences = 12, MaxBatchedTokens = 48, KvCacheBytes = 14 * CudaPagedAttention.BytesPerBlock(config, ScalarType.Float32, 16) });
+        using var model = new Model(
+            cpu,
+            ScalarType.Float32,
+            new()
+            {
+                MaxSequences = 12,
+                MaxBatchedTokens = 48,
+                KvCacheBytes = 14 * CudaPagedAttention.BytesPerBlock(config, ScalarType.Float32, 16),
+            }
+        );
         using var onCpu = new Model(cpu, null);
         var submitted = new Dictionary<string, GenerationRequest>();
         var aborted = new HashSet<string>();
@@ -266,21 +479,52 @@ public sealed class GpuEngineTests
         {
             if (submitted.Count < requests && model.Engine.Statistics.Waiting < 20)
             {
-                GenerationRequest[] batch = [.. Enumerable.Range(0, 1 + random.Next(8)).Select(i => EngineSoakTests.Random(random, "r" + (submitted.Count + i)))];
-                foreach (var request in batch) submitted.Add(request.Id, request);
+                GenerationRequest[] batch =
+                [
+                    .. Enumerable
+                        .Range(0, 1 + random.Next(8))
+                        .Select(i => EngineSoakTests.Random(random, "r" + (submitted.Count + i))),
+                ];
+                foreach (var request in batch)
+                    submitted.Add(request.Id, request);
                 model.Engine.Submit(batch, onCompletion: completions.Add);
             }
-            if (random.Next(12) == 0 && "r" + Math.Max(0, submitted.Count - 1 - random.Next(25)) is var id && model.Engine.Abort(id)) aborted.Add(id);
+            if (
+                random.Next(12) == 0
+                && "r" + Math.Max(0, submitted.Count - 1 - random.Next(25)) is var id
+                && model.Engine.Abort(id)
+            )
+                aborted.Add(id);
             model.Engine.Step();
             model.Engine.CheckInvariants();
-            if (memory == 0 && submitted.Count > requests / 4) memory = Environment.WorkingSet;
+            if (memory == 0 && submitted.Count > requests / 4)
+                memory = Environment.WorkingSet;
         }
         var statistics = model.Engine.Statistics;
         Assert.Equal((0, 0, 0), (statistics.Running, statistics.Waiting, statistics.BlocksInUse));
-        Assert.True(statistics.Preemptions > requests / 20 && statistics.PrefixHitTokens > requests / 2 && aborted.Count > requests / 40, statistics.ToString());
-        Assert.Equal(submitted.Values.Sum(r => r.Sampling.Samples), completions.DistinctBy(c => (c.RequestId, c.SampleIndex)).Count());
-        Assert.True(Environment.WorkingSet - memory < 300 << 20, $"memory grew by {(Environment.WorkingSet - memory) >> 20} MiB");
-        foreach (var request in submitted.Values.Where(r => !aborted.Contains(r.Id)).Where((_, i) => i % (requests / 30) == 0))
-            AssertSame(onCpu.Run(request), [.. completions.Where(c => c.RequestId == request.Id).OrderBy(c => c.SampleIndex)], 1e-3);
+        Assert.True(
+            statistics.Preemptions > requests / 20
+                && statistics.PrefixHitTokens > requests / 2
+                && aborted.Count > requests / 40,
+            statistics.ToString()
+        );
+        Assert.Equal(
+            submitted.Values.Sum(r => r.Sampling.Samples),
+            completions.DistinctBy(c => (c.RequestId, c.SampleIndex)).Count()
+        );
+        Assert.True(
+            Environment.WorkingSet - memory < 300 << 20,
+            $"memory grew by {(Environment.WorkingSet - memory) >> 20} MiB"
+        );
+        foreach (
+            var request in submitted
+                .Values.Where(r => !aborted.Contains(r.Id))
+                .Where((_, i) => i % (requests / 30) == 0)
+        )
+            AssertSame(
+                onCpu.Run(request),
+                [.. completions.Where(c => c.RequestId == request.Id).OrderBy(c => c.SampleIndex)],
+                1e-3
+            );
     }
 }

@@ -1,6 +1,5 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
-using Xunit;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Processes;
 using SimpleR1.Cluster.Trainer;
@@ -11,6 +10,7 @@ using SimpleR1.Tests.Cli;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.SharedMemory;
 using SimpleR1.WeightSync.Tcp;
+using Xunit;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Gpu;
@@ -22,12 +22,20 @@ public sealed class GpuWorkerTests
     private static readonly TimeSpan Long = TimeSpan.FromSeconds(60);
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
-    private static IWeightTransport Make(string name) => name == "tcp" ? new TcpTransport(timeout: Long, delta: true, connections: 2) : new SharedMemoryTransport();
+    private static IWeightTransport Make(string name) =>
+        name == "tcp" ? new TcpTransport(timeout: Long, delta: true, connections: 2) : new SharedMemoryTransport();
 
     [Theory]
-    [InlineData("tcp", ScalarType.BFloat16), InlineData("tcp", ScalarType.Float16), InlineData("tcp", ScalarType.Float32)]
+    [
+        InlineData("tcp", ScalarType.BFloat16),
+        InlineData("tcp", ScalarType.Float16),
+        InlineData("tcp", ScalarType.Float32)
+    ]
     [InlineData("shared-memory", ScalarType.BFloat16), InlineData("shared-memory", ScalarType.Float32)]
-    public void Weights_arrive_on_the_device_in_its_type_with_the_hash_that_the_trainer_computes(string name, ScalarType type)
+    public void Weights_arrive_on_the_device_in_its_type_with_the_hash_that_the_trainer_computes(
+        string name,
+        ScalarType type
+    )
     {
         var gpu = Gpu.Require();
         using var trainer = Make(name);
@@ -36,14 +44,19 @@ public sealed class GpuWorkerTests
         using var destination = new FlatWeights(source.Layout, type, gpu);
         for (int version = 0; version < 3; version++) // over TCP the last one is a delta
         {
-            if (version < 2) source.Flat.mul_(-1.5f);
-            else source.Flat.narrow(0, 100, 37).add_(1f);
+            if (version < 2)
+                source.Flat.mul_(-1.5f);
+            else
+                source.Flat.narrow(0, 100, 37).add_(1f);
             using var offer = trainer.Offer(source, BroadcastPlan.For(source, version, 4096, type), ["worker"]);
             ulong hash = worker.Receive(offer.Invitations[0], destination, Long, Cancel).Hash;
             Assert.Equal(WeightHash.Of(source, type), hash);
             using var expected = source.CopyTo(gpu, type);
             int count = (int)source.Layout.Length;
-            Assert.Equal(Gpu.Download(gpu, expected.Pointer, count, type), Gpu.Download(gpu, destination.Pointer, count, type));
+            Assert.Equal(
+                Gpu.Download(gpu, expected.Pointer, count, type),
+                Gpu.Download(gpu, destination.Pointer, count, type)
+            );
         }
     }
 
@@ -55,19 +68,44 @@ public sealed class GpuWorkerTests
         using var source = Gpu.TinyWeights();
         using var trainer = new TcpTransport();
         await using var runtime = new WorkerRuntime("cuda:0", 1, null);
-        var reply = await runtime.SetupAsync(new("s", Wire.ToJson(new WorkerSetup(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 })), null));
+        var reply = await runtime.SetupAsync(
+            new(
+                "s",
+                Wire.ToJson(new WorkerSetup(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 })),
+                null
+            )
+        );
         Assert.Equal((null, "BFloat16"), (reply.Failure, reply.ElementType));
         for (int version = 1; version < 4; version++)
         {
             source.Flat.mul_(1.01f);
             ulong hash = WeightHash.Of(source, ScalarType.BFloat16);
-            Assert.Equal(new(false, version == 1 ? -1 : version - 1), await runtime.PrepareAsync(new("s", $"u{version}", version, OnUpdate.Keep, overlap, 60)));
-            using var offer = trainer.Offer(source, BroadcastPlan.For(source, version, held: ScalarType.BFloat16), ["worker"]);
+            Assert.Equal(
+                new(false, version == 1 ? -1 : version - 1),
+                await runtime.PrepareAsync(new("s", $"u{version}", version, OnUpdate.Keep, overlap, 60))
+            );
+            using var offer = trainer.Offer(
+                source,
+                BroadcastPlan.For(source, version, held: ScalarType.BFloat16),
+                ["worker"]
+            );
             var receipt = await runtime.ReceiveAsync($"u{version}", 1, [Wire.ToJson(offer.Invitations[0])], Long);
             Assert.Equal((null, version, hash), (receipt.Failure, receipt.Version, receipt.Hash));
             var commit = await runtime.CommitAsync($"u{version}", version);
             Assert.Equal((version, hash), (commit.Version, commit.Hash));
-            Assert.Equal(new(false, false, null), runtime.Submit(new("s", $"b{version}", version, hash, [RequestMessage.From(new("r", [1, 2], new() { MaxTokens = 4, IgnoreEos = true }))], Stream: false)));
+            Assert.Equal(
+                new(false, false, null),
+                runtime.Submit(
+                    new(
+                        "s",
+                        $"b{version}",
+                        version,
+                        hash,
+                        [RequestMessage.From(new("r", [1, 2], new() { MaxTokens = 4, IgnoreEos = true }))],
+                        Stream: false
+                    )
+                )
+            );
             var next = await runtime.NextAsync($"b{version}", 0, Long);
             Assert.All(next.Events[0].Completion!.ToCompletion().WeightVersions, v => Assert.Equal(version, v));
         }
@@ -80,18 +118,48 @@ public sealed class GpuWorkerTests
         Gpu.Require();
         using var weights = Gpu.TinyWeights();
         var log = new ConcurrentQueue<string>();
-        await using var cluster = await TrainerCluster.StartAsync(new()
-        {
-            Workers = 2, ThreadsPerWorker = 1, Device = "cuda", Transport = transport, Log = log.Enqueue, WorkerCommand = [.. ProgramRun.Program, "worker"],
-        }, new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }), Cancel);
+        await using var cluster = await TrainerCluster.StartAsync(
+            new()
+            {
+                Workers = 2,
+                ThreadsPerWorker = 1,
+                Device = "cuda",
+                Transport = transport,
+                Log = log.Enqueue,
+                WorkerCommand = [.. ProgramRun.Program, "worker"],
+            },
+            new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }),
+            Cancel
+        );
         for (int version = 0; version < 2; version++)
         {
             weights.Flat.mul_(1.25f);
             var report = await cluster.Workers.PushWeightsAsync(weights, version, Cancel);
-            Assert.Equal((WeightHash.Of(weights, ScalarType.BFloat16), weights.ByteLength / 2), (report.Hash, report.Bytes));
+            Assert.Equal(
+                (WeightHash.Of(weights, ScalarType.BFloat16), weights.ByteLength / 2),
+                (report.Hash, report.Bytes)
+            );
             Assert.Equal([1, 2], report.Workers);
             int count = 0;
-            await foreach (var completion in cluster.Workers.GenerateAsync([.. Enumerable.Range(0, 4).Select(i => new GenerationRequest($"r{i}", [1, 2, i], new() { Samples = 2, MaxTokens = 6, IgnoreEos = true }))], Cancel))
+            await foreach (
+                var completion in cluster.Workers.GenerateAsync(
+                    [
+                        .. Enumerable
+                            .Range(0, 4)
+                            .Select(i => new GenerationRequest(
+                                $"r{i}",
+                                [1, 2, i],
+                                new()
+                                {
+                                    Samples = 2,
+                                    MaxTokens = 6,
+                                    IgnoreEos = true,
+                                }
+                            )),
+                    ],
+                    Cancel
+                )
+            )
             {
                 count++;
                 Assert.All(completion.WeightVersions, v => Assert.Equal(version, v));
@@ -106,13 +174,40 @@ public sealed class GpuWorkerTests
     {
         Gpu.Require();
         using var weights = Gpu.TinyWeights();
-        await using var cluster = await TrainerCluster.StartAsync(new() { Workers = 1, ThreadsPerWorker = 1, Log = _ => { }, WorkerCommand = [.. ProgramRun.Program, "worker"] },
-            new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }), Cancel);
+        await using var cluster = await TrainerCluster.StartAsync(
+            new()
+            {
+                Workers = 1,
+                ThreadsPerWorker = 1,
+                Log = _ => { },
+                WorkerCommand = [.. ProgramRun.Program, "worker"],
+            },
+            new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }),
+            Cancel
+        );
         await cluster.Workers.PushWeightsAsync(weights, 3, Cancel);
-        await using var joiner = WorkerMachine.Start(new() { Head = new(cluster.Join, null), Devices = ["cuda"], Name = "joiner", Threads = 1, DrainTimeout = TimeSpan.FromSeconds(1), Command = [.. ProgramRun.Program, "worker"], Say = _ => { } });
-        for (var patience = Stopwatch.StartNew(); cluster.Workers.Status().FirstOrDefault(w => w.Name == "joiner") is not { State: WorkerState.Ready }; await Task.Delay(20, Cancel))
+        await using var joiner = WorkerMachine.Start(
+            new()
+            {
+                Head = new(cluster.Join, null),
+                Devices = ["cuda"],
+                Name = "joiner",
+                Threads = 1,
+                DrainTimeout = TimeSpan.FromSeconds(1),
+                Command = [.. ProgramRun.Program, "worker"],
+                Say = _ => { },
+            }
+        );
+        for (
+            var patience = Stopwatch.StartNew();
+            cluster.Workers.Status().FirstOrDefault(w => w.Name == "joiner") is not { State: WorkerState.Ready };
+            await Task.Delay(20, Cancel)
+        )
             Assert.True(patience.Elapsed < Long, "waited for the joiner to hold weights");
         var holds = (await cluster.Workers.HoldAsync(Cancel)).Single(h => h.Name == "joiner");
-        Assert.Equal((ScalarType.BFloat16, 3, WeightHash.Of(weights, ScalarType.BFloat16)), (holds.Type, holds.Version, holds.Hash));
+        Assert.Equal(
+            (ScalarType.BFloat16, 3, WeightHash.Of(weights, ScalarType.BFloat16)),
+            (holds.Type, holds.Version, holds.Hash)
+        );
     }
 }

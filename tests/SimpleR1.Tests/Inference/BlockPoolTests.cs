@@ -1,6 +1,6 @@
 using CsCheck;
-using Xunit;
 using SimpleR1.Inference;
+using Xunit;
 
 namespace SimpleR1.Tests.Inference;
 
@@ -14,13 +14,15 @@ public sealed class BlockPoolTests
         public readonly int[] References = new int[count];
         public readonly List<int> FreeOrder = [.. Enumerable.Range(0, count)];
         public readonly Dictionary<(string Parent, int Token), (int Block, string Name)> Cached = [];
-        public int Names, Epoch;
+        public int Names,
+            Epoch;
 
         public bool IsCached(int block) => Cached.Values.Any(c => c.Block == block);
 
         public void Evict(int block)
         {
-            foreach (var entry in Cached.Where(c => c.Value.Block == block).ToArray()) Cached.Remove(entry.Key);
+            foreach (var entry in Cached.Where(c => c.Value.Block == block).ToArray())
+                Cached.Remove(entry.Key);
         }
     }
 
@@ -34,30 +36,37 @@ public sealed class BlockPoolTests
     [Fact]
     public void Pool_under_random_use_agrees_with_a_plain_model()
     {
-        Gen.Select(Gen.Int[0, 5], Gen.Int[0, 9], Gen.Int[0, 2]).Array[0, 120].Sample(operations =>
-        {
-            var (pool, model, holders) = (new BlockPool(6, Size), new Model(6), new List<Holder>());
-            foreach (var (kind, pick, token) in operations)
-            {
-                var holder = holders.Count > 0 ? holders[pick % holders.Count] : null;
-                if (kind == 0) holders.Add(new() { Name = $"epoch {model.Epoch} ", Prefix = pool.Root });
-                else if (kind is 1 or 2 or 3 && holder is not null) Extend(pool, model, holder, token, lookUp: kind != 3);
-                else if (kind == 4 && holder is not null)
+        Gen.Select(Gen.Int[0, 5], Gen.Int[0, 9], Gen.Int[0, 2])
+            .Array[0, 120]
+            .Sample(
+                operations =>
                 {
-                    holders.Remove(holder);
-                    End(pool, model, holder);
-                }
-                else if (kind == 5 && pick == 0)
-                {
-                    pool.ResetCache();
-                    model.Cached.Clear();
-                    model.Epoch++;
-                }
-                pool.CheckInvariants(holders.Select(h => h.Blocks));
-                Assert.Equal(model.References.Count(r => r == 0), pool.Free);
-                Assert.Equal(model.Cached.Count, pool.Cached);
-            }
-        }, iter: 3_000);
+                    var (pool, model, holders) = (new BlockPool(6, Size), new Model(6), new List<Holder>());
+                    foreach (var (kind, pick, token) in operations)
+                    {
+                        var holder = holders.Count > 0 ? holders[pick % holders.Count] : null;
+                        if (kind == 0)
+                            holders.Add(new() { Name = $"epoch {model.Epoch} ", Prefix = pool.Root });
+                        else if (kind is 1 or 2 or 3 && holder is not null)
+                            Extend(pool, model, holder, token, lookUp: kind != 3);
+                        else if (kind == 4 && holder is not null)
+                        {
+                            holders.Remove(holder);
+                            End(pool, model, holder);
+                        }
+                        else if (kind == 5 && pick == 0)
+                        {
+                            pool.ResetCache();
+                            model.Cached.Clear();
+                            model.Epoch++;
+                        }
+                        pool.CheckInvariants(holders.Select(h => h.Blocks));
+                        Assert.Equal(model.References.Count(r => r == 0), pool.Free);
+                        Assert.Equal(model.Cached.Count, pool.Cached);
+                    }
+                },
+                iter: 3_000
+            );
     }
 
     private static void Extend(BlockPool pool, Model model, Holder holder, int token, bool lookUp)
@@ -98,7 +107,8 @@ public sealed class BlockPoolTests
         foreach (int block in Enumerable.Reverse(holder.Blocks))
         {
             pool.Release(block);
-            if (--model.References[block] == 0) model.FreeOrder.Insert(model.IsCached(block) ? model.FreeOrder.Count : 0, block);
+            if (--model.References[block] == 0)
+                model.FreeOrder.Insert(model.IsCached(block) ? model.FreeOrder.Count : 0, block);
         }
     }
 
@@ -119,7 +129,9 @@ public sealed class BlockPoolTests
     public void Cached_blocks_are_evicted_least_recently_freed_first_and_after_uncached_ones()
     {
         var pool = new BlockPool(3, Size);
-        int a = pool.Allocate(), b = pool.Allocate(), plain = pool.Allocate();
+        int a = pool.Allocate(),
+            b = pool.Allocate(),
+            plain = pool.Allocate();
         pool.Register(a, pool.Root, [1, 1]);
         pool.Register(b, pool.Root, [2, 2]);
         pool.Release(b);

@@ -1,6 +1,6 @@
 using System.Runtime.InteropServices;
-using Xunit;
 using SimpleR1.Tensors.Cpu;
+using Xunit;
 
 namespace SimpleR1.Tests.Inference;
 
@@ -8,18 +8,36 @@ public sealed unsafe class PagedAttentionTests
 {
     public static readonly TheoryData<int, int, int, int> Shapes = new()
     {
-        { 9, 3, 64, 16 }, { 14, 2, 64, 16 }, { 4, 4, 8, 16 }, { 4, 1, 128, 32 }, { 6, 2, 20, 16 }, { 40, 1, 16, 48 },
+        { 9, 3, 64, 16 },
+        { 14, 2, 64, 16 },
+        { 4, 4, 8, 16 },
+        { 4, 1, 128, 32 },
+        { 6, 2, 20, 16 },
+        { 40, 1, 16, 48 },
     };
 
     [Theory, MemberData(nameof(Shapes))]
-    public void Kernel_on_random_batches_equals_plain_loops_and_reads_no_slot_that_was_not_written(int heads, int keyValueHeads, int dimension, int blockSize)
+    public void Kernel_on_random_batches_equals_plain_loops_and_reads_no_slot_that_was_not_written(
+        int heads,
+        int keyValueHeads,
+        int dimension,
+        int blockSize
+    )
     {
         var shape = new PagedAttention.Shape(heads, keyValueHeads, dimension, blockSize);
         var random = new Random(heads * 1000 + dimension);
-        foreach (var (start, count) in new[] { (new[] { 0, 0, 5, 300, 31 }, new[] { 1, 37, 1, 3, 20 }), ([255, 256, 511, 15], [1, 1, 3, 2]), ([0], [530]) })
+        foreach (
+            var (start, count) in new[]
+            {
+                (new[] { 0, 0, 5, 300, 31 }, new[] { 1, 37, 1, 3, 20 }),
+                ([255, 256, 511, 15], [1, 1, 3, 2]),
+                ([0], [530]),
+            }
+        )
         {
             var setup = new Setup(shape, start, count, random);
-            float[] expected = setup.Reference(), found = setup.Kernel();
+            float[] expected = setup.Reference(),
+                found = setup.Kernel();
             double worst = expected.Zip(found).Max(p => Math.Abs(p.First - p.Second));
             Assert.True(worst < 2e-6, $"largest difference {worst:E2}"); // NaN fails too: poison was read
         }
@@ -31,15 +49,28 @@ public sealed unsafe class PagedAttentionTests
         var shape = new PagedAttention.Shape(6, 2, 64, 16);
         var whole = new Setup(shape, [0], [600], new Random(3));
         float[] expected = whole.Kernel();
-        float[] keys = Poisoned(whole.Keys.Length), values = Poisoned(whole.Values.Length), found = new float[expected.Length];
+        float[] keys = Poisoned(whole.Keys.Length),
+            values = Poisoned(whole.Values.Length),
+            found = new float[expected.Length];
         int at = 0;
         foreach (int count in new[] { 1, 250, 5, 1, 100, 17, 200, 1, 1, 24 })
         {
-            Run(whole.Qkv.AsSpan(at * shape.QkvRow, count * shape.QkvRow), keys, values, found.AsSpan(at * shape.OutputRow, count * shape.OutputRow), [new(0, count, at, 0)], whole.Tables, shape);
+            Run(
+                whole.Qkv.AsSpan(at * shape.QkvRow, count * shape.QkvRow),
+                keys,
+                values,
+                found.AsSpan(at * shape.OutputRow, count * shape.OutputRow),
+                [new(0, count, at, 0)],
+                whole.Tables,
+                shape
+            );
             at += count;
         }
         Assert.Equal(600, at);
-        Assert.Equal(MemoryMarshal.AsBytes(expected.AsSpan()).ToArray(), MemoryMarshal.AsBytes(found.AsSpan()).ToArray());
+        Assert.Equal(
+            MemoryMarshal.AsBytes(expected.AsSpan()).ToArray(),
+            MemoryMarshal.AsBytes(found.AsSpan()).ToArray()
+        );
     }
 
     private static float[] Poisoned(int length)
@@ -49,10 +80,23 @@ public sealed unsafe class PagedAttentionTests
         return values;
     }
 
-    private static void Run(ReadOnlySpan<float> qkv, float[] keys, float[] values, Span<float> output, PagedAttention.Segment[] segments, int[] tables, PagedAttention.Shape shape)
+    private static void Run(
+        ReadOnlySpan<float> qkv,
+        float[] keys,
+        float[] values,
+        Span<float> output,
+        PagedAttention.Segment[] segments,
+        int[] tables,
+        PagedAttention.Shape shape
+    )
     {
         var batch = new PagedAttention.Batch(segments, tables, shape);
-        fixed (float* q = qkv, k = keys, v = values, o = output)
+        fixed (
+            float* q = qkv,
+                k = keys,
+                v = values,
+                o = output
+        )
         {
             PagedAttention.Write(q, k, v, batch);
             PagedAttention.Attend(q, k, v, o, batch);
@@ -65,7 +109,9 @@ public sealed unsafe class PagedAttentionTests
         private readonly PagedAttention.Shape shape;
         private readonly PagedAttention.Segment[] segments;
         private readonly int tokens;
-        public readonly float[] Qkv, Keys, Values;
+        public readonly float[] Qkv,
+            Keys,
+            Values;
         public readonly int[] Tables;
 
         public Setup(PagedAttention.Shape shape, int[] start, int[] count, Random random)
@@ -76,7 +122,8 @@ public sealed unsafe class PagedAttentionTests
             {
                 list.Add(new(tokens, count[s], start[s], table.Count));
                 tokens += count[s];
-                for (int b = 0; b * shape.BlockSize < start[s] + count[s]; b++) table.Add(table.Count);
+                for (int b = 0; b * shape.BlockSize < start[s] + count[s]; b++)
+                    table.Add(table.Count);
             }
             segments = [.. list];
             Tables = [.. table];
@@ -85,9 +132,18 @@ public sealed unsafe class PagedAttentionTests
             (Keys, Values, Qkv) = (Poisoned(elements), Poisoned(elements), Random(tokens * shape.QkvRow, random));
             foreach (var segment in segments) // the context before the new tokens, written by the plain loops
             {
-                if (segment.Start == 0) continue;
+                if (segment.Start == 0)
+                    continue;
                 var past = segment with { FirstRow = 0, Count = segment.Start, Start = 0 };
-                PagedAttention.Reference(Random(segment.Start * shape.QkvRow, random), Keys, Values, new float[segment.Start * shape.OutputRow], [past], Tables, shape);
+                PagedAttention.Reference(
+                    Random(segment.Start * shape.QkvRow, random),
+                    Keys,
+                    Values,
+                    new float[segment.Start * shape.OutputRow],
+                    [past],
+                    Tables,
+                    shape
+                );
             }
         }
 
@@ -108,7 +164,8 @@ public sealed unsafe class PagedAttentionTests
         private static float[] Random(int length, Random random)
         {
             var values = new float[length];
-            for (int i = 0; i < length; i++) values[i] = (float)(random.NextDouble() * 2 - 1);
+            for (int i = 0; i < length; i++)
+                values[i] = (float)(random.NextDouble() * 2 - 1);
             return values;
         }
     }

@@ -1,10 +1,10 @@
-using SimpleR1.Training.Policy;
 using System.Text.Json;
-using Xunit;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
 using SimpleR1.Models.Tokenization;
+using SimpleR1.Training.Policy;
+using Xunit;
 
 namespace SimpleR1.Tests.Inference;
 
@@ -29,14 +29,34 @@ public sealed class QwenReferenceTests
             int[] ids = [.. prompt.GetProperty("prompt_ids").EnumerateArray().Select(e => e.GetInt32())];
             Assert.Equal(ids, tokenizer.Encode(prompt.GetProperty("text").GetString()!));
             float[] logProbs = PolicyModel.LogProbs(decoder, [new(ids, 1)], 1, 4096)[0];
-            double worst = prompt.GetProperty("prompt_logprobs").EnumerateArray().Select(e => e.GetDouble()).Zip(logProbs).Max(p => Math.Abs(p.First - p.Second));
+            double worst = prompt
+                .GetProperty("prompt_logprobs")
+                .EnumerateArray()
+                .Select(e => e.GetDouble())
+                .Zip(logProbs)
+                .Max(p => Math.Abs(p.First - p.Second));
             Assert.True(worst <= 1e-3, $"prompt log-probs differ by {worst:E2}");
 
             var greedy = prompt.GetProperty("greedy").EnumerateArray().ToArray();
             using var engine = new Engine(decoder, tokenizer, new() { KvCacheBytes = 128 << 20 });
             Completion? completion = null;
-            engine.Submit([new("r", ids, new() { MaxTokens = greedy.Length, Temperature = 0, TopLogProbs = 5 })], onCompletion: c => completion = c);
-            while (engine.Step()) engine.CheckInvariants();
+            engine.Submit(
+                [
+                    new(
+                        "r",
+                        ids,
+                        new()
+                        {
+                            MaxTokens = greedy.Length,
+                            Temperature = 0,
+                            TopLogProbs = 5,
+                        }
+                    ),
+                ],
+                onCompletion: c => completion = c
+            );
+            while (engine.Step())
+                engine.CheckInvariants();
             Assert.Equal(greedy.Select(g => g.GetProperty("id").GetInt32()), completion!.Tokens);
             for (int i = 0; i < greedy.Length; i++)
                 Assert.Equal(greedy[i].GetProperty("logprob").GetDouble(), completion.LogProbs[i], 1e-3);

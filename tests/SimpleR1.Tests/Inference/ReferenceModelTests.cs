@@ -1,10 +1,10 @@
 using System.Text.Json;
-using Xunit;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Training.Policy;
+using Xunit;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Inference;
@@ -22,9 +22,25 @@ public sealed class ReferenceModelTests
         string folder = Path.Combine(SharedData.RepositoryRoot, "tests", "data", "tiny-random", family);
         using var document = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "reference_fp64.json")));
         int[] prompt = Ints(document.RootElement.GetProperty("sequences")[2].GetProperty("ids"))[..20];
-        int[] expected = [.. document.RootElement.GetProperty("greedy_from_first_20_of_sequence_2").EnumerateArray().Select(e => e[0].GetInt32())];
+        int[] expected =
+        [
+            .. document
+                .RootElement.GetProperty("greedy_from_first_20_of_sequence_2")
+                .EnumerateArray()
+                .Select(e => e[0].GetInt32()),
+        ];
         using var weights = Checkpoint.Load(folder);
-        var completion = Complete(weights, null, prompt, new() { MaxTokens = expected.Length, Temperature = 0, IgnoreEos = true });
+        var completion = Complete(
+            weights,
+            null,
+            prompt,
+            new()
+            {
+                MaxTokens = expected.Length,
+                Temperature = 0,
+                IgnoreEos = true,
+            }
+        );
         Assert.Equal(expected, completion.Tokens);
         AssertTrainerAgrees(weights, prompt, completion, 1e-5);
     }
@@ -38,9 +54,21 @@ public sealed class ReferenceModelTests
         var tokenizer = Tokenizer.Load(folder);
         foreach (var item in document.RootElement.EnumerateArray())
         {
-            int[] prompt = Ints(item.GetProperty("prompt_ids")), greedy = Ints(item.GetProperty("greedy_ids"));
+            int[] prompt = Ints(item.GetProperty("prompt_ids")),
+                greedy = Ints(item.GetProperty("greedy_ids"));
             Assert.Equal(121, greedy.Length);
-            var completion = Complete(weights, tokenizer, prompt, new() { MaxTokens = greedy.Length, Temperature = 0, IgnoreEos = true, TopLogProbs = 5 });
+            var completion = Complete(
+                weights,
+                tokenizer,
+                prompt,
+                new()
+                {
+                    MaxTokens = greedy.Length,
+                    Temperature = 0,
+                    IgnoreEos = true,
+                    TopLogProbs = 5,
+                }
+            );
             Assert.Equal(greedy, completion.Tokens);
             Assert.Equal(item.GetProperty("text").GetString(), completion.Text);
             AssertTrainerAgrees(weights, prompt, completion, 1e-5);
@@ -48,20 +76,42 @@ public sealed class ReferenceModelTests
             // top5: per position [id, logit, log-prob]
             var top = item.GetProperty("top5").EnumerateArray().ToArray();
             for (int i = 0; i < top.Length; i++)
-                for (int j = 0; j < 5; j++)
-                    Assert.Equal(top[i][j][2].GetDouble(), completion.TopLogProbs![i].Single(t => t.Token == top[i][j][0].GetInt32()).LogProb, 2e-4);
+            for (int j = 0; j < 5; j++)
+                Assert.Equal(
+                    top[i][j][2].GetDouble(),
+                    completion.TopLogProbs![i].Single(t => t.Token == top[i][j][0].GetInt32()).LogProb,
+                    2e-4
+                );
 
             using var scope = NewDisposeScope();
             using var batch = new PackedBatch([new([.. prompt, .. greedy], 1)]);
             using var decoder = new Decoder(weights);
             if (item.TryGetProperty("first_step_all_logits", out var firstLogits)) // after the first token
             {
-                float[] logits = decoder.Logits(decoder.Hidden(batch.Ids, batch.Positions, new PackedAttention(decoder.Config, batch.Offsets))).data<float>().ToArray()[..decoder.Config.VocabularySize];
-                double worst = firstLogits.EnumerateArray().Select(e => e.GetDouble()).Zip(logits).Max(p => Math.Abs(p.First - p.Second));
+                float[] logits = decoder
+                    .Logits(
+                        decoder.Hidden(batch.Ids, batch.Positions, new PackedAttention(decoder.Config, batch.Offsets))
+                    )
+                    .data<float>()
+                    .ToArray()[..decoder.Config.VocabularySize];
+                double worst = firstLogits
+                    .EnumerateArray()
+                    .Select(e => e.GetDouble())
+                    .Zip(logits)
+                    .Max(p => Math.Abs(p.First - p.Second));
                 Assert.True(worst <= 2e-4, $"largest logit difference of the training path: {worst:E2}");
             }
-            float[] promptLogProbs = batch.LogProbs(decoder, null, 1).LogProbs.data<float>().ToArray()[..(prompt.Length - 1)];
-            Assert.True(item.GetProperty("prompt_logprobs").EnumerateArray().Select(e => e.GetDouble()).Zip(promptLogProbs).Max(p => Math.Abs(p.First - p.Second)) <= 2e-4, "prompt log-probs");
+            float[] promptLogProbs = batch.LogProbs(decoder, null, 1).LogProbs.data<float>().ToArray()[
+                ..(prompt.Length - 1)
+            ];
+            Assert.True(
+                item.GetProperty("prompt_logprobs")
+                    .EnumerateArray()
+                    .Select(e => e.GetDouble())
+                    .Zip(promptLogProbs)
+                    .Max(p => Math.Abs(p.First - p.Second)) <= 2e-4,
+                "prompt log-probs"
+            );
             Assert.Equal(greedy, GreedyByTrainingPath(decoder, prompt, greedy.Length));
         }
     }
@@ -79,19 +129,30 @@ public sealed class ReferenceModelTests
         return [.. tokens.Skip(prompt.Length)];
     }
 
-    private static Completion Complete(FlatWeights weights, Tokenizer? tokenizer, int[] prompt, SamplingParameters sampling)
+    private static Completion Complete(
+        FlatWeights weights,
+        Tokenizer? tokenizer,
+        int[] prompt,
+        SamplingParameters sampling
+    )
     {
         using var engine = new Engine(new(weights), tokenizer, new() { KvCacheBytes = 64 << 20 });
         Completion? completion = null;
         engine.Submit([new("r", prompt, sampling)], onCompletion: c => completion = c);
-        while (engine.Step()) engine.CheckInvariants();
+        while (engine.Step())
+            engine.CheckInvariants();
         return completion!;
     }
 
     private static void AssertTrainerAgrees(FlatWeights weights, int[] prompt, Completion completion, double tolerance)
     {
         using var decoder = new Decoder(weights);
-        float[] trainer = PolicyModel.LogProbs(decoder, [new([.. prompt, .. completion.Tokens], prompt.Length)], 1, 4096)[0];
+        float[] trainer = PolicyModel.LogProbs(
+            decoder,
+            [new([.. prompt, .. completion.Tokens], prompt.Length)],
+            1,
+            4096
+        )[0];
         double worst = trainer.Zip(completion.LogProbs).Max(p => Math.Abs(p.First - p.Second));
         Assert.True(worst <= tolerance, $"engine and trainer log-probs differ by {worst:E2}, allowed {tolerance:E0}");
     }

@@ -1,6 +1,6 @@
-using Xunit;
 using SimpleR1.Inference;
 using SimpleR1.Tensors.Cpu;
+using Xunit;
 
 namespace SimpleR1.Tests.Inference;
 
@@ -13,7 +13,13 @@ public sealed class SamplingParameterTests
 
     public static readonly TheoryData<double, int, double, double> Filters = new()
     {
-        { 1, 0, 1, 0 }, { 0.6, 0, 1, 0 }, { 2.5, 0, 1, 0 }, { 1.5, 7, 1, 0 }, { 1.5, 0, 0.8, 0 }, { 1.5, 0, 1, 0.2 }, { 1.5, 20, 0.9, 0.1 },
+        { 1, 0, 1, 0 },
+        { 0.6, 0, 1, 0 },
+        { 2.5, 0, 1, 0 },
+        { 1.5, 7, 1, 0 },
+        { 1.5, 0, 0.8, 0 },
+        { 1.5, 0, 1, 0.2 },
+        { 1.5, 20, 0.9, 0.1 },
     };
 
     [Theory, MemberData(nameof(Filters))]
@@ -30,26 +36,49 @@ public sealed class SamplingParameterTests
             fixed (float* p = x)
             {
                 var (max, top) = Sampling.Max(p, x.Length);
-                float scale = (float)(1 / temperature), threshold = SamplingFilters.Threshold(p, x.Length, max, scale, topK, topP, minP);
-                for (int i = 0; i < Draws; i++) counts[Sampling.Draw(p, x.Length, max, top, scale, threshold, Sampling.StreamSeed((ulong)(i / 4), i % 4), (uint)(i % 3)).Token]++;
+                float scale = (float)(1 / temperature),
+                    threshold = SamplingFilters.Threshold(p, x.Length, max, scale, topK, topP, minP);
+                for (int i = 0; i < Draws; i++)
+                    counts[
+                        Sampling
+                            .Draw(
+                                p,
+                                x.Length,
+                                max,
+                                top,
+                                scale,
+                                threshold,
+                                Sampling.StreamSeed((ulong)(i / 4), i % 4),
+                                (uint)(i % 3)
+                            )
+                            .Token
+                    ]++;
             }
         }
         AssertFits(expected, counts);
 
         var sampling = One with { Temperature = temperature, TopK = topK, TopP = topP, MinP = minP, Samples = 2_000 };
         var completions = test.Run(new GenerationRequest("r", Prompt, sampling));
-        AssertFits(expected, [.. Enumerable.Range(0, expected.Length).Select(t => completions.LongCount(c => c.Tokens[0] == t))]);
-        foreach (var c in completions) Assert.Equal(Math.Log(expected[c.Tokens[0]]), c.LogProbs[0], 1e-5);
+        AssertFits(
+            expected,
+            [.. Enumerable.Range(0, expected.Length).Select(t => completions.LongCount(c => c.Tokens[0] == t))]
+        );
+        foreach (var c in completions)
+            Assert.Equal(Math.Log(expected[c.Tokens[0]]), c.LogProbs[0], 1e-5);
     }
 
     /// <summary>χ² of the counts, at most 5 standard deviations above its mean; nothing where nothing may be.</summary>
     private static void AssertFits(double[] expected, long[] counts)
     {
-        double chi = 0, draws = counts.Sum(), rareExpected = 0, rareFound = 0;
+        double chi = 0,
+            draws = counts.Sum(),
+            rareExpected = 0,
+            rareFound = 0;
         int cells = 0;
         for (int t = 0; t < expected.Length; t++)
         {
-            if (expected[t] == 0) Assert.True(counts[t] == 0, $"token {t} is filtered out and was drawn {counts[t]} times");
+            if (expected[t] == 0)
+                Assert.True(counts[t] == 0, $"token {t} is filtered out and was drawn {counts[t]} times");
             double mean = expected[t] * draws;
             if (mean < 5)
             {
@@ -66,7 +95,10 @@ public sealed class SamplingParameterTests
             cells++;
         }
         int freedom = Math.Max(1, cells - 1);
-        Assert.True(chi < freedom + 5 * Math.Sqrt(2 * freedom) + 5, $"chi-square {chi:F1} at {freedom} degrees of freedom");
+        Assert.True(
+            chi < freedom + 5 * Math.Sqrt(2 * freedom) + 5,
+            $"chi-square {chi:F1} at {freedom} degrees of freedom"
+        );
     }
 
     /// <summary>By sorting: top-k, then top-p, then min-p.</summary>
@@ -75,8 +107,10 @@ public sealed class SamplingParameterTests
         double[] p = [.. EngineTests.LogSoftmax(logits, temperature).Select(Math.Exp)];
         int[] order = [.. Enumerable.Range(0, p.Length).OrderByDescending(t => p[t])];
         var kept = order.Take(topK == 0 ? p.Length : topK).ToList();
-        double total = kept.Sum(t => p[t]), mass = 0;
-        if (topP < 1) kept = [.. kept.TakeWhile(t => (mass += p[t]) - p[t] < topP * total)];
+        double total = kept.Sum(t => p[t]),
+            mass = 0;
+        if (topP < 1)
+            kept = [.. kept.TakeWhile(t => (mass += p[t]) - p[t] < topP * total)];
         kept.RemoveAll(t => p[t] < minP * p[order[0]]);
         total = kept.Sum(t => p[t]);
         return [.. Enumerable.Range(0, p.Length).Select(t => kept.Contains(t) ? p[t] / total : 0)];
@@ -106,13 +140,23 @@ public sealed class SamplingParameterTests
     [Fact]
     public void Repetition_presence_and_frequency_penalties_change_logits_as_in_vLLM()
     {
-        var sampling = One with { MaxTokens = 40, Temperature = 0.8, RepetitionPenalty = 1.4, PresencePenalty = 0.3, FrequencyPenalty = 0.2, Seed = 3 };
+        var sampling = One with
+        {
+            MaxTokens = 40,
+            Temperature = 0.8,
+            RepetitionPenalty = 1.4,
+            PresencePenalty = 0.3,
+            FrequencyPenalty = 0.2,
+            Seed = 3,
+        };
         var completion = Run(sampling, out double[][] logits);
         for (int i = 0; i < 40; i++)
         {
             int[] output = completion.Tokens[..i];
-            foreach (int t in Prompt.Concat(output).Distinct()) logits[i][t] = logits[i][t] > 0 ? logits[i][t] / 1.4 : logits[i][t] * 1.4;
-            foreach (int t in output.Distinct()) logits[i][t] -= 0.2 * output.Count(o => o == t) + 0.3;
+            foreach (int t in Prompt.Concat(output).Distinct())
+                logits[i][t] = logits[i][t] > 0 ? logits[i][t] / 1.4 : logits[i][t] * 1.4;
+            foreach (int t in output.Distinct())
+                logits[i][t] -= 0.2 * output.Count(o => o == t) + 0.3;
             Assert.Equal(EngineTests.LogSoftmax(logits[i], 0.8)[completion.Tokens[i]], completion.LogProbs[i], 1e-5);
         }
         Assert.True(completion.Tokens.Distinct().Count() < 40, "some token must repeat for the frequency to count");
@@ -121,7 +165,14 @@ public sealed class SamplingParameterTests
     [Fact]
     public void Logit_bias_is_added_and_minus_infinity_forbids()
     {
-        var completion = Run(One with { MaxTokens = 30, LogitBias = new Dictionary<int, float> { [7] = 6, [8] = float.NegativeInfinity } }, out double[][] logits);
+        var completion = Run(
+            One with
+            {
+                MaxTokens = 30,
+                LogitBias = new Dictionary<int, float> { [7] = 6, [8] = float.NegativeInfinity },
+            },
+            out double[][] logits
+        );
         Assert.Contains(7, completion.Tokens);
         Assert.DoesNotContain(8, completion.Tokens);
         for (int i = 0; i < 30; i++)
@@ -137,7 +188,8 @@ public sealed class SamplingParameterTests
     {
         var sampling = One with { MaxTokens = 60, Temperature = 0, MinTokens = 0 };
         int[] free = Run(sampling).Tokens;
-        int[] pair = free[10..12], single = [free[30]];
+        int[] pair = free[10..12],
+            single = [free[30]];
         int[] bound = Run(sampling with { BadWords = [pair, single] }).Tokens;
         Assert.NotEqual(-1, free.AsSpan().IndexOf(pair));
         Assert.Equal(-1, bound.AsSpan().IndexOf(pair));
@@ -149,23 +201,57 @@ public sealed class SamplingParameterTests
     {
         var likely = new Dictionary<int, float> { [1] = 30, [9] = 29 }; // end of sequence is 1
         Assert.Single(Run(One with { MaxTokens = 20, IgnoreEos = false, LogitBias = likely }).Tokens);
-        var late = Run(One with { MaxTokens = 20, IgnoreEos = false, LogitBias = likely, MinTokens = 8, StopTokenIds = [9] });
+        var late = Run(
+            One with
+            {
+                MaxTokens = 20,
+                IgnoreEos = false,
+                LogitBias = likely,
+                MinTokens = 8,
+                StopTokenIds = [9],
+            }
+        );
         Assert.Equal((FinishReason.Stop, 9), (late.FinishReason, late.Tokens.Length)); // 8 others, then an ending id
         Assert.DoesNotContain(late.Tokens[..8], t => t is 1 or 9);
-        var ignored = Run(One with { MaxTokens = 20, LogitBias = new Dictionary<int, float> { [1] = 100 }, MinTokens = 8 });
+        var ignored = Run(
+            One with
+            {
+                MaxTokens = 20,
+                LogitBias = new Dictionary<int, float> { [1] = 100 },
+                MinTokens = 8,
+            }
+        );
         Assert.Equal((FinishReason.Length, 20), (ignored.FinishReason, ignored.Tokens.Count(t => t == 1)));
     }
 
     [Fact]
     public void Most_probable_tokens_come_in_order_with_the_sampled_distributions_log_probs()
     {
-        var completion = Run(One with { MaxTokens = 5, Temperature = 1.3, TopK = 4, TopLogProbs = 6 }, out double[][] logits);
+        var completion = Run(
+            One with
+            {
+                MaxTokens = 5,
+                Temperature = 1.3,
+                TopK = 4,
+                TopLogProbs = 6,
+            },
+            out double[][] logits
+        );
         for (int i = 0; i < 5; i++)
         {
             double[] expected = Distribution(logits[i], 1.3, 4, 1, 0);
             var top = completion.TopLogProbs![i];
-            Assert.Equal([.. Enumerable.Range(0, expected.Length).Where(t => expected[t] > 0).OrderByDescending(t => expected[t])], top.Select(t => t.Token));
-            foreach (var (token, logProb) in top) Assert.Equal(Math.Log(expected[token]), logProb, 1e-5);
+            Assert.Equal(
+                [
+                    .. Enumerable
+                        .Range(0, expected.Length)
+                        .Where(t => expected[t] > 0)
+                        .OrderByDescending(t => expected[t]),
+                ],
+                top.Select(t => t.Token)
+            );
+            foreach (var (token, logProb) in top)
+                Assert.Equal(Math.Log(expected[token]), logProb, 1e-5);
             Assert.Contains(new TokenLogProb(completion.Tokens[i], completion.LogProbs[i]), top);
         }
     }

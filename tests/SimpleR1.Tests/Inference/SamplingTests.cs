@@ -1,6 +1,6 @@
 using System.Runtime.Intrinsics;
-using Xunit;
 using SimpleR1.Tensors.Cpu;
+using Xunit;
 
 namespace SimpleR1.Tests.Inference;
 
@@ -10,8 +10,14 @@ public sealed unsafe class SamplingTests
     public void Philox_gives_the_authors_known_answers()
     {
         Assert.Equal((0x6627e8d5u, 0xe169c58du, 0xbc57ac4cu, 0x9b00dbd8u), Philox.Draw(0, 0, 0, 0, 0));
-        Assert.Equal((0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu), Philox.Draw(ulong.MaxValue, ~0u, ~0u, ~0u, ~0u));
-        Assert.Equal((0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u), Philox.Draw(0x299f31d0a4093822, 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344));
+        Assert.Equal(
+            (0x408f276du, 0x41c83b0eu, 0xa20bc7c6u, 0x6d5451fdu),
+            Philox.Draw(ulong.MaxValue, ~0u, ~0u, ~0u, ~0u)
+        );
+        Assert.Equal(
+            (0xd16cfe09u, 0x94fdccebu, 0x5001e420u, 0x24126ea1u),
+            Philox.Draw(0x299f31d0a4093822, 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344)
+        );
     }
 
     [Fact]
@@ -22,7 +28,8 @@ public sealed unsafe class SamplingTests
         {
             var (key, first, second) = ((ulong)random.NextInt64(), (uint)random.Next(), (uint)random.Next());
             var (a, b, c, d) = Philox.Draw16(key, first, second);
-            for (int lane = 0; lane < 16; lane++) Assert.Equal(Philox.Draw(key, first + (uint)lane, second, 0, 0), (a[lane], b[lane], c[lane], d[lane]));
+            for (int lane = 0; lane < 16; lane++)
+                Assert.Equal(Philox.Draw(key, first + (uint)lane, second, 0, 0), (a[lane], b[lane], c[lane], d[lane]));
         }
     }
 
@@ -30,7 +37,8 @@ public sealed unsafe class SamplingTests
     public void Vector_exp_is_within_2e_7_and_keeps_what_is_special()
     {
         double worst = 0;
-        for (float x = -86.9f; x < 88; x += 0.0013f) worst = Math.Max(worst, Math.Abs(VectorMath.Exp(Vector512.Create(x))[0] / Math.Exp(x) - 1));
+        for (float x = -86.9f; x < 88; x += 0.0013f)
+            worst = Math.Max(worst, Math.Abs(VectorMath.Exp(Vector512.Create(x))[0] / Math.Exp(x) - 1));
         Assert.True(worst < 2e-7, $"largest relative error {worst:E2}");
         Assert.Equal(1, VectorMath.Exp(Vector512<float>.Zero)[3]);
         Assert.Equal(0, VectorMath.Exp(Vector512.Create(float.NegativeInfinity))[5]);
@@ -47,9 +55,12 @@ public sealed unsafe class SamplingTests
         for (int trial = 0; trial < Math.Clamp(2_000_000 / count, 30, 3000); trial++)
         {
             double spread = random.NextDouble() * 12; // from flat to peaked
-            for (int i = 0; i < count; i++) logits[i] = (float)((random.NextDouble() + random.NextDouble() - 1) * spread);
-            if (count > 5) logits[random.Next(count)] = float.NegativeInfinity;
-            float scale = (float)(0.2 + 3 * random.NextDouble()), threshold = trial % 2 == 0 ? float.NegativeInfinity : (float)(spread * 0.3);
+            for (int i = 0; i < count; i++)
+                logits[i] = (float)((random.NextDouble() + random.NextDouble() - 1) * spread);
+            if (count > 5)
+                logits[random.Next(count)] = float.NegativeInfinity;
+            float scale = (float)(0.2 + 3 * random.NextDouble()),
+                threshold = trial % 2 == 0 ? float.NegativeInfinity : (float)(spread * 0.3);
             fixed (float* x = logits)
             {
                 var (max, top) = Sampling.Max(x, count);
@@ -72,7 +83,8 @@ public sealed unsafe class SamplingTests
         {
             float[] logits = new float[40];
             logits[at] = bad;
-            fixed (float* x = logits) Assert.True(float.IsNaN(Sampling.Max(x, 40).Max));
+            fixed (float* x = logits)
+                Assert.True(float.IsNaN(Sampling.Max(x, 40).Max));
         }
     }
 
@@ -85,30 +97,39 @@ public sealed unsafe class SamplingTests
         {
             float[] logits = new float[count];
             double spread = 0.1 + random.NextDouble() * 10;
-            for (int i = 0; i < count; i++) logits[i] = (float)(Math.Log(random.NextDouble() + 1e-9) * spread);
-            if (trial % 3 == 0) for (int i = 0; i < count; i++) logits[i] = MathF.Round(logits[i]); // many ties
+            for (int i = 0; i < count; i++)
+                logits[i] = (float)(Math.Log(random.NextDouble() + 1e-9) * spread);
+            if (trial % 3 == 0)
+                for (int i = 0; i < count; i++)
+                    logits[i] = MathF.Round(logits[i]); // many ties
             int topK = trial % 4 == 1 ? 0 : random.Next(1, count + 3);
-            double topP = trial % 4 == 2 ? 1 : 0.02 + 0.97 * random.NextDouble(), minP = trial % 4 == 3 ? 0.3 * random.NextDouble() : 0;
-            float scale = (float)(0.3 + random.NextDouble()), max = logits.Max();
+            double topP = trial % 4 == 2 ? 1 : 0.02 + 0.97 * random.NextDouble(),
+                minP = trial % 4 == 3 ? 0.3 * random.NextDouble() : 0;
+            float scale = (float)(0.3 + random.NextDouble()),
+                max = logits.Max();
 
             float[] sorted = [.. logits.OrderDescending()];
             float expected = topK > 0 && topK < count ? sorted[topK - 1] : float.NegativeInfinity;
-            double total = logits.Where(x => x >= expected).Sum(x => Math.Exp((x - max) * (double)scale)), mass = 0;
+            double total = logits.Where(x => x >= expected).Sum(x => Math.Exp((x - max) * (double)scale)),
+                mass = 0;
             bool close = false; // a mass so near to p that rounding decides
             if (topP < 1)
                 foreach (float x in sorted)
                 {
                     mass += Math.Exp((x - max) * (double)scale);
                     close |= Math.Abs(mass - topP * total) < 1e-5 * total;
-                    if (mass < topP * total) continue;
+                    if (mass < topP * total)
+                        continue;
                     expected = Math.Max(expected, x);
                     break;
                 }
-            if (minP > 0) expected = Math.Max(expected, (float)(max + Math.Log(minP) / scale));
+            if (minP > 0)
+                expected = Math.Max(expected, (float)(max + Math.Log(minP) / scale));
             fixed (float* x = logits)
             {
                 float found = SamplingFilters.Threshold(x, count, max, scale, topK, topP, minP);
-                if (!close) Assert.Equal(logits.Count(v => v >= expected), logits.Count(v => v >= found));
+                if (!close)
+                    Assert.Equal(logits.Count(v => v >= expected), logits.Count(v => v >= found));
             }
         }
     }
@@ -116,7 +137,10 @@ public sealed unsafe class SamplingTests
     [Fact]
     public void Streams_of_a_seeds_samples_and_of_neighbouring_seeds_differ()
     {
-        var seeds = from seed in Enumerable.Range(0, 100) from sample in Enumerable.Range(0, 100) select Sampling.StreamSeed((ulong)seed, sample);
+        var seeds =
+            from seed in Enumerable.Range(0, 100)
+            from sample in Enumerable.Range(0, 100)
+            select Sampling.StreamSeed((ulong)seed, sample);
         Assert.Equal(10_000, seeds.Distinct().Count());
     }
 }

@@ -1,5 +1,5 @@
-using Xunit;
 using SimpleR1.Inference;
+using Xunit;
 
 namespace SimpleR1.Tests.Inference;
 
@@ -8,7 +8,11 @@ public sealed class StopStringTests
     private static readonly int[] Prompt = TestEngine.Tokenizer.Encode("hello");
 
     /// <summary>Makes the model say <paramref name="text"/>, byte by byte, by adding to the logits of what comes next.</summary>
-    private static (Completion Completion, List<TokenEvent> Events) Say(string text, SamplingParameters sampling, int[]? ids = null)
+    private static (Completion Completion, List<TokenEvent> Events) Say(
+        string text,
+        SamplingParameters sampling,
+        int[]? ids = null
+    )
     {
         ids ??= TestEngine.Tokenizer.Encode(text);
         using var test = TestEngine.WithText();
@@ -18,14 +22,18 @@ public sealed class StopStringTests
         void Force()
         {
             forced.Clear();
-            if (at < ids.Length) forced[ids[at++]] = 1000;
+            if (at < ids.Length)
+                forced[ids[at++]] = 1000;
         }
         Force();
-        test.Engine.Submit([new("r", Prompt, sampling with { LogitBias = forced })], e =>
-        {
-            events.Add(e);
-            Force();
-        });
+        test.Engine.Submit(
+            [new("r", Prompt, sampling with { LogitBias = forced })],
+            e =>
+            {
+                events.Add(e);
+                Force();
+            }
+        );
         while (test.Step()) { }
         var completion = events[^1].Completion!;
         Assert.All(events.SkipLast(1), e => Assert.Null(e.Completion));
@@ -43,7 +51,10 @@ public sealed class StopStringTests
     {
         var (completion, _) = Say(said, Plain with { StopStrings = ["nothing", "STOP"], IncludeStopString = include });
         Assert.Equal((expected, FinishReason.Stop), (completion.Text, completion.FinishReason));
-        Assert.Equal(TestEngine.Tokenizer.Encode(said[..(said.IndexOf("STOP", StringComparison.Ordinal) + 4)]), completion.Tokens);
+        Assert.Equal(
+            TestEngine.Tokenizer.Encode(said[..(said.IndexOf("STOP", StringComparison.Ordinal) + 4)]),
+            completion.Tokens
+        );
     }
 
     [Fact]
@@ -84,6 +95,9 @@ public sealed class StopStringTests
         int end = TestEngine.Tokenizer.TokenId("</answer>")!.Value;
         var stop = Say("ab</answer>", Plain with { StopTokenIds = [end] }).Completion;
         Assert.Equal(("ab", end), (stop.Text, stop.Tokens[^1]));
-        Assert.Equal("ab</answer>", Say("ab</answer>", Plain with { StopTokenIds = [end], IncludeStopString = true }).Completion.Text);
+        Assert.Equal(
+            "ab</answer>",
+            Say("ab</answer>", Plain with { StopTokenIds = [end], IncludeStopString = true }).Completion.Text
+        );
     }
 }

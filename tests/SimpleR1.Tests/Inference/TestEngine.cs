@@ -1,4 +1,3 @@
-
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
@@ -11,22 +10,36 @@ internal sealed class TestEngine : IDisposable
     private readonly FlatWeights weights;
     private readonly Decoder decoder;
 
-    public TestEngine(EngineOptions? options = null, ModelConfig? config = null, Tokenizer? tokenizer = null, int blocks = 200)
+    public TestEngine(
+        EngineOptions? options = null,
+        ModelConfig? config = null,
+        Tokenizer? tokenizer = null,
+        int blocks = 200
+    )
     {
         config ??= TinyModels.Config();
         options ??= new();
         weights = TinyModels.Random(config);
         decoder = new(weights);
-        Engine = new(decoder, tokenizer, options with { KvCacheBytes = blocks * 2L * config.Layers * config.KeyValueSize * options.BlockSize * sizeof(float) });
+        Engine = new(
+            decoder,
+            tokenizer,
+            options with
+            {
+                KvCacheBytes = blocks * 2L * config.Layers * config.KeyValueSize * options.BlockSize * sizeof(float),
+            }
+        );
     }
 
     public Engine Engine { get; }
     public FlatWeights Weights => weights;
 
     /// <summary>The tokenizer of the quickstart's base model: 256 bytes and five added tokens.</summary>
-    public static Tokenizer Tokenizer { get; } = Tokenizer.Load(Path.Combine(SharedData.RepositoryRoot, "recipes", "tiny-base"));
+    public static Tokenizer Tokenizer { get; } =
+        Tokenizer.Load(Path.Combine(SharedData.RepositoryRoot, "recipes", "tiny-base"));
 
-    public static TestEngine WithText(EngineOptions? options = null) => new(options, TinyModels.Config(vocabulary: Tokenizer.VocabularySize) with { EosTokenIds = [256] }, Tokenizer);
+    public static TestEngine WithText(EngineOptions? options = null) =>
+        new(options, TinyModels.Config(vocabulary: Tokenizer.VocabularySize) with { EosTokenIds = [256] }, Tokenizer);
 
     /// <summary>Runs requests to their end; completions by request, then sample.</summary>
     public List<Completion> Run(params GenerationRequest[] requests)
@@ -34,7 +47,10 @@ internal sealed class TestEngine : IDisposable
         var completions = new List<Completion>();
         Engine.Submit(requests, onCompletion: completions.Add);
         while (Step()) { }
-        return [.. completions.OrderBy(c => Array.FindIndex(requests, r => r.Id == c.RequestId)).ThenBy(c => c.SampleIndex)];
+        return
+        [
+            .. completions.OrderBy(c => Array.FindIndex(requests, r => r.Id == c.RequestId)).ThenBy(c => c.SampleIndex),
+        ];
     }
 
     public bool Step()

@@ -1,5 +1,5 @@
-using Xunit;
 using SimpleR1.Models;
+using Xunit;
 
 namespace SimpleR1.Tests.Models;
 
@@ -14,7 +14,10 @@ public sealed class ModelConfigFileTests
     public void Llama_config_is_read()
     {
         var config = ModelConfigFile.Parse(Llama, """{"eos_token_id": 7}""");
-        Assert.Equal((ModelFamily.Llama, 16, 2, 500_000.0), (config.Family, config.HeadDimension, config.GroupSize, config.RopeTheta));
+        Assert.Equal(
+            (ModelFamily.Llama, 16, 2, 500_000.0),
+            (config.Family, config.HeadDimension, config.GroupSize, config.RopeTheta)
+        );
         Assert.Equal([7], config.EosTokenIds);
         Assert.Equal([1, 2], ModelConfigFile.Parse(Llama).EosTokenIds);
     }
@@ -28,7 +31,10 @@ public sealed class ModelConfigFileTests
     [InlineData("\"hidden_act\":\"silu\"", "\"layer_types\":[\"sliding_attention\"]", "layer_types")]
     [InlineData("LlamaForCausalLM", "GptNeoXForCausalLM", "GptNeoXForCausalLM")]
     public void Unsupported_options_throw_and_are_named(string from, string to, string named) =>
-        Assert.Contains(named, Assert.Throws<NotSupportedException>(() => ModelConfigFile.Parse(Llama.Replace(from, to))).Message);
+        Assert.Contains(
+            named,
+            Assert.Throws<NotSupportedException>(() => ModelConfigFile.Parse(Llama.Replace(from, to))).Message
+        );
 
     [Theory]
     [InlineData("\"num_key_value_heads\":2", "\"num_key_value_heads\":3", "evenly")]
@@ -36,14 +42,21 @@ public sealed class ModelConfigFileTests
     [InlineData("\"hidden_size\":64", "\"hidden_size\":-64", "positive size")]
     [InlineData("\"hidden_act\":\"silu\"", "\"head_dim\":15", "even size")]
     public void Sizes_that_make_no_sense_throw(string from, string to, string message) =>
-        Assert.Contains(message, Assert.Throws<InvalidDataException>(() => ModelConfigFile.Parse(Llama.Replace(from, to))).Message);
+        Assert.Contains(
+            message,
+            Assert.Throws<InvalidDataException>(() => ModelConfigFile.Parse(Llama.Replace(from, to))).Message
+        );
 
     [Fact]
     public void Every_family_written_is_read_back_equal()
     {
         foreach (var family in Enum.GetValues<ModelFamily>())
         {
-            var config = TinyModels.Config(family) with { RopeScaling = family == ModelFamily.Llama ? new(8, 1, 4, 64) : null, BosTokenId = 0 };
+            var config = TinyModels.Config(family) with
+            {
+                RopeScaling = family == ModelFamily.Llama ? new(8, 1, 4, 64) : null,
+                BosTokenId = 0,
+            };
             var again = ModelConfigFile.Parse(ModelConfigFile.ToJson(config));
             Assert.Equal(config with { EosTokenIds = [] }, again with { EosTokenIds = [] });
             Assert.Equal(config.EosTokenIds, again.EosTokenIds);

@@ -1,5 +1,5 @@
-using Xunit;
 using SimpleR1.Models.Prompts;
+using Xunit;
 
 namespace SimpleR1.Tests.Models;
 
@@ -19,7 +19,10 @@ public sealed class PromptTemplateTests
 
     [Fact]
     public void Chatml_renders_the_system_message() =>
-        Assert.Equal("<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n", PromptTemplate.Create("chatml", "Be brief.").Render("Hi"));
+        Assert.Equal(
+            "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n",
+            PromptTemplate.Create("chatml", "Be brief.").Render("Hi")
+        );
 
     [Fact]
     public void A_text_of_ones_own_needs_the_placeholder()

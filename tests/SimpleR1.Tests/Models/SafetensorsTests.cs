@@ -1,9 +1,9 @@
 using System.Buffers.Binary;
 using System.Text;
 using CsCheck;
-using Xunit;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
+using Xunit;
 
 namespace SimpleR1.Tests.Models;
 
@@ -16,7 +16,8 @@ public sealed unsafe class SafetensorsTests : IDisposable
     private string WriteRaw(string header, int dataBytes, long? claimedLength = null)
     {
         string path = Path.Combine(folder, "raw.safetensors");
-        byte[] json = Encoding.UTF8.GetBytes(header), length = new byte[8];
+        byte[] json = Encoding.UTF8.GetBytes(header),
+            length = new byte[8];
         BinaryPrimitives.WriteInt64LittleEndian(length, claimedLength ?? json.Length);
         File.WriteAllBytes(path, [.. length, .. json, .. new byte[dataBytes]]);
         return path;
@@ -26,8 +27,16 @@ public sealed unsafe class SafetensorsTests : IDisposable
     [InlineData("""{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}""", 4, "truncated")]
     [InlineData("""{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}""", 12, "belong to none")]
     [InlineData("""{"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}""", 8, "does not fill")]
-    [InlineData("""{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}""", 16, "twice")]
-    [InlineData("""{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}""", 12, "gap or overlap")]
+    [InlineData(
+        """{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"F32","shape":[2],"data_offsets":[8,16]}}""",
+        16,
+        "twice"
+    )]
+    [InlineData(
+        """{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"b":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}""",
+        12,
+        "gap or overlap"
+    )]
     [InlineData("""{"a":{"dtype":"F32","shape":[2],"data_offsets":[4,12]}}""", 12, "gap or overlap")]
     [InlineData("""{"a":{"dtype":"Q4","shape":[2],"data_offsets":[0,8]}}""", 8, "unknown dtype 'Q4'")]
     [InlineData("""{"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}}""", 8, "too large")]
@@ -45,8 +54,14 @@ public sealed unsafe class SafetensorsTests : IDisposable
     [Fact]
     public void Open_of_a_header_longer_than_the_file_or_the_format_allows_fails()
     {
-        Assert.Contains("truncated", Assert.Throws<InvalidDataException>(() => SafetensorsFile.Open(WriteRaw("{}", 0, 1000))).Message);
-        Assert.Contains("100000000", Assert.Throws<InvalidDataException>(() => SafetensorsFile.Open(WriteRaw("{}", 0, 100_000_001))).Message);
+        Assert.Contains(
+            "truncated",
+            Assert.Throws<InvalidDataException>(() => SafetensorsFile.Open(WriteRaw("{}", 0, 1000))).Message
+        );
+        Assert.Contains(
+            "100000000",
+            Assert.Throws<InvalidDataException>(() => SafetensorsFile.Open(WriteRaw("{}", 0, 100_000_001))).Message
+        );
         string empty = Path.Combine(folder, "empty");
         File.WriteAllBytes(empty, []);
         Assert.Contains("empty", Assert.Throws<InvalidDataException>(() => SafetensorsFile.Open(empty)).Message);
@@ -55,35 +70,68 @@ public sealed unsafe class SafetensorsTests : IDisposable
     [Fact]
     public void Values_written_and_read_in_each_type_are_the_rounded_values()
     {
-        float[] special = [0, -0f, 1, -1, 1e-40f, 65504, 3.14159274f, float.PositiveInfinity, float.NegativeInfinity, float.NaN, 1 + 1f / 256, 1 + 3f / 256, float.MaxValue, float.Epsilon];
-        Gen.Float.Array[1, 400].Sample(random =>
-        {
-            float[] values = [.. special, .. random];
-            foreach (var type in Enum.GetValues<WeightType>())
-            {
-                string path = Path.Combine(folder, $"{Guid.NewGuid():N}.safetensors");
-                fixed (float* p = values) SafetensorsWriter.Write(path, [new("x", [values.Length], (nint)p)], type);
-                var read = new float[values.Length];
-                using (var file = SafetensorsFile.Open(path))
-                    fixed (float* to = read) file.Read(file.Entries["x"], to);
-                File.Delete(path);
-                for (int i = 0; i < values.Length; i++)
+        float[] special =
+        [
+            0,
+            -0f,
+            1,
+            -1,
+            1e-40f,
+            65504,
+            3.14159274f,
+            float.PositiveInfinity,
+            float.NegativeInfinity,
+            float.NaN,
+            1 + 1f / 256,
+            1 + 3f / 256,
+            float.MaxValue,
+            float.Epsilon,
+        ];
+        Gen.Float.Array[1, 400]
+            .Sample(
+                random =>
                 {
-                    float want = type switch { WeightType.F32 => values[i], WeightType.F16 => (float)(Half)values[i], _ => NearestBFloat16(values[i]) };
-                    Assert.True(want.Equals(read[i]), $"{type}: {values[i]:R} became {read[i]:R}, expected {want:R}");
-                }
-            }
-        }, iter: 30);
+                    float[] values = [.. special, .. random];
+                    foreach (var type in Enum.GetValues<WeightType>())
+                    {
+                        string path = Path.Combine(folder, $"{Guid.NewGuid():N}.safetensors");
+                        fixed (float* p = values)
+                            SafetensorsWriter.Write(path, [new("x", [values.Length], (nint)p)], type);
+                        var read = new float[values.Length];
+                        using (var file = SafetensorsFile.Open(path))
+                            fixed (float* to = read)
+                                file.Read(file.Entries["x"], to);
+                        File.Delete(path);
+                        for (int i = 0; i < values.Length; i++)
+                        {
+                            float want = type switch
+                            {
+                                WeightType.F32 => values[i],
+                                WeightType.F16 => (float)(Half)values[i],
+                                _ => NearestBFloat16(values[i]),
+                            };
+                            Assert.True(
+                                want.Equals(read[i]),
+                                $"{type}: {values[i]:R} became {read[i]:R}, expected {want:R}"
+                            );
+                        }
+                    }
+                },
+                iter: 30
+            );
     }
 
     /// <summary>Of the two bf16 neighbours the nearer, on a tie the one with an even last bit.</summary>
     private static float NearestBFloat16(float value)
     {
-        if (!float.IsFinite(value)) return value;
+        if (!float.IsFinite(value))
+            return value;
         uint bits = BitConverter.SingleToUInt32Bits(value) & 0xFFFF0000;
-        float below = BitConverter.UInt32BitsToSingle(bits), above = BitConverter.UInt32BitsToSingle(bits + 0x10000);
+        float below = BitConverter.UInt32BitsToSingle(bits),
+            above = BitConverter.UInt32BitsToSingle(bits + 0x10000);
         double aboveValue = float.IsFinite(above) ? above : Math.CopySign(Math.Pow(2, 128), value);
-        double down = Math.Abs((double)value - below), up = Math.Abs(aboveValue - value);
+        double down = Math.Abs((double)value - below),
+            up = Math.Abs(aboveValue - value);
         return down < up || down == up && (bits >> 16 & 1) == 0 ? below : above;
     }
 
@@ -94,9 +142,16 @@ public sealed unsafe class SafetensorsTests : IDisposable
         using var weights = TinyModels.Random(config);
         Checkpoint.Write(folder, weights, WeightType.F32, null);
         string json = File.ReadAllText(Path.Combine(folder, "config.json"));
-        File.WriteAllText(Path.Combine(folder, "config.json"), json.Replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3").Replace("\"intermediate_size\": 40", "\"intermediate_size\": 48"));
+        File.WriteAllText(
+            Path.Combine(folder, "config.json"),
+            json.Replace("\"num_hidden_layers\": 2", "\"num_hidden_layers\": 3")
+                .Replace("\"intermediate_size\": 40", "\"intermediate_size\": 48")
+        );
         string message = Assert.Throws<InvalidDataException>(() => Checkpoint.Load(folder)).Message;
-        Assert.Contains("'model.layers.0.mlp.gate_proj.weight': expected shape [48, 24] from config.json, found [40, 24]", message);
+        Assert.Contains(
+            "'model.layers.0.mlp.gate_proj.weight': expected shape [48, 24] from config.json, found [40, 24]",
+            message
+        );
     }
 
     [Fact]
@@ -107,6 +162,9 @@ public sealed unsafe class SafetensorsTests : IDisposable
         string shard = Directory.GetFiles(folder, "model-00002-*").Single();
         File.Delete(shard);
         Assert.Contains(shard, Assert.Throws<FileNotFoundException>(() => Checkpoint.Load(folder)).Message);
-        Assert.Contains("no such folder", Assert.Throws<FileNotFoundException>(() => Checkpoint.Load(Path.Combine(folder, "nowhere"))).Message);
+        Assert.Contains(
+            "no such folder",
+            Assert.Throws<FileNotFoundException>(() => Checkpoint.Load(Path.Combine(folder, "nowhere"))).Message
+        );
     }
 }

@@ -1,8 +1,8 @@
 using System.Text;
 using System.Text.Json;
 using CsCheck;
-using Xunit;
 using SimpleR1.Models.Tokenization;
+using Xunit;
 
 namespace SimpleR1.Tests.Models;
 
@@ -17,7 +17,10 @@ public sealed class TokenizerTests
         string[] lines = File.ReadAllText(Path.Combine(folder, "vectors.out")).Split('\n')[..texts.Length];
         Assert.Equal(47, lines.Length);
         for (int i = 0; i < lines.Length; i++)
-            Assert.Equal(lines[i].Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(int.Parse), tokenizer.Encode(texts[i]));
+            Assert.Equal(
+                lines[i].Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(int.Parse),
+                tokenizer.Encode(texts[i])
+            );
     }
 
     [Fact]
@@ -30,11 +33,14 @@ public sealed class TokenizerTests
         foreach (string line in File.ReadLines(Path.Combine(folder, "encodings.jsonl")))
         {
             using var document = JsonDocument.Parse(line);
-            string text = document.RootElement.GetProperty("text").GetString()!, decoded = document.RootElement.GetProperty("decoded").GetString()!;
+            string text = document.RootElement.GetProperty("text").GetString()!,
+                decoded = document.RootElement.GetProperty("decoded").GetString()!;
             int[] ids = [.. document.RootElement.GetProperty("ids").EnumerateArray().Select(e => e.GetInt32())];
             count++;
-            if (!tokenizer.Encode(text).SequenceEqual(ids)) wrong.Add("encode " + document.RootElement.GetProperty("kind") + ": " + text);
-            if (tokenizer.Decode(ids, withSpecialTokens: true) != decoded) wrong.Add("decode " + document.RootElement.GetProperty("kind") + ": " + text);
+            if (!tokenizer.Encode(text).SequenceEqual(ids))
+                wrong.Add("encode " + document.RootElement.GetProperty("kind") + ": " + text);
+            if (tokenizer.Decode(ids, withSpecialTokens: true) != decoded)
+                wrong.Add("decode " + document.RootElement.GetProperty("kind") + ": " + text);
         }
         Assert.Equal(985, count);
         Assert.True(wrong.Count == 0, $"{wrong.Count} differ, first: {string.Join("\n", wrong.Take(3))}");
@@ -48,8 +54,14 @@ public sealed class TokenizerTests
         using var document = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "reference_logits_fp64.json")));
         foreach (var item in document.RootElement.EnumerateArray())
         {
-            Assert.Equal(item.GetProperty("prompt_ids").EnumerateArray().Select(e => e.GetInt32()), tokenizer.EncodePrompt(item.GetProperty("prompt").GetString()!));
-            Assert.Equal(item.GetProperty("text").GetString()!, tokenizer.Decode([.. item.GetProperty("greedy_ids").EnumerateArray().Select(e => e.GetInt32())]));
+            Assert.Equal(
+                item.GetProperty("prompt_ids").EnumerateArray().Select(e => e.GetInt32()),
+                tokenizer.EncodePrompt(item.GetProperty("prompt").GetString()!)
+            );
+            Assert.Equal(
+                item.GetProperty("text").GetString()!,
+                tokenizer.Decode([.. item.GetProperty("greedy_ids").EnumerateArray().Select(e => e.GetInt32())])
+            );
         }
     }
 
@@ -57,14 +69,19 @@ public sealed class TokenizerTests
     public void Streaming_gives_whole_characters_that_add_up_to_the_decoded_text()
     {
         var tokenizer = Tokenizer.Load(QuickstartBase);
-        Gen.String.Sample(text =>
-        {
-            string valid = Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(text)); // lone surrogates can't travel
-            int[] ids = tokenizer.Encode(valid);
-            var stream = tokenizer.Stream();
-            var pieces = ids.Select(stream.Append).Append(stream.Flush()).ToArray();
-            return string.Concat(pieces) == valid && tokenizer.Decode(ids) == valid && pieces.All(p => !p.Contains('\uFFFD') || valid.Contains('\uFFFD'));
-        }, iter: 2000);
+        Gen.String.Sample(
+            text =>
+            {
+                string valid = Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(text)); // lone surrogates can't travel
+                int[] ids = tokenizer.Encode(valid);
+                var stream = tokenizer.Stream();
+                var pieces = ids.Select(stream.Append).Append(stream.Flush()).ToArray();
+                return string.Concat(pieces) == valid
+                    && tokenizer.Decode(ids) == valid
+                    && pieces.All(p => !p.Contains('\uFFFD') || valid.Contains('\uFFFD'));
+            },
+            iter: 2000
+        );
     }
 
     [Fact]
@@ -81,16 +98,28 @@ public sealed class TokenizerTests
     {
         var tokenizer = Tokenizer.Load(QuickstartBase);
         int[] ids = tokenizer.Encode("<think>1</think>");
-        Assert.Equal([tokenizer.TokenId("<think>")!.Value, tokenizer.TokenId("1")!.Value, tokenizer.TokenId("</think>")!.Value], ids);
+        Assert.Equal(
+            [tokenizer.TokenId("<think>")!.Value, tokenizer.TokenId("1")!.Value, tokenizer.TokenId("</think>")!.Value],
+            ids
+        );
     }
 
     [Theory]
     [InlineData("""{"model":{"type":"Unigram"}}""", "Unigram")]
-    [InlineData("""{"normalizer":{"type":"Lowercase"},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}""", "Lowercase")]
-    [InlineData("""{"pre_tokenizer":{"type":"Whitespace"},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}""", "Whitespace")]
+    [InlineData(
+        """{"normalizer":{"type":"Lowercase"},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}""",
+        "Lowercase"
+    )]
+    [InlineData(
+        """{"pre_tokenizer":{"type":"Whitespace"},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}""",
+        "Whitespace"
+    )]
     [InlineData("""{"decoder":{"type":"WordPiece"},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}""", "WordPiece")]
     public void Unsupported_parts_throw_and_are_named(string json, string name) =>
-        Assert.Contains(name, Assert.Throws<NotSupportedException>(() => Tokenizer.FromJson(Encoding.UTF8.GetBytes(json))).Message);
+        Assert.Contains(
+            name,
+            Assert.Throws<NotSupportedException>(() => Tokenizer.FromJson(Encoding.UTF8.GetBytes(json))).Message
+        );
 
     private static string QuickstartBase => Path.Combine(SharedData.RepositoryRoot, "recipes", "tiny-base");
 }

@@ -1,19 +1,22 @@
 using System.Net;
 using System.Text;
-using Xunit;
 using SimpleR1.Inference;
 using SimpleR1.Server;
+using Xunit;
 
 namespace SimpleR1.Tests.Server;
 
 /// <summary>Whoever asks for too much is told so, and the others don't notice.</summary>
 public sealed class LimitTests
 {
-    private const string Path = "/v1/completions", Long = "{\"prompt\":\"a\",\"max_tokens\":4000,\"ignore_eos\":true,\"stream\":true}";
-    private const string Hundred = "1234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890";
+    private const string Path = "/v1/completions",
+        Long = "{\"prompt\":\"a\",\"max_tokens\":4000,\"ignore_eos\":true,\"stream\":true}";
+    private const string Hundred =
+        "1234567890123456789012345678901234567890123456789012345678901234567890123456789012345678901234567890";
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
-    private static Task<TestServer> StartAsync(HttpLimits limits, EngineOptions? engine = null) => TestServer.StartAsync(new() { Limits = limits }, engine);
+    private static Task<TestServer> StartAsync(HttpLimits limits, EngineOptions? engine = null) =>
+        TestServer.StartAsync(new() { Limits = limits }, engine);
 
     private static async Task<string> RawAsync(TestServer server, string head, string rest = "")
     {
@@ -31,10 +34,20 @@ public sealed class LimitTests
         Assert.Contains("4 KiB", message);
         // Chunked, so that nobody knows the size before it comes; and a gigabyte announced, of which nothing comes.
         string chunk = $"800\r\n{new string(' ', 0x800)}\r\n";
-        string chunked = await RawAsync(server, "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n", chunk + chunk + chunk);
+        string chunked = await RawAsync(
+            server,
+            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+            chunk + chunk + chunk
+        );
         Assert.StartsWith("HTTP/1.1 413 ", chunked);
         Assert.Contains("4 KiB", chunked);
-        Assert.StartsWith("HTTP/1.1 413 ", await RawAsync(server, "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n"));
+        Assert.StartsWith(
+            "HTTP/1.1 413 ",
+            await RawAsync(
+                server,
+                "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n"
+            )
+        );
         await server.CompleteAsync("\"prompt\":\"a\"");
     }
 
@@ -42,7 +55,14 @@ public sealed class LimitTests
     public async Task Chunk_of_impossible_size_is_a_400(string chunk)
     {
         await using var server = await StartAsync(new());
-        Assert.StartsWith("HTTP/1.1 400 ", await RawAsync(server, "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n", chunk));
+        Assert.StartsWith(
+            "HTTP/1.1 400 ",
+            await RawAsync(
+                server,
+                "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
+                chunk
+            )
+        );
     }
 
     [Fact]
@@ -50,7 +70,12 @@ public sealed class LimitTests
     {
         await using var server = await StartAsync(new() { BodiesMib = 1, BodyKib = 2048 });
         using var holder = await server.ConnectAsync();
-        await holder.SendAsync(Encoding.ASCII.GetBytes($"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 900000\r\n\r\n{new string(' ', 600_000)}"), Token);
+        await holder.SendAsync(
+            Encoding.ASCII.GetBytes(
+                $"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 900000\r\n\r\n{new string(' ', 600_000)}"
+            ),
+            Token
+        );
         await server.MetricsSayAsync("simple_r1_body_bytes 1048576"); // its buffer has grown to the whole budget
         var (status, _, _, response) = await server.FailAsync(Path, "{\"prompt\":\"a\"}");
         Assert.Equal(429, status);
@@ -64,8 +89,17 @@ public sealed class LimitTests
     public async Task Headers_over_the_limit_are_a_431_and_an_endless_line_a_414()
     {
         await using var server = await StartAsync(new() { HeaderKib = 4 });
-        Assert.StartsWith("HTTP/1.1 431 ", await RawAsync(server, $"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Large: {new string('a', 5000)}\r\n\r\n"));
-        Assert.StartsWith("HTTP/1.1 414 ", await RawAsync(server, $"GET /{new string('a', 5000)} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        Assert.StartsWith(
+            "HTTP/1.1 431 ",
+            await RawAsync(
+                server,
+                $"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Large: {new string('a', 5000)}\r\n\r\n"
+            )
+        );
+        Assert.StartsWith(
+            "HTTP/1.1 414 ",
+            await RawAsync(server, $"GET /{new string('a', 5000)} HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        );
         Assert.StartsWith("HTTP/1.1 400 ", await RawAsync(server, "GET /health\r\n\r\n"));
     }
 
@@ -84,7 +118,15 @@ public sealed class LimitTests
     [InlineData("no Unicode", "{\"\\udc00\":1}")]
     public async Task Too_much_and_too_wrong_is_a_400_that_says_what(string says, string json)
     {
-        await using var server = await StartAsync(new() { PromptTokens = 8, N = 4, Queue = 16, JsonDepth = 6 });
+        await using var server = await StartAsync(
+            new()
+            {
+                PromptTokens = 8,
+                N = 4,
+                Queue = 16,
+                JsonDepth = 6,
+            }
+        );
         var (status, message, _, _) = await server.FailAsync(Path, json);
         Assert.Equal(400, status);
         Assert.Contains(says, message);
@@ -101,24 +143,46 @@ public sealed class LimitTests
     [Fact]
     public async Task Sequences_beyond_the_queue_are_a_429_until_others_end()
     {
-        await using var server = await StartAsync(new() { Queue = 2 }, new() { KvCacheBytes = 16 << 20, MaxSequences = 2, MaxBatchedTokens = 512 });
+        await using var server = await StartAsync(
+            new() { Queue = 2 },
+            new()
+            {
+                KvCacheBytes = 16 << 20,
+                MaxSequences = 2,
+                MaxBatchedTokens = 512,
+            }
+        );
         var running = new List<HttpResponseMessage>();
         for (int i = 0; i < 4; i++) // two run, two wait
         {
             running.Add(null!);
             int place = i;
-            _ = Task.Run(async () => running[place] = await server.SendAsync(Path, Long, HttpCompletionOption.ResponseHeadersRead), Token);
+            _ = Task.Run(
+                async () =>
+                    running[place] = await server.SendAsync(Path, Long, HttpCompletionOption.ResponseHeadersRead),
+                Token
+            );
         }
-        await TestServer.UntilAsync(() => server.Source.Statistics is { Running: 2, Waiting: 2 }, () => "two sequences to run and two to wait");
+        await TestServer.UntilAsync(
+            () => server.Source.Statistics is { Running: 2, Waiting: 2 },
+            () => "two sequences to run and two to wait"
+        );
         var (status, message, _, response) = await server.FailAsync(Path, "{\"prompt\":\"a\"}");
         Assert.Equal(429, status);
         Assert.Contains("limit of 4", message);
         Assert.NotNull(response.Headers.RetryAfter);
-        Assert.Contains("simple_r1_requests_total{route=\"/v1/completions\",status=\"429\"} 1", await server.Client.GetStringAsync("/metrics", Token));
+        Assert.Contains(
+            "simple_r1_requests_total{route=\"/v1/completions\",status=\"429\"} 1",
+            await server.Client.GetStringAsync("/metrics", Token)
+        );
         await TestServer.UntilAsync(() => running.Count(r => r is not null) >= 2, () => "the first tokens of two");
-        foreach (var one in running.Where(r => r is not null)) one.Dispose(); // hangs up
+        foreach (var one in running.Where(r => r is not null))
+            one.Dispose(); // hangs up
         await TestServer.UntilAsync(() => server.Source.Statistics.FinishedSequences >= 2, () => "two to be aborted");
-        Assert.Equal(HttpStatusCode.OK, (await server.SendAsync(Path, "{\"prompt\":\"a\",\"max_tokens\":1}")).StatusCode);
+        Assert.Equal(
+            HttpStatusCode.OK,
+            (await server.SendAsync(Path, "{\"prompt\":\"a\",\"max_tokens\":1}")).StatusCode
+        );
     }
 
     [Fact]
@@ -133,12 +197,18 @@ public sealed class LimitTests
         Assert.Contains("Retry-After: 1\r\n", told);
         Assert.Contains("limit of 2 connections", told);
         first.Close();
-        await TestServer.UntilAsync(async () =>
-        {
-            using var next = await server.ConnectAsync();
-            await next.SendAsync("GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"u8.ToArray(), Token);
-            return (await TestServer.ReadAsync(next)).StartsWith("HTTP/1.1 200 ", StringComparison.Ordinal);
-        }, () => "a connection in the place of the closed one");
+        await TestServer.UntilAsync(
+            async () =>
+            {
+                using var next = await server.ConnectAsync();
+                await next.SendAsync(
+                    "GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"u8.ToArray(),
+                    Token
+                );
+                return (await TestServer.ReadAsync(next)).StartsWith("HTTP/1.1 200 ", StringComparison.Ordinal);
+            },
+            () => "a connection in the place of the closed one"
+        );
     }
 
     [Fact]
@@ -152,7 +222,10 @@ public sealed class LimitTests
     public async Task Body_that_takes_too_long_is_a_408()
     {
         await using var server = await StartAsync(new() { BytesPerSecond = 1_000_000 });
-        string told = await RawAsync(server, "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"prompt\"");
+        string told = await RawAsync(
+            server,
+            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"prompt\""
+        );
         Assert.StartsWith("HTTP/1.1 408 ", told);
         Assert.Contains("\"error\"", told);
     }
@@ -173,7 +246,12 @@ public sealed class LimitTests
     [InlineData("127.0.0.1", "short", "at least 8")]
     public void Options_that_let_anyone_in_are_refused(string host, string? key, string says)
     {
-        var options = new HttpOptions { Host = IPAddress.Parse(host), ApiKeys = key is null ? [] : [key], Limits = new() { N = 0 } };
+        var options = new HttpOptions
+        {
+            Host = IPAddress.Parse(host),
+            ApiKeys = key is null ? [] : [key],
+            Limits = new() { N = 0 },
+        };
         string message = Assert.Throws<ArgumentException>(options.Check).Message;
         Assert.Contains(says, message);
         Assert.Contains("--max-n: expected at least 1, found 0", message); // with all else that is wrong

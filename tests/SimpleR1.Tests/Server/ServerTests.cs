@@ -1,14 +1,15 @@
 using System.Net;
 using System.Net.Http.Headers;
-using Xunit;
 using SimpleR1.Server;
+using Xunit;
 
 namespace SimpleR1.Tests.Server;
 
 /// <summary>Keys, small endpoints, clients that leave, and the end of the server.</summary>
 public sealed class ServerTests
 {
-    private const string Path = "/v1/completions", Endless = "{\"prompt\":\"a\",\"max_tokens\":4000,\"ignore_eos\":true,\"stream\":true}";
+    private const string Path = "/v1/completions",
+        Endless = "{\"prompt\":\"a\",\"max_tokens\":4000,\"ignore_eos\":true,\"stream\":true}";
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
     [Fact]
@@ -18,14 +19,19 @@ public sealed class ServerTests
         async Task<int> Get(string path, string? authorization)
         {
             using var request = new HttpRequestMessage(HttpMethod.Get, path);
-            if (authorization is not null) request.Headers.TryAddWithoutValidation("Authorization", authorization);
+            if (authorization is not null)
+                request.Headers.TryAddWithoutValidation("Authorization", authorization);
             using var response = await server.Client.SendAsync(request, Token);
-            if (response.StatusCode == HttpStatusCode.Unauthorized) Assert.Equal("Bearer", response.Headers.WwwAuthenticate.Single().Scheme);
+            if (response.StatusCode == HttpStatusCode.Unauthorized)
+                Assert.Equal("Bearer", response.Headers.WwwAuthenticate.Single().Scheme);
             return (int)response.StatusCode;
         }
         foreach (string path in (string[])["/v1/models", "/metrics", "/nothing"])
-            foreach (string? wrong in (string?[])[null, "Bearer first-kez", "Bearer ", "Bearer first-key2", "Basic first-key", "first-key"])
-                Assert.Equal(401, await Get(path, wrong));
+        foreach (
+            string? wrong in (string?[])
+                [null, "Bearer first-kez", "Bearer ", "Bearer first-key2", "Basic first-key", "first-key"]
+        )
+            Assert.Equal(401, await Get(path, wrong));
         Assert.Equal(200, await Get("/health", null));
         Assert.Equal(200, await Get("/v1/models", "Bearer first-key"));
         Assert.Equal(200, await Get("/metrics", "bearer second-key"));
@@ -35,7 +41,13 @@ public sealed class ServerTests
         await server.CompleteAsync("\"prompt\":\"a\"");
     }
 
-    [Theory, InlineData("evil.example", 403), InlineData("localhost:80", 200), InlineData("127.0.0.1", 200), InlineData("[::1]:8000", 200)]
+    [
+        Theory,
+        InlineData("evil.example", 403),
+        InlineData("localhost:80", 200),
+        InlineData("127.0.0.1", 200),
+        InlineData("[::1]:8000", 200)
+    ]
     public async Task Without_keys_only_this_machines_names_are_answered(string host, int status)
     {
         await using var server = await TestServer.StartAsync();
@@ -43,12 +55,21 @@ public sealed class ServerTests
         Assert.Equal(status, (int)(await server.Client.SendAsync(request, Token)).StatusCode);
     }
 
-    [Theory, InlineData("https://evil.example", 403), InlineData("null", 403), InlineData("http://127.0.0.1:1", 403), InlineData("http://{0}", 200)]
+    [
+        Theory,
+        InlineData("https://evil.example", 403),
+        InlineData("null", 403),
+        InlineData("http://127.0.0.1:1", 403),
+        InlineData("http://{0}", 200)
+    ]
     public async Task Without_keys_no_other_sites_pages_are_answered(string origin, int status)
     {
         await using var server = await TestServer.StartAsync(new() { WeightUpdates = true });
         using var request = new HttpRequestMessage(HttpMethod.Post, "/pause?mode=keep");
-        request.Headers.TryAddWithoutValidation("Origin", string.Format(System.Globalization.CultureInfo.InvariantCulture, origin, server.Server.Address.Authority));
+        request.Headers.TryAddWithoutValidation(
+            "Origin",
+            string.Format(System.Globalization.CultureInfo.InvariantCulture, origin, server.Server.Address.Authority)
+        );
         Assert.Equal(status, (int)(await server.Client.SendAsync(request, Token)).StatusCode);
     }
 
@@ -60,11 +81,27 @@ public sealed class ServerTests
         int[] expected = TestServer.Tokenizer.EncodePrompt(text);
         var tokens = await server.PostAsync("/tokenize", $"{{\"model\":\"tiny\",\"prompt\":\"{text}\"}}");
         Assert.Equal(expected, tokens.GetProperty("tokens").EnumerateArray().Select(t => t.GetInt32()));
-        Assert.Equal((expected.Length, 4096), (tokens.GetProperty("count").GetInt32(), tokens.GetProperty("max_model_len").GetInt32()));
-        Assert.Equal(text, (await server.PostAsync("/detokenize", $"{{\"tokens\":[{string.Join(',', expected)}]}}")).GetProperty("prompt").GetString());
+        Assert.Equal(
+            (expected.Length, 4096),
+            (tokens.GetProperty("count").GetInt32(), tokens.GetProperty("max_model_len").GetInt32())
+        );
+        Assert.Equal(
+            text,
+            (await server.PostAsync("/detokenize", $"{{\"tokens\":[{string.Join(',', expected)}]}}"))
+                .GetProperty("prompt")
+                .GetString()
+        );
         Assert.Equal((400, "tokens"), Short(await server.FailAsync("/detokenize", "{\"tokens\":[261]}")));
         Assert.Equal((400, "prompt"), Short(await server.FailAsync("/tokenize", "{}")));
-        Assert.Equal((400, "prompt"), Short(await server.FailAsync("/tokenize", "{\"prompt\":\"a\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}")));
+        Assert.Equal(
+            (400, "prompt"),
+            Short(
+                await server.FailAsync(
+                    "/tokenize",
+                    "{\"prompt\":\"a\",\"messages\":[{\"role\":\"user\",\"content\":\"a\"}]}"
+                )
+            )
+        );
         static (int, string?) Short((int Status, string, string? Param, HttpResponseMessage) e) => (e.Status, e.Param);
     }
 
@@ -85,22 +122,38 @@ public sealed class ServerTests
     public async Task Metrics_count_what_happened()
     {
         await using var server = await TestServer.StartAsync();
-        await server.CompleteAsync("\"prompt\":\"the same beginning, long enough for blocks\",\"max_tokens\":5,\"ignore_eos\":true");
-        await server.CompleteAsync("\"prompt\":\"the same beginning, long enough for blocks\",\"max_tokens\":5,\"ignore_eos\":true");
+        await server.CompleteAsync(
+            "\"prompt\":\"the same beginning, long enough for blocks\",\"max_tokens\":5,\"ignore_eos\":true"
+        );
+        await server.CompleteAsync(
+            "\"prompt\":\"the same beginning, long enough for blocks\",\"max_tokens\":5,\"ignore_eos\":true"
+        );
         await server.FailAsync(Path, "{}");
         await TestServer.UntilAsync(() => server.Source.Statistics.FinishedSequences == 2, () => "two sequences");
         string[] lines = (await server.Client.GetStringAsync("/metrics", Token)).Split('\n');
-        var values = lines.Where(l => l.Length > 0 && l[0] != '#').Select(l => l.Split(' ')).ToDictionary(p => p[0]["simple_r1_".Length..], p => double.Parse(p[1], System.Globalization.CultureInfo.InvariantCulture));
+        var values = lines
+            .Where(l => l.Length > 0 && l[0] != '#')
+            .Select(l => l.Split(' '))
+            .ToDictionary(
+                p => p[0]["simple_r1_".Length..],
+                p => double.Parse(p[1], System.Globalization.CultureInfo.InvariantCulture)
+            );
         Assert.Equal(10, values["generated_tokens_total"]);
         Assert.Equal(32, values["prefix_hit_tokens_total"]);
-        Assert.Equal((0, 0, 0), (values["running_sequences"], values["kv_blocks_in_use"], values["admitted_sequences"]));
+        Assert.Equal(
+            (0, 0, 0),
+            (values["running_sequences"], values["kv_blocks_in_use"], values["admitted_sequences"])
+        );
         Assert.True(values["steps_total"] >= 10 && values["step_seconds_total"] > 0 && values["kv_blocks"] > 0);
         Assert.Equal(2, values["requests_total{route=\"/v1/completions\",status=\"200\"}"]);
         Assert.Equal(1, values["requests_total{route=\"/v1/completions\",status=\"400\"}"]);
         Assert.Equal(3, values["request_seconds_count{route=\"/v1/completions\"}"]);
         Assert.Equal(3, values["request_seconds_bucket{route=\"/v1/completions\",le=\"+Inf\"}"]);
         Assert.Equal(2, values["first_token_seconds_count"]);
-        Assert.All(lines.Where(l => l.StartsWith("# TYPE ", StringComparison.Ordinal)), l => Assert.Matches("^# TYPE simple_r1_[a-z_]+ (counter|gauge|histogram)$", l));
+        Assert.All(
+            lines.Where(l => l.StartsWith("# TYPE ", StringComparison.Ordinal)),
+            l => Assert.Matches("^# TYPE simple_r1_[a-z_]+ (counter|gauge|histogram)$", l)
+        );
     }
 
     [Theory, InlineData(false), InlineData(true)]
@@ -108,7 +161,10 @@ public sealed class ServerTests
     {
         await using var server = await TestServer.StartAsync();
         using var leaving = CancellationTokenSource.CreateLinkedTokenSource(Token);
-        using var content = new StringContent(stream ? Endless : Endless.Replace("true}", "false,\"n\":3}", StringComparison.Ordinal), MediaTypeHeaderValue.Parse("application/json"));
+        using var content = new StringContent(
+            stream ? Endless : Endless.Replace("true}", "false,\"n\":3}", StringComparison.Ordinal),
+            MediaTypeHeaderValue.Parse("application/json")
+        );
         using var request = new HttpRequestMessage(HttpMethod.Post, Path) { Content = content };
         var call = server.Client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, leaving.Token);
         if (stream)
@@ -133,7 +189,11 @@ public sealed class ServerTests
     public async Task Stopping_lets_requests_finish()
     {
         var server = await TestServer.StartAsync(new() { DrainTimeout = TestServer.Patience });
-        var running = server.SendAsync(Path, Endless.Replace("4000", "1000", StringComparison.Ordinal), HttpCompletionOption.ResponseHeadersRead);
+        var running = server.SendAsync(
+            Path,
+            Endless.Replace("4000", "1000", StringComparison.Ordinal),
+            HttpCompletionOption.ResponseHeadersRead
+        );
         using var response = await running;
         var stopping = server.Server.DisposeAsync().AsTask();
         await TestServer.UntilAsync(async () => await HealthAsync() is 503 or 0, () => "the server to refuse");
@@ -143,8 +203,14 @@ public sealed class ServerTests
 
         async Task<int> HealthAsync() // 0 where it listens no more
         {
-            try { return (int)(await server.Client.GetAsync("/health", Token)).StatusCode; }
-            catch (HttpRequestException) { return 0; }
+            try
+            {
+                return (int)(await server.Client.GetAsync("/health", Token)).StatusCode;
+            }
+            catch (HttpRequestException)
+            {
+                return 0;
+            }
         }
     }
 
@@ -171,7 +237,11 @@ public sealed class ServerTests
     {
         await using var server = await TestServer.StartAsync();
         var again = new HttpOptions { Port = server.Server.Address.Port };
-        string message = (await Assert.ThrowsAsync<IOException>(() => HttpServer.StartAsync(server.Source, again, cancellation: Token))).Message;
+        string message = (
+            await Assert.ThrowsAsync<IOException>(() =>
+                HttpServer.StartAsync(server.Source, again, cancellation: Token)
+            )
+        ).Message;
         Assert.Contains($"127.0.0.1:{again.Port}", message);
         Assert.Contains("--port", message);
     }

@@ -2,7 +2,6 @@ using System.Diagnostics;
 using System.Net.Sockets;
 using System.Text;
 using System.Text.Json;
-using Xunit;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
@@ -10,6 +9,7 @@ using SimpleR1.Server;
 using SimpleR1.Server.Sources;
 using SimpleR1.Tests.Inference;
 using SimpleR1.Vllm;
+using Xunit;
 
 namespace SimpleR1.Tests.Server;
 
@@ -18,7 +18,12 @@ internal sealed class TestServer : IAsyncDisposable
 {
     public const string Model = "tiny";
     public static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
-    private static readonly EngineOptions Engine = new() { KvCacheBytes = 16 << 20, MaxSequences = 32, MaxBatchedTokens = 512 };
+    private static readonly EngineOptions Engine = new()
+    {
+        KvCacheBytes = 16 << 20,
+        MaxSequences = 32,
+        MaxBatchedTokens = 512,
+    };
 
     private TestServer(LocalCompletions source, HttpServer server)
     {
@@ -34,22 +39,65 @@ internal sealed class TestServer : IAsyncDisposable
     public static Tokenizer Tokenizer => TestEngine.Tokenizer;
     private static CancellationToken Token => TestContext.Current.CancellationToken;
 
-    public static LocalCompletions Completions(EngineOptions? engine = null, int context = 4096, FlatWeights? weights = null) =>
-        new(Model, weights ?? TinyModels.Random(TinyModels.Config(vocabulary: Tokenizer.VocabularySize) with { EosTokenIds = [256], MaxPositions = context }), Tokenizer, engine ?? Engine, threads: 1);
+    public static LocalCompletions Completions(
+        EngineOptions? engine = null,
+        int context = 4096,
+        FlatWeights? weights = null
+    ) =>
+        new(
+            Model,
+            weights
+                ?? TinyModels.Random(
+                    TinyModels.Config(vocabulary: Tokenizer.VocabularySize) with
+                    {
+                        EosTokenIds = [256],
+                        MaxPositions = context,
+                    }
+                ),
+            Tokenizer,
+            engine ?? Engine,
+            threads: 1
+        );
 
     /// <param name="weights">On a GPU, for one; disposed with the server.</param>
-    public static async Task<TestServer> StartAsync(HttpOptions? options = null, EngineOptions? engine = null, FlatWeights? weights = null)
+    public static async Task<TestServer> StartAsync(
+        HttpOptions? options = null,
+        EngineOptions? engine = null,
+        FlatWeights? weights = null
+    )
     {
         var source = Completions(engine, weights: weights);
         var log = new List<string>();
-        void Note(string line) { lock (log) log.Add(line); }
+        void Note(string line)
+        {
+            lock (log)
+                log.Add(line);
+        }
         var all = (options ?? new() { ChatTemplate = "chatml" }) with { Port = 0, Log = Note };
-        return new(source, await HttpServer.StartAsync(source, all, all.WeightUpdates ? VllmWeightUpdates.For(source, all) : null, Token)) { Log = log };
+        return new(
+            source,
+            await HttpServer.StartAsync(
+                source,
+                all,
+                all.WeightUpdates ? VllmWeightUpdates.For(source, all) : null,
+                Token
+            )
+        )
+        {
+            Log = log,
+        };
     }
 
-    public async Task<HttpResponseMessage> SendAsync(string path, string json, HttpCompletionOption until = HttpCompletionOption.ResponseContentRead)
+    public async Task<HttpResponseMessage> SendAsync(
+        string path,
+        string json,
+        HttpCompletionOption until = HttpCompletionOption.ResponseContentRead
+    )
     {
-        using var request = new HttpRequestMessage(HttpMethod.Post, path) { Content = new StringContent(json, Encoding.UTF8, "application/json") };
+        using var request = new HttpRequestMessage(HttpMethod.Post, path)
+        {
+            Content = new StringContent(json, Encoding.UTF8, "application/json"),
+        };
         return await Client.SendAsync(request, until, Token);
     }
 
@@ -65,13 +113,18 @@ internal sealed class TestServer : IAsyncDisposable
     public Task<JsonElement> CompleteAsync(string fields) => PostAsync("/v1/completions", $"{{{fields}}}");
 
     /// <summary>The error of a bad request, in OpenAI's shape.</summary>
-    public async Task<(int Status, string Message, string? Param, HttpResponseMessage Response)> FailAsync(string path, string json)
+    public async Task<(int Status, string Message, string? Param, HttpResponseMessage Response)> FailAsync(
+        string path,
+        string json
+    )
     {
         using var response = await SendAsync(path, json);
         return await ErrorAsync(response);
     }
 
-    public static async Task<(int Status, string Message, string? Param, HttpResponseMessage Response)> ErrorAsync(HttpResponseMessage response)
+    public static async Task<(int Status, string Message, string? Param, HttpResponseMessage Response)> ErrorAsync(
+        HttpResponseMessage response
+    )
     {
         string text = await response.Content.ReadAsStringAsync(Token);
         Assert.True((int)response.StatusCode >= 400, text);
@@ -79,7 +132,12 @@ internal sealed class TestServer : IAsyncDisposable
         var error = JsonDocument.Parse(text).RootElement.GetProperty("error");
         Assert.Equal(JsonValueKind.String, error.GetProperty("type").ValueKind);
         Assert.True(error.TryGetProperty("code", out _));
-        return ((int)response.StatusCode, error.GetProperty("message").GetString()!, error.GetProperty("param").GetString(), response);
+        return (
+            (int)response.StatusCode,
+            error.GetProperty("message").GetString()!,
+            error.GetProperty("param").GetString(),
+            response
+        );
     }
 
     /// <summary>The events of a stream up to [DONE]; fails where that is missing.</summary>
@@ -87,7 +145,10 @@ internal sealed class TestServer : IAsyncDisposable
     {
         using var response = await SendAsync(path, json, HttpCompletionOption.ResponseHeadersRead);
         Assert.Equal("text/event-stream", response.Content.Headers.ContentType?.MediaType);
-        string[] lines = (await response.Content.ReadAsStringAsync(Token)).Split("\n\n", StringSplitOptions.RemoveEmptyEntries);
+        string[] lines = (await response.Content.ReadAsStringAsync(Token)).Split(
+            "\n\n",
+            StringSplitOptions.RemoveEmptyEntries
+        );
         Assert.All(lines, line => Assert.StartsWith("data: ", line));
         Assert.Equal("data: [DONE]", lines[^1]);
         return [.. lines[..^1].Select(line => JsonDocument.Parse(line["data: ".Length..]).RootElement)];
@@ -110,28 +171,39 @@ internal sealed class TestServer : IAsyncDisposable
         byte[] buffer = new byte[4096];
         try
         {
-            while (await socket.ReceiveAsync(buffer, deadline.Token) is > 0 and var count) text.Append(Encoding.UTF8.GetString(buffer, 0, count));
+            while (await socket.ReceiveAsync(buffer, deadline.Token) is > 0 and var count)
+                text.Append(Encoding.UTF8.GetString(buffer, 0, count));
         }
         catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionReset) { }
         return text.ToString();
     }
 
     /// <summary>Waits until nothing runs or waits, and all KV blocks are free.</summary>
-    public Task IdleAsync() => UntilAsync(() => Source.Statistics is { Running: 0, Waiting: 0, BlocksInUse: 0 }, () => $"the engine to be idle; it has {Source.Statistics}");
+    public Task IdleAsync() =>
+        UntilAsync(
+            () => Source.Statistics is { Running: 0, Waiting: 0, BlocksInUse: 0 },
+            () => $"the engine to be idle; it has {Source.Statistics}"
+        );
 
     /// <summary>Waits until /metrics has this line.</summary>
     public async Task MetricsSayAsync(string line)
     {
         string said = "";
-        await UntilAsync(async () => (said = await Client.GetStringAsync("/metrics", Token)).Contains(line + "\n", StringComparison.Ordinal), () => $"'{line}' in\n{said}");
+        await UntilAsync(
+            async () =>
+                (said = await Client.GetStringAsync("/metrics", Token)).Contains(line + "\n", StringComparison.Ordinal),
+            () => $"'{line}' in\n{said}"
+        );
     }
 
-    public static Task UntilAsync(Func<bool> condition, Func<string> what) => UntilAsync(() => Task.FromResult(condition()), what);
+    public static Task UntilAsync(Func<bool> condition, Func<string> what) =>
+        UntilAsync(() => Task.FromResult(condition()), what);
 
     public static async Task UntilAsync(Func<Task<bool>> condition, Func<string> what)
     {
         for (var clock = Stopwatch.StartNew(); !await condition(); await Task.Delay(2, Token))
-            if (clock.Elapsed > Patience) throw new TimeoutException($"waited {Patience.TotalSeconds} s for {what()}");
+            if (clock.Elapsed > Patience)
+                throw new TimeoutException($"waited {Patience.TotalSeconds} s for {what()}");
     }
 
     public async ValueTask DisposeAsync()

@@ -3,8 +3,8 @@ using System.Security.Authentication;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
-using Xunit;
 using SimpleR1.Server;
+using Xunit;
 
 namespace SimpleR1.Tests.Server;
 
@@ -43,12 +43,20 @@ public sealed class TlsTests : IDisposable
     {
         using var made = ECDsa.Create(ECCurve.NamedCurves.nistP256);
         key ??= made;
-        var request = key is RSA rsa ? new CertificateRequest("CN=127.0.0.1", rsa, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1) : new CertificateRequest("CN=127.0.0.1", (ECDsa)key, HashAlgorithmName.SHA256);
+        var request = key is RSA rsa
+            ? new CertificateRequest("CN=127.0.0.1", rsa, HashAlgorithmName.SHA256, RSASignaturePadding.Pkcs1)
+            : new CertificateRequest("CN=127.0.0.1", (ECDsa)key, HashAlgorithmName.SHA256);
         var names = new SubjectAlternativeNameBuilder();
         names.AddIpAddress(IPAddress.Loopback);
         request.CertificateExtensions.Add(names.Build());
         var start = DateTimeOffset.Now.AddDays(from);
-        using var certificate = request.Create(root.SubjectName, X509SignatureGenerator.CreateForECDsa(rootKey), start, start.AddDays(days), RandomNumberGenerator.GetBytes(8));
+        using var certificate = request.Create(
+            root.SubjectName,
+            X509SignatureGenerator.CreateForECDsa(rootKey),
+            start,
+            start.AddDays(days),
+            RandomNumberGenerator.GetBytes(8)
+        );
         return (certificate.ExportCertificatePem(), key.ExportPkcs8PrivateKeyPem());
     }
 
@@ -56,7 +64,12 @@ public sealed class TlsTests : IDisposable
     {
         var handler = new SocketsHttpHandler();
         handler.SslOptions.EnabledSslProtocols = protocols;
-        handler.SslOptions.CertificateChainPolicy = new() { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck, CustomTrustStore = { root } };
+        handler.SslOptions.CertificateChainPolicy = new()
+        {
+            TrustMode = X509ChainTrustMode.CustomRootTrust,
+            RevocationMode = X509RevocationMode.NoCheck,
+            CustomTrustStore = { root },
+        };
         return new HttpClient(handler) { BaseAddress = address };
     }
 
@@ -68,10 +81,17 @@ public sealed class TlsTests : IDisposable
     {
         using AsymmetricAlgorithm key = rsa ? RSA.Create(2048) : ECDsa.Create(ECCurve.NamedCurves.nistP256);
         var (certificate, keyText) = Make(key);
-        var loaded = ownFile ? TlsCertificate.Load(Write("cert.pem", certificate + "\n" + root.ExportCertificatePem()), Write("key.pem", keyText)) : TlsCertificate.Load(Write("both.pem", keyText + "\n" + certificate), null);
+        var loaded = ownFile
+            ? TlsCertificate.Load(
+                Write("cert.pem", certificate + "\n" + root.ExportCertificatePem()),
+                Write("key.pem", keyText)
+            )
+            : TlsCertificate.Load(Write("both.pem", keyText + "\n" + certificate), null);
         Assert.Null(loaded.Warning(DateTime.Now));
         Assert.Equal(ownFile ? 1 : 0, loaded.Chain.Count);
-        await using var server = await TestServer.StartAsync(new() { Certificate = loaded, ApiKeys = ["tls-test-key"] });
+        await using var server = await TestServer.StartAsync(
+            new() { Certificate = loaded, ApiKeys = ["tls-test-key"] }
+        );
         Assert.Equal("https", server.Server.Address.Scheme);
         using var client = Client(server.Server.Address, protocols);
         client.DefaultRequestHeaders.Authorization = new("Bearer", "tls-test-key");
@@ -79,7 +99,10 @@ public sealed class TlsTests : IDisposable
         using var response = await client.PostAsync("/v1/completions", content, Token);
         Assert.Equal(HttpStatusCode.OK, response.StatusCode);
         // In the clear there is no answer.
-        using var plain = new HttpClient { BaseAddress = new UriBuilder(server.Server.Address) { Scheme = "http" }.Uri };
+        using var plain = new HttpClient
+        {
+            BaseAddress = new UriBuilder(server.Server.Address) { Scheme = "http" }.Uri,
+        };
         await Assert.ThrowsAsync<HttpRequestException>(() => plain.GetAsync("/health", Token));
         Assert.Equal("ok", (await client.GetAsync("/health", Token)).IsSuccessStatusCode ? "ok" : "not");
     }
@@ -88,17 +111,32 @@ public sealed class TlsTests : IDisposable
     public async Task Connections_over_the_limit_and_silent_ones_are_hung_up_on()
     {
         var (certificate, key) = Make();
-        await using var server = await TestServer.StartAsync(new() { Certificate = TlsCertificate.Load(Write("both.pem", certificate + "\n" + key), null), Limits = new() { Connections = 1, HeaderSeconds = 1 } });
+        await using var server = await TestServer.StartAsync(
+            new()
+            {
+                Certificate = TlsCertificate.Load(Write("both.pem", certificate + "\n" + key), null),
+                Limits = new() { Connections = 1, HeaderSeconds = 1 },
+            }
+        );
         using var silent = await server.ConnectAsync();
         using var second = await server.ConnectAsync();
         Assert.Equal("", await TestServer.ReadAsync(second)); // not a 429 in the clear
         Assert.Equal("", await TestServer.ReadAsync(silent)); // after its second for a handshake
         using var client = Client(server.Server.Address);
-        await TestServer.UntilAsync(async () =>
-        {
-            try { return (await client.GetAsync("/health", Token)).IsSuccessStatusCode; }
-            catch (HttpRequestException) { return false; } // the place is not free yet
-        }, () => "an answer after the silent one is gone");
+        await TestServer.UntilAsync(
+            async () =>
+            {
+                try
+                {
+                    return (await client.GetAsync("/health", Token)).IsSuccessStatusCode;
+                }
+                catch (HttpRequestException)
+                {
+                    return false;
+                } // the place is not free yet
+            },
+            () => "an answer after the silent one is gone"
+        );
     }
 
     [Fact]
@@ -106,11 +144,22 @@ public sealed class TlsTests : IDisposable
     {
         var (certificate, key) = Make();
         var (_, otherKey) = Make();
-        string good = Write("cert.pem", certificate), goodKey = Write("key.pem", key), other = Write("other.pem", otherKey), nonsense = Write("nonsense.pem", "hello");
-        string broken = Write("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"), brokenKey = Write("brokenkey.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+        string good = Write("cert.pem", certificate),
+            goodKey = Write("key.pem", key),
+            other = Write("other.pem", otherKey),
+            nonsense = Write("nonsense.pem", "hello");
+        string broken = Write("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+            brokenKey = Write("brokenkey.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
         using var ecdsa = ECDsa.Create(ECCurve.NamedCurves.nistP256);
-        string locked = Write("locked.pem", ecdsa.ExportEncryptedPkcs8PrivateKeyPem("secret", new(PbeEncryptionAlgorithm.Aes256Cbc, HashAlgorithmName.SHA256, 1000)));
-        void Refused<T>(string certificateFile, string? keyFile, params string[] says) where T : Exception
+        string locked = Write(
+            "locked.pem",
+            ecdsa.ExportEncryptedPkcs8PrivateKeyPem(
+                "secret",
+                new(PbeEncryptionAlgorithm.Aes256Cbc, HashAlgorithmName.SHA256, 1000)
+            )
+        );
+        void Refused<T>(string certificateFile, string? keyFile, params string[] says)
+            where T : Exception
         {
             string message = Assert.Throws<T>(() => TlsCertificate.Load(certificateFile, keyFile)).Message;
             Assert.All(says, text => Assert.Contains(text, message));
@@ -136,7 +185,9 @@ public sealed class TlsTests : IDisposable
     {
         var (certificate, key) = Make(from: from);
         string? warning = TlsCertificate.Load(Write("both.pem", certificate + "\n" + key), null).Warning(DateTime.Now);
-        if (says is null) Assert.Null(warning);
-        else Assert.Contains(says, warning);
+        if (says is null)
+            Assert.Null(warning);
+        else
+            Assert.Contains(says, warning);
     }
 }

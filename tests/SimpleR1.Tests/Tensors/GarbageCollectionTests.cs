@@ -13,18 +13,22 @@ public sealed class GarbageCollectionTests
     public async Task Operators_survive_garbage_collections_at_any_moment()
     {
         using var over = new CancellationTokenSource(TimeSpan.FromSeconds(6));
-        var collecting = Task.Run(() =>
-        {
-            while (!over.IsCancellationRequested)
+        var collecting = Task.Run(
+            () =>
             {
-                GC.Collect(0);
-                GC.WaitForPendingFinalizers();
-            }
-        }, TestContext.Current.CancellationToken);
+                while (!over.IsCancellationRequested)
+                {
+                    GC.Collect(0);
+                    GC.WaitForPendingFinalizers();
+                }
+            },
+            TestContext.Current.CancellationToken
+        );
         int sums = 0;
         using (NewDisposeScope())
         {
-            Tensor x = ones(4, 4), y = full(4, 4, 3);
+            Tensor x = ones(4, 4),
+                y = full(4, 4, 3);
             for (; !over.IsCancellationRequested; sums++)
             {
                 using var inner = NewDisposeScope();

@@ -1,5 +1,5 @@
-using Xunit;
 using SimpleR1.Tensors;
+using Xunit;
 using static TorchSharp.torch;
 using Cpu = SimpleR1.Tensors.Cpu;
 
@@ -24,7 +24,16 @@ public sealed class OpsTests
         var shape = new Cpu.PackedAttentionKernel.Shape(heads, keyValueHeads, dimension);
         var qkv = Random(1, offsets[^1], shape.QkvRow);
         var output = full(offsets[^1], shape.OutputRow, float.NaN); // poisoned: every element must be written
-        unsafe { Cpu.PackedAttentionKernel.Forward((float*)Aten.DataPointer(qkv), (float*)Aten.DataPointer(output), null, offsets, shape); }
+        unsafe
+        {
+            Cpu.PackedAttentionKernel.Forward(
+                (float*)Aten.DataPointer(qkv),
+                (float*)Aten.DataPointer(output),
+                null,
+                offsets,
+                shape
+            );
+        }
         var expected = new float[offsets[^1] * shape.OutputRow];
         Cpu.PackedAttentionKernel.Reference(qkv.data<float>().ToArray(), expected, offsets, shape);
         double worst = output.data<float>().ToArray().Zip(expected).Max(p => Math.Abs((double)p.First - p.Second));
@@ -35,14 +44,19 @@ public sealed class OpsTests
     public void Token_log_probs_of_a_large_vocabulary_in_chunks_have_the_gradients_of_autograd()
     {
         using var scope = NewDisposeScope();
-        const int rows = 600, hidden = 8, vocabulary = 150_000; // more logits than are kept: they are made again in the backward pass
-        Tensor x = Random(2, rows, hidden), weight = Random(3, vocabulary, hidden) * 0.1, chosen = randint(0, vocabulary, [rows]);
+        const int rows = 600,
+            hidden = 8,
+            vocabulary = 150_000; // more logits than are kept: they are made again in the backward pass
+        Tensor x = Random(2, rows, hidden),
+            weight = Random(3, vocabulary, hidden) * 0.1,
+            chosen = randint(0, vocabulary, [rows]);
         var upstream = Random(4, rows);
         var gradient = zeros_like(weight);
         using var tape = new Tape();
         tape.Parameter(weight, gradient);
         var (logProbs, entropy) = Ops.TokenLogProbs(tape, x, weight, chosen, 0.7);
-        float[] found = logProbs.data<float>().ToArray(), entropies = entropy.data<float>().ToArray();
+        float[] found = logProbs.data<float>().ToArray(),
+            entropies = entropy.data<float>().ToArray();
         tape.Backward(logProbs, upstream.clone());
         var dx = tape.TakeGradient(x);
 
@@ -60,7 +74,9 @@ public sealed class OpsTests
     public void Any_torch_expression_becomes_an_operation_with_its_gradient()
     {
         using var scope = NewDisposeScope();
-        Tensor table = Random(5, 10, 6), ids = tensor(new long[] { 1, 3, 3, 7 }), gradient = zeros_like(table);
+        Tensor table = Random(5, 10, 6),
+            ids = tensor(new long[] { 1, 3, 3, 7 }),
+            gradient = zeros_like(table);
         using var tape = new Tape();
         tape.Parameter(table, gradient);
         var y = Tape.Torch(tape, t => (t.pow(2) + t.sin()).sum([1L], keepdim: true), Ops.Embedding(tape, table, ids)); // [4, 1]
@@ -75,13 +91,37 @@ public sealed class OpsTests
     public void Wrong_shapes_and_types_throw_before_native_code_is_reached()
     {
         using var scope = NewDisposeScope();
-        Tensor x = zeros(3, 8), weight = zeros(5, 7), ids = tensor(new long[] { 0, 99 });
-        Assert.Contains("expected shape [any, 8], found [5, 7]", Assert.Throws<ArgumentException>(() => Ops.Linear(null, x, weight)).Message);
-        Assert.Contains("99", Assert.Throws<ArgumentOutOfRangeException>(() => Ops.Embedding(null, weight, ids)).Message);
-        Assert.Contains("f32", Assert.Throws<ArgumentException>(() => Ops.RmsNorm(null, x.to(float64), zeros(8), 1e-6)).Message);
-        Assert.Contains("not contiguous", Assert.Throws<ArgumentException>(() => Ops.SwiGlu(null, zeros(8, 4).t())).Message);
-        Assert.Contains("found [3, 8]", Assert.Throws<ArgumentException>(() => Ops.PackedAttention(null, x, [0, 3], 2, 1, 8)).Message);
-        Assert.Contains("context of 4", Assert.Throws<ArgumentOutOfRangeException>(() => Ops.Rotary(null, zeros(1, 24), tensor(new long[] { 4 }), zeros(4, 4), zeros(4, 4), 2, 8)).Message);
+        Tensor x = zeros(3, 8),
+            weight = zeros(5, 7),
+            ids = tensor(new long[] { 0, 99 });
+        Assert.Contains(
+            "expected shape [any, 8], found [5, 7]",
+            Assert.Throws<ArgumentException>(() => Ops.Linear(null, x, weight)).Message
+        );
+        Assert.Contains(
+            "99",
+            Assert.Throws<ArgumentOutOfRangeException>(() => Ops.Embedding(null, weight, ids)).Message
+        );
+        Assert.Contains(
+            "f32",
+            Assert.Throws<ArgumentException>(() => Ops.RmsNorm(null, x.to(float64), zeros(8), 1e-6)).Message
+        );
+        Assert.Contains(
+            "not contiguous",
+            Assert.Throws<ArgumentException>(() => Ops.SwiGlu(null, zeros(8, 4).t())).Message
+        );
+        Assert.Contains(
+            "found [3, 8]",
+            Assert.Throws<ArgumentException>(() => Ops.PackedAttention(null, x, [0, 3], 2, 1, 8)).Message
+        );
+        Assert.Contains(
+            "context of 4",
+            Assert
+                .Throws<ArgumentOutOfRangeException>(() =>
+                    Ops.Rotary(null, zeros(1, 24), tensor(new long[] { 4 }), zeros(4, 4), zeros(4, 4), 2, 8)
+                )
+                .Message
+        );
         Assert.Throws<InvalidOperationException>(() => Aten.Call("no_such_operation", "", x));
     }
 

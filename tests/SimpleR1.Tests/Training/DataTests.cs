@@ -1,8 +1,8 @@
 using System.Text.Json.Nodes;
-using Xunit;
 using SimpleR1.Training.Data;
 using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Rewards.Mathematics;
+using Xunit;
 
 namespace SimpleR1.Tests.Training;
 
@@ -19,17 +19,31 @@ public sealed class DataTests : IDisposable
         return path;
     }
 
-    private static IReadOnlyList<Problem> Load(string path, DataColumns? columns = null, DataFormat format = DataFormat.Auto) =>
-        Dataset.Load(new() { Path = path, Columns = columns ?? new(), Format = format });
+    private static IReadOnlyList<Problem> Load(
+        string path,
+        DataColumns? columns = null,
+        DataFormat format = DataFormat.Auto
+    ) =>
+        Dataset.Load(
+            new()
+            {
+                Path = path,
+                Columns = columns ?? new(),
+                Format = format,
+            }
+        );
 
     [Fact]
     public void Load_of_gsm8k_takes_the_gold_after_the_hashes_without_commas()
     {
-        string path = Write("g.jsonl", """
+        string path = Write(
+            "g.jsonl",
+            """
             {"question": "Half of 2,500?", "answer": "2500/2 = <<2500/2=1250>>1,250\n#### 1,250"}
 
             {"question": "1+1?", "answer": "#### 2"}
-            """);
+            """
+        );
         var problems = Load(path);
         Assert.Equal(["1250", "2"], problems.Select(p => p.Answer));
         Assert.Equal("Half of 2,500?", problems[0].Question);
@@ -42,16 +56,25 @@ public sealed class DataTests : IDisposable
         string path = Write("bad.jsonl", "{\"question\": \"a\", \"answer\": \"b\"}\n{\"question\": \n");
         Assert.StartsWith($"{path}:2: not valid JSON", Assert.Throws<InvalidDataException>(() => Load(path)).Message);
         path = Write("list.jsonl", "[1, 2]\n");
-        Assert.StartsWith($"{path}:1: expected a JSON object", Assert.Throws<InvalidDataException>(() => Load(path)).Message);
+        Assert.StartsWith(
+            $"{path}:1: expected a JSON object",
+            Assert.Throws<InvalidDataException>(() => Load(path)).Message
+        );
     }
 
     [Fact]
     public void Load_of_a_file_without_rows_says_so() =>
-        Assert.Contains("no rows", Assert.Throws<InvalidDataException>(() => Load(Write("empty.jsonl", "\n\n"))).Message);
+        Assert.Contains(
+            "no rows",
+            Assert.Throws<InvalidDataException>(() => Load(Write("empty.jsonl", "\n\n"))).Message
+        );
 
     [Fact]
     public void Load_of_a_missing_file_gives_its_full_path() =>
-        Assert.Contains(Path.Combine(folder, "none.jsonl"), Assert.Throws<FileNotFoundException>(() => Load(Path.Combine(folder, "none.jsonl"))).Message);
+        Assert.Contains(
+            Path.Combine(folder, "none.jsonl"),
+            Assert.Throws<FileNotFoundException>(() => Load(Path.Combine(folder, "none.jsonl"))).Message
+        );
 
     [Fact]
     public void Load_with_a_missing_column_names_it_and_those_found()
@@ -60,30 +83,66 @@ public sealed class DataTests : IDisposable
         string message = Assert.Throws<InvalidDataException>(() => Load(path)).Message;
         Assert.Contains("question", message);
         Assert.Contains("found 'text', 'answer'", message);
-        Assert.StartsWith($"{path}:2: no column for 'text'; found 'answer'", Assert.Throws<InvalidDataException>(() => Load(path, new() { Question = "text" })).Message);
-        Assert.Contains("'nums' and 'target'", Assert.Throws<InvalidDataException>(() => Load(path, null, DataFormat.Countdown)).Message);
-        Assert.Contains("ends in '#### n'", Assert.Throws<InvalidDataException>(() => Load(path, new() { Question = "text" }, DataFormat.Gsm8k)).Message);
+        Assert.StartsWith(
+            $"{path}:2: no column for 'text'; found 'answer'",
+            Assert.Throws<InvalidDataException>(() => Load(path, new() { Question = "text" })).Message
+        );
+        Assert.Contains(
+            "'nums' and 'target'",
+            Assert.Throws<InvalidDataException>(() => Load(path, null, DataFormat.Countdown)).Message
+        );
+        Assert.Contains(
+            "ends in '#### n'",
+            Assert.Throws<InvalidDataException>(() => Load(path, new() { Question = "text" }, DataFormat.Gsm8k)).Message
+        );
     }
 
     [Fact]
     public void Load_of_text_without_questions_leaves_them_empty()
     {
-        var problem = Load(Write("t.jsonl", "{\"text\": \"once upon a time\"}\n"), new() { Question = "", Answer = "text" }).Single();
+        var problem = Load(
+                Write("t.jsonl", "{\"text\": \"once upon a time\"}\n"),
+                new() { Question = "", Answer = "text" }
+            )
+            .Single();
         Assert.Equal(("", "once upon a time"), (problem.Question, problem.Answer));
     }
 
     [Fact]
     public void Load_with_skip_take_and_shuffle_is_the_same_each_time()
     {
-        string path = Write("n.jsonl", string.Join("\n", Enumerable.Range(0, 20).Select(i => $"{{\"question\": \"q{i}\", \"answer\": {i}.0}}")));
-        Assert.Equal(["5", "6", "7"], Dataset.Load(new() { Path = path, Skip = 5, Take = 3 }).Select(p => p.Answer));
-        var source = new DataSource { Path = path, Shuffle = true, Seed = 4 };
+        string path = Write(
+            "n.jsonl",
+            string.Join("\n", Enumerable.Range(0, 20).Select(i => $"{{\"question\": \"q{i}\", \"answer\": {i}.0}}"))
+        );
+        Assert.Equal(
+            ["5", "6", "7"],
+            Dataset
+                .Load(
+                    new()
+                    {
+                        Path = path,
+                        Skip = 5,
+                        Take = 3,
+                    }
+                )
+                .Select(p => p.Answer)
+        );
+        var source = new DataSource
+        {
+            Path = path,
+            Shuffle = true,
+            Seed = 4,
+        };
         var first = Dataset.Load(source).Select(p => p.Answer).ToList();
         Assert.Equal(first, Dataset.Load(source).Select(p => p.Answer));
         Assert.NotEqual(first, Dataset.Load(source with { Seed = 5 }).Select(p => p.Answer));
         Assert.Equal(Enumerable.Range(0, 20).Select(i => $"{i}").Order(), first.Order());
         Assert.Equal(first[18..], Dataset.Load(source with { Skip = 18 }).Select(p => p.Answer));
-        Assert.Contains("more than its 20 rows", Assert.Throws<InvalidDataException>(() => Dataset.Load(source with { Take = 21 })).Message);
+        Assert.Contains(
+            "more than its 20 rows",
+            Assert.Throws<InvalidDataException>(() => Dataset.Load(source with { Take = 21 })).Message
+        );
     }
 
     [Theory]
@@ -91,7 +150,9 @@ public sealed class DataTests : IDisposable
     [InlineData("svamp/test.parquet", "svamp/test.jsonl")]
     public void Load_of_parquet_equals_the_jsonl(string parquet, string jsonl)
     {
-        var columns = jsonl.StartsWith("svamp", StringComparison.Ordinal) ? new DataColumns { Question = "{Body} {Question}", Answer = "Answer" } : new();
+        var columns = jsonl.StartsWith("svamp", StringComparison.Ordinal)
+            ? new DataColumns { Question = "{Body} {Question}", Answer = "Answer" }
+            : new();
         var expected = Load(SharedData.Require(jsonl), columns);
         var found = Load(SharedData.Require(parquet), columns);
         Assert.Equal(parquet.Contains("100") ? 100 : expected.Count, found.Count);
@@ -99,10 +160,12 @@ public sealed class DataTests : IDisposable
         {
             Assert.Equal((expected[i].Question, expected[i].Answer), (found[i].Question, found[i].Answer));
             Assert.Equal(expected[i].Fields.Keys.Order(), found[i].Fields.Keys.Order());
-            foreach (var (name, value) in expected[i].Fields) Assert.Equal(Text(value), Text(found[i].Fields[name]));
+            foreach (var (name, value) in expected[i].Fields)
+                Assert.Equal(Text(value), Text(found[i].Fields[name]));
         }
 
-        static string? Text(JsonNode? value) => value is JsonValue v && v.TryGetValue(out double d) ? d.ToString("R") : value?.ToString();
+        static string? Text(JsonNode? value) =>
+            value is JsonValue v && v.TryGetValue(out double d) ? d.ToString("R") : value?.ToString();
     }
 
     [Fact]
@@ -115,12 +178,18 @@ public sealed class DataTests : IDisposable
         Assert.EndsWith("93 groups How big is each group of bananas?", svamp.Question);
         var countdown = Load(SharedData.Require("countdown/train.jsonl"));
         Assert.Equal(10240, countdown.Count);
-        Assert.StartsWith("Using the numbers [44, 19, 35], create an expression that equals 98.", countdown[0].Question);
+        Assert.StartsWith(
+            "Using the numbers [44, 19, 35], create an expression that equals 98.",
+            countdown[0].Question
+        );
     }
 
     [Fact]
     public void Load_of_a_damaged_parquet_file_names_it() =>
-        Assert.Contains("x.parquet: can't be read as Parquet", Assert.Throws<InvalidDataException>(() => Load(Write("x.parquet", "PAR1 nonsense PAR1"))).Message);
+        Assert.Contains(
+            "x.parquet: can't be read as Parquet",
+            Assert.Throws<InvalidDataException>(() => Load(Write("x.parquet", "PAR1 nonsense PAR1"))).Message
+        );
 
     [Theory]
     [InlineData("arithmetic")]
@@ -131,20 +200,60 @@ public sealed class DataTests : IDisposable
         Assert.Equal(long_.Take(50).Select(p => p.Question), Generators.Make(name, 50, 7).Select(p => p.Question));
         Assert.Equal(300, long_.Select(p => p.Question).Distinct().Count());
         Assert.NotEqual(long_[0].Question, Generators.Make(name, 1, 8)[0].Question);
-        Assert.Equal(long_.Skip(290).Select(p => p.Question), Dataset.Load(new() { Generator = name, Count = 300, Seed = 7, Skip = 290 }).Select(p => p.Question));
+        Assert.Equal(
+            long_.Skip(290).Select(p => p.Question),
+            Dataset
+                .Load(
+                    new()
+                    {
+                        Generator = name,
+                        Count = 300,
+                        Seed = 7,
+                        Skip = 290,
+                    }
+                )
+                .Select(p => p.Question)
+        );
     }
 
     [Fact]
     public void Arithmetic_answers_are_the_values_of_their_expressions()
     {
-        foreach (var problem in Generators.Make("arithmetic", 500, 3, new() { Terms = 4, Digits = 3, Operations = "+-*" }))
-            Assert.True(MathAnswers.Match(problem.Answer, (string)problem.Fields["expression"]!), problem.Question + " " + problem.Answer);
+        foreach (
+            var problem in Generators.Make(
+                "arithmetic",
+                500,
+                3,
+                new()
+                {
+                    Terms = 4,
+                    Digits = 3,
+                    Operations = "+-*",
+                }
+            )
+        )
+            Assert.True(
+                MathAnswers.Match(problem.Answer, (string)problem.Fields["expression"]!),
+                problem.Question + " " + problem.Answer
+            );
     }
 
     [Fact]
     public void Countdown_targets_can_be_reached()
     {
-        foreach (var problem in Generators.Make("countdown", 200, 5, new() { MinNumbers = 2, MaxNumbers = 4, MaxTarget = 50 }))
+        foreach (
+            var problem in Generators.Make(
+                "countdown",
+                200,
+                5,
+                new()
+                {
+                    MinNumbers = 2,
+                    MaxNumbers = 4,
+                    MaxTarget = 50,
+                }
+            )
+        )
         {
             var numbers = problem.Fields["nums"]!.AsArray().Select(n => (double)(int)n!).ToList();
             int target = (int)problem.Fields["target"]!;
@@ -155,22 +264,34 @@ public sealed class DataTests : IDisposable
 
         static bool Reachable(List<double> left, double target)
         {
-            if (left.Count == 1) return Math.Abs(left[0] - target) < 1e-9;
+            if (left.Count == 1)
+                return Math.Abs(left[0] - target) < 1e-9;
             for (int i = 0; i < left.Count; i++)
-                for (int j = 0; j < left.Count; j++)
-                {
-                    if (i == j) continue;
-                    var rest = left.Where((_, k) => k != i && k != j).ToList();
-                    foreach (double value in new[] { left[i] + left[j], left[i] - left[j], left[i] * left[j], left[i] / left[j] })
-                        if (double.IsFinite(value) && Reachable([.. rest, value], target)) return true;
-                }
+            for (int j = 0; j < left.Count; j++)
+            {
+                if (i == j)
+                    continue;
+                var rest = left.Where((_, k) => k != i && k != j).ToList();
+                foreach (
+                    double value in new[] { left[i] + left[j], left[i] - left[j], left[i] * left[j], left[i] / left[j] }
+                )
+                    if (double.IsFinite(value) && Reachable([.. rest, value], target))
+                        return true;
+            }
             return false;
         }
     }
 
     [Fact]
     public void Generators_that_run_out_of_problems_say_how_many_there_are() =>
-        Assert.Contains("about 100 different problems, not 500", Assert.Throws<ArgumentException>(() => Generators.Make("arithmetic", 500, 1, new() { Digits = 1, Operations = "+" })).Message);
+        Assert.Contains(
+            "about 100 different problems, not 500",
+            Assert
+                .Throws<ArgumentException>(() =>
+                    Generators.Make("arithmetic", 500, 1, new() { Digits = 1, Operations = "+" })
+                )
+                .Message
+        );
 
     [Fact]
     public void DataOrder_shuffles_each_epoch_and_continues_from_its_position()
@@ -178,7 +299,8 @@ public sealed class DataTests : IDisposable
         var order = new DataOrder(10, 3);
         int[] all = [.. Enumerable.Range(0, 35).Select(_ => order.Next())];
         Assert.Equal(35, order.Position);
-        for (int epoch = 0; epoch < 3; epoch++) Assert.Equal(Enumerable.Range(0, 10), all[(10 * epoch)..(10 * epoch + 10)].Order());
+        for (int epoch = 0; epoch < 3; epoch++)
+            Assert.Equal(Enumerable.Range(0, 10), all[(10 * epoch)..(10 * epoch + 10)].Order());
         Assert.NotEqual(all[..10], all[10..20]);
         for (int position = 0; position < 35; position++)
         {

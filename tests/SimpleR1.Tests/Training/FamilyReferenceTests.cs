@@ -1,8 +1,8 @@
 using System.Text.Json;
-using Xunit;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
 using SimpleR1.Training.Policy;
+using Xunit;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Training;
@@ -12,7 +12,8 @@ public sealed class FamilyReferenceTests
 {
     public static readonly TheoryData<string> Families = ["llama", "llama3_rope", "qwen2", "qwen3"];
 
-    private static string Folder(string family) => Path.Combine(SharedData.RepositoryRoot, "tests", "data", "tiny-random", family);
+    private static string Folder(string family) =>
+        Path.Combine(SharedData.RepositoryRoot, "tests", "data", "tiny-random", family);
 
     [Theory, MemberData(nameof(Families))]
     public void Packed_training_path_gives_the_reference_log_probs_entropies_loss_and_gradients(string family)
@@ -20,8 +21,18 @@ public sealed class FamilyReferenceTests
         using var document = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(Folder(family), "reference_fp64.json")));
         var sequences = document.RootElement.GetProperty("sequences").EnumerateArray().ToArray();
         using var weights = Checkpoint.Load(Folder(family));
-        using var policy = new PolicyModel(new SimpleR1.Models.Decoder(weights), new Optimizer(weights, new() { MaxGradientNorm = 0 }), new(64));
-        TrainingSequence[] inputs = [.. sequences.Select(s => new TrainingSequence(Ints(s.GetProperty("ids")), s.GetProperty("prompt_length").GetInt32()))];
+        using var policy = new PolicyModel(
+            new SimpleR1.Models.Decoder(weights),
+            new Optimizer(weights, new() { MaxGradientNorm = 0 }),
+            new(64)
+        );
+        TrainingSequence[] inputs =
+        [
+            .. sequences.Select(s => new TrainingSequence(
+                Ints(s.GetProperty("ids")),
+                s.GetProperty("prompt_length").GetInt32()
+            )),
+        ];
 
         using (NewDisposeScope())
         {
@@ -32,11 +43,21 @@ public sealed class FamilyReferenceTests
         }
 
         int tokens = inputs.Sum(s => s.Trained);
-        var update = policy.Update(inputs, 1, 0, 0, (range, logProbs) =>
-        {
-            var weight = inputs.Take(range).SelectMany(s => Enumerable.Range(0, s.Trained)).Select(t => (float)((t * 7919 % 13 - 6) / 6.0 / tokens)).ToArray();
-            return (-(logProbs * tensor(weight)).sum(), []);
-        });
+        var update = policy.Update(
+            inputs,
+            1,
+            0,
+            0,
+            (range, logProbs) =>
+            {
+                var weight = inputs
+                    .Take(range)
+                    .SelectMany(s => Enumerable.Range(0, s.Trained))
+                    .Select(t => (float)((t * 7919 % 13 - 6) / 6.0 / tokens))
+                    .ToArray();
+                return (-(logProbs * tensor(weight)).sum(), []);
+            }
+        );
         Assert.Equal(document.RootElement.GetProperty("loss").GetDouble(), update.Loss, 1e-6);
 
         using var gradients = SafetensorsFile.Open(Path.Combine(Folder(family), "gradients.safetensors"));
@@ -44,8 +65,14 @@ public sealed class FamilyReferenceTests
         foreach (var t in weights.Layout.CheckpointTensors)
         {
             using var scope = NewDisposeScope();
-            unsafe { gradients.Read(gradients.Entries[t.Name], (float*)expected.Pointer + t.Offset); }
-            var (want, found) = (expected.Flat.narrow(0, t.Offset, t.Length), policy.Optimizer.Gradient.narrow(0, t.Offset, t.Length));
+            unsafe
+            {
+                gradients.Read(gradients.Entries[t.Name], (float*)expected.Pointer + t.Offset);
+            }
+            var (want, found) = (
+                expected.Flat.narrow(0, t.Offset, t.Length),
+                policy.Optimizer.Gradient.narrow(0, t.Offset, t.Length)
+            );
             double error = (want - found).norm().item<float>() / want.norm().item<float>();
             Assert.True(error <= 1e-4, $"{t.Name}: gradient off by {error:E2} of its norm");
         }
@@ -59,16 +86,23 @@ public sealed class FamilyReferenceTests
         try
         {
             Checkpoint.Write(copy, weights, WeightType.F32, Folder(family), shardBytes: 100_000);
-            Assert.True(File.Exists(Path.Combine(copy, "model.safetensors.index.json")), "a checkpoint past the shard size must be sharded");
+            Assert.True(
+                File.Exists(Path.Combine(copy, "model.safetensors.index.json")),
+                "a checkpoint past the shard size must be sharded"
+            );
             using var again = Checkpoint.Load(copy);
             Assert.True(weights.Flat.Equals(again.Flat));
             Assert.Equal(weights.Layout.Fingerprint(), again.Layout.Fingerprint());
             Assert.True(File.Exists(Path.Combine(copy, "generation_config.json")));
         }
-        finally { Directory.Delete(copy, recursive: true); }
+        finally
+        {
+            Directory.Delete(copy, recursive: true);
+        }
     }
 
     private static int[] Ints(JsonElement e) => [.. e.EnumerateArray().Select(v => v.GetInt32())];
+
     private static IEnumerable<double> Doubles(JsonElement e) => e.EnumerateArray().Select(v => v.GetDouble());
 
     private static void AssertClose(IEnumerable<double> expected, Tensor found, double tolerance)

@@ -1,7 +1,7 @@
 using System.Text.Json.Nodes;
 using CsCheck;
-using Xunit;
 using SimpleR1.Training.Rewards.Mathematics;
+using Xunit;
 
 namespace SimpleR1.Tests.Training;
 
@@ -13,22 +13,30 @@ public sealed class MathAnswersTests(ITestOutputHelper output)
     [Fact]
     public void Match_on_the_graded_pairs_of_math_verify_reaches_the_recorded_figure()
     {
-        int right = 0, all = 0;
+        int right = 0,
+            all = 0;
         var failures = new List<(string Group, string Line)>();
         foreach (string line in File.ReadLines(SharedData.Require("math_verify_cases.jsonl")))
         {
             var c = JsonNode.Parse(line)!;
-            string gold = (string)c["gold"]!, prediction = (string)c["pred"]!;
-            bool expected = (int)c["expected"]! == 1, found = MathAnswers.Match(gold, prediction, (int?)c["precision"] ?? 6);
+            string gold = (string)c["gold"]!,
+                prediction = (string)c["pred"]!;
+            bool expected = (int)c["expected"]! == 1,
+                found = MathAnswers.Match(gold, prediction, (int?)c["precision"] ?? 6);
             all++;
-            if (found == expected) right++;
-            else failures.Add(((string)c["group"]!, $"#{all - 1} expected {expected}: {Tail(gold)}  |  {Tail(prediction)}"));
+            if (found == expected)
+                right++;
+            else
+                failures.Add(
+                    ((string)c["group"]!, $"#{all - 1} expected {expected}: {Tail(gold)}  |  {Tail(prediction)}")
+                );
         }
         output.WriteLine($"{right} of {all} pairs graded as expected");
         foreach (var group in failures.GroupBy(f => f.Group))
         {
             output.WriteLine($"{group.Key}: {group.Count()}");
-            foreach (var (_, line) in group) output.WriteLine("  " + line);
+            foreach (var (_, line) in group)
+                output.WriteLine("  " + line);
         }
         Assert.Equal(151, all);
         Assert.True(right >= CasesReached, $"{right} of {all}, fewer than the {CasesReached} reached before");
@@ -37,12 +45,17 @@ public sealed class MathAnswersTests(ITestOutputHelper output)
     [Fact]
     public void Match_of_each_math500_gold_with_itself_boxed_is_true_and_with_other_golds_is_false()
     {
-        var golds = File.ReadLines(SharedData.Require("math500/test.jsonl")).Select(line => (string)JsonNode.Parse(line)!["answer"]!).ToList();
-        var own = golds.Where(g => !MathAnswers.Match(g, $"<think>so</think> Thus the answer is $\\boxed{{{g}}}$.")).ToList();
+        var golds = File.ReadLines(SharedData.Require("math500/test.jsonl"))
+            .Select(line => (string)JsonNode.Parse(line)!["answer"]!)
+            .ToList();
+        var own = golds
+            .Where(g => !MathAnswers.Match(g, $"<think>so</think> Thus the answer is $\\boxed{{{g}}}$."))
+            .ToList();
         var others = new List<string>();
         for (int i = 0; i < golds.Count; i++)
-            for (int j = i + 1; j < Math.Min(i + 60, golds.Count); j++)
-                if (Bare(golds[i]) != Bare(golds[j]) && MathAnswers.Match(golds[i], golds[j])) others.Add($"{golds[i]}  ~  {golds[j]}");
+        for (int j = i + 1; j < Math.Min(i + 60, golds.Count); j++)
+            if (Bare(golds[i]) != Bare(golds[j]) && MathAnswers.Match(golds[i], golds[j]))
+                others.Add($"{golds[i]}  ~  {golds[j]}");
         Assert.Empty(own);
         Assert.Empty(others);
     }
@@ -92,33 +105,110 @@ public sealed class MathAnswersTests(ITestOutputHelper output)
     [InlineData("even", "odd", false)]
     [InlineData("5", "", false)]
     [InlineData("42", "41 is wrong, 42 is right, or is it 43", false)]
-    public void Match_of_a_gold_answer_with_a_prediction(string gold, string prediction, bool expected) => Assert.Equal(expected, MathAnswers.Match(gold, prediction));
+    public void Match_of_a_gold_answer_with_a_prediction(string gold, string prediction, bool expected) =>
+        Assert.Equal(expected, MathAnswers.Match(gold, prediction));
 
     [Fact]
     public void Match_never_throws_on_any_text()
     {
-        string[] pieces = ["\\frac", "{", "}", "(", ")", "[", "]", "1", "23", ".5", "x", "\\sqrt", "^", "_", "!", "%", "\\begin{pmatrix}", "\\end{pmatrix}", "&", "\\\\", "|", "\\pm", "=", "<", "\\in", ",", ";", " ",
-            "\\cup", "\\infty", "-", "+", "*", "/", "$", "\\boxed{", "\\log", "\\{", "\\}", "\\text{a}", "and", "pi", "\\left", "final answer", "\\", "😀", "9999999999"];
-        Gen.Int[0, pieces.Length - 1].Array[0, 30].Sample(at => { MathAnswers.Match("\\frac{1}{2}", string.Concat(at.Select(i => pieces[i]))); }, iter: 20_000);
+        string[] pieces =
+        [
+            "\\frac",
+            "{",
+            "}",
+            "(",
+            ")",
+            "[",
+            "]",
+            "1",
+            "23",
+            ".5",
+            "x",
+            "\\sqrt",
+            "^",
+            "_",
+            "!",
+            "%",
+            "\\begin{pmatrix}",
+            "\\end{pmatrix}",
+            "&",
+            "\\\\",
+            "|",
+            "\\pm",
+            "=",
+            "<",
+            "\\in",
+            ",",
+            ";",
+            " ",
+            "\\cup",
+            "\\infty",
+            "-",
+            "+",
+            "*",
+            "/",
+            "$",
+            "\\boxed{",
+            "\\log",
+            "\\{",
+            "\\}",
+            "\\text{a}",
+            "and",
+            "pi",
+            "\\left",
+            "final answer",
+            "\\",
+            "😀",
+            "9999999999",
+        ];
+        Gen.Int[0, pieces.Length - 1]
+            .Array[0, 30]
+            .Sample(
+                at =>
+                {
+                    MathAnswers.Match("\\frac{1}{2}", string.Concat(at.Select(i => pieces[i])));
+                },
+                iter: 20_000
+            );
     }
 
     [Fact]
     public void Match_of_hostile_text_ends_within_a_second()
     {
-        string[] hostile = [new('(', 50_000), new('{', 50_000), "\\boxed{" + new string('9', 50_000), "9^{9^{9^{9^9}}}", "((9^999)^999)^999", "500!!!!!!", string.Concat(Enumerable.Repeat("\\frac", 9000)),
-            string.Concat(Enumerable.Repeat("\\boxed{1},", 5000)), string.Concat(Enumerable.Repeat("1,", 20_000)), string.Concat(Enumerable.Repeat("1 000 ", 9000)), new string('$', 50_000),
-            string.Concat(Enumerable.Repeat("x^9*", 200)) + "1", string.Concat(Enumerable.Repeat("1,", 490)) + "1", "\\{" + string.Concat(Enumerable.Repeat("{1,2},", 100)) + "1\\}", new string('-', 50_000), new string('!', 50_000)];
+        string[] hostile =
+        [
+            new('(', 50_000),
+            new('{', 50_000),
+            "\\boxed{" + new string('9', 50_000),
+            "9^{9^{9^{9^9}}}",
+            "((9^999)^999)^999",
+            "500!!!!!!",
+            string.Concat(Enumerable.Repeat("\\frac", 9000)),
+            string.Concat(Enumerable.Repeat("\\boxed{1},", 5000)),
+            string.Concat(Enumerable.Repeat("1,", 20_000)),
+            string.Concat(Enumerable.Repeat("1 000 ", 9000)),
+            new string('$', 50_000),
+            string.Concat(Enumerable.Repeat("x^9*", 200)) + "1",
+            string.Concat(Enumerable.Repeat("1,", 490)) + "1",
+            "\\{" + string.Concat(Enumerable.Repeat("{1,2},", 100)) + "1\\}",
+            new string('-', 50_000),
+            new string('!', 50_000),
+        ];
         foreach (string text in hostile)
         {
             var clock = System.Diagnostics.Stopwatch.StartNew();
             MathAnswers.Match("1/2", text);
             MathAnswers.Match(text, text + " ");
-            Assert.True(clock.Elapsed < TimeSpan.FromSeconds(1), $"{clock.Elapsed} for {text[..Math.Min(40, text.Length)]}");
+            Assert.True(
+                clock.Elapsed < TimeSpan.FromSeconds(1),
+                $"{clock.Elapsed} for {text[..Math.Min(40, text.Length)]}"
+            );
         }
     }
 
     /// <summary>Without unknowns' names, units, degrees and spaces: what two golds may differ by and still be equal.</summary>
-    private static string Bare(string gold) => System.Text.RegularExpressions.Regex.Replace(gold, @"^x=|\\mbox\{.*|\^\\circ|\s", "");
+    private static string Bare(string gold) =>
+        System.Text.RegularExpressions.Regex.Replace(gold, @"^x=|\\mbox\{.*|\^\\circ|\s", "");
 
     private static string Tail(string text) => (text.Length <= 120 ? text : "…" + text[^120..]).Replace('\n', ' ');
 }

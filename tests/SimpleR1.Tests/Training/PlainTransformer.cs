@@ -16,13 +16,21 @@ public sealed class PlainTransformer : IDisposable
     {
         config = weights.Layout.Config;
         foreach (var t in weights.Layout.CheckpointTensors)
-            Parameters[t.Name] = weights.Flat.narrow(0, t.Offset, t.Length).view(t.Shape).to(float64).clone().detach().requires_grad_(true);
+            Parameters[t.Name] = weights
+                .Flat.narrow(0, t.Offset, t.Length)
+                .view(t.Shape)
+                .to(float64)
+                .clone()
+                .detach()
+                .requires_grad_(true);
     }
 
     /// <summary>log softmax(logits / temperature) at every position: [tokens, vocabulary].</summary>
     public Tensor LogProbs(int[] tokens, double temperature)
     {
-        int n = tokens.Length, d = config.HeadDimension, half = d / 2;
+        int n = tokens.Length,
+            d = config.HeadDimension,
+            half = d / 2;
         var x = Parameters["model.embed_tokens.weight"][tensor(tokens.Select(t => (long)t).ToArray())];
         var frequencies = pow(config.RopeTheta, arange(0, half, dtype: float64) * (-2.0 / d));
         var angles = outer(arange(0, n, dtype: float64), frequencies).unsqueeze(1); // [n, 1, half]
@@ -30,12 +38,19 @@ public sealed class PlainTransformer : IDisposable
         for (int layer = 0; layer < config.Layers; layer++)
         {
             Tensor P(string name) => Parameters[$"model.layers.{layer}.{name}"];
-            Tensor Project(Tensor y, string name) => y.mm(P(name + ".weight").t()) + (config.QueryKeyValueBias && name != "self_attn.o_proj" ? P(name + ".bias") : zeros(1, dtype: float64));
+            Tensor Project(Tensor y, string name) =>
+                y.mm(P(name + ".weight").t())
+                + (
+                    config.QueryKeyValueBias && name != "self_attn.o_proj"
+                        ? P(name + ".bias")
+                        : zeros(1, dtype: float64)
+                );
             var h = Norm(x, P("input_layernorm.weight"));
             var q = Project(h, "self_attn.q_proj").view(n, config.Heads, d);
             var k = Project(h, "self_attn.k_proj").view(n, config.KeyValueHeads, d);
             var v = Project(h, "self_attn.v_proj").view(n, config.KeyValueHeads, d);
-            if (config.QueryKeyNorm) (q, k) = (Norm(q, P("self_attn.q_norm.weight")), Norm(k, P("self_attn.k_norm.weight")));
+            if (config.QueryKeyNorm)
+                (q, k) = (Norm(q, P("self_attn.q_norm.weight")), Norm(k, P("self_attn.k_norm.weight")));
             (q, k) = (Rotate(q), Rotate(k));
             k = k.repeat_interleave(config.GroupSize, 1);
             v = v.repeat_interleave(config.GroupSize, 1);
@@ -52,14 +67,17 @@ public sealed class PlainTransformer : IDisposable
 
         Tensor Rotate(Tensor t)
         {
-            Tensor a = t.narrow(2, 0, half), b = t.narrow(2, half, half);
+            Tensor a = t.narrow(2, 0, half),
+                b = t.narrow(2, half, half);
             return cat([a * angles.cos() - b * angles.sin(), b * angles.cos() + a * angles.sin()], 2);
         }
-        Tensor Norm(Tensor t, Tensor weight) => t * (t.pow(2).mean([-1L], keepdim: true) + config.RmsNormEpsilon).rsqrt() * weight;
+        Tensor Norm(Tensor t, Tensor weight) =>
+            t * (t.pow(2).mean([-1L], keepdim: true) + config.RmsNormEpsilon).rsqrt() * weight;
     }
 
     public void Dispose()
     {
-        foreach (var parameter in Parameters.Values) parameter.Dispose();
+        foreach (var parameter in Parameters.Values)
+            parameter.Dispose();
     }
 }

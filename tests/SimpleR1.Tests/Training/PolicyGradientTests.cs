@@ -1,10 +1,10 @@
-using Xunit;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Training.Algorithms;
 using SimpleR1.Training.Policy;
 using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Rollouts;
+using Xunit;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Training;
@@ -24,26 +24,45 @@ public sealed class PolicyGradientTests
             for (int sample = 0; sample < 4; sample++)
             {
                 int length = 2 + random.Next(40);
-                rollouts.Add(new()
-                {
-                    Group = group, Sample = sample, Question = "", Gold = "", Text = "", Reward = random.Next(3) / 2.0,
-                    Rewards = new Dictionary<string, double>(), FinishReason = FinishReason.Stop, PromptTokens = prompt,
-                    Tokens = [.. Enumerable.Range(0, length).Select(_ => random.Next(config.VocabularySize))],
-                    LogProbs = [.. Enumerable.Range(0, length).Select(_ => -4f - random.NextSingle())],
-                    WeightVersions = new int[length],
-                });
+                rollouts.Add(
+                    new()
+                    {
+                        Group = group,
+                        Sample = sample,
+                        Question = "",
+                        Gold = "",
+                        Text = "",
+                        Reward = random.Next(3) / 2.0,
+                        Rewards = new Dictionary<string, double>(),
+                        FinishReason = FinishReason.Stop,
+                        PromptTokens = prompt,
+                        Tokens = [.. Enumerable.Range(0, length).Select(_ => random.Next(config.VocabularySize))],
+                        LogProbs = [.. Enumerable.Range(0, length).Select(_ => -4f - random.NextSingle())],
+                        WeightVersions = new int[length],
+                    }
+                );
             }
         }
         return rollouts;
     }
 
-    private static readonly PolicyGradientOptions Options = new() { TokensPerMicroBatch = 64, Temperature = Temperature, MaxNewTokens = 50 };
+    private static readonly PolicyGradientOptions Options = new()
+    {
+        TokensPerMicroBatch = 64,
+        Temperature = Temperature,
+        MaxNewTokens = 50,
+    };
 
     [Theory]
     [InlineData(ModelFamily.Llama, false, LossAverage.Token, false)]
     [InlineData(ModelFamily.Qwen2, true, LossAverage.Sequence, false)]
     [InlineData(ModelFamily.Qwen3, true, LossAverage.ConstantLength, true)]
-    public void Update_equals_a_plain_implementation(ModelFamily family, bool tied, LossAverage average, bool checkpointing)
+    public void Update_equals_a_plain_implementation(
+        ModelFamily family,
+        bool tied,
+        LossAverage average,
+        bool checkpointing
+    )
     {
         using var scope = NewDisposeScope();
         var config = TinyModels.Config(family, tied: tied);
@@ -52,27 +71,48 @@ public sealed class PolicyGradientTests
         using var referenceWeights = TinyModels.Random(config, seed: 8);
         using var plainReference = new PlainTransformer(referenceWeights);
         using var reference = new Decoder(referenceWeights);
-        using var policy = new PolicyModel(new Decoder(weights), new Optimizer(weights, new() { MaxGradientNorm = 0 }), new(64, checkpointing));
+        using var policy = new PolicyModel(
+            new Decoder(weights),
+            new Optimizer(weights, new() { MaxGradientNorm = 0 }),
+            new(64, checkpointing)
+        );
         var rollouts = Rollouts(config);
         var algorithm = Grpo.Create(normalizeByStd: true, klCoefficient: 0.05, importanceCap: 2);
 
-        var update = Assert.Single(new PolicyGradient(policy, algorithm, Options with { LossAverage = average }, reference).Update(rollouts, 0, 0));
+        var update = Assert.Single(
+            new PolicyGradient(policy, algorithm, Options with { LossAverage = average }, reference).Update(
+                rollouts,
+                0,
+                0
+            )
+        );
 
-        double trained = rollouts.Sum(r => r.Tokens.Length), loss = 0;
+        double trained = rollouts.Sum(r => r.Tokens.Length),
+            loss = 0;
         foreach (var r in rollouts)
         {
             var group = rollouts.Where(o => o.Group == r.Group).Select(o => o.Reward).ToArray();
-            double mean = group.Average(), std = Math.Sqrt(group.Select(x => (x - mean) * (x - mean)).Average()), advantage = (r.Reward - mean) / (std + 1e-4);
-            double weight = average switch { LossAverage.Token => 1 / trained, LossAverage.Sequence => 1.0 / 12 / r.Tokens.Length, _ => 1.0 / 12 / 50 };
+            double mean = group.Average(),
+                std = Math.Sqrt(group.Select(x => (x - mean) * (x - mean)).Average()),
+                advantage = (r.Reward - mean) / (std + 1e-4);
+            double weight = average switch
+            {
+                LossAverage.Token => 1 / trained,
+                LossAverage.Sequence => 1.0 / 12 / r.Tokens.Length,
+                _ => 1.0 / 12 / 50,
+            };
             int[] all = [.. r.PromptTokens, .. r.Tokens];
-            Tensor logProbs = plain.LogProbs(all, Temperature), frozen = plainReference.LogProbs(all, Temperature).detach();
+            Tensor logProbs = plain.LogProbs(all, Temperature),
+                frozen = plainReference.LogProbs(all, Temperature).detach();
             for (int i = 0; i < r.Tokens.Length; i++)
             {
                 int row = r.PromptTokens.Length + i - 1;
                 var lp = logProbs[row, r.Tokens[i]];
-                double old = lp.item<double>(), importance = Math.Min(2, Math.Exp(old - r.LogProbs[i]));
+                double old = lp.item<double>(),
+                    importance = Math.Min(2, Math.Exp(old - r.LogProbs[i]));
                 var difference = frozen[row, r.Tokens[i]] - lp;
-                var term = weight * (-(lp - old).exp() * advantage * importance + 0.05 * (difference.exp() - 1 - difference));
+                var term =
+                    weight * (-(lp - old).exp() * advantage * importance + 0.05 * (difference.exp() - 1 - difference));
                 loss += term.item<double>();
                 term.backward(retain_graph: true);
             }
@@ -96,18 +136,36 @@ public sealed class PolicyGradientTests
         using var policy = new PolicyModel(new Decoder(weights), new Optimizer(weights, new()), new(64));
         var rollouts = Rollouts(config);
         var trainer = new PolicyGradient(policy, Grpo.Create(), Options with { MiniBatches = 1 }, null);
-        TrainingSequence[] sequences = [.. rollouts.Select(r => new TrainingSequence([.. r.PromptTokens, .. r.Tokens], r.PromptTokens.Length))];
-        double Objective() => policy.LogProbs(sequences, Temperature).Zip(rollouts).Sum(pair => pair.First.Select(p => (double)p).Sum() * (pair.Second.Reward - 0.4)) / 100;
-        policy.Update(sequences, Temperature, 0, 0, (range, logProbs) =>
-        {
-            var rewards = rollouts.Take(range).SelectMany(r => Enumerable.Repeat((float)(r.Reward - 0.4) / 100, r.Tokens.Length)).ToArray();
-            return ((logProbs * tensor(rewards)).sum(), []);
-        });
+        TrainingSequence[] sequences =
+        [
+            .. rollouts.Select(r => new TrainingSequence([.. r.PromptTokens, .. r.Tokens], r.PromptTokens.Length)),
+        ];
+        double Objective() =>
+            policy
+                .LogProbs(sequences, Temperature)
+                .Zip(rollouts)
+                .Sum(pair => pair.First.Select(p => (double)p).Sum() * (pair.Second.Reward - 0.4)) / 100;
+        policy.Update(
+            sequences,
+            Temperature,
+            0,
+            0,
+            (range, logProbs) =>
+            {
+                var rewards = rollouts
+                    .Take(range)
+                    .SelectMany(r => Enumerable.Repeat((float)(r.Reward - 0.4) / 100, r.Tokens.Length))
+                    .ToArray();
+                return ((logProbs * tensor(rewards)).sum(), []);
+            }
+        );
         var random = new Random(1);
         foreach (var slot in weights.Layout.Slots)
         {
             // A random direction in this tensor: its slope is the gradient's product with it.
-            var direction = tensor(Enumerable.Range(0, (int)slot.Length).Select(_ => (float)(random.NextDouble() - 0.5)).ToArray());
+            var direction = tensor(
+                Enumerable.Range(0, (int)slot.Length).Select(_ => (float)(random.NextDouble() - 0.5)).ToArray()
+            );
             var view = weights.Flat.narrow(0, slot.Offset, slot.Length);
             const double h = 1e-3;
             using var saved = view.clone();
@@ -116,8 +174,12 @@ public sealed class PolicyGradientTests
             view.copy_(saved - h * direction);
             double down = Objective();
             view.copy_(saved);
-            double slope = (up - down) / (2 * h), expected = policy.Optimizer.Gradient.narrow(0, slot.Offset, slot.Length).dot(direction).item<float>();
-            Assert.True(Math.Abs(slope - expected) < 2e-3 * Math.Max(0.05, Math.Abs(expected)), $"{slot.Name}: slope {slope:G6}, gradient {expected:G6}");
+            double slope = (up - down) / (2 * h),
+                expected = policy.Optimizer.Gradient.narrow(0, slot.Offset, slot.Length).dot(direction).item<float>();
+            Assert.True(
+                Math.Abs(slope - expected) < 2e-3 * Math.Max(0.05, Math.Abs(expected)),
+                $"{slot.Name}: slope {slope:G6}, gradient {expected:G6}"
+            );
         }
     }
 
@@ -129,7 +191,9 @@ public sealed class PolicyGradientTests
         using var policy = new PolicyModel(new Decoder(weights), new Optimizer(weights, new()), new(64));
         using var before = weights.Flat.clone();
         TrainingSequence[] sequences = [new([1, 2, 3, 4], 1), new([5, 6, 7], 1)];
-        var e = Assert.Throws<NonFiniteException>(() => policy.Update(sequences, 1, 12, 1, (_, logProbs) => (logProbs.sum() * float.NaN, [])));
+        var e = Assert.Throws<NonFiniteException>(() =>
+            policy.Update(sequences, 1, 12, 1, (_, logProbs) => (logProbs.sum() * float.NaN, []))
+        );
         Assert.Contains("step 12, micro-batch 0", e.Message);
         Assert.True(before.Equals(weights.Flat));
     }
@@ -143,11 +207,17 @@ public sealed class PolicyGradientTests
         {
             using var weights = TinyModels.Random(config);
             using var policy = new PolicyModel(new Decoder(weights), new Optimizer(weights, new()), new(tokens));
-            new PolicyGradient(policy, Grpo.Create(), Options with { TokensPerMicroBatch = tokens }, null).Update(rollouts, 0, 0);
+            new PolicyGradient(policy, Grpo.Create(), Options with { TokensPerMicroBatch = tokens }, null).Update(
+                rollouts,
+                0,
+                0
+            );
             return policy.Optimizer.Gradient.data<float>().ToArray();
         }
-        float[] one = Gradient(100_000), many = Gradient(30);
-        double norm = Math.Sqrt(one.Sum(g => (double)g * g)), difference = Math.Sqrt(one.Zip(many).Sum(p => Math.Pow(p.First - p.Second, 2)));
+        float[] one = Gradient(100_000),
+            many = Gradient(30);
+        double norm = Math.Sqrt(one.Sum(g => (double)g * g)),
+            difference = Math.Sqrt(one.Zip(many).Sum(p => Math.Pow(p.First - p.Second, 2)));
         Assert.True(norm > 0.01 && difference < 1e-5 * norm, $"norm {norm}, difference {difference}");
     }
 
@@ -161,6 +231,9 @@ public sealed class PolicyGradientTests
         var updates = trainer.Update(Rollouts(config), 0, 0.02);
         Assert.Equal(4, updates.Count);
         Assert.Equal(0, updates[0].Report["clip_fraction"]);
-        Assert.True(updates[3].Report["clip_fraction"] > 0.01, "a large learning rate must move ratios out of the clip range");
+        Assert.True(
+            updates[3].Report["clip_fraction"] > 0.01,
+            "a large learning rate must move ratios out of the clip range"
+        );
     }
 }

@@ -1,6 +1,6 @@
 using CsCheck;
-using Xunit;
 using SimpleR1.Training.Recipes;
+using Xunit;
 
 namespace SimpleR1.Tests.Training;
 
@@ -16,9 +16,23 @@ public sealed class RecipeTests
           - {name: format, weight: 0.5}
         """;
 
-    private static readonly string[] Awkward = ["null", "true", "1e5", "-", "~", "ä 😀", "\u0085\u2028\ufeff", "no", "a: b", "'", "multi\nline\n"];
+    private static readonly string[] Awkward =
+    [
+        "null",
+        "true",
+        "1e5",
+        "-",
+        "~",
+        "ä 😀",
+        "\u0085\u2028\ufeff",
+        "no",
+        "a: b",
+        "'",
+        "multi\nline\n",
+    ];
 
-    private static TrainRecipe Parse(string text, params string[] overrides) => RecipeFile.Parse<TrainRecipe>(text, "r.yaml", overrides);
+    private static TrainRecipe Parse(string text, params string[] overrides) =>
+        RecipeFile.Parse<TrainRecipe>(text, "r.yaml", overrides);
 
     private static string[] Problems(string text, params string[] overrides) =>
         [.. Assert.Throws<RecipeException>(() => Parse(text, overrides)).Problems.Select(p => p.ToString())];
@@ -38,7 +52,8 @@ public sealed class RecipeTests
     [Fact]
     public void Parse_of_a_recipe_with_many_errors_reports_all_of_them_with_their_lines()
     {
-        string[] problems = Problems("""
+        string[] problems = Problems(
+            """
             name: tiny
             model:
               path: models/tiny
@@ -56,19 +71,22 @@ public sealed class RecipeTests
             rollout:
               stop: [1, {a: 1}]
               max_new_tokens: 1.5
-            """);
+            """
+        );
         Assert.Equal(
-        [
-            "r.yaml:13: beta2: given twice (first at r.yaml:12); keep one",
-            "r.yaml:4: model.max_context: expected a whole number, found 'lots'",
-            "r.yaml:7: optimiser: unknown key; did you mean 'optimizer'?",
-            "r.yaml:9: optimizer.lerning_rate: unknown key; did you mean 'learning_rate'?",
-            "r.yaml:10: optimizer.beta1: must be at least 0, below 1, found 1.5",
-            "r.yaml:11: optimizer.schedule: expected one of constant, linear, cosine, found 'cosin'; did you mean 'cosine'?",
-            "r.yaml:16: rollout.stop.1: expected text, found a section with keys",
-            "r.yaml:17: rollout.max_new_tokens: expected a whole number, found '1.5'",
-            "r.yaml:6: rewards.0.name: no built-in reward is called 'acuracy'; did you mean 'accuracy'?",
-        ], problems);
+            [
+                "r.yaml:13: beta2: given twice (first at r.yaml:12); keep one",
+                "r.yaml:4: model.max_context: expected a whole number, found 'lots'",
+                "r.yaml:7: optimiser: unknown key; did you mean 'optimizer'?",
+                "r.yaml:9: optimizer.lerning_rate: unknown key; did you mean 'learning_rate'?",
+                "r.yaml:10: optimizer.beta1: must be at least 0, below 1, found 1.5",
+                "r.yaml:11: optimizer.schedule: expected one of constant, linear, cosine, found 'cosin'; did you mean 'cosine'?",
+                "r.yaml:16: rollout.stop.1: expected text, found a section with keys",
+                "r.yaml:17: rollout.max_new_tokens: expected a whole number, found '1.5'",
+                "r.yaml:6: rewards.0.name: no built-in reward is called 'acuracy'; did you mean 'accuracy'?",
+            ],
+            problems
+        );
     }
 
     [Fact]
@@ -77,7 +95,8 @@ public sealed class RecipeTests
         string[] problems = Problems("seed: 3\nmodel: {}\n");
         Assert.Equal(4, problems.Length);
         Assert.StartsWith("r.yaml:2: model.path: missing; expected text", problems[0]);
-        foreach (string key in new[] { "name", "data", "rewards" }) Assert.Contains(problems, p => p.Contains($": {key}: missing"));
+        foreach (string key in new[] { "name", "data", "rewards" })
+            Assert.Contains(problems, p => p.Contains($": {key}: missing"));
     }
 
     [Theory]
@@ -102,23 +121,44 @@ public sealed class RecipeTests
     [InlineData("data.train.take=100", null)]
     public void Validation_of_an_impossible_value_names_its_key(string setting, string? key)
     {
-        if (key is null) Parse(Good, setting);
-        else Assert.Equal((key, "--set " + setting), Assert.Throws<RecipeException>(() => Parse(Good, setting)).Problems.Select(p => (p.Key, p.Origin)).Single());
+        if (key is null)
+            Parse(Good, setting);
+        else
+            Assert.Equal(
+                (key, "--set " + setting),
+                Assert
+                    .Throws<RecipeException>(() => Parse(Good, setting))
+                    .Problems.Select(p => (p.Key, p.Origin))
+                    .Single()
+            );
     }
 
     [Fact]
     public void Validation_of_a_filter_with_several_updates_names_every_key_involved()
     {
         string problem = Assert.Single(Problems(Good, "rollout.top_p=0.9", "algorithm.epochs=2"));
-        Assert.StartsWith("--set rollout.top_p=0.9: rollout.top_p: samples are drawn from a filtered distribution", problem);
+        Assert.StartsWith(
+            "--set rollout.top_p=0.9: rollout.top_p: samples are drawn from a filtered distribution",
+            problem
+        );
         Assert.EndsWith("(algorithm.epochs at --set algorithm.epochs=2)", problem);
     }
 
     [Fact]
     public void Overrides_set_values_sections_and_list_items_in_order()
     {
-        var recipe = Parse(Good, "optimizer.learning_rate=1e-3", "optimizer.learning_rate=2e-3", "rewards.0.weight=2", "rewards.2={name: countdown}",
-            "rollout.stop=[\"</answer>\", x]", "data.evaluation.generator=countdown", "data.evaluation.count=5", "algorithm.loss_average=constant-length", "model.system=a = b");
+        var recipe = Parse(
+            Good,
+            "optimizer.learning_rate=1e-3",
+            "optimizer.learning_rate=2e-3",
+            "rewards.0.weight=2",
+            "rewards.2={name: countdown}",
+            "rollout.stop=[\"</answer>\", x]",
+            "data.evaluation.generator=countdown",
+            "data.evaluation.count=5",
+            "algorithm.loss_average=constant-length",
+            "model.system=a = b"
+        );
         Assert.Equal(2e-3, recipe.Optimizer.LearningRate);
         Assert.Equal([2, 0.5, 1], recipe.Rewards.Select(r => r.Weight));
         Assert.Equal(["</answer>", "x"], recipe.Rollout.Stop);
@@ -130,17 +170,22 @@ public sealed class RecipeTests
     [Theory]
     [InlineData("steps", "--set steps: expected key.path=value")]
     [InlineData("training.stepz=3", "--set training.stepz=3: training.stepz: unknown key; did you mean 'steps'?")]
-    [InlineData("training.steps=many", "--set training.steps=many: training.steps: expected a whole number, found 'many'")]
+    [InlineData(
+        "training.steps=many",
+        "--set training.steps=many: training.steps: expected a whole number, found 'many'"
+    )]
     [InlineData("rewards.7.weight=1", "--set rewards.7.weight=1: rewards: expected an index from 0 to 2")]
     [InlineData("name.x=1", "--set name.x=1: name: has no keys below it: it is 'tiny' (r.yaml:1)")]
     [InlineData("rollout.stop=[", "--set rollout.stop=[: not valid YAML")]
-    public void Overrides_with_an_error_name_the_override(string setting, string expected) => Assert.StartsWith(expected, Assert.Single(Problems(Good, setting)));
+    public void Overrides_with_an_error_name_the_override(string setting, string expected) =>
+        Assert.StartsWith(expected, Assert.Single(Problems(Good, setting)));
 
     [Theory]
     [InlineData("a: [1,\nb: }", "r.yaml:")]
     [InlineData("- just\n- a list", "expected a recipe with keys")]
     [InlineData("a: *nowhere", "unknown anchor *nowhere")]
-    public void Parse_of_text_that_is_no_recipe_says_so(string text, string expected) => Assert.Contains(expected, string.Join("\n", Problems(text)));
+    public void Parse_of_text_that_is_no_recipe_says_so(string text, string expected) =>
+        Assert.Contains(expected, string.Join("\n", Problems(text)));
 
     [Theory]
     [InlineData("workers: [vllm://a:8000, vllm://b:8000]")]
@@ -163,25 +208,47 @@ public sealed class RecipeTests
     }
 
     [Theory]
-    [InlineData("r.yaml:10: workers.servers.1: expected vllm://HOST:PORT, found 'b:8000'", "workers:\n- vllm://a:8000\n- b:8000")]
+    [InlineData(
+        "r.yaml:10: workers.servers.1: expected vllm://HOST:PORT, found 'b:8000'",
+        "workers:\n- vllm://a:8000\n- b:8000"
+    )]
     [InlineData("r.yaml:9: workers.servers.0: expected text, found a section with keys", "workers:\n- {a: 1}")]
     [InlineData("r.yaml:8: workers: expected a section with keys count, ", "workers: 3")]
     [InlineData("--set workers=[b]: workers.servers.0: expected vllm://HOST:PORT, found 'b'", "", "workers=[b]")]
     [InlineData("r.yaml:8: rollout: expected a section with keys ", "rollout: [1]")] // has no such key
-    [InlineData("r.yaml:8: workers.send_device: expected cuda or cuda:N, found 'gpu1'", "workers: {servers: [vllm://a:8000], send_device: gpu1}")]
-    [InlineData("r.yaml:8: workers.send_device: expected cuda or cuda:N, found 'cuda:0,cuda:1': servers are sent to from one GPU", "workers: {servers: [vllm://a:8000], send_device: 'cuda:0,cuda:1'}")]
-    [InlineData("r.yaml:8: workers.type: expected bf16, f16 or f32, found 'fp8'", "workers: {servers: [vllm://a:8000], type: fp8}")]
-    public void Workers_as_a_list_with_an_error_name_its_line(string expected, string yaml, params string[] overrides) =>
-        Assert.StartsWith(expected, Assert.Single(Problems(Good + "\n" + yaml, overrides)));
+    [InlineData(
+        "r.yaml:8: workers.send_device: expected cuda or cuda:N, found 'gpu1'",
+        "workers: {servers: [vllm://a:8000], send_device: gpu1}"
+    )]
+    [InlineData(
+        "r.yaml:8: workers.send_device: expected cuda or cuda:N, found 'cuda:0,cuda:1': servers are sent to from one GPU",
+        "workers: {servers: [vllm://a:8000], send_device: 'cuda:0,cuda:1'}"
+    )]
+    [InlineData(
+        "r.yaml:8: workers.type: expected bf16, f16 or f32, found 'fp8'",
+        "workers: {servers: [vllm://a:8000], type: fp8}"
+    )]
+    public void Workers_as_a_list_with_an_error_name_its_line(
+        string expected,
+        string yaml,
+        params string[] overrides
+    ) => Assert.StartsWith(expected, Assert.Single(Problems(Good + "\n" + yaml, overrides)));
 
     [Fact]
-    public void Parse_of_an_empty_file_asks_for_the_required_keys() => Assert.Contains("name: missing", string.Join("\n", Problems("")));
+    public void Parse_of_an_empty_file_asks_for_the_required_keys() =>
+        Assert.Contains("name: missing", string.Join("\n", Problems("")));
 
     [Fact]
     public void Parse_of_quoted_numbers_and_empty_values_is_strict()
     {
-        Assert.Contains("training.steps: expected a whole number, found the text '5'", Assert.Single(Problems(Good + "\ntraining: {steps: '5'}")));
-        Assert.Contains("training.steps: expected a whole number, found nothing", Assert.Single(Problems(Good + "\ntraining: {steps: }")));
+        Assert.Contains(
+            "training.steps: expected a whole number, found the text '5'",
+            Assert.Single(Problems(Good + "\ntraining: {steps: '5'}"))
+        );
+        Assert.Contains(
+            "training.steps: expected a whole number, found nothing",
+            Assert.Single(Problems(Good + "\ntraining: {steps: }"))
+        );
         Assert.Equal(100, Parse(Good + "\ntraining:\n").Training.Steps);
         Assert.Equal("null", Parse(Good, "model.system='null'").Model.System);
     }
@@ -189,51 +256,93 @@ public sealed class RecipeTests
     [Fact]
     public void Write_of_any_recipe_loads_to_an_equal_record()
     {
-        var word = Gen.OneOf(Gen.String.Where(s => s.EnumerateRunes().All(r => r.Value != 0xfffd)), Gen.String[Gen.Char[" \n\t#:'\"-{}[],&*!|>%@`\\~a0"], 0, 12], Gen.Int[0, Awkward.Length - 1].Select(i => Awkward[i]));
-        Gen.Select(word, word, Gen.Double[1e-12, 1e3], Gen.ULong, word.Array[0, 4]).Sample((template, system, weight, seed, stop) =>
-        {
-            var recipe = Parse(Good) with
-            {
-                Seed = seed,
-                Model = new() { Path = "a b/c", Template = template, System = system },
-                Rewards = [new() { Name = "accuracy", Weight = weight, AcceptLastNumber = true }, new() { Name = "format", Weight = -weight }],
-                Rollout = new() { Stop = [.. stop], Temperature = 0.7 },
-                Algorithm = new() { LossAverage = LossAverage.ConstantLength },
-            };
-            string text = RecipeFile.Write(recipe);
-            var read = Parse(text);
-            Assert.Equal(recipe, read);
-            Assert.Equal(text, RecipeFile.Write(read));
-        }, iter: 500);
+        var word = Gen.OneOf(
+            Gen.String.Where(s => s.EnumerateRunes().All(r => r.Value != 0xfffd)),
+            Gen.String[Gen.Char[" \n\t#:'\"-{}[],&*!|>%@`\\~a0"], 0, 12],
+            Gen.Int[0, Awkward.Length - 1].Select(i => Awkward[i])
+        );
+        Gen.Select(word, word, Gen.Double[1e-12, 1e3], Gen.ULong, word.Array[0, 4])
+            .Sample(
+                (template, system, weight, seed, stop) =>
+                {
+                    var recipe = Parse(Good) with
+                    {
+                        Seed = seed,
+                        Model = new()
+                        {
+                            Path = "a b/c",
+                            Template = template,
+                            System = system,
+                        },
+                        Rewards =
+                        [
+                            new()
+                            {
+                                Name = "accuracy",
+                                Weight = weight,
+                                AcceptLastNumber = true,
+                            },
+                            new() { Name = "format", Weight = -weight },
+                        ],
+                        Rollout = new() { Stop = [.. stop], Temperature = 0.7 },
+                        Algorithm = new() { LossAverage = LossAverage.ConstantLength },
+                    };
+                    string text = RecipeFile.Write(recipe);
+                    var read = Parse(text);
+                    Assert.Equal(recipe, read);
+                    Assert.Equal(text, RecipeFile.Write(read));
+                },
+                iter: 500
+            );
     }
 
     [Fact]
     public void Write_of_an_sft_recipe_loads_to_an_equal_record()
     {
-        var recipe = RecipeFile.Parse<SftRecipe>("""
+        var recipe = RecipeFile.Parse<SftRecipe>(
+            """
             name: base
             model:
               shape: {tokenizer: models/tok, family: qwen3, heads: 8, key_value_heads: 2}
             data: {train: {path: texts.jsonl}}
             output: models/base
-            """, "sft.yaml");
+            """,
+            "sft.yaml"
+        );
         Assert.Equal(8, recipe.Model.Shape!.Heads);
         Assert.Equal(recipe, RecipeFile.Parse<SftRecipe>(RecipeFile.Write(recipe), "written.yaml"));
-        var problems = Assert.Throws<RecipeException>(() => RecipeFile.Parse<SftRecipe>(RecipeFile.Write(recipe), "written.yaml",
-            ["model.path=x", "model.shape.key_value_heads=3", "training.sequence_length=1000"])).Problems;
-        Assert.Equal(["training.sequence_length", "model.shape", "model.shape.key_value_heads"], problems.Select(p => p.Key));
+        var problems = Assert
+            .Throws<RecipeException>(() =>
+                RecipeFile.Parse<SftRecipe>(
+                    RecipeFile.Write(recipe),
+                    "written.yaml",
+                    ["model.path=x", "model.shape.key_value_heads=3", "training.sequence_length=1000"]
+                )
+            )
+            .Problems;
+        Assert.Equal(
+            ["training.sequence_length", "model.shape", "model.shape.key_value_heads"],
+            problems.Select(p => p.Key)
+        );
     }
 
     [Fact]
     public void Load_of_a_missing_file_names_it() =>
-        Assert.Contains("nowhere.yaml", Assert.Throws<FileNotFoundException>(() => RecipeFile.Load<TrainRecipe>("nowhere.yaml")).Message);
+        Assert.Contains(
+            "nowhere.yaml",
+            Assert.Throws<FileNotFoundException>(() => RecipeFile.Load<TrainRecipe>("nowhere.yaml")).Message
+        );
 
     [Fact]
     public void Reference_in_docs_is_what_the_code_generates()
     {
         string path = Path.Combine(SharedData.RepositoryRoot, "docs", "recipes.md");
-        if (Environment.GetEnvironmentVariable("SIMPLE_R1_WRITE_DOCS") == "1") RecipeReference.Write(path);
-        Assert.True(File.Exists(path) && File.ReadAllText(path) == RecipeReference.Markdown(), $"{path} is out of date: run the tests once with SIMPLE_R1_WRITE_DOCS=1 and commit it");
+        if (Environment.GetEnvironmentVariable("SIMPLE_R1_WRITE_DOCS") == "1")
+            RecipeReference.Write(path);
+        Assert.True(
+            File.Exists(path) && File.ReadAllText(path) == RecipeReference.Markdown(),
+            $"{path} is out of date: run the tests once with SIMPLE_R1_WRITE_DOCS=1 and commit it"
+        );
     }
 
     [Fact]

@@ -1,8 +1,8 @@
 using System.Text.Json.Nodes;
 using CsCheck;
-using Xunit;
 using SimpleR1.Training.Data;
 using SimpleR1.Training.Rewards;
+using Xunit;
 
 namespace SimpleR1.Tests.Training;
 
@@ -12,10 +12,19 @@ public sealed class RewardTests : IDisposable
 
     public void Dispose() => Directory.Delete(folder, recursive: true);
 
-    private static RewardInput Input(string completion, string answer = "42") => new(new Problem("What is 6 * 7?", answer, new Dictionary<string, JsonNode?>()), completion, false);
+    private static RewardInput Input(string completion, string answer = "42") =>
+        new(new Problem("What is 6 * 7?", answer, new Dictionary<string, JsonNode?>()), completion, false);
 
-    private static RewardInput Countdown(string expression) => new(new Problem("?", "98",
-        new Dictionary<string, JsonNode?> { ["nums"] = new JsonArray(44, 19, 35), ["target"] = 98 }), $"<think>hm</think><answer>{expression}</answer>", false);
+    private static RewardInput Countdown(string expression) =>
+        new(
+            new Problem(
+                "?",
+                "98",
+                new Dictionary<string, JsonNode?> { ["nums"] = new JsonArray(44, 19, 35), ["target"] = 98 }
+            ),
+            $"<think>hm</think><answer>{expression}</answer>",
+            false
+        );
 
     [Theory]
     [InlineData("<think>a</think><answer>b</answer>", 1)]
@@ -32,7 +41,8 @@ public sealed class RewardTests : IDisposable
     [InlineData("<think>a</think><answer></answer", 0)]
     [InlineData("<think></answer>", 0)]
     [InlineData("", 0)]
-    public void Format_pays_only_one_think_block_and_then_one_answer_block(string completion, double expected) => Assert.Equal(expected, BuiltInRewards.Format(Input(completion)));
+    public void Format_pays_only_one_think_block_and_then_one_answer_block(string completion, double expected) =>
+        Assert.Equal(expected, BuiltInRewards.Format(Input(completion)));
 
     [Theory]
     [InlineData("<think>41</think><answer>42</answer>", 1)]
@@ -55,7 +65,8 @@ public sealed class RewardTests : IDisposable
     [InlineData("<answer>4.2 \\times 10^1</answer>", 1)]
     [InlineData("it is 42", 0)]
     [InlineData("<answer></answer>", 0)]
-    public void Accuracy_judges_the_last_answer(string completion, double expected) => Assert.Equal(expected, BuiltInRewards.Accuracy(Input(completion)));
+    public void Accuracy_judges_the_last_answer(string completion, double expected) =>
+        Assert.Equal(expected, BuiltInRewards.Accuracy(Input(completion)));
 
     [Fact]
     public void Accuracy_takes_the_last_number_only_when_asked()
@@ -80,7 +91,8 @@ public sealed class RewardTests : IDisposable
     [InlineData("44 / 0 + 19 + 35", 0)]
     [InlineData("44 19 35", 0)]
     [InlineData("", 0)]
-    public void Countdown_pays_an_expression_over_each_number_once(string expression, double expected) => Assert.Equal(expected, CountdownReward.Score(Countdown(expression)));
+    public void Countdown_pays_an_expression_over_each_number_once(string expression, double expected) =>
+        Assert.Equal(expected, CountdownReward.Score(Countdown(expression)));
 
     [Fact]
     public void Countdown_is_exact_and_bounded()
@@ -94,11 +106,21 @@ public sealed class RewardTests : IDisposable
 
     [Fact]
     public void Countdown_never_throws_on_any_text() =>
-        Gen.String[Gen.Char["0123456789+-*/() .xe^\n√"], 0, 40].Sample(text => { CountdownReward.Reaches(text, [1, 2, 3], 6); }, iter: 20_000);
+        Gen.String[Gen.Char["0123456789+-*/() .xe^\n√"], 0, 40]
+            .Sample(
+                text =>
+                {
+                    CountdownReward.Reaches(text, [1, 2, 3], 6);
+                },
+                iter: 20_000
+            );
 
     [Fact]
     public void Countdown_of_a_problem_without_numbers_throws() =>
-        Assert.Contains("'nums'", Assert.Throws<InvalidDataException>(() => CountdownReward.Score(Input("<answer>1</answer>"))).Message);
+        Assert.Contains(
+            "'nums'",
+            Assert.Throws<InvalidDataException>(() => CountdownReward.Score(Input("<answer>1</answer>"))).Message
+        );
 
     [Fact]
     public void Score_is_the_weighted_sum_and_keeps_each_value()
@@ -113,18 +135,25 @@ public sealed class RewardTests : IDisposable
     public void Score_of_a_reward_that_throws_names_the_reward_the_problem_and_the_completion()
     {
         var set = new RewardSet([("broken", 1, _ => throw new FormatException("oh no"))]);
-        string message = Assert.Throws<RewardException>(() => set.Score(Input("half " + new string('x', 1000)))).Message;
+        string message = Assert
+            .Throws<RewardException>(() => set.Score(Input("half " + new string('x', 1000))))
+            .Message;
         Assert.StartsWith("the reward 'broken' threw FormatException: oh no", message);
         Assert.Contains("What is 6 * 7?", message);
         Assert.Contains("completion: half xxx", message);
         Assert.True(message.Length < 800);
-        Assert.Contains("returned NaN", Assert.Throws<RewardException>(() => new RewardSet([("nan", 1, _ => double.NaN)]).Score(Input(""))).Message);
+        Assert.Contains(
+            "returned NaN",
+            Assert.Throws<RewardException>(() => new RewardSet([("nan", 1, _ => double.NaN)]).Score(Input(""))).Message
+        );
     }
 
     [Fact]
     public void RewardFile_compiles_a_users_own_reward()
     {
-        string path = Write("brief.cs", """
+        string path = Write(
+            "brief.cs",
+            """
             public static class MyRewards
             {
                 // prefers short completions; the usual namespaces and SimpleR1's are there without a using
@@ -132,17 +161,34 @@ public sealed class RewardTests : IDisposable
                 public static double Half(RewardInput input) => BuiltInRewards.Format(input) / 2;
                 static double Hidden(RewardInput input) => 1;
             }
-            """);
-        var set = RewardSet.Load([new() { Name = "Brevity", File = path }, new() { Name = "Half", File = path, Weight = 2 }]);
+            """
+        );
+        var set = RewardSet.Load([
+            new() { Name = "Brevity", File = path },
+            new()
+            {
+                Name = "Half",
+                File = path,
+                Weight = 2,
+            },
+        ]);
         var score = set.Score(Input("<think>a</think> <answer>b</answer>"));
         Assert.Equal((0.8, 0.5, 1.8), (score.ByName["Brevity"], score.ByName["Half"], score.Total));
-        Assert.Contains("no reward 'Hidden'; found Brevity, Half", Assert.Throws<RewardCompilationException>(() => RewardSet.Load([new() { Name = "Hidden", File = path }])).Message);
+        Assert.Contains(
+            "no reward 'Hidden'; found Brevity, Half",
+            Assert
+                .Throws<RewardCompilationException>(() => RewardSet.Load([new() { Name = "Hidden", File = path }]))
+                .Message
+        );
     }
 
     [Fact]
     public void RewardFile_with_errors_shows_each_with_its_line()
     {
-        string path = Write("wrong.cs", "public static class R\n{\n    public static double A(RewardInput i) => i.Nothing;\n    public static double B(RewardInput i) => \"text\";\n}\n");
+        string path = Write(
+            "wrong.cs",
+            "public static class R\n{\n    public static double A(RewardInput i) => i.Nothing;\n    public static double B(RewardInput i) => \"text\";\n}\n"
+        );
         string message = Assert.Throws<RewardCompilationException>(() => RewardFile.Compile(path)).Message;
         Assert.Contains($"{path}:3: CS1061", message);
         Assert.Contains($"{path}:4: CS0029", message);

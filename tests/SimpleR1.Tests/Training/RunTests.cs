@@ -2,10 +2,10 @@ using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Text;
 using System.Text.Json.Nodes;
-using Xunit;
 using SimpleR1.Cluster.Processes;
 using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Runs;
+using Xunit;
 
 namespace SimpleR1.Tests.Training;
 
@@ -15,7 +15,8 @@ public sealed class RunTests : IDisposable
 
     public void Dispose() => Directory.Delete(folder, recursive: true);
 
-    private static Dictionary<string, double> Values(double reward) => new() { ["reward"] = reward, ["loss/kl"] = 0.25 };
+    private static Dictionary<string, double> Values(double reward) =>
+        new() { ["reward"] = reward, ["loss/kl"] = 0.25 };
 
     [Fact]
     public void RunFolder_that_exists_is_refused_resumed_or_replaced_as_asked()
@@ -27,7 +28,10 @@ public sealed class RunTests : IDisposable
         Assert.True(File.Exists(run.Recipe));
         RunFolder.Open(folder, "a", ExistingRun.Overwrite);
         Assert.False(File.Exists(run.Recipe));
-        Assert.Contains("no run of this name to resume", Assert.Throws<IOException>(() => RunFolder.Open(folder, "b", ExistingRun.Resume)).Message);
+        Assert.Contains(
+            "no run of this name to resume",
+            Assert.Throws<IOException>(() => RunFolder.Open(folder, "b", ExistingRun.Resume)).Message
+        );
     }
 
     [Fact]
@@ -35,7 +39,10 @@ public sealed class RunTests : IDisposable
     {
         Directory.CreateDirectory(Path.Combine(folder, "precious"));
         File.WriteAllText(Path.Combine(folder, "precious", "thesis.txt"), "x");
-        Assert.Contains("will not be overwritten", Assert.Throws<IOException>(() => RunFolder.Open(folder, "precious", ExistingRun.Overwrite)).Message);
+        Assert.Contains(
+            "will not be overwritten",
+            Assert.Throws<IOException>(() => RunFolder.Open(folder, "precious", ExistingRun.Overwrite)).Message
+        );
         Assert.True(File.Exists(Path.Combine(folder, "precious", "thesis.txt")));
     }
 
@@ -60,7 +67,10 @@ public sealed class RunTests : IDisposable
         Assert.Equal([1, 2, 3, -4], values);
         Assert.Equal("NaN", (string)JsonLines.Read(run.Metrics).Last()["reward"]!);
         File.WriteAllText(run.Metrics, "{\"step\": 1\n{\"step\": 2}\n");
-        Assert.Contains("metrics.jsonl:1", Assert.Throws<InvalidDataException>(() => JsonLines.Read(run.Metrics).ToList()).Message);
+        Assert.Contains(
+            "metrics.jsonl:1",
+            Assert.Throws<InvalidDataException>(() => JsonLines.Read(run.Metrics).ToList()).Message
+        );
     }
 
     [Fact]
@@ -69,7 +79,8 @@ public sealed class RunTests : IDisposable
         var run = RunFolder.Open(folder, "s");
         var score = new Score(1.5, new Dictionary<string, double> { ["accuracy"] = 1, ["format"] = 0.5 });
         using (var samples = new SamplesWriter(run))
-            for (int step = 1; step <= 3; step++) samples.Write(new(step, "Was ist 2 < 3 + 4?", "ja", "<think>ü 😀</think>", score, 7, false));
+            for (int step = 1; step <= 3; step++)
+                samples.Write(new(step, "Was ist 2 < 3 + 4?", "ja", "<think>ü 😀</think>", score, 7, false));
         using (new SamplesWriter(run, resumedStep: 2)) { }
         string[] lines = File.ReadAllLines(run.Samples);
         Assert.Equal(2, lines.Length);
@@ -83,7 +94,8 @@ public sealed class RunTests : IDisposable
     {
         string events = Path.Combine(folder, "events");
         using (var writer = new TensorBoardWriter(events))
-            for (int step = 0; step < 300; step += 100) writer.Scalar("train/reward", step, step / 7.0);
+            for (int step = 0; step < 300; step += 100)
+                writer.Scalar("train/reward", step, step / 7.0);
         using (new TensorBoardWriter(events, purgeStep: 200)) { }
         var files = Directory.GetFiles(events).Order().ToArray();
         Assert.Equal(2, files.Length);
@@ -106,11 +118,14 @@ public sealed class RunTests : IDisposable
         {
             byte[] all = File.ReadAllBytes(path);
             var records = new List<byte[]>();
-            for (int at = 0; at < all.Length;)
+            for (int at = 0; at < all.Length; )
             {
                 int length = (int)BinaryPrimitives.ReadUInt64LittleEndian(all.AsSpan(at));
                 Assert.Equal(Masked(all.AsSpan(at, 8)), BinaryPrimitives.ReadUInt32LittleEndian(all.AsSpan(at + 8)));
-                Assert.Equal(Masked(all.AsSpan(at + 12, length)), BinaryPrimitives.ReadUInt32LittleEndian(all.AsSpan(at + 12 + length)));
+                Assert.Equal(
+                    Masked(all.AsSpan(at + 12, length)),
+                    BinaryPrimitives.ReadUInt32LittleEndian(all.AsSpan(at + 12 + length))
+                );
                 records.Add(all[(at + 12)..(at + 12 + length)]);
                 at += 16 + length;
             }
@@ -124,9 +139,17 @@ public sealed class RunTests : IDisposable
             while (at < message.Length)
             {
                 ulong tag = Varint();
-                int size = (tag & 7) switch { 1 => 8, 5 => 4, 2 => (int)Varint(), _ => 0 };
-                if ((tag & 7) == 0) fields.Add(((int)(tag >> 3), Varint(), []));
-                else fields.Add(((int)(tag >> 3), 0, message[at..(at += size)]));
+                int size = (tag & 7) switch
+                {
+                    1 => 8,
+                    5 => 4,
+                    2 => (int)Varint(),
+                    _ => 0,
+                };
+                if ((tag & 7) == 0)
+                    fields.Add(((int)(tag >> 3), Varint(), []));
+                else
+                    fields.Add(((int)(tag >> 3), 0, message[at..(at += size)]));
             }
             return fields;
 
@@ -137,12 +160,14 @@ public sealed class RunTests : IDisposable
                 {
                     byte b = message[at++];
                     value |= (ulong)(b & 0x7f) << shift;
-                    if (b < 0x80) return value;
+                    if (b < 0x80)
+                        return value;
                 }
             }
         }
 
-        static uint Masked(ReadOnlySpan<byte> data) => Crc(data) is var crc ? ((crc >> 15) | (crc << 17)) + 0xa282ead8 : 0;
+        static uint Masked(ReadOnlySpan<byte> data) =>
+            Crc(data) is var crc ? ((crc >> 15) | (crc << 17)) + 0xa282ead8 : 0;
 
         static uint Crc(ReadOnlySpan<byte> data)
         {
@@ -150,7 +175,8 @@ public sealed class RunTests : IDisposable
             foreach (byte b in data)
             {
                 crc ^= b;
-                for (int bit = 0; bit < 8; bit++) crc = (crc & 1) == 1 ? (crc >> 1) ^ 0x82F63B78 : crc >> 1;
+                for (int bit = 0; bit < 8; bit++)
+                    crc = (crc & 1) == 1 ? (crc >> 1) ^ 0x82F63B78 : crc >> 1;
             }
             return ~crc;
         }
@@ -165,20 +191,36 @@ public sealed class RunTests : IDisposable
             for (int step = 1; step <= 120; step++)
             {
                 double learnt = 1 / (1 + Math.Exp((60 - step) / 12.0));
-                var row = new Dictionary<string, double> { ["reward"] = learnt + 0.1 * random.NextDouble(), ["accuracy"] = learnt * 0.9 + 0.1 * random.NextDouble(), ["completion_length"] = 40 + 30 * learnt + 5 * random.NextDouble() };
-                if (step % 20 == 0) row["evaluation_accuracy"] = learnt * 0.85;
+                var row = new Dictionary<string, double>
+                {
+                    ["reward"] = learnt + 0.1 * random.NextDouble(),
+                    ["accuracy"] = learnt * 0.9 + 0.1 * random.NextDouble(),
+                    ["completion_length"] = 40 + 30 * learnt + 5 * random.NextDouble(),
+                };
+                if (step % 20 == 0)
+                    row["evaluation_accuracy"] = learnt * 0.85;
                 metrics.Write(step, row);
             }
         Plot.Write(run.Path, run.Plot);
         byte[] png = File.ReadAllBytes(run.Plot);
         Assert.Equal([0x89, (byte)'P', (byte)'N', (byte)'G'], png[..4]);
-        Assert.Equal((900, 1000), (BinaryPrimitives.ReadInt32BigEndian(png.AsSpan(16)), BinaryPrimitives.ReadInt32BigEndian(png.AsSpan(20))));
+        Assert.Equal(
+            (900, 1000),
+            (BinaryPrimitives.ReadInt32BigEndian(png.AsSpan(16)), BinaryPrimitives.ReadInt32BigEndian(png.AsSpan(20)))
+        );
         using var image = SkiaSharp.SKBitmap.Decode(png);
         var title = Enumerable.Range(0, 30 * image.Width).Select(i => image.GetPixel(i % image.Width, i / image.Width));
-        Assert.True(title.Count(p => p.Red < 100) > 50, "the title is missing: text needs the font that the project brings");
-        if (Environment.GetEnvironmentVariable("SIMPLE_R1_KEEP_PLOT") is { Length: > 0 } keep) File.Copy(run.Plot, keep, overwrite: true);
+        Assert.True(
+            title.Count(p => p.Red < 100) > 50,
+            "the title is missing: text needs the font that the project brings"
+        );
+        if (Environment.GetEnvironmentVariable("SIMPLE_R1_KEEP_PLOT") is { Length: > 0 } keep)
+            File.Copy(run.Plot, keep, overwrite: true);
         File.WriteAllText(run.Metrics, "{\"step\":1}\n");
-        Assert.Contains("none of reward", Assert.Throws<InvalidDataException>(() => Plot.Write(run.Path, run.Plot)).Message);
+        Assert.Contains(
+            "none of reward",
+            Assert.Throws<InvalidDataException>(() => Plot.Write(run.Path, run.Plot)).Message
+        );
     }
 
     /// <summary>Reference values of statsmodels' proportion_confint(method="wilson").</summary>
@@ -226,18 +268,29 @@ public sealed class RunTests : IDisposable
     public void AtomicFolder_appears_complete_with_good_hashes()
     {
         string checkpoint = Path.Combine(folder, "checkpoints", "step-5");
-        AtomicFolder.Write(checkpoint, inside =>
-        {
-            Assert.False(Directory.Exists(checkpoint));
-            File.WriteAllText(Path.Combine(inside, "weights.bin"), "abc");
-            Directory.CreateDirectory(Path.Combine(inside, "optimizer"));
-            File.WriteAllText(Path.Combine(inside, "optimizer", "moments.bin"), "");
-        });
+        AtomicFolder.Write(
+            checkpoint,
+            inside =>
+            {
+                Assert.False(Directory.Exists(checkpoint));
+                File.WriteAllText(Path.Combine(inside, "weights.bin"), "abc");
+                Directory.CreateDirectory(Path.Combine(inside, "optimizer"));
+                File.WriteAllText(Path.Combine(inside, "optimizer", "moments.bin"), "");
+            }
+        );
         AtomicFolder.Verify(checkpoint);
-        Assert.Equal(["manifest.json", "optimizer/moments.bin", "weights.bin"],
-            Directory.GetFiles(checkpoint, "*", SearchOption.AllDirectories).Select(f => Path.GetRelativePath(checkpoint, f)).Order(StringComparer.Ordinal));
+        Assert.Equal(
+            ["manifest.json", "optimizer/moments.bin", "weights.bin"],
+            Directory
+                .GetFiles(checkpoint, "*", SearchOption.AllDirectories)
+                .Select(f => Path.GetRelativePath(checkpoint, f))
+                .Order(StringComparer.Ordinal)
+        );
         // sha256("abc"), FIPS 180-2
-        Assert.Contains("ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad", File.ReadAllText(Path.Combine(checkpoint, "manifest.json")));
+        Assert.Contains(
+            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
+            File.ReadAllText(Path.Combine(checkpoint, "manifest.json"))
+        );
         Assert.Equal([checkpoint], Directory.GetFileSystemEntries(Path.Combine(folder, "checkpoints")));
     }
 
@@ -246,11 +299,16 @@ public sealed class RunTests : IDisposable
     {
         string checkpoint = Path.Combine(folder, "last");
         AtomicFolder.Write(checkpoint, inside => File.WriteAllText(Path.Combine(inside, "a"), "first"));
-        Assert.Throws<FormatException>(() => AtomicFolder.Write(checkpoint, inside =>
-        {
-            File.WriteAllText(Path.Combine(inside, "a"), "second");
-            throw new FormatException();
-        }));
+        Assert.Throws<FormatException>(() =>
+            AtomicFolder.Write(
+                checkpoint,
+                inside =>
+                {
+                    File.WriteAllText(Path.Combine(inside, "a"), "second");
+                    throw new FormatException();
+                }
+            )
+        );
         AtomicFolder.Verify(checkpoint);
         Assert.Equal("first", File.ReadAllText(Path.Combine(checkpoint, "a")));
         Assert.Equal([checkpoint], Directory.GetFileSystemEntries(folder));
@@ -262,14 +320,24 @@ public sealed class RunTests : IDisposable
     public void Verify_names_every_damaged_file()
     {
         string checkpoint = Path.Combine(folder, "c");
-        AtomicFolder.Write(checkpoint, inside => { foreach (string name in new[] { "a", "b", "c", "d" }) File.WriteAllText(Path.Combine(inside, name), "contents"); });
+        AtomicFolder.Write(
+            checkpoint,
+            inside =>
+            {
+                foreach (string name in new[] { "a", "b", "c", "d" })
+                    File.WriteAllText(Path.Combine(inside, name), "contents");
+            }
+        );
         File.WriteAllText(Path.Combine(checkpoint, "a"), "Contents");
         File.WriteAllText(Path.Combine(checkpoint, "b"), "content");
         File.Delete(Path.Combine(checkpoint, "c"));
         string message = Assert.Throws<InvalidDataException>(() => AtomicFolder.Verify(checkpoint)).Message;
         Assert.EndsWith("a has other contents (SHA-256 differs); b has 7 bytes, expected 8; c is missing", message);
         File.Delete(Path.Combine(checkpoint, "manifest.json"));
-        Assert.Contains("no manifest.json", Assert.Throws<InvalidDataException>(() => AtomicFolder.Verify(checkpoint)).Message);
+        Assert.Contains(
+            "no manifest.json",
+            Assert.Throws<InvalidDataException>(() => AtomicFolder.Verify(checkpoint)).Message
+        );
     }
 
     [Fact]
@@ -277,28 +345,48 @@ public sealed class RunTests : IDisposable
     {
         string disk = Path.Combine(folder, "disk");
         Directory.CreateDirectory(disk);
-        Assert.SkipUnless(Environment.IsPrivilegedProcess && Run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk), "needs the right to mount a small tmpfs");
+        Assert.SkipUnless(
+            Environment.IsPrivilegedProcess && Run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk),
+            "needs the right to mount a small tmpfs"
+        );
         try
         {
-            AtomicFolder.Write(Path.Combine(disk, "step-1"), inside => File.WriteAllBytes(Path.Combine(inside, "weights"), new byte[400_000]));
-            string message = Assert.Throws<IOException>(() =>
-                AtomicFolder.Write(Path.Combine(disk, "step-2"), inside => File.WriteAllBytes(Path.Combine(inside, "weights"), new byte[900_000]))).Message;
+            AtomicFolder.Write(
+                Path.Combine(disk, "step-1"),
+                inside => File.WriteAllBytes(Path.Combine(inside, "weights"), new byte[400_000])
+            );
+            string message = Assert
+                .Throws<IOException>(() =>
+                    AtomicFolder.Write(
+                        Path.Combine(disk, "step-2"),
+                        inside => File.WriteAllBytes(Path.Combine(inside, "weights"), new byte[900_000])
+                    )
+                )
+                .Message;
             Assert.StartsWith($"disk full while writing {Path.Combine(disk, "step-2")}: ", message);
             Assert.Contains("continue with --resume", message);
             AtomicFolder.Verify(Path.Combine(disk, "step-1"));
             Assert.Equal([Path.Combine(disk, "step-1")], Directory.GetFileSystemEntries(disk));
         }
-        finally { Assert.True(Run("umount", disk)); }
+        finally
+        {
+            Assert.True(Run("umount", disk));
+        }
 
         static bool Run(string program, params string[] arguments)
         {
             try
             {
-                using var process = Process.Start(new ProcessStartInfo(program, arguments) { RedirectStandardError = true })!;
+                using var process = Process.Start(
+                    new ProcessStartInfo(program, arguments) { RedirectStandardError = true }
+                )!;
                 process.WaitForExit();
                 return process.ExitCode == 0;
             }
-            catch (System.ComponentModel.Win32Exception) { return false; } // no such program here
+            catch (System.ComponentModel.Win32Exception)
+            {
+                return false;
+            } // no such program here
         }
     }
 }

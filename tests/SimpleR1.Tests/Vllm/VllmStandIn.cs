@@ -36,6 +36,7 @@ internal sealed class VllmStandIn : IAsyncDisposable
     }
 
     public Uri Address { get; }
+
     /// <summary>By worker and tensor.</summary>
     public Dictionary<string, byte[]>[] Held { get; }
 
@@ -44,8 +45,14 @@ internal sealed class VllmStandIn : IAsyncDisposable
         while (true)
         {
             HttpListenerContext context;
-            try { context = await listener.GetContextAsync(); }
-            catch (Exception e) when (e is HttpListenerException or ObjectDisposedException) { return; }
+            try
+            {
+                context = await listener.GetContextAsync();
+            }
+            catch (Exception e) when (e is HttpListenerException or ObjectDisposedException)
+            {
+                return;
+            }
             _ = Task.Run(() => AnswerAsync(context));
         }
     }
@@ -57,7 +64,10 @@ internal sealed class VllmStandIn : IAsyncDisposable
         {
             using var reader = new StreamReader(context.Request.InputStream);
             string text = await reader.ReadToEndAsync();
-            answer = Answer(context.Request.Url!.AbsolutePath, text.Length == 0 ? default : JsonDocument.Parse(text).RootElement);
+            answer = Answer(
+                context.Request.Url!.AbsolutePath,
+                text.Length == 0 ? default : JsonDocument.Parse(text).RootElement
+            );
         }
         catch (Exception e)
         {
@@ -72,45 +82,72 @@ internal sealed class VllmStandIn : IAsyncDisposable
     {
         switch (path)
         {
-            case "/v1/models": return "{\"object\":\"list\",\"data\":[{\"id\":\"m\",\"object\":\"model\",\"owned_by\":\"vllm\"}]}";
-            case "/get_world_size": return $"{{\"world_size\":{gpus.Length}}}";
+            case "/v1/models":
+                return "{\"object\":\"list\",\"data\":[{\"id\":\"m\",\"object\":\"model\",\"owned_by\":\"vllm\"}]}";
+            case "/get_world_size":
+                return $"{{\"world_size\":{gpus.Length}}}";
             case "/init_weight_transfer_engine":
-                var init = Fields(body.GetProperty("init_info"), "master_address", "master_port", "rank_offset", "world_size");
-                Parallel(worker => groups[worker] = new NcclCollectives(gpus[worker]!).Join(StatelessGroup.ReadId(init["master_address"].GetString()!, init["master_port"].GetInt32(), Patience),
-                    init["rank_offset"].GetInt32() + worker, init["world_size"].GetInt32(), Patience));
+                var init = Fields(
+                    body.GetProperty("init_info"),
+                    "master_address",
+                    "master_port",
+                    "rank_offset",
+                    "world_size"
+                );
+                Parallel(worker =>
+                    groups[worker] = new NcclCollectives(gpus[worker]!).Join(
+                        StatelessGroup.ReadId(
+                            init["master_address"].GetString()!,
+                            init["master_port"].GetInt32(),
+                            Patience
+                        ),
+                        init["rank_offset"].GetInt32() + worker,
+                        init["world_size"].GetInt32(),
+                        Patience
+                    )
+                );
                 return "{}";
             case "/update_weights":
                 var update = Fields(body.GetProperty("update_info"), "names", "dtype_names", "shapes");
                 Parallel(worker => Receive(worker, update));
                 return "{}";
-            case "/pause" or "/start_weight_update" or "/finish_weight_update" or "/reset_prefix_cache" or "/resume": return "";
-            default: throw new InvalidOperationException($"there is no {path}");
+            case "/pause" or "/start_weight_update" or "/finish_weight_update" or "/reset_prefix_cache" or "/resume":
+                return "";
+            default:
+                throw new InvalidOperationException($"there is no {path}");
         }
     }
 
     private static Dictionary<string, JsonElement> Fields(JsonElement body, params string[] known)
     {
         var fields = body.EnumerateObject().ToDictionary(p => p.Name, p => p.Value);
-        return fields.Keys.FirstOrDefault(name => !known.Contains(name)) is { } unknown ? throw new ArgumentException($"got an unexpected keyword argument '{unknown}'") : fields;
+        return fields.Keys.FirstOrDefault(name => !known.Contains(name)) is { } unknown
+            ? throw new ArgumentException($"got an unexpected keyword argument '{unknown}'")
+            : fields;
     }
 
     private void Receive(int worker, Dictionary<string, JsonElement> update)
     {
         for (int i = 0; i < update["names"].GetArrayLength(); i++)
         {
-            long bytes = update["shapes"][i].EnumerateArray().Aggregate(update["dtype_names"][i].GetString() == "float32" ? 4L : 2, (a, b) => a * b.GetInt64());
+            long bytes = update["shapes"]
+                [i]
+                .EnumerateArray()
+                .Aggregate(update["dtype_names"][i].GetString() == "float32" ? 4L : 2, (a, b) => a * b.GetInt64());
             using var memory = gpus[worker]!.Allocate(bytes, "a test");
             groups[worker]!.Broadcast(memory.Pointer, bytes);
             Held[worker][update["names"][i].GetString()!] = gpus[worker]!.Read<byte>(memory.Pointer, (int)bytes);
         }
     }
 
-    private void Parallel(Action<int> work) => Task.WaitAll([.. gpus.Select((_, worker) => Task.Run(() => work(worker)))]);
+    private void Parallel(Action<int> work) =>
+        Task.WaitAll([.. gpus.Select((_, worker) => Task.Run(() => work(worker)))]);
 
     public async ValueTask DisposeAsync()
     {
         listener.Close();
         await serving;
-        foreach (var group in groups) group?.Dispose();
+        foreach (var group in groups)
+            group?.Dispose();
     }
 }

@@ -1,12 +1,12 @@
 using System.Net;
 using System.Text.Json;
-using Xunit;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Tests.Server;
 using SimpleR1.Vllm;
 using SimpleR1.Vllm.Rendezvous;
 using SimpleR1.WeightSync;
+using Xunit;
 
 namespace SimpleR1.Tests.Vllm;
 
@@ -15,21 +15,41 @@ public sealed class WeightTransferTests
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
     private static CancellationToken Token => TestContext.Current.CancellationToken;
-    private static readonly GenerationRequest Request = new("r", [1, 2, 3, 4, 5], new() { MaxTokens = 12, Samples = 2, Seed = 3, IgnoreEos = true });
+    private static readonly GenerationRequest Request = new(
+        "r",
+        [1, 2, 3, 4, 5],
+        new()
+        {
+            MaxTokens = 12,
+            Samples = 2,
+            Seed = 3,
+            IgnoreEos = true,
+        }
+    );
     private const string Endless = "{\"prompt\":\"a\",\"max_tokens\":4000,\"ignore_eos\":true,\"stream\":true}";
 
-    private static Task<TestServer> StartAsync() => TestServer.StartAsync(new() { WeightUpdates = true, DrainTimeout = TimeSpan.FromSeconds(5) });
-    private static FlatWeights NewWeights(TestServer server, long seed = 99) => TinyModels.Random(server.Source.Config, seed);
+    private static Task<TestServer> StartAsync() =>
+        TestServer.StartAsync(new() { WeightUpdates = true, DrainTimeout = TimeSpan.FromSeconds(5) });
+
+    private static FlatWeights NewWeights(TestServer server, long seed = 99) =>
+        TinyModels.Random(server.Source.Config, seed);
+
     private static ulong Hash(FlatWeights weights) => WeightHash.Compute(weights.Pointer, weights.ByteLength);
 
-    private static async Task<JsonElement> Post(TestServer server, string path, string json = "{}") => await server.PostAsync(path, json);
+    private static async Task<JsonElement> Post(TestServer server, string path, string json = "{}") =>
+        await server.PostAsync(path, json);
 
     [Fact]
     public async Task Pushed_weights_arrive_bit_for_bit_and_are_sampled_from()
     {
         await using var server = await StartAsync();
         using var collectives = new TcpCollectives();
-        using var trainer = new VllmConnection(new($"vllm://127.0.0.1:{server.Server.Address.Port}"), null, collectives, Patience);
+        using var trainer = new VllmConnection(
+            new($"vllm://127.0.0.1:{server.Server.Address.Port}"),
+            null,
+            collectives,
+            Patience
+        );
         await trainer.JoinAsync(IPAddress.Loopback, Token);
         Assert.False((await GetAsync(server, "/is_paused")).GetProperty("is_paused").GetBoolean());
         var before = await trainer.GenerateAsync(Request, Token);
@@ -44,7 +64,8 @@ public sealed class WeightTransferTests
             // What an engine with these weights samples itself.
             var own = new List<Completion>();
             await foreach (var e in server.Source.StreamAsync(Request, Token))
-                if (e.Completion is { } done) own.Add(done);
+                if (e.Completion is { } done)
+                    own.Add(done);
             Assert.Equal(own.OrderBy(c => c.SampleIndex).Select(c => c.Tokens), after.Select(c => c.Tokens));
             Assert.Equal(own.OrderBy(c => c.SampleIndex).Select(c => c.LogProbs), after.Select(c => c.LogProbs));
             before = after;
@@ -63,7 +84,12 @@ public sealed class WeightTransferTests
         using var weights = NewWeights(server);
         await trainer.PushWeightsAsync(weights, 1, Token);
         var events = await running.WaitAsync(Patience, Token);
-        Assert.Equal(["length"], events.Select(e => e.GetProperty("choices")[0].GetProperty("finish_reason").GetString()).Where(r => r is not null));
+        Assert.Equal(
+            ["length"],
+            events
+                .Select(e => e.GetProperty("choices")[0].GetProperty("finish_reason").GetString())
+                .Where(r => r is not null)
+        );
         Assert.Equal("weights-1", events[^1].GetProperty("system_fingerprint").GetString());
         await server.IdleAsync();
     }
@@ -76,7 +102,11 @@ public sealed class WeightTransferTests
         using var collectives = new TcpCollectives();
         byte[] id = collectives.NewId();
         var join = Task.Run(() => collectives.Join(id, 0, 2, Patience), Token);
-        await Post(server, "/init_weight_transfer_engine", $"{{\"init_info\":{{\"nccl_unique_id_b64\":\"{Convert.ToBase64String(id)}\",\"rank_offset\":1,\"world_size\":2,\"packed\":true,\"packed_buffer_size_bytes\":3000,\"packed_num_buffers\":2}}}}");
+        await Post(
+            server,
+            "/init_weight_transfer_engine",
+            $"{{\"init_info\":{{\"nccl_unique_id_b64\":\"{Convert.ToBase64String(id)}\",\"rank_offset\":1,\"world_size\":2,\"packed\":true,\"packed_buffer_size_bytes\":3000,\"packed_num_buffers\":2}}}}"
+        );
         using var group = await join;
         using var weights = NewWeights(server);
         var tensors = weights.Layout.CheckpointTensors.Reverse().ToArray();
@@ -84,19 +114,39 @@ public sealed class WeightTransferTests
         await Post(server, "/start_weight_update");
         foreach (var part in tensors.Chunk(tensors.Length / 2 + 1))
         {
-            var update = Post(server, "/update_weights", JsonSerializer.Serialize(new { update_info = new { names = part.Select(t => t.Name), dtype_names = part.Select(_ => "bfloat16"), shapes = part.Select(t => t.Shape) } }));
+            var update = Post(
+                server,
+                "/update_weights",
+                JsonSerializer.Serialize(
+                    new
+                    {
+                        update_info = new
+                        {
+                            names = part.Select(t => t.Name),
+                            dtype_names = part.Select(_ => "bfloat16"),
+                            shapes = part.Select(t => t.Shape),
+                        },
+                    }
+                )
+            );
             await Task.Run(() => SendPacked(group, weights, part, 3000), Token);
             await update;
         }
         await Post(server, "/finish_weight_update", "{\"weight_version\":\"7\"}");
         await Post(server, "/reset_prefix_cache");
         await Post(server, "/resume");
-        Assert.Equal("weights-7", (await server.CompleteAsync("\"prompt\":\"a\"")).GetProperty("system_fingerprint").GetString());
-        float[] sent = Values(weights), live = Values(server.Source.Weights);
-        for (int i = 0; i < sent.Length; i++) Assert.Equal(BFloat(sent[i]) << 16, BitConverter.SingleToUInt32Bits(live[i]));
+        Assert.Equal(
+            "weights-7",
+            (await server.CompleteAsync("\"prompt\":\"a\"")).GetProperty("system_fingerprint").GetString()
+        );
+        float[] sent = Values(weights),
+            live = Values(server.Source.Weights);
+        for (int i = 0; i < sent.Length; i++)
+            Assert.Equal(BFloat(sent[i]) << 16, BitConverter.SingleToUInt32Bits(live[i]));
     }
 
-    private static unsafe float[] Values(FlatWeights weights) => new ReadOnlySpan<float>((void*)weights.Pointer, (int)weights.Layout.Length).ToArray();
+    private static unsafe float[] Values(FlatWeights weights) =>
+        new ReadOnlySpan<float>((void*)weights.Pointer, (int)weights.Layout.Length).ToArray();
 
     private static uint BFloat(float value)
     {
@@ -105,20 +155,29 @@ public sealed class WeightTransferTests
     }
 
     /// <summary>vLLM's packing, written down here once more from its description: a piece ends with the tensor that makes it larger than the buffer.</summary>
-    private static unsafe void SendPacked(IWeightGroup group, FlatWeights weights, IEnumerable<CheckpointTensor> tensors, int bufferBytes)
+    private static unsafe void SendPacked(
+        IWeightGroup group,
+        FlatWeights weights,
+        IEnumerable<CheckpointTensor> tensors,
+        int bufferBytes
+    )
     {
         var values = Values(weights);
         var piece = new List<ushort>();
         void Flush()
         {
-            if (piece.Count == 0) return;
-            fixed (ushort* bytes = piece.ToArray()) group.Broadcast((nint)bytes, 2 * piece.Count);
+            if (piece.Count == 0)
+                return;
+            fixed (ushort* bytes = piece.ToArray())
+                group.Broadcast((nint)bytes, 2 * piece.Count);
             piece.Clear();
         }
         foreach (var tensor in tensors)
         {
-            for (long i = 0; i < tensor.Length; i++) piece.Add((ushort)BFloat(values[tensor.Offset + i]));
-            if (2 * piece.Count > bufferBytes) Flush();
+            for (long i = 0; i < tensor.Length; i++)
+                piece.Add((ushort)BFloat(values[tensor.Offset + i]));
+            if (2 * piece.Count > bufferBytes)
+                Flush();
         }
         Flush();
     }
@@ -130,12 +189,26 @@ public sealed class WeightTransferTests
         using var collectives = new TcpCollectives();
         byte[] id = collectives.NewId();
         var join = Task.Run(() => collectives.Join(id, 0, 2, Patience), Token);
-        await Post(server, "/init_weight_transfer_engine", $"{{\"init_info\":{{\"nccl_unique_id_b64\":\"{Convert.ToBase64String(id)}\",\"rank_offset\":1,\"world_size\":2}}}}");
+        await Post(
+            server,
+            "/init_weight_transfer_engine",
+            $"{{\"init_info\":{{\"nccl_unique_id_b64\":\"{Convert.ToBase64String(id)}\",\"rank_offset\":1,\"world_size\":2}}}}"
+        );
         var group = await join;
         using var weights = NewWeights(server);
         var first = weights.Layout.CheckpointTensors[0];
         await Post(server, "/start_weight_update");
-        string two = JsonSerializer.Serialize(new { update_info = new { names = weights.Layout.CheckpointTensors.Take(2).Select(t => t.Name), dtype_names = (string[])["float32", "float32"], shapes = weights.Layout.CheckpointTensors.Take(2).Select(t => t.Shape) } });
+        string two = JsonSerializer.Serialize(
+            new
+            {
+                update_info = new
+                {
+                    names = weights.Layout.CheckpointTensors.Take(2).Select(t => t.Name),
+                    dtype_names = (string[])["float32", "float32"],
+                    shapes = weights.Layout.CheckpointTensors.Take(2).Select(t => t.Shape),
+                },
+            }
+        );
         var update = server.FailAsync("/update_weights", two);
         group.Broadcast(weights.Pointer + (nint)(4 * first.Offset), 4 * first.Length);
         group.Dispose(); // before the second
@@ -151,7 +224,10 @@ public sealed class WeightTransferTests
         await trainer.JoinAsync(IPAddress.Loopback, Token);
         Assert.False(waiting.IsCompleted);
         await trainer.PushWeightsAsync(weights, 4, Token);
-        Assert.Equal("weights-4", (await waiting.WaitAsync(Patience, Token)).GetProperty("system_fingerprint").GetString());
+        Assert.Equal(
+            "weights-4",
+            (await waiting.WaitAsync(Patience, Token)).GetProperty("system_fingerprint").GetString()
+        );
         Assert.Equal(Hash(weights), Hash(server.Source.Weights));
     }
 
@@ -160,35 +236,76 @@ public sealed class WeightTransferTests
     {
         await using var first = await StartAsync();
         await using var second = await StartAsync();
-        using var workers = await VllmWorkers.StartAsync([first.Server.Address, second.Server.Address], null, null, Token);
+        using var workers = await VllmWorkers.StartAsync(
+            [first.Server.Address, second.Server.Address],
+            null,
+            null,
+            Token
+        );
         using var weights = NewWeights(first);
         var report = await workers.PushWeightsAsync(weights, 3, Token);
-        Assert.Equal((3, Hash(weights), weights.ByteLength, "vllm, tcp"), (report.Version, report.Hash, report.Bytes, report.Transport));
-        GenerationRequest[] requests = [.. Enumerable.Range(0, 20).Select(i => Request with { Id = $"r{i}", Sampling = Request.Sampling with { Seed = ulong.MaxValue - (ulong)i } })];
+        Assert.Equal(
+            (3, Hash(weights), weights.ByteLength, "vllm, tcp"),
+            (report.Version, report.Hash, report.Bytes, report.Transport)
+        );
+        GenerationRequest[] requests =
+        [
+            .. Enumerable
+                .Range(0, 20)
+                .Select(i =>
+                    Request with
+                    {
+                        Id = $"r{i}",
+                        Sampling = Request.Sampling with { Seed = ulong.MaxValue - (ulong)i },
+                    }
+                ),
+        ];
         var completions = new List<Completion>();
-        await foreach (var completion in workers.GenerateAsync(requests, Token)) completions.Add(completion);
+        await foreach (var completion in workers.GenerateAsync(requests, Token))
+            completions.Add(completion);
         Assert.Equal(40, completions.DistinctBy(c => (c.RequestId, c.SampleIndex)).Count());
         Assert.Equal(40, completions.Count);
         Assert.All(completions, c => Assert.All(c.WeightVersions, v => Assert.Equal(3, v)));
         Assert.True(first.Source.Statistics.FinishedSequences > 0 && second.Source.Statistics.FinishedSequences > 0);
         await foreach (var e in first.Source.StreamAsync(requests[7], Token)) // wherever it was sampled, the seed decides
-            if (e.Completion is { } own) Assert.Equal(own.Tokens, completions.Single(c => c.RequestId == "r7" && c.SampleIndex == own.SampleIndex).Tokens);
+            if (e.Completion is { } own)
+                Assert.Equal(
+                    own.Tokens,
+                    completions.Single(c => c.RequestId == "r7" && c.SampleIndex == own.SampleIndex).Tokens
+                );
         GenerationRequest[] tooLong = [Request with { PromptTokens = new int[5000] }];
-        Assert.Contains("4095 tokens", (await Assert.ThrowsAsync<ArgumentException>(async () => { await foreach (var _ in workers.GenerateAsync(tooLong, Token)) { } })).Message);
+        Assert.Contains(
+            "4095 tokens",
+            (
+                await Assert.ThrowsAsync<ArgumentException>(async () =>
+                {
+                    await foreach (var _ in workers.GenerateAsync(tooLong, Token)) { }
+                })
+            ).Message
+        );
     }
 
     [Theory, InlineData("abort"), InlineData("wait"), InlineData("keep")]
     public async Task Pause_ends_finishes_or_keeps_what_runs_and_new_requests_wait(string mode)
     {
         await using var server = await StartAsync();
-        var running = server.StreamAsync("/v1/completions", Endless.Replace("4000", mode == "wait" ? "300" : "3000", StringComparison.Ordinal));
+        var running = server.StreamAsync(
+            "/v1/completions",
+            Endless.Replace("4000", mode == "wait" ? "300" : "3000", StringComparison.Ordinal)
+        );
         await TestServer.UntilAsync(() => server.Source.Statistics.Running == 1, () => "the request to run");
-        Assert.Equal("paused", (await Post(server, $"/pause?mode={mode}&clear_cache=true")).GetProperty("status").GetString());
+        Assert.Equal(
+            "paused",
+            (await Post(server, $"/pause?mode={mode}&clear_cache=true")).GetProperty("status").GetString()
+        );
         Assert.True((await GetAsync(server, "/is_paused")).GetProperty("is_paused").GetBoolean());
         if (mode != "keep")
         {
             var events = await running.WaitAsync(Patience, Token);
-            Assert.Equal(mode == "abort" ? "abort" : "length", events[^1].GetProperty("choices")[0].GetProperty("finish_reason").GetString());
+            Assert.Equal(
+                mode == "abort" ? "abort" : "length",
+                events[^1].GetProperty("choices")[0].GetProperty("finish_reason").GetString()
+            );
         }
         long steps = server.Source.Statistics.Steps;
         var waiting = server.CompleteAsync("\"prompt\":\"a\",\"max_tokens\":3");
@@ -197,18 +314,45 @@ public sealed class WeightTransferTests
         Assert.Equal(steps, server.Source.Statistics.Steps);
         Assert.Equal("resumed", (await Post(server, "/resume")).GetProperty("status").GetString());
         await waiting.WaitAsync(Patience, Token);
-        if (mode == "keep") Assert.Equal("length", (await running.WaitAsync(Patience, Token))[^1].GetProperty("choices")[0].GetProperty("finish_reason").GetString());
+        if (mode == "keep")
+            Assert.Equal(
+                "length",
+                (await running.WaitAsync(Patience, Token))[^1]
+                    .GetProperty("choices")[0]
+                    .GetProperty("finish_reason")
+                    .GetString()
+            );
         Assert.False((await GetAsync(server, "/is_paused")).GetProperty("is_paused").GetBoolean());
     }
 
     [Theory]
     [InlineData(400, "/init_weight_transfer_engine", "{}", "init_info: missing")]
-    [InlineData(400, "/init_weight_transfer_engine", "{\"init_info\":{\"rank_offset\":1,\"world_size\":2}}", "master_address and master_port")]
-    [InlineData(400, "/init_weight_transfer_engine", "{\"init_info\":{\"master_address\":\"127.0.0.1\",\"master_port\":1,\"rank_offset\":2,\"world_size\":2}}", "expected a rank from 1")]
-    [InlineData(400, "/init_weight_transfer_engine", "{\"init_info\":{\"nccl_unique_id_b64\":\"AAAA\",\"rank_offset\":1,\"world_size\":2}}", "expected 128 bytes")]
+    [InlineData(
+        400,
+        "/init_weight_transfer_engine",
+        "{\"init_info\":{\"rank_offset\":1,\"world_size\":2}}",
+        "master_address and master_port"
+    )]
+    [InlineData(
+        400,
+        "/init_weight_transfer_engine",
+        "{\"init_info\":{\"master_address\":\"127.0.0.1\",\"master_port\":1,\"rank_offset\":2,\"world_size\":2}}",
+        "expected a rank from 1"
+    )]
+    [InlineData(
+        400,
+        "/init_weight_transfer_engine",
+        "{\"init_info\":{\"nccl_unique_id_b64\":\"AAAA\",\"rank_offset\":1,\"world_size\":2}}",
+        "expected 128 bytes"
+    )]
     [InlineData(400, "/init_weight_transfer_engine", "{\"init_info\":{\"world_size\":\"two\"}}", "init_info:")]
     [InlineData(409, "/start_weight_update", "{}", "/init_weight_transfer_engine first")]
-    [InlineData(409, "/update_weights", "{\"update_info\":{\"names\":[],\"dtype_names\":[],\"shapes\":[]}}", "/start_weight_update first")]
+    [InlineData(
+        409,
+        "/update_weights",
+        "{\"update_info\":{\"names\":[],\"dtype_names\":[],\"shapes\":[]}}",
+        "/start_weight_update first"
+    )]
     [InlineData(400, "/update_weights", "{\"update_info\":{}}", "update_info:")]
     [InlineData(409, "/finish_weight_update", "{}", "/start_weight_update first")]
     [InlineData(400, "/finish_weight_update", "{\"weight_version\":\"new\"}", "expected a whole number")]
@@ -226,7 +370,10 @@ public sealed class WeightTransferTests
     public async Task NCCL_id_is_refused_by_a_server_that_has_only_TCP()
     {
         await using var server = await StartAsync();
-        var (status, message, _, _) = await server.FailAsync("/init_weight_transfer_engine", $"{{\"init_info\":{{\"nccl_unique_id_b64\":\"{Convert.ToBase64String(new byte[128])}\",\"rank_offset\":1,\"world_size\":2}}}}");
+        var (status, message, _, _) = await server.FailAsync(
+            "/init_weight_transfer_engine",
+            $"{{\"init_info\":{{\"nccl_unique_id_b64\":\"{Convert.ToBase64String(new byte[128])}\",\"rank_offset\":1,\"world_size\":2}}}}"
+        );
         Assert.Equal(409, status);
         Assert.Contains("only TCP", message);
     }
@@ -235,7 +382,9 @@ public sealed class WeightTransferTests
     public async Task Server_of_vLLM_needs_a_gpu_to_send_from_and_the_error_says_so()
     {
         await using var server = new VllmStandIn(workers: 1, gpu: null);
-        var refused = await Assert.ThrowsAsync<NotSupportedException>(() => VllmWorkers.StartAsync([server.Address], null, null, Token));
+        var refused = await Assert.ThrowsAsync<NotSupportedException>(() =>
+            VllmWorkers.StartAsync([server.Address], null, null, Token)
+        );
         Assert.Contains("Set workers.send_device", refused.Message);
     }
 
@@ -270,5 +419,6 @@ public sealed class WeightTransferTests
         Assert.Equal([], UpdateInfo.Cut([], 10));
     }
 
-    private static async Task<JsonElement> GetAsync(TestServer server, string path) => JsonDocument.Parse(await server.Client.GetStringAsync(path, Token)).RootElement;
+    private static async Task<JsonElement> GetAsync(TestServer server, string path) =>
+        JsonDocument.Parse(await server.Client.GetStringAsync(path, Token)).RootElement;
 }

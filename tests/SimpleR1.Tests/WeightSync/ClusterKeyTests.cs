@@ -1,12 +1,12 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Security.Authentication;
-using Xunit;
 using SimpleR1.Models;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.Security;
 using SimpleR1.WeightSync.SharedMemory;
 using SimpleR1.WeightSync.Tcp;
+using Xunit;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.WeightSync;
@@ -24,16 +24,31 @@ public sealed class ClusterKeyTests
         string text = ClusterKey.NewText();
         Assert.NotEqual(text, ClusterKey.NewText());
         Assert.Equal(text, ClusterKey.Parse(text).Text);
-        foreach (string bad in new[] { "", "sr1-", text[..^1], text + "A", text[..10] + (text[10] == 'A' ? 'B' : 'A') + text[11..], text["sr1-".Length..], "sr1-%%%" })
+        foreach (
+            string bad in new[]
+            {
+                "",
+                "sr1-",
+                text[..^1],
+                text + "A",
+                text[..10] + (text[10] == 'A' ? 'B' : 'A') + text[11..],
+                text["sr1-".Length..],
+                "sr1-%%%",
+            }
+        )
         {
             var error = Assert.Throws<ArgumentException>(() => ClusterKey.Parse(bad));
             Assert.Contains("simple-r1 key new", error.Message);
-            if (bad.Length > 8) Assert.DoesNotContain(bad, error.Message);
+            if (bad.Length > 8)
+                Assert.DoesNotContain(bad, error.Message);
         }
     }
 
     /// <summary>Connects two ends, each with its key or none; says what each got.</summary>
-    private static async Task<(Exception? Accepting, Exception? Opening)> MeetAsync(ClusterKey? accepting, ClusterKey? opening)
+    private static async Task<(Exception? Accepting, Exception? Opening)> MeetAsync(
+        ClusterKey? accepting,
+        ClusterKey? opening
+    )
     {
         using var listener = new TcpListener(IPAddress.Loopback, 0);
         listener.Start();
@@ -42,13 +57,18 @@ public sealed class ClusterKeyTests
             try
             {
                 using var socket = await listener.AcceptSocketAsync(Cancel);
-                await using Stream stream = accepting is null ? new NetworkStream(socket) : await accepting.SecureAcceptedAsync(new NetworkStream(socket), Cancel);
+                await using Stream stream = accepting is null
+                    ? new NetworkStream(socket)
+                    : await accepting.SecureAcceptedAsync(new NetworkStream(socket), Cancel);
                 byte[] ping = new byte[16];
                 await stream.ReadExactlyAsync(ping, Cancel);
                 await stream.WriteAsync(ping, Cancel);
                 return ping.AsSpan().SequenceEqual(Ping) ? null : new InvalidDataException("not the ping");
             }
-            catch (Exception e) { return e; }
+            catch (Exception e)
+            {
+                return e;
+            }
         }
         async Task<Exception?> CallAsync()
         {
@@ -56,13 +76,18 @@ public sealed class ClusterKeyTests
             {
                 using var client = new TcpClient();
                 await client.ConnectAsync((IPEndPoint)listener.LocalEndpoint, Cancel);
-                await using Stream stream = opening is null ? client.GetStream() : await opening.SecureOpenedAsync(client.GetStream(), Cancel);
+                await using Stream stream = opening is null
+                    ? client.GetStream()
+                    : await opening.SecureOpenedAsync(client.GetStream(), Cancel);
                 await stream.WriteAsync(Ping, Cancel);
                 byte[] pong = new byte[16];
                 await stream.ReadExactlyAsync(pong, Cancel);
                 return null;
             }
-            catch (Exception e) { return e; }
+            catch (Exception e)
+            {
+                return e;
+            }
         }
         var serving = ServeAsync();
         var called = await CallAsync().WaitAsync(Long, Cancel);
@@ -99,14 +124,33 @@ public sealed class ClusterKeyTests
         using var offer = sender.Offer(source, BroadcastPlan.For(source, 1, 4096), ["worker"]);
         string[] address = offer.Invitations[0].Address.Split('/');
         await using var tap = new Tap(IPEndPoint.Parse(address[0]));
-        ulong hash = await Task.Run(() => receiver.Receive(offer.Invitations[0] with { Address = $"{tap.Endpoint}/{address[1]}" }, destination, Long, TestContext.Current.CancellationToken).Hash, Cancel);
+        ulong hash = await Task.Run(
+            () =>
+                receiver
+                    .Receive(
+                        offer.Invitations[0] with
+                        {
+                            Address = $"{tap.Endpoint}/{address[1]}",
+                        },
+                        destination,
+                        Long,
+                        TestContext.Current.CancellationToken
+                    )
+                    .Hash,
+            Cancel
+        );
         Assert.Equal(WeightHash.Compute(source.Pointer, source.ByteLength), hash);
         byte[] some = ByteAt(source, 4096);
         Assert.Equal(!withKey, tap.Heard().AsSpan().IndexOf(some) >= 0);
         Assert.Equal(!withKey, tap.Heard().AsSpan().IndexOf(Convert.FromHexString(address[1])) >= 0); // the one-time token
 
-        using var stranger = new TcpTransport(timeout: Long, key: withKey ? null : ClusterKey.Parse(ClusterKey.NewText()));
-        Assert.ThrowsAny<IOException>(() => stranger.Receive(offer.Invitations[0], destination, Long, TestContext.Current.CancellationToken));
+        using var stranger = new TcpTransport(
+            timeout: Long,
+            key: withKey ? null : ClusterKey.Parse(ClusterKey.NewText())
+        );
+        Assert.ThrowsAny<IOException>(() =>
+            stranger.Receive(offer.Invitations[0], destination, Long, TestContext.Current.CancellationToken)
+        );
     }
 
     /// <summary>A token is random: it may look like the head of a long TLS record, of which the rest never comes.</summary>
@@ -122,10 +166,17 @@ public sealed class ClusterKeyTests
         using var soon = CancellationTokenSource.CreateLinkedTokenSource(Cancel);
         soon.CancelAfter(TimeSpan.FromSeconds(10));
         int received;
-        try { received = await socket.ReceiveAsync(new byte[16], soon.Token); }
-        catch (SocketException) { received = 0; } // reset
+        try
+        {
+            received = await socket.ReceiveAsync(new byte[16], soon.Token);
+        }
+        catch (SocketException)
+        {
+            received = 0;
+        } // reset
         Assert.Equal(0, received);
     }
 
-    private static unsafe byte[] ByteAt(FlatWeights weights, int offset) => new Span<byte>((byte*)weights.Pointer + offset, 64).ToArray();
+    private static unsafe byte[] ByteAt(FlatWeights weights, int offset) =>
+        new Span<byte>((byte*)weights.Pointer + offset, 64).ToArray();
 }

@@ -2,9 +2,9 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
-using Xunit;
 using SimpleR1.Vllm.Rendezvous;
 using SimpleR1.WeightSync.Security;
+using Xunit;
 
 namespace SimpleR1.Tests.WeightSync;
 
@@ -12,16 +12,21 @@ namespace SimpleR1.Tests.WeightSync;
 public sealed class CollectivesTests
 {
     private const int AddressAt = 48; // in an id, behind kind and token
-    private static readonly TimeSpan Long = TimeSpan.FromSeconds(60), Short = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Long = TimeSpan.FromSeconds(60),
+        Short = TimeSpan.FromSeconds(1);
     private static readonly byte[] Weights = [.. Enumerable.Range(0, 3 << 20).Select(i => (byte)(i * 31 + i / 251))];
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
+
     private static ClusterKey NewKey() => ClusterKey.Parse(ClusterKey.NewText());
-    private static IPEndPoint AddressIn(byte[] id) => IPEndPoint.Parse(Encoding.ASCII.GetString(id.AsSpan(AddressAt)).TrimEnd('\0'));
+
+    private static IPEndPoint AddressIn(byte[] id) =>
+        IPEndPoint.Parse(Encoding.ASCII.GetString(id.AsSpan(AddressAt)).TrimEnd('\0'));
 
     private static unsafe void Broadcast(IWeightGroup group, byte[] memory)
     {
-        fixed (byte* at = memory) group.Broadcast((nint)at, memory.Length);
+        fixed (byte* at = memory)
+            group.Broadcast((nint)at, memory.Length);
     }
 
     [Theory, InlineData(true), InlineData(false)]
@@ -32,7 +37,11 @@ public sealed class CollectivesTests
         using var follower = new TcpCollectives(key: key);
         byte[] id = leader.NewId();
         await using var tap = new Tap(AddressIn(id));
-        byte[] byTap = [.. id.AsSpan(0, AddressAt), .. Encoding.ASCII.GetBytes(tap.Endpoint.ToString().PadRight(128 - AddressAt, '\0'))];
+        byte[] byTap =
+        [
+            .. id.AsSpan(0, AddressAt),
+            .. Encoding.ASCII.GetBytes(tap.Endpoint.ToString().PadRight(128 - AddressAt, '\0')),
+        ];
         var leading = Task.Run(() => leader.Join(id, 0, 2, Long), Cancel);
         using var receiving = await Task.Run(() => follower.Join(byTap, 1, 2, Long), Cancel);
         using var sending = await leading;
@@ -57,13 +66,18 @@ public sealed class CollectivesTests
         {
             strangers.Add(new TcpClient());
             await strangers[i].ConnectAsync(AddressIn(id), Cancel);
-            if (i % 2 == 0) await strangers[i].GetStream().WriteAsync(id.AsMemory(16, 32), Cancel); // the token, in the clear
+            if (i % 2 == 0)
+                await strangers[i].GetStream().WriteAsync(id.AsMemory(16, 32), Cancel); // the token, in the clear
         }
         var clock = Stopwatch.StartNew();
         using var member = await Task.Run(() => collectives.Join(id, 1, 2, Long), Cancel);
         using var leader = await leading;
-        Assert.True(clock.Elapsed < Long, $"joined after {clock.Elapsed.TotalSeconds:0.0} s: as if it had waited for the strangers"); // whose handshakes have 10 s each
-        foreach (var stranger in strangers) stranger.Dispose();
+        Assert.True(
+            clock.Elapsed < Long,
+            $"joined after {clock.Elapsed.TotalSeconds:0.0} s: as if it had waited for the strangers"
+        ); // whose handshakes have 10 s each
+        foreach (var stranger in strangers)
+            stranger.Dispose();
     }
 
     [Fact]
@@ -75,9 +89,18 @@ public sealed class CollectivesTests
         byte[] id = leader.NewId();
         var leading = Task.Run(() => leader.Join(id, 0, 2, Short), Cancel);
         Assert.Contains("has none", Assert.Throws<InvalidDataException>(() => none.Join(id, 1, 2, Long)).Message);
-        Assert.Contains("has a key", Assert.Throws<InvalidDataException>(() => leader.Join(none.NewId(), 1, 2, Long)).Message);
-        Assert.Contains("did not prove", (await Assert.ThrowsAsync<IOException>(() => Task.Run(() => other.Join(id, 1, 2, Long), Cancel))).Message);
-        Assert.Matches("0 did, and 1 connections were refused", (await Assert.ThrowsAsync<TimeoutException>(() => leading)).Message);
+        Assert.Contains(
+            "has a key",
+            Assert.Throws<InvalidDataException>(() => leader.Join(none.NewId(), 1, 2, Long)).Message
+        );
+        Assert.Contains(
+            "did not prove",
+            (await Assert.ThrowsAsync<IOException>(() => Task.Run(() => other.Join(id, 1, 2, Long), Cancel))).Message
+        );
+        Assert.Matches(
+            "0 did, and 1 connections were refused",
+            (await Assert.ThrowsAsync<TimeoutException>(() => leading)).Message
+        );
     }
 
     [Fact]
@@ -86,7 +109,8 @@ public sealed class CollectivesTests
         var collectives = new TcpCollectives();
         byte[] id = collectives.NewId();
         var leading = Task.Run(() => collectives.Join(id, 0, 2, Long), Cancel);
-        using (var probe = new TcpClient()) await probe.ConnectAsync(AddressIn(id), Cancel);
+        using (var probe = new TcpClient())
+            await probe.ConnectAsync(AddressIn(id), Cancel);
         collectives.Dispose();
         await Assert.ThrowsAnyAsync<Exception>(() => leading.WaitAsync(TimeSpan.FromSeconds(20), Cancel));
         Assert.True(leading.IsCompleted);

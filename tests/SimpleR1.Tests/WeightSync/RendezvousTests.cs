@@ -1,8 +1,8 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Text.Json;
-using Xunit;
 using SimpleR1.Vllm.Rendezvous;
+using Xunit;
 
 namespace SimpleR1.Tests.WeightSync;
 
@@ -11,14 +11,26 @@ public sealed class RendezvousTests
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
     private static CancellationToken Token => TestContext.Current.CancellationToken;
-    private static readonly JsonElement Recording = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(SharedData.RepositoryRoot, "tests", "data", "tcpstore", "recording.json"))).RootElement;
+    private static readonly JsonElement Recording = JsonDocument
+        .Parse(
+            File.ReadAllBytes(Path.Combine(SharedData.RepositoryRoot, "tests", "data", "tcpstore", "recording.json"))
+        )
+        .RootElement;
 
     private static byte[] Id => Convert.FromHexString(Recording.GetProperty("id").GetString()!);
+
     private static (bool Client, byte[] Bytes)[] Log(string name) =>
-        [.. Recording.GetProperty(name).EnumerateArray().Select(e => (e[0].GetString() == "client", Convert.FromHexString(e[1].GetString()!)))];
+        [
+            .. Recording
+                .GetProperty(name)
+                .EnumerateArray()
+                .Select(e => (e[0].GetString() == "client", Convert.FromHexString(e[1].GetString()!))),
+        ];
 
     private static TcpStoreServer Serve() => new(new(IPAddress.Loopback, 0));
-    private static TcpStoreClient Connect(TcpStoreServer server, double seconds = 60) => new("127.0.0.1", server.Port, TimeSpan.FromSeconds(seconds));
+
+    private static TcpStoreClient Connect(TcpStoreServer server, double seconds = 60) =>
+        new("127.0.0.1", server.Port, TimeSpan.FromSeconds(seconds));
 
     private static async Task<byte[]> ReadAsync(Stream stream, int count)
     {
@@ -43,9 +55,17 @@ public sealed class RendezvousTests
             {
                 await worker.GetStream().WriteAsync(bytes, Token);
                 // WAIT for the id, which rank 0 sets a second later.
-                if (!waiting && bytes[0] == 6) (waiting, _) = (true, Task.Run(() => master.Set("broadcast_from/0/0", PickledNcclId.Write(Id)), Token));
+                if (!waiting && bytes[0] == 6)
+                    (waiting, _) = (
+                        true,
+                        Task.Run(() => master.Set("broadcast_from/0/0", PickledNcclId.Write(Id)), Token)
+                    );
             }
-            else Assert.Equal(Convert.ToHexString(bytes), Convert.ToHexString(await ReadAsync(worker.GetStream(), bytes.Length)));
+            else
+                Assert.Equal(
+                    Convert.ToHexString(bytes),
+                    Convert.ToHexString(await ReadAsync(worker.GetStream(), bytes.Length))
+                );
         }
         Assert.True(waiting);
     }
@@ -57,23 +77,29 @@ public sealed class RendezvousTests
         using var listener = new TcpListener(IPAddress.Loopback, 0);
         listener.Start();
         var log = Log("log")[..8]; // validate, ping, count in, wait for the id, get it
-        var master = Task.Run(async () =>
-        {
-            using var worker = await listener.AcceptTcpClientAsync(Token);
-            byte[] nonce = [];
-            for (int i = 0; i < log.Length; i++)
+        var master = Task.Run(
+            async () =>
             {
-                byte[] expected = [.. log[i].Bytes];
-                if (i == 0) nonce = expected[^4..]; // the worker's process id
-                if (log[i].Client)
+                using var worker = await listener.AcceptTcpClientAsync(Token);
+                byte[] nonce = [];
+                for (int i = 0; i < log.Length; i++)
                 {
-                    byte[] sent = await ReadAsync(worker.GetStream(), expected.Length);
-                    if (i == 0) (nonce, expected) = (sent[^4..], [.. expected[..^4], .. sent[^4..]]);
-                    Assert.Equal(Convert.ToHexString(expected), Convert.ToHexString(sent));
+                    byte[] expected = [.. log[i].Bytes];
+                    if (i == 0)
+                        nonce = expected[^4..]; // the worker's process id
+                    if (log[i].Client)
+                    {
+                        byte[] sent = await ReadAsync(worker.GetStream(), expected.Length);
+                        if (i == 0)
+                            (nonce, expected) = (sent[^4..], [.. expected[..^4], .. sent[^4..]]);
+                        Assert.Equal(Convert.ToHexString(expected), Convert.ToHexString(sent));
+                    }
+                    else
+                        await worker.GetStream().WriteAsync(i == 1 ? nonce : expected, Token);
                 }
-                else await worker.GetStream().WriteAsync(i == 1 ? nonce : expected, Token);
-            }
-        }, Token);
+            },
+            Token
+        );
         using var client = new TcpStoreClient("127.0.0.1", ((IPEndPoint)listener.LocalEndpoint).Port, Patience);
         Assert.Equal(Id, PickledNcclId.Read(client.Get("broadcast_from/0/0")));
         await master;
@@ -86,7 +112,14 @@ public sealed class RendezvousTests
         Assert.Equal(Convert.ToHexString(python), Convert.ToHexString(PickledNcclId.Write(Id)));
         Assert.Equal(Id, PickledNcclId.Read(python));
         foreach (int at in (int[])[1, 13, 40, 100, python.Length - 1])
-            Assert.Contains("ncclUniqueId", Assert.Throws<InvalidDataException>(() => PickledNcclId.Read([.. python.Select((b, i) => i == at ? (byte)(b ^ 2) : b)])).Message);
+            Assert.Contains(
+                "ncclUniqueId",
+                Assert
+                    .Throws<InvalidDataException>(() =>
+                        PickledNcclId.Read([.. python.Select((b, i) => i == at ? (byte)(b ^ 2) : b)])
+                    )
+                    .Message
+            );
         Assert.Throws<InvalidDataException>(() => PickledNcclId.Read(python.AsSpan(1)));
         Assert.Throws<InvalidDataException>(() => PickledNcclId.Read([]));
         Assert.Throws<ArgumentException>(() => PickledNcclId.Write(new byte[127]));
@@ -128,10 +161,15 @@ public sealed class RendezvousTests
     {
         using var server = Serve();
         using var stranger = new TcpClient("127.0.0.1", server.Port);
-        await stranger.GetStream().WriteAsync(Convert.FromHexString(hex.Replace(" ", "", StringComparison.Ordinal)), Token);
+        await stranger
+            .GetStream()
+            .WriteAsync(Convert.FromHexString(hex.Replace(" ", "", StringComparison.Ordinal)), Token);
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(Token);
         deadline.CancelAfter(Patience);
-        try { Assert.Equal(0, await stranger.GetStream().ReadAsync(new byte[1], deadline.Token)); }
+        try
+        {
+            Assert.Equal(0, await stranger.GetStream().ReadAsync(new byte[1], deadline.Token));
+        }
         catch (IOException) { } // reset
         using var good = Connect(server);
         good.Set("k", "v"u8);

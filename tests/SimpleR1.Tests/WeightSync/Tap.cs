@@ -16,27 +16,37 @@ internal sealed class Tap : IAsyncDisposable
     public Tap(IPEndPoint target)
     {
         listener.Start();
-        passing = Task.Run(async () =>
-        {
-            using var inside = await listener.AcceptSocketAsync(Cancel);
-            using var outside = new Socket(SocketType.Stream, ProtocolType.Tcp);
-            await outside.ConnectAsync(target, Cancel);
-            await Task.WhenAll(PassAsync(inside, outside), PassAsync(outside, inside));
-        }, Cancel);
+        passing = Task.Run(
+            async () =>
+            {
+                using var inside = await listener.AcceptSocketAsync(Cancel);
+                using var outside = new Socket(SocketType.Stream, ProtocolType.Tcp);
+                await outside.ConnectAsync(target, Cancel);
+                await Task.WhenAll(PassAsync(inside, outside), PassAsync(outside, inside));
+            },
+            Cancel
+        );
     }
 
     public IPEndPoint Endpoint => (IPEndPoint)listener.LocalEndpoint;
-    public byte[] Heard() { lock (heard) return heard.ToArray(); }
+
+    public byte[] Heard()
+    {
+        lock (heard)
+            return heard.ToArray();
+    }
 
     private async Task PassAsync(Socket from, Socket to)
     {
         byte[] buffer = new byte[1 << 16];
         try
         {
-            for (int read; (read = await from.ReceiveAsync(buffer, Cancel)) > 0;)
+            for (int read; (read = await from.ReceiveAsync(buffer, Cancel)) > 0; )
             {
-                lock (heard) heard.Write(buffer, 0, read);
-                for (int sent = 0; sent < read;) sent += await to.SendAsync(buffer.AsMemory(sent, read - sent), Cancel);
+                lock (heard)
+                    heard.Write(buffer, 0, read);
+                for (int sent = 0; sent < read; )
+                    sent += await to.SendAsync(buffer.AsMemory(sent, read - sent), Cancel);
             }
             to.Shutdown(SocketShutdown.Send);
         }

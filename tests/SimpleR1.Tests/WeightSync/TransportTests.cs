@@ -1,17 +1,18 @@
 using System.Net;
 using System.Net.Sockets;
-using Xunit;
 using SimpleR1.Models;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.SharedMemory;
 using SimpleR1.WeightSync.Tcp;
+using Xunit;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.WeightSync;
 
 public sealed class TransportTests
 {
-    private static readonly TimeSpan Long = TimeSpan.FromSeconds(20), Short = TimeSpan.FromMilliseconds(300);
+    private static readonly TimeSpan Long = TimeSpan.FromSeconds(20),
+        Short = TimeSpan.FromMilliseconds(300);
     private const int Chunk = 4096;
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
@@ -23,14 +24,16 @@ public sealed class TransportTests
         return weights;
     }
 
-    private static FlatWeights Empty(ModelConfig? config = null) => new(new WeightLayout(config ?? TinyModels.Config()), ScalarType.Float32, CPU);
+    private static FlatWeights Empty(ModelConfig? config = null) =>
+        new(new WeightLayout(config ?? TinyModels.Config()), ScalarType.Float32, CPU);
 
-    private static IWeightTransport Make(string name) => name switch
-    {
-        "tcp" => new TcpTransport(timeout: Long),
-        "tcp by 3 connections" => new TcpTransport(timeout: Long, connections: 3),
-        _ => new SharedMemoryTransport(),
-    };
+    private static IWeightTransport Make(string name) =>
+        name switch
+        {
+            "tcp" => new TcpTransport(timeout: Long),
+            "tcp by 3 connections" => new TcpTransport(timeout: Long, connections: 3),
+            _ => new SharedMemoryTransport(),
+        };
 
     [Theory]
     [InlineData("tcp")]
@@ -64,7 +67,9 @@ public sealed class TransportTests
         using var source = Filled(2);
         using var destination = Empty(TinyModels.Config(vocabulary: 67));
         using var offer = trainer.Offer(source, BroadcastPlan.For(source, 5, Chunk), ["worker"]);
-        var error = Assert.Throws<InvalidOperationException>(() => worker.Receive(offer.Invitations[0], destination, Long, Cancel));
+        var error = Assert.Throws<InvalidOperationException>(() =>
+            worker.Receive(offer.Invitations[0], destination, Long, Cancel)
+        );
         Assert.Contains("version 5", error.Message);
         Assert.Contains("layout", error.Message);
         Assert.Contains($"{source.ByteLength:N0}", error.Message);
@@ -94,7 +99,14 @@ public sealed class TransportTests
         using var transport = new SharedMemoryTransport();
         using var weights = Empty();
         Assert.False(transport.CanOffer(weights));
-        Assert.Contains("TCP", Assert.Throws<InvalidOperationException>(() => transport.Offer(weights, BroadcastPlan.For(weights, 1), ["worker"])).Message);
+        Assert.Contains(
+            "TCP",
+            Assert
+                .Throws<InvalidOperationException>(() =>
+                    transport.Offer(weights, BroadcastPlan.For(weights, 1), ["worker"])
+                )
+                .Message
+        );
     }
 
     [Fact]
@@ -104,7 +116,10 @@ public sealed class TransportTests
         using var source = Filled(3);
         using var offer = transport.Offer(source, BroadcastPlan.For(source, 1), ["worker"]);
         string address = offer.Invitations[0].Address;
-        var stranger = offer.Invitations[0] with { Address = address[..(address.LastIndexOf('/') + 1)] + "simple-r1-weights-of-another-trainer" };
+        var stranger = offer.Invitations[0] with
+        {
+            Address = address[..(address.LastIndexOf('/') + 1)] + "simple-r1-weights-of-another-trainer",
+        };
         Assert.False(transport.CanReceive(stranger));
         using var destination = Empty();
         Assert.Throws<IOException>(() => transport.Receive(stranger, destination, Long, Cancel));
@@ -124,7 +139,10 @@ public sealed class TransportTests
             Assert.Contains(name, File.ReadAllText("/proc/self/maps"));
         }
         Assert.DoesNotContain(name, File.ReadAllText("/proc/self/maps"));
-        Assert.DoesNotContain(Directory.GetFiles("/proc/self/fd"), f => new FileInfo(f).LinkTarget?.Contains(name) == true);
+        Assert.DoesNotContain(
+            Directory.GetFiles("/proc/self/fd"),
+            f => new FileInfo(f).LinkTarget?.Contains(name) == true
+        );
     }
 
     [Fact]
@@ -137,7 +155,10 @@ public sealed class TransportTests
         using var offer = trainer.Offer(source, BroadcastPlan.For(source, 1, Chunk), ["worker"]);
         // byte 16 + 100 of the stream lies in the data of the first chunk, the second one in that of a later chunk
         using var proxy = new Proxy(offer.Invitations[0], damage: [116, 3 * (Chunk + 16) + 500]);
-        Assert.Equal(WeightHash.Compute(source.Pointer, source.ByteLength), worker.Receive(proxy.Invitation, destination, Long, Cancel).Hash);
+        Assert.Equal(
+            WeightHash.Compute(source.Pointer, source.ByteLength),
+            worker.Receive(proxy.Invitation, destination, Long, Cancel).Hash
+        );
         Assert.True(source.Flat.Equals(destination.Flat));
         Assert.Equal(2, proxy.Damaged);
     }
@@ -151,7 +172,8 @@ public sealed class TransportTests
         using var destination = Empty();
         using var offer = trainer.Offer(source, BroadcastPlan.For(source, 1, Chunk), ["worker"]);
         int chunks = offer.Invitations[0].Plan.Chunks;
-        long length = source.ByteLength + 16L * chunks, again = Chunk + 16; // every time the first chunk passes
+        long length = source.ByteLength + 16L * chunks,
+            again = Chunk + 16; // every time the first chunk passes
         using var proxy = new Proxy(offer.Invitations[0], damage: [100, length + 100, length + again + 100]);
         var error = Assert.Throws<IOException>(() => worker.Receive(proxy.Invitation, destination, Long, Cancel));
         Assert.Contains($"chunk 1 of {chunks}", error.Message);
@@ -179,7 +201,10 @@ public sealed class TransportTests
         using var destination = Empty();
         using var offer = trainer.Offer(source, BroadcastPlan.For(source, 9, Chunk), ["worker"]);
         using var proxy = new Proxy(offer.Invitations[0], closeAt: Chunk + 16 + 50);
-        Assert.Contains("chunk 2 of", Assert.Throws<IOException>(() => worker.Receive(proxy.Invitation, destination, Long, Cancel)).Message);
+        Assert.Contains(
+            "chunk 2 of",
+            Assert.Throws<IOException>(() => worker.Receive(proxy.Invitation, destination, Long, Cancel)).Message
+        );
     }
 
     [Fact]
@@ -206,8 +231,14 @@ public sealed class TransportTests
         using var destination = Empty();
         var offer = trainer.Offer(source, BroadcastPlan.For(source, 1, Chunk), ["worker"]);
         using var proxy = new Proxy(offer.Invitations[0], stallAt: 500);
-        var receiving = Task.Run(() => Assert.Throws<IOException>(() => worker.Receive(proxy.Invitation, destination, Long, Cancel)), TestContext.Current.CancellationToken);
-        Assert.True(proxy.Stalled.Wait(Long, TestContext.Current.CancellationToken), "waited for the transfer to stall");
+        var receiving = Task.Run(
+            () => Assert.Throws<IOException>(() => worker.Receive(proxy.Invitation, destination, Long, Cancel)),
+            TestContext.Current.CancellationToken
+        );
+        Assert.True(
+            proxy.Stalled.Wait(Long, TestContext.Current.CancellationToken),
+            "waited for the transfer to stall"
+        );
         offer.Dispose(); // returns only when nothing reads the source any more
         proxy.Dispose();
         await receiving.WaitAsync(Long, TestContext.Current.CancellationToken);
@@ -225,10 +256,19 @@ public sealed class TransportTests
         using var offer = trainer.Offer(source, BroadcastPlan.For(source, 9, Chunk), ["worker"]);
         using var proxy = new Proxy(offer.Invitations[0]); // takes one connection; the other stays in the queue
         using var stop = new CancellationTokenSource();
-        if (told) stop.CancelAfter(100);
-        var receiving = Task.Run(() => worker.Receive(proxy.Invitation, destination, told ? Long : Short, stop.Token), Cancel);
-        if (told) await Assert.ThrowsAsync<OperationCanceledException>(() => receiving.WaitAsync(Long, Cancel));
-        else Assert.Contains("of weights version 9", (await Assert.ThrowsAsync<TimeoutException>(() => receiving.WaitAsync(Long, Cancel))).Message);
+        if (told)
+            stop.CancelAfter(100);
+        var receiving = Task.Run(
+            () => worker.Receive(proxy.Invitation, destination, told ? Long : Short, stop.Token),
+            Cancel
+        );
+        if (told)
+            await Assert.ThrowsAsync<OperationCanceledException>(() => receiving.WaitAsync(Long, Cancel));
+        else
+            Assert.Contains(
+                "of weights version 9",
+                (await Assert.ThrowsAsync<TimeoutException>(() => receiving.WaitAsync(Long, Cancel))).Message
+            );
         Assert.Equal(WeightHash.Of(source), worker.Receive(offer.Invitations[0], destination, Long, Cancel).Hash); // and the next one works
     }
 
@@ -263,7 +303,8 @@ public sealed class TransportTests
             return trainer.SentBytes - before;
         }
         Assert.Equal(source.ByteLength, Push(0, worker, destination));
-        for (int i = 0; i < 50; i++) SetElement(source, random.Next((int)source.Layout.Length), i);
+        for (int i = 0; i < 50; i++)
+            SetElement(source, random.Next((int)source.Layout.Length), i);
         Assert.InRange(Push(1, worker, destination), 50 * 5, 50 * 7);
         Assert.Equal(source.ByteLength, Push(1, joiner, late)); // it holds nothing that could be changed
         Assert.Equal(0, Push(2, joiner, late));
@@ -287,12 +328,20 @@ public sealed class TransportTests
         using var destination = new FlatWeights(source.Layout, ScalarType.BFloat16, CPU);
         var plan = BroadcastPlan.For(source, 1, Chunk, ScalarType.BFloat16);
         Assert.Equal(source.ByteLength / 2, plan.ByteLength);
-        using (var offer = trainer.Offer(source, plan, ["worker"])) Assert.Equal(WeightHash.Of(source, ScalarType.BFloat16), worker.Receive(offer.Invitations[0], destination, Long, Cancel).Hash);
+        using (var offer = trainer.Offer(source, plan, ["worker"]))
+            Assert.Equal(
+                WeightHash.Of(source, ScalarType.BFloat16),
+                worker.Receive(offer.Invitations[0], destination, Long, Cancel).Hash
+            );
         Assert.Equal(WeightHash.Of(source, ScalarType.BFloat16), WeightHash.Of(destination));
         using var rounded = source.Flat.to(ScalarType.BFloat16);
         Assert.True(rounded.Equals(destination.Flat));
         destination.Flat.zero_();
-        using (var offer = memory.Offer(source, plan, ["worker"])) Assert.Equal(WeightHash.Of(source, ScalarType.BFloat16), memory.Receive(offer.Invitations[0], destination, Long, Cancel).Hash);
+        using (var offer = memory.Offer(source, plan, ["worker"]))
+            Assert.Equal(
+                WeightHash.Of(source, ScalarType.BFloat16),
+                memory.Receive(offer.Invitations[0], destination, Long, Cancel).Hash
+            );
         Assert.True(rounded.Equals(destination.Flat));
     }
 
@@ -310,7 +359,8 @@ public sealed class TransportTests
         Assert.Equal(weights.Layout.Length, end);
     }
 
-    private static unsafe void SetElement(FlatWeights weights, int index, float value) => ((float*)weights.Pointer)[index] = value;
+    private static unsafe void SetElement(FlatWeights weights, int index, float value) =>
+        ((float*)weights.Pointer)[index] = value;
 
     /// <summary>A network between the two ends that damages, holds back or cuts what the trainer sends, at given bytes of the stream.</summary>
     private sealed class Proxy : IDisposable
@@ -319,7 +369,12 @@ public sealed class TransportTests
         private readonly Socket trainer;
         private Socket? worker;
 
-        public Proxy(WeightInvitation to, long[]? damage = null, long stallAt = long.MaxValue, long closeAt = long.MaxValue)
+        public Proxy(
+            WeightInvitation to,
+            long[]? damage = null,
+            long stallAt = long.MaxValue,
+            long closeAt = long.MaxValue
+        )
         {
             listener.Start();
             string[] address = to.Address.Split('/');
@@ -338,12 +393,18 @@ public sealed class TransportTests
         public int Damaged { get; private set; }
         public ManualResetEventSlim Stalled { get; } = new();
 
-        private static void Run(Action action) => new Thread(() =>
-        {
-            try { action(); }
-            catch (Exception e) when (e is SocketException or ObjectDisposedException) { } // an end has closed
-        })
-        { IsBackground = true }.Start();
+        private static void Run(Action action) =>
+            new Thread(() =>
+            {
+                try
+                {
+                    action();
+                }
+                catch (Exception e) when (e is SocketException or ObjectDisposedException) { } // an end has closed
+            })
+            {
+                IsBackground = true,
+            }.Start();
 
         private void Pump(Socket from, Socket to, long[] damage, long stallAt, long closeAt)
         {

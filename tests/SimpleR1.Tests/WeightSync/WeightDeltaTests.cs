@@ -1,7 +1,7 @@
 using CsCheck;
-using Xunit;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.Tcp;
+using Xunit;
 
 namespace SimpleR1.Tests.WeightSync;
 
@@ -15,9 +15,12 @@ public sealed unsafe class WeightDeltaTests
         var encoded = new List<byte>();
         for (int i = 0, gap = 0; i < now.Length; i += size, gap++)
         {
-            if (before.Slice(i, size).SequenceEqual(now.Slice(i, size))) continue;
-            if (encoded.Count + 5 + size > now.Length) return null;
-            for (; gap >= 0x80; gap >>= 7) encoded.Add((byte)(gap | 0x80));
+            if (before.Slice(i, size).SequenceEqual(now.Slice(i, size)))
+                continue;
+            if (encoded.Count + 5 + size > now.Length)
+                return null;
+            for (; gap >= 0x80; gap >>= 7)
+                encoded.Add((byte)(gap | 0x80));
             encoded.AddRange([(byte)gap, .. now.Slice(i, size)]);
             gap = -1;
         }
@@ -28,18 +31,26 @@ public sealed unsafe class WeightDeltaTests
     private static void Check(int elements, int size, double fraction, int seed)
     {
         var random = new Random(seed);
-        byte[] before = new byte[elements * size], now = new byte[elements * size];
+        byte[] before = new byte[elements * size],
+            now = new byte[elements * size];
         random.NextBytes(before);
         before.CopyTo(now, 0);
         for (int i = 0; i < elements; i++)
-            if (random.NextDouble() < fraction) now[i * size + random.Next(size)] ^= (byte)(1 << random.Next(8)); // any bit tells
-        byte[] kept = [.. before, 0xEE], fresh = [.. now, 0xDD]; // what is behind the chunk is no part of it
+            if (random.NextDouble() < fraction)
+                now[i * size + random.Next(size)] ^= (byte)(1 << random.Next(8)); // any bit tells
+        byte[] kept = [.. before, 0xEE],
+            fresh = [.. now, 0xDD]; // what is behind the chunk is no part of it
         byte[]? delta;
-        fixed (byte* last = kept, memory = fresh) delta = WeightDelta.Encode(last, memory, now.Length, size);
+        fixed (
+            byte* last = kept,
+                memory = fresh
+        )
+            delta = WeightDelta.Encode(last, memory, now.Length, size);
         Assert.Equal(Reference(before, now, size), delta);
         Assert.Equal([.. now, 0xEE], kept);
         Assert.Equal([.. now, 0xDD], fresh);
-        if (delta is null) return;
+        if (delta is null)
+            return;
         WeightDelta.Apply(delta, before, size);
         Assert.Equal(now, before);
     }
@@ -51,7 +62,8 @@ public sealed unsafe class WeightDeltaTests
     [Theory]
     [InlineData(2, 0.0001), InlineData(2, 0.01), InlineData(2, 0.5), InlineData(2, 1)]
     [InlineData(4, 0.0001), InlineData(4, 0.01), InlineData(4, 0.5), InlineData(4, 1)]
-    public void Encoding_of_a_whole_chunk_equals_the_reference(int size, double fraction) => Check(BroadcastPlan.DefaultChunkBytes / size - 3, size, fraction, seed: 5);
+    public void Encoding_of_a_whole_chunk_equals_the_reference(int size, double fraction) =>
+        Check(BroadcastPlan.DefaultChunkBytes / size - 3, size, fraction, seed: 5);
 
     [Fact]
     public void Delta_that_points_past_its_chunk_or_is_cut_off_is_refused()

@@ -1,7 +1,7 @@
 using System.Runtime.InteropServices;
 using CsCheck;
-using Xunit;
 using SimpleR1.WeightSync;
+using Xunit;
 
 namespace SimpleR1.Tests.WeightSync;
 
@@ -11,14 +11,19 @@ public sealed unsafe class WeightHashTests
 
     [Fact]
     public void Hash_of_any_length_equals_the_reference() =>
-        Bytes.Sample(bytes => { fixed (byte* p = bytes) Assert.Equal(WeightHash.Reference(bytes), WeightHash.Compute((nint)p, bytes.Length)); });
+        Bytes.Sample(bytes =>
+        {
+            fixed (byte* p = bytes)
+                Assert.Equal(WeightHash.Reference(bytes), WeightHash.Compute((nint)p, bytes.Length));
+        });
 
     [Fact]
     public void Hash_of_a_buffer_of_many_parallel_items_equals_the_reference()
     {
         var bytes = new byte[(5 << 20) + 13];
         new Random(1).NextBytes(bytes);
-        fixed (byte* p = bytes) Assert.Equal(WeightHash.Reference(bytes), WeightHash.Compute((nint)p, bytes.Length));
+        fixed (byte* p = bytes)
+            Assert.Equal(WeightHash.Reference(bytes), WeightHash.Compute((nint)p, bytes.Length));
     }
 
     [Theory]
@@ -34,27 +39,38 @@ public sealed unsafe class WeightHashTests
         {
             new Span<byte>(memory, length + 128).Fill(0xEE);
             fixed (byte* p = source)
-                Assert.Equal(WeightHash.Reference(source), WeightHash.CopyAndHash((nint)p, (nint)(memory + misalignment), length));
+                Assert.Equal(
+                    WeightHash.Reference(source),
+                    WeightHash.CopyAndHash((nint)p, (nint)(memory + misalignment), length)
+                );
             Assert.True(new Span<byte>(memory + misalignment, length).SequenceEqual(source));
             Assert.False(new Span<byte>(memory, misalignment).ContainsAnyExcept((byte)0xEE));
             Assert.False(new Span<byte>(memory + misalignment + length, 64).ContainsAnyExcept((byte)0xEE));
         }
-        finally { NativeMemory.AlignedFree(memory); }
+        finally
+        {
+            NativeMemory.AlignedFree(memory);
+        }
     }
 
     [Fact]
     public void Parts_in_any_order_add_up_to_the_whole() =>
-        Gen.Select(Bytes, Gen.Int[0, 80], Gen.Int[0, 80]).Sample((bytes, a, b) =>
-        {
-            int first = Math.Min(a * 8, bytes.Length / 8 * 8), second = Math.Clamp(b * 8, first, Math.Max(first, bytes.Length / 8 * 8));
-            fixed (byte* p = bytes)
-            {
-                ulong sum = WeightHash.Part((nint)(p + second), bytes.Length - second, second)
-                    + WeightHash.Part((nint)p, first, 0)
-                    + WeightHash.Part((nint)(p + first), second - first, first);
-                Assert.Equal(WeightHash.Reference(bytes), sum);
-            }
-        });
+        Gen.Select(Bytes, Gen.Int[0, 80], Gen.Int[0, 80])
+            .Sample(
+                (bytes, a, b) =>
+                {
+                    int first = Math.Min(a * 8, bytes.Length / 8 * 8),
+                        second = Math.Clamp(b * 8, first, Math.Max(first, bytes.Length / 8 * 8));
+                    fixed (byte* p = bytes)
+                    {
+                        ulong sum =
+                            WeightHash.Part((nint)(p + second), bytes.Length - second, second)
+                            + WeightHash.Part((nint)p, first, 0)
+                            + WeightHash.Part((nint)(p + first), second - first, first);
+                        Assert.Equal(WeightHash.Reference(bytes), sum);
+                    }
+                }
+            );
 
     [Fact]
     public void Hash_tells_every_flipped_bit_and_every_swap_of_words_apart()
@@ -70,15 +86,18 @@ public sealed unsafe class WeightHashTests
         }
         var words = MemoryMarshal.Cast<byte, ulong>(bytes.AsSpan());
         for (int i = 0; i < words.Length; i++)
-            for (int j = i + 1; j < words.Length; j++)
-            {
-                (words[i], words[j]) = (words[j], words[i]);
-                Assert.True(seen.Add(WeightHash.Reference(bytes)), $"words {i} and {j}");
-                (words[i], words[j]) = (words[j], words[i]);
-            }
+        for (int j = i + 1; j < words.Length; j++)
+        {
+            (words[i], words[j]) = (words[j], words[i]);
+            Assert.True(seen.Add(WeightHash.Reference(bytes)), $"words {i} and {j}");
+            (words[i], words[j]) = (words[j], words[i]);
+        }
     }
 
     [Fact]
     public void Hash_of_zeros_depends_on_their_number() =>
-        Assert.Equal(100, Enumerable.Range(1, 100).Select(n => WeightHash.Reference(new byte[n * 8])).Distinct().Count());
+        Assert.Equal(
+            100,
+            Enumerable.Range(1, 100).Select(n => WeightHash.Reference(new byte[n * 8])).Distinct().Count()
+        );
 }

@@ -14,16 +14,22 @@ public static partial class MathAnswers
     /// answered by a number, not by a calculation that equals it: else a policy learns to hand the question back.</summary>
     public static bool Match(string gold, string prediction, int decimals = 6, bool calculated = false)
     {
-        if (string.IsNullOrWhiteSpace(gold) || string.IsNullOrWhiteSpace(prediction)) return false;
+        if (string.IsNullOrWhiteSpace(gold) || string.IsNullOrWhiteSpace(prediction))
+            return false;
         var wanted = MathText.Find(gold);
         var found = MathText.Find(prediction);
-        string goldText = string.Join(",", wanted.Parts), foundText = string.Join(",", found.Parts);
-        if (Squeeze().Replace(goldText, "") == Squeeze().Replace(foundText, "")) return true;
+        string goldText = string.Join(",", wanted.Parts),
+            foundText = string.Join(",", found.Parts);
+        if (Squeeze().Replace(goldText, "") == Squeeze().Replace(foundText, ""))
+            return true;
         var equality = new MathEquality(decimals, calculated);
         var readings = Readings(found);
-        if (Readings(wanted).Any(g => readings.Any(p => equality.Same(g, p)))) return true;
+        if (Readings(wanted).Any(g => readings.Any(p => equality.Same(g, p))))
+            return true;
         bool words = !goldText.Any(char.IsAsciiDigit) && MathText.Words(goldText) is { Length: > 0 };
-        return words && MathText.Words(goldText) == MathText.Words(foundText) && !Symbols().IsMatch(goldText + foundText);
+        return words
+            && MathText.Words(goldText) == MathText.Words(foundText)
+            && !Symbols().IsMatch(goldText + foundText);
     }
 
     /// <summary>The last number in a text; null without one.</summary>
@@ -35,19 +41,31 @@ public static partial class MathAnswers
         var cleaned = found.Parts.Select(MathText.Clean).ToArray();
         var readings = new List<MathNode>();
         Add(text => Thousands().Replace(text, m => m.Value.Replace(",", "").Replace(" ", "")));
-        if (cleaned.Any(text => Thousands().IsMatch(text))) Add(text => text);
-        if (found.Plain && cleaned is [var single] && DecimalComma().IsMatch(single)) Add(text => text.Replace(',', '.'));
+        if (cleaned.Any(text => Thousands().IsMatch(text)))
+            Add(text => text);
+        if (found.Plain && cleaned is [var single] && DecimalComma().IsMatch(single))
+            Add(text => text.Replace(',', '.'));
         return readings;
 
         void Add(Func<string, string> read)
         {
             var parts = cleaned.Select(text => MathParser.Parse(read(text))).ToArray();
-            if (parts.All(p => p is not null)) readings.Add(parts.Length == 1 ? parts[0]! : MathNode.Of(MathKind.List, parts!));
+            if (parts.All(p => p is not null))
+                readings.Add(parts.Length == 1 ? parts[0]! : MathNode.Of(MathKind.List, parts!));
         }
     }
 
-    [GeneratedRegex(@"[\s$]+|\\[,;:! ]|\\left|\\right")] private static partial Regex Squeeze();
-    [GeneratedRegex(@"(?<![\d.,\w])\d{1,3}(?:(?:,\s?(?=\d{3},\s)|,)\d{3})+(?![\d])(?!,\d)|(?<![\d.,\w])\d{1,3}(?: \d{3})+(?![\d])")] private static partial Regex Thousands();
-    [GeneratedRegex(@"^-?\d+,\d+$")] private static partial Regex DecimalComma();
-    [GeneratedRegex(@"[=<>+^*/\\]|\d")] private static partial Regex Symbols();
+    [GeneratedRegex(@"[\s$]+|\\[,;:! ]|\\left|\\right")]
+    private static partial Regex Squeeze();
+
+    [GeneratedRegex(
+        @"(?<![\d.,\w])\d{1,3}(?:(?:,\s?(?=\d{3},\s)|,)\d{3})+(?![\d])(?!,\d)|(?<![\d.,\w])\d{1,3}(?: \d{3})+(?![\d])"
+    )]
+    private static partial Regex Thousands();
+
+    [GeneratedRegex(@"^-?\d+,\d+$")]
+    private static partial Regex DecimalComma();
+
+    [GeneratedRegex(@"[=<>+^*/\\]|\d")]
+    private static partial Regex Symbols();
 }

@@ -6,7 +6,8 @@ namespace SimpleR1.Training.Rewards.Mathematics;
 /// <summary>Equality of parsed answers. The first argument is the gold answer.</summary>
 internal sealed class MathEquality(int decimals, bool calculated)
 {
-    private const int MaxItems = 64, Points = 8;
+    private const int MaxItems = 64,
+        Points = 8;
     private const double SymbolicTolerance = 1e-8;
 
     public bool Same(MathNode a, MathNode b)
@@ -15,13 +16,20 @@ internal sealed class MathEquality(int decimals, bool calculated)
         b = Simplify(b);
         if (a.Kind == MathKind.Percent != (b.Kind == MathKind.Percent)) // 28% may be meant as 28 or as 0.28
             return Same(Bare(a), Bare(b)) || SameValue(a, b);
-        if (a.Kind == MathKind.Relation || b.Kind == MathKind.Relation) return SameRelation(a, b);
-        if ((a.Kind, b.Kind) is (MathKind.Tuple, MathKind.List) or (MathKind.List, MathKind.Tuple)) return InOrder(a.Items, b.Items); // brackets left out
-        if ((a.Kind, b.Kind) is (MathKind.Tuple, MathKind.Set) or (MathKind.Set, MathKind.Tuple)) return false;
-        if (IsCollection(a) || IsCollection(b)) return SameCollection(Items(a), Items(b));
-        if (a.Kind == MathKind.Tuple && b.Kind == MathKind.Tuple) return a.Name == b.Name && InOrder(a.Items, b.Items);
-        if (IsRealSet(a) && IsRealSet(b)) return SameSolutions(a, b);
-        if (a.Has(MathKind.Matrix) || b.Has(MathKind.Matrix)) return SameMatrix(a, b);
+        if (a.Kind == MathKind.Relation || b.Kind == MathKind.Relation)
+            return SameRelation(a, b);
+        if ((a.Kind, b.Kind) is (MathKind.Tuple, MathKind.List) or (MathKind.List, MathKind.Tuple))
+            return InOrder(a.Items, b.Items); // brackets left out
+        if ((a.Kind, b.Kind) is (MathKind.Tuple, MathKind.Set) or (MathKind.Set, MathKind.Tuple))
+            return false;
+        if (IsCollection(a) || IsCollection(b))
+            return SameCollection(Items(a), Items(b));
+        if (a.Kind == MathKind.Tuple && b.Kind == MathKind.Tuple)
+            return a.Name == b.Name && InOrder(a.Items, b.Items);
+        if (IsRealSet(a) && IsRealSet(b))
+            return SameSolutions(a, b);
+        if (a.Has(MathKind.Matrix) || b.Has(MathKind.Matrix))
+            return SameMatrix(a, b);
         return SameValue(a, b);
     }
 
@@ -30,16 +38,24 @@ internal sealed class MathEquality(int decimals, bool calculated)
     /// <summary>± becomes two answers; x ∈ S is S; a chain of equations keeps its ends; what is only approximate goes; one item alone is itself.</summary>
     private static MathNode Simplify(MathNode node)
     {
-        if (node.Kind is not (MathKind.List or MathKind.Set) && node.Has(MathKind.PlusMinus) && (node.Kind != MathKind.Relation || IsAssignment(node)))
+        if (
+            node.Kind is not (MathKind.List or MathKind.Set)
+            && node.Has(MathKind.PlusMinus)
+            && (node.Kind != MathKind.Relation || IsAssignment(node))
+        )
             return MathNode.Of(MathKind.Set, node.WithSign(true), node.WithSign(false));
         if (node.Kind == MathKind.Relation)
         {
             int approximate = node.Name.IndexOf('≈');
-            if (approximate > 0) node = new(MathKind.Relation, node.Name[..approximate], node.Items[..(approximate + 1)]);
-            else if (approximate == 0) node = node with { Name = "=" + node.Name[1..] };
+            if (approximate > 0)
+                node = new(MathKind.Relation, node.Name[..approximate], node.Items[..(approximate + 1)]);
+            else if (approximate == 0)
+                node = node with { Name = "=" + node.Name[1..] };
             int member = node.Name.LastIndexOf('∈');
-            if (member >= 0) return Simplify(node.Items[member + 1]);
-            if (node.Items.Length > 2 && node.Name.All(op => op == '=')) return new(MathKind.Relation, "=", node.Items[0], node.Items[^1]);
+            if (member >= 0)
+                return Simplify(node.Items[member + 1]);
+            if (node.Items.Length > 2 && node.Name.All(op => op == '='))
+                return new(MathKind.Relation, "=", node.Items[0], node.Items[^1]);
         }
         return node.Kind is MathKind.List or MathKind.Set && node.Items.Length == 1 ? Simplify(node.Items[0]) : node;
     }
@@ -48,13 +64,16 @@ internal sealed class MathEquality(int decimals, bool calculated)
 
     private static List<MathNode> Items(MathNode node)
     {
-        if (node.Kind is not (MathKind.List or MathKind.Set or MathKind.Tuple)) return [node];
+        if (node.Kind is not (MathKind.List or MathKind.Set or MathKind.Tuple))
+            return [node];
         var items = new List<MathNode>();
         foreach (var item in node.Items)
         {
             var simple = Simplify(item);
-            if (simple.Kind == MathKind.Set && simple.Items.Length > 1 && item.Kind != MathKind.Set) items.AddRange(simple.Items); // from a ±
-            else items.Add(simple);
+            if (simple.Kind == MathKind.Set && simple.Items.Length > 1 && item.Kind != MathKind.Set)
+                items.AddRange(simple.Items); // from a ±
+            else
+                items.Add(simple);
         }
         return items;
     }
@@ -62,58 +81,95 @@ internal sealed class MathEquality(int decimals, bool calculated)
     /// <summary>The same members, whatever their order and however often each is given.</summary>
     private bool SameCollection(List<MathNode> a, List<MathNode> b)
     {
-        if (a.Count > MaxItems || b.Count > MaxItems) return false;
-        return a.Count > 0 && b.Count > 0 ? a.All(x => b.Any(y => Same(x, y))) && b.All(y => a.Any(x => Same(x, y))) : a.Count == b.Count;
+        if (a.Count > MaxItems || b.Count > MaxItems)
+            return false;
+        return a.Count > 0 && b.Count > 0
+            ? a.All(x => b.Any(y => Same(x, y))) && b.All(y => a.Any(x => Same(x, y)))
+            : a.Count == b.Count;
     }
 
-    private bool InOrder(MathNode[] a, MathNode[] b) => a.Length == b.Length && a.Length <= MaxItems && a.Zip(b).All(p => Same(p.First, p.Second));
+    private bool InOrder(MathNode[] a, MathNode[] b) =>
+        a.Length == b.Length && a.Length <= MaxItems && a.Zip(b).All(p => Same(p.First, p.Second));
 
     private bool SameMatrix(MathNode a, MathNode b)
     {
         for (int point = 0; point < 3; point++)
         {
-            if (a.Entries(At(point)) is not { } x || b.Entries(At(point)) is not { } y || x.GetLength(0) != y.GetLength(0) || x.GetLength(1) != y.GetLength(1)) return false;
-            if (x.Cast<Complex>().Zip(y.Cast<Complex>()).Any(p => !Close(p.First, p.Second, symbolic: false))) return false;
+            if (
+                a.Entries(At(point)) is not { } x
+                || b.Entries(At(point)) is not { } y
+                || x.GetLength(0) != y.GetLength(0)
+                || x.GetLength(1) != y.GetLength(1)
+            )
+                return false;
+            if (x.Cast<Complex>().Zip(y.Cast<Complex>()).Any(p => !Close(p.First, p.Second, symbolic: false)))
+                return false;
         }
         return true;
     }
 
     private bool SameValue(MathNode a, MathNode b)
     {
-        if (calculated && IsLiteral(a) && (!IsLiteral(b) || (a.Kind == MathKind.Number && a.Value.Denominator.IsOne && b is { Kind: MathKind.Divide, Name: "" }))) return false;
-        if (a.Kind == MathKind.Infinity || b.Kind == MathKind.Infinity || a.Has(MathKind.Infinity) || b.Has(MathKind.Infinity)) return Endpoint(a) is { } x && Endpoint(b) is { } y && x.Equals(y);
+        if (
+            calculated
+            && IsLiteral(a)
+            && (
+                !IsLiteral(b)
+                || (a.Kind == MathKind.Number && a.Value.Denominator.IsOne && b is { Kind: MathKind.Divide, Name: "" })
+            )
+        )
+            return false;
+        if (
+            a.Kind == MathKind.Infinity
+            || b.Kind == MathKind.Infinity
+            || a.Has(MathKind.Infinity)
+            || b.Has(MathKind.Infinity)
+        )
+            return Endpoint(a) is { } x && Endpoint(b) is { } y && x.Equals(y);
         if (a.Exact() is { } p && b.Exact() is { } q)
         {
             var difference = p - q;
-            return difference.Numerator.IsZero || (!(p.Denominator.IsOne && q.Denominator.IsOne) && Close(p.ToDouble(), q.ToDouble(), symbolic: false));
+            return difference.Numerator.IsZero
+                || (
+                    !(p.Denominator.IsOne && q.Denominator.IsOne) && Close(p.ToDouble(), q.ToDouble(), symbolic: false)
+                );
         }
         bool symbolic = !a.IsConstant || !b.IsConstant;
         int compared = 0;
         for (int point = 0; point < (symbolic ? Points : 1); point++)
         {
-            Complex u = a.Numeric(At(point)), v = b.Numeric(At(point));
-            if (!Complex.IsFinite(u) && !Complex.IsFinite(v)) continue;
-            if (!Complex.IsFinite(u) || !Complex.IsFinite(v) || !Close(u, v, symbolic)) return false;
+            Complex u = a.Numeric(At(point)),
+                v = b.Numeric(At(point));
+            if (!Complex.IsFinite(u) && !Complex.IsFinite(v))
+                continue;
+            if (!Complex.IsFinite(u) || !Complex.IsFinite(v) || !Close(u, v, symbolic))
+                return false;
             compared++;
         }
         return compared >= (symbolic ? Points / 2 : 1);
     }
 
     /// <summary>A number as it is written at the end of a calculation: 5, -5, 0.5, 5/6, 1\frac{1}{2}, 5%, 1.2*10^3.</summary>
-    private static bool IsLiteral(MathNode node) => node.Kind switch
-    {
-        MathKind.Number => true,
-        MathKind.Negate or MathKind.Percent or MathKind.Divide => node.Items.All(IsLiteral),
-        MathKind.Add => node.Items is [{ Kind: MathKind.Number }, { Kind: MathKind.Divide, Name: "frac" }],
-        MathKind.Multiply => node.Items is [var mantissa, { Kind: MathKind.Power, Items: [{ Kind: MathKind.Number, Value: var radix }, _] }] && IsLiteral(mantissa) && (radix - new Rational(10)).Numerator.IsZero,
-        _ => false,
-    };
+    private static bool IsLiteral(MathNode node) =>
+        node.Kind switch
+        {
+            MathKind.Number => true,
+            MathKind.Negate or MathKind.Percent or MathKind.Divide => node.Items.All(IsLiteral),
+            MathKind.Add => node.Items is [{ Kind: MathKind.Number }, { Kind: MathKind.Divide, Name: "frac" }],
+            MathKind.Multiply => node.Items
+                is [var mantissa, { Kind: MathKind.Power, Items: [{ Kind: MathKind.Number, Value: var radix }, _] }]
+                && IsLiteral(mantissa)
+                && (radix - new Rational(10)).Numerator.IsZero,
+            _ => false,
+        };
 
     /// <summary>Within half a unit of the last decimal asked for, tighter for small numbers, which would otherwise all be equal.</summary>
     private bool Close(Complex gold, Complex other, bool symbolic)
     {
-        double difference = Complex.Abs(gold - other), size = Complex.Abs(gold);
-        if (symbolic) return difference <= SymbolicTolerance * Math.Max(1, size);
+        double difference = Complex.Abs(gold - other),
+            size = Complex.Abs(gold);
+        if (symbolic)
+            return difference <= SymbolicTolerance * Math.Max(1, size);
         return difference <= 0.5000001 * Math.Pow(10, -decimals) * Math.Min(1, 10 * size) + 1e-12 * size;
     }
 
@@ -121,60 +177,104 @@ internal sealed class MathEquality(int decimals, bool calculated)
     {
         if (a.Kind == MathKind.Relation && b.Kind == MathKind.Relation)
         {
-            if (IsAssignment(a) && IsAssignment(b)) return Same(Assigned(a), Assigned(b)) || Proportional(a, b);
-            if (a.Items.Length == 2 && b.Items.Length == 2 && Proportional(a, b)) return true;
+            if (IsAssignment(a) && IsAssignment(b))
+                return Same(Assigned(a), Assigned(b)) || Proportional(a, b);
+            if (a.Items.Length == 2 && b.Items.Length == 2 && Proportional(a, b))
+                return true;
             return !(a.Name + b.Name).Contains('=') && SameSolutions(a, b);
         }
         var (relation, other) = a.Kind == MathKind.Relation ? (a, b) : (b, a);
-        if (IsAssignment(relation)) return a == relation ? Same(Assigned(relation), other) : Same(other, Assigned(relation));
+        if (IsAssignment(relation))
+            return a == relation ? Same(Assigned(relation), other) : Same(other, Assigned(relation));
         return IsRealSet(other) && !relation.Name.Contains('=') && SameSolutions(a, b);
     }
 
     /// <summary>x = 5, f(2) = 5, (p, q) = (3, 2), |AB| = 1, or a calculation such as 1/2 + 1/2 = 1.</summary>
-    private static bool IsAssignment(MathNode relation) => relation is { Kind: MathKind.Relation, Name: "=", Items: [var left, var right] }
-        && (IsName(left) || (IsName(right) && right.Items.Length == 0 && left.IsConstant) || (left.IsConstant && right.IsConstant));
+    private static bool IsAssignment(MathNode relation) =>
+        relation is { Kind: MathKind.Relation, Name: "=", Items: [var left, var right] }
+        && (
+            IsName(left)
+            || (IsName(right) && right.Items.Length == 0 && left.IsConstant)
+            || (left.IsConstant && right.IsConstant)
+        );
 
-    private static MathNode Assigned(MathNode relation) => IsName(relation.Items[0]) || relation.Items[1].IsConstant ? relation.Items[1] : relation.Items[0];
+    private static MathNode Assigned(MathNode relation) =>
+        IsName(relation.Items[0]) || relation.Items[1].IsConstant ? relation.Items[1] : relation.Items[0];
 
-    private static bool IsName(MathNode node) => node.Kind switch
-    {
-        MathKind.Symbol => node.Name is not ("pi" or "e" or "i"),
-        MathKind.Multiply => IsName(node.Items[0]),
-        MathKind.Tuple or MathKind.Divide => node.Items.All(IsName),
-        MathKind.Function => node.Name == "abs" && IsName(node.Items[0]),
-        _ => false,
-    };
+    private static bool IsName(MathNode node) =>
+        node.Kind switch
+        {
+            MathKind.Symbol => node.Name is not ("pi" or "e" or "i"),
+            MathKind.Multiply => IsName(node.Items[0]),
+            MathKind.Tuple or MathKind.Divide => node.Items.All(IsName),
+            MathKind.Function => node.Name == "abs" && IsName(node.Items[0]),
+            _ => false,
+        };
 
     /// <summary>2x &lt; 4 and x &lt; 2: the differences of the sides have one ratio at every point, and its sign agrees with the directions.</summary>
     private static bool Proportional(MathNode a, MathNode b)
     {
-        if (Direction(a.Name) is not { } x || Direction(b.Name) is not { } y || Math.Abs(x) != Math.Abs(y)) return false;
+        if (Direction(a.Name) is not { } x || Direction(b.Name) is not { } y || Math.Abs(x) != Math.Abs(y))
+            return false;
         Complex? ratio = null;
         for (int point = 0; point < Points; point++)
         {
-            Complex u = Difference(a, point), v = Difference(b, point);
-            if (!Complex.IsFinite(u) || !Complex.IsFinite(v) || Complex.Abs(v) < 1e-9) return false;
+            Complex u = Difference(a, point),
+                v = Difference(b, point);
+            if (!Complex.IsFinite(u) || !Complex.IsFinite(v) || Complex.Abs(v) < 1e-9)
+                return false;
             ratio ??= u / v;
-            if (Complex.Abs(u / v - ratio.Value) > SymbolicTolerance * Math.Max(1, Complex.Abs(ratio.Value))) return false;
+            if (Complex.Abs(u / v - ratio.Value) > SymbolicTolerance * Math.Max(1, Complex.Abs(ratio.Value)))
+                return false;
         }
-        if (Complex.Abs(ratio!.Value) < 1e-12) return false;
+        if (Complex.Abs(ratio!.Value) < 1e-12)
+            return false;
         return Math.Abs(x) is 1 or 4 || (ratio.Value.Real > 0) == (Math.Sign(x) == Math.Sign(y));
 
-        static Complex Difference(MathNode r, int point) => r.Items[0].Numeric(At(point)) - r.Items[1].Numeric(At(point));
-        static int? Direction(string op) => op switch { "=" or "≡" => 1, "<" => -2, ">" => 2, "≤" => -3, "≥" => 3, "≠" => 4, _ => null };
+        static Complex Difference(MathNode r, int point) =>
+            r.Items[0].Numeric(At(point)) - r.Items[1].Numeric(At(point));
+        static int? Direction(string op) =>
+            op switch
+            {
+                "=" or "≡" => 1,
+                "<" => -2,
+                ">" => 2,
+                "≤" => -3,
+                "≥" => 3,
+                "≠" => 4,
+                _ => null,
+            };
     }
 
-    private static bool IsRealSet(MathNode node) => node.Kind is MathKind.Union or MathKind.Intersection or MathKind.Difference
-        || node is { Kind: MathKind.Tuple, Items.Length: 2 } || node is { Kind: MathKind.Symbol, Name: "mathbbR" };
+    private static bool IsRealSet(MathNode node) =>
+        node.Kind is MathKind.Union or MathKind.Intersection or MathKind.Difference
+        || node is { Kind: MathKind.Tuple, Items.Length: 2 }
+        || node is { Kind: MathKind.Symbol, Name: "mathbbR" };
 
     /// <summary>The same real numbers belong to both, tried at every end point, between them, beside them and beyond.</summary>
     private bool SameSolutions(MathNode a, MathNode b)
     {
-        if (Unknowns(a).Concat(Unknowns(b)).Distinct().Count() > (a.Kind == MathKind.Relation && b.Kind == MathKind.Relation ? 1 : 2)) return false;
+        if (
+            Unknowns(a).Concat(Unknowns(b)).Distinct().Count()
+            > (a.Kind == MathKind.Relation && b.Kind == MathKind.Relation ? 1 : 2)
+        )
+            return false;
         double tolerance = 0.5 * Math.Pow(10, -decimals);
-        var ends = a.All().Concat(b.All()).Where(n => n.IsConstant && n.Items.Length < 3).Select(Endpoint).OfType<double>().Where(double.IsFinite).SelectMany(e => new[] { e, -e }).Distinct().Order().Take(MaxItems).ToList();
+        var ends = a.All()
+            .Concat(b.All())
+            .Where(n => n.IsConstant && n.Items.Length < 3)
+            .Select(Endpoint)
+            .OfType<double>()
+            .Where(double.IsFinite)
+            .SelectMany(e => new[] { e, -e })
+            .Distinct()
+            .Order()
+            .Take(MaxItems)
+            .ToList();
         // ends that differ only by rounding are one point
-        for (int i = ends.Count - 1; i > 0; i--) if (ends[i] - ends[i - 1] <= tolerance) ends.RemoveAt(i);
+        for (int i = ends.Count - 1; i > 0; i--)
+            if (ends[i] - ends[i - 1] <= tolerance)
+                ends.RemoveAt(i);
         List<double> points = [-1e6, 1e6, .. ends];
         for (int i = 0; i < ends.Count; i++)
         {
@@ -182,62 +282,90 @@ internal sealed class MathEquality(int decimals, bool calculated)
             points.Add(ends[i] + 3 * tolerance);
             points.Add(i > 0 ? (ends[i] + ends[i - 1]) / 2 : ends[i] - 1);
         }
-        for (int i = 0; i < 64; i++) points.Add((i - 32) * 1.37);
+        for (int i = 0; i < 64; i++)
+            points.Add((i - 32) * 1.37);
         bool any = false;
         foreach (double x in points)
         {
-            if (Contains(a, x, tolerance) is not { } inA || Contains(b, x, tolerance) is not { } inB || inA != inB) return false;
+            if (Contains(a, x, tolerance) is not { } inA || Contains(b, x, tolerance) is not { } inB || inA != inB)
+                return false;
             any |= inA;
         }
         return any;
     }
 
-    private static IEnumerable<string> Unknowns(MathNode node) => node.All().Where(n => n is { Kind: MathKind.Symbol, Name: not ("pi" or "e" or "i" or "mathbbR") }).Select(n => n.Name);
+    private static IEnumerable<string> Unknowns(MathNode node) =>
+        node.All()
+            .Where(n => n is { Kind: MathKind.Symbol, Name: not ("pi" or "e" or "i" or "mathbbR") })
+            .Select(n => n.Name);
 
     /// <summary>Whether a number belongs to a set, or solves a chain of inequalities in one unknown; null where that can't be told.</summary>
     private static bool? Contains(MathNode node, double x, double tolerance)
     {
         switch (node.Kind)
         {
-            case MathKind.Symbol: return node.Name == "mathbbR" ? true : null;
-            case MathKind.Union: return Contains(node.Items[0], x, tolerance) | Contains(node.Items[1], x, tolerance);
-            case MathKind.Intersection: return Contains(node.Items[0], x, tolerance) & Contains(node.Items[1], x, tolerance);
-            case MathKind.Difference: return Contains(node.Items[0], x, tolerance) & !Contains(node.Items[1], x, tolerance);
+            case MathKind.Symbol:
+                return node.Name == "mathbbR" ? true : null;
+            case MathKind.Union:
+                return Contains(node.Items[0], x, tolerance) | Contains(node.Items[1], x, tolerance);
+            case MathKind.Intersection:
+                return Contains(node.Items[0], x, tolerance) & Contains(node.Items[1], x, tolerance);
+            case MathKind.Difference:
+                return Contains(node.Items[0], x, tolerance) & !Contains(node.Items[1], x, tolerance);
             case MathKind.Set:
                 return node.Items.Any(i => Endpoint(i) is { } member && Math.Abs(member - x) <= tolerance);
             case MathKind.Tuple when node.Items.Length == 2:
-                if (Endpoint(node.Items[0]) is not { } low || Endpoint(node.Items[1]) is not { } high) return null;
-                bool atLow = Math.Abs(x - low) <= tolerance, atHigh = Math.Abs(x - high) <= tolerance;
+                if (Endpoint(node.Items[0]) is not { } low || Endpoint(node.Items[1]) is not { } high)
+                    return null;
+                bool atLow = Math.Abs(x - low) <= tolerance,
+                    atHigh = Math.Abs(x - high) <= tolerance;
                 return (atLow ? node.Name[0] == '[' : x > low) && (atHigh ? node.Name[1] == ']' : x < high);
             case MathKind.Relation:
-                var values = node.Items.Select(i => i.Kind == MathKind.Infinity ? double.PositiveInfinity : i.Numeric(_ => x).Real).ToArray();
+                var values = node
+                    .Items.Select(i => i.Kind == MathKind.Infinity ? double.PositiveInfinity : i.Numeric(_ => x).Real)
+                    .ToArray();
                 bool all = true;
                 for (int i = 0; i < node.Name.Length; i++)
                 {
                     bool equal = Math.Abs(values[i] - values[i + 1]) <= tolerance;
-                    all &= node.Name[i] switch { '<' => values[i] < values[i + 1] && !equal, '>' => values[i] > values[i + 1] && !equal, '≤' => values[i] < values[i + 1] || equal,
-                        '≥' => values[i] > values[i + 1] || equal, '≠' => !equal, _ => false };
+                    all &= node.Name[i] switch
+                    {
+                        '<' => values[i] < values[i + 1] && !equal,
+                        '>' => values[i] > values[i + 1] && !equal,
+                        '≤' => values[i] < values[i + 1] || equal,
+                        '≥' => values[i] > values[i + 1] || equal,
+                        '≠' => !equal,
+                        _ => false,
+                    };
                 }
                 return all;
-            default: return null;
+            default:
+                return null;
         }
     }
 
     /// <summary>A real constant, infinities included.</summary>
-    private static double? Endpoint(MathNode node) => node switch
-    {
-        { Kind: MathKind.Infinity } => double.PositiveInfinity,
-        { Kind: MathKind.Negate, Items: [{ Kind: MathKind.Infinity }] } => double.NegativeInfinity,
-        _ when node.IsConstant && !node.Has(MathKind.Infinity) && node.Numeric(At(0)) is { } value && Complex.IsFinite(value) && value.Imaginary == 0 => value.Real,
-        _ => null,
-    };
+    private static double? Endpoint(MathNode node) =>
+        node switch
+        {
+            { Kind: MathKind.Infinity } => double.PositiveInfinity,
+            { Kind: MathKind.Negate, Items: [{ Kind: MathKind.Infinity }] } => double.NegativeInfinity,
+            _ when node.IsConstant
+                    && !node.Has(MathKind.Infinity)
+                    && node.Numeric(At(0)) is { } value
+                    && Complex.IsFinite(value)
+                    && value.Imaginary == 0 => value.Real,
+            _ => null,
+        };
 
     /// <summary>The unknowns' values at a point: real, the first points positive, the same in every run.</summary>
-    private static Func<string, Complex> At(int point) => name =>
-    {
-        ulong state = (ulong)point * 0x9E3779B97F4A7C15 + 1;
-        foreach (char c in name) state = SplitMix64.Mix(state ^ c);
-        double value = 0.3 + 2.5 * new SplitMix64(state).NextDouble();
-        return point < Points / 2 || (state & 1) == 0 ? value : -value;
-    };
+    private static Func<string, Complex> At(int point) =>
+        name =>
+        {
+            ulong state = (ulong)point * 0x9E3779B97F4A7C15 + 1;
+            foreach (char c in name)
+                state = SplitMix64.Mix(state ^ c);
+            double value = 0.3 + 2.5 * new SplitMix64(state).NextDouble();
+            return point < Points / 2 || (state & 1) == 0 ? value : -value;
+        };
 }

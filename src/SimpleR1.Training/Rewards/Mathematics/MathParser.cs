@@ -9,46 +9,112 @@ namespace SimpleR1.Training.Rewards.Mathematics;
 /// </summary>
 internal sealed partial class MathParser
 {
-    private const int MaxLength = 1000, MaxDepth = 48;
+    private const int MaxLength = 1000,
+        MaxDepth = 48;
     private static readonly HashSet<string> Functions =
-        ["sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "sinh", "cosh", "tanh", "ln", "log", "lg", "exp", "sqrt", "abs"];
+    [
+        "sin",
+        "cos",
+        "tan",
+        "cot",
+        "sec",
+        "csc",
+        "arcsin",
+        "arccos",
+        "arctan",
+        "sinh",
+        "cosh",
+        "tanh",
+        "ln",
+        "log",
+        "lg",
+        "exp",
+        "sqrt",
+        "abs",
+    ];
     private static readonly Dictionary<string, string> Operators = new()
     {
-        ["times"] = "*", ["cdot"] = "*", ["ast"] = "*", ["div"] = "/", ["pm"] = "±", ["mp"] = "∓", ["le"] = "≤", ["leq"] = "≤", ["leqslant"] = "≤",
-        ["ge"] = "≥", ["geq"] = "≥", ["geqslant"] = "≥", ["lt"] = "<", ["gt"] = ">", ["ne"] = "≠", ["neq"] = "≠", ["approx"] = "≈", ["in"] = "∈", ["equiv"] = "≡",
-        ["cup"] = "∪", ["cap"] = "∩", ["setminus"] = "∖", ["lvert"] = "|", ["rvert"] = "|", ["mid"] = "|", ["vert"] = "|", ["to"] = "→", ["rightarrow"] = "→",
-        ["lbrace"] = "\\{", ["rbrace"] = "\\}", ["langle"] = "(", ["rangle"] = ")", ["lbrack"] = "[", ["rbrack"] = "]", ["colon"] = ":",
+        ["times"] = "*",
+        ["cdot"] = "*",
+        ["ast"] = "*",
+        ["div"] = "/",
+        ["pm"] = "±",
+        ["mp"] = "∓",
+        ["le"] = "≤",
+        ["leq"] = "≤",
+        ["leqslant"] = "≤",
+        ["ge"] = "≥",
+        ["geq"] = "≥",
+        ["geqslant"] = "≥",
+        ["lt"] = "<",
+        ["gt"] = ">",
+        ["ne"] = "≠",
+        ["neq"] = "≠",
+        ["approx"] = "≈",
+        ["in"] = "∈",
+        ["equiv"] = "≡",
+        ["cup"] = "∪",
+        ["cap"] = "∩",
+        ["setminus"] = "∖",
+        ["lvert"] = "|",
+        ["rvert"] = "|",
+        ["mid"] = "|",
+        ["vert"] = "|",
+        ["to"] = "→",
+        ["rightarrow"] = "→",
+        ["lbrace"] = "\\{",
+        ["rbrace"] = "\\}",
+        ["langle"] = "(",
+        ["rangle"] = ")",
+        ["lbrack"] = "[",
+        ["rbrack"] = "]",
+        ["colon"] = ":",
     };
 
     private readonly string text;
-    private int at, depth, bars;
+    private int at,
+        depth,
+        bars;
 
     private MathParser(string text) => this.text = text;
 
     /// <summary>Null when the text is not an expression.</summary>
     public static MathNode? Parse(string text)
     {
-        if (text.Length is 0 or > MaxLength) return null;
+        if (text.Length is 0 or > MaxLength)
+            return null;
         var parser = new MathParser(text);
         var node = parser.Semicolons();
         return parser.Peek() == '\0' ? node : null;
     }
 
     /// <summary>The names that mean something when written in plain text.</summary>
-    public static bool IsWord(string word) => Functions.Contains(word) || word is "pi" or "and" or "or" or "inf" or "infinity" or "oo" or "in" or "union" or "cup";
+    public static bool IsWord(string word) =>
+        Functions.Contains(word)
+        || word is "pi" or "and" or "or" or "inf" or "infinity" or "oo" or "in" or "union" or "cup";
 
     private char Peek()
     {
-        while (at < text.Length && (char.IsWhiteSpace(text[at]) || text[at] == '~')) at++;
-        if (at >= text.Length) return '\0';
+        while (at < text.Length && (char.IsWhiteSpace(text[at]) || text[at] == '~'))
+            at++;
+        if (at >= text.Length)
+            return '\0';
         // a command that stands for an operator is replaced by it on the way
-        return text[at] == '\\' && CommandAt(at) is { Length: > 0 } command && Operators.TryGetValue(command, out string? symbol) ? symbol[0] == '\\' ? '\\' : symbol[0] : text[at];
+        return
+            text[at] == '\\'
+            && CommandAt(at) is { Length: > 0 } command
+            && Operators.TryGetValue(command, out string? symbol)
+            ? symbol[0] == '\\'
+                ? '\\'
+                : symbol[0]
+            : text[at];
     }
 
     private string CommandAt(int from)
     {
         int end = from + 1;
-        while (end < text.Length && char.IsAsciiLetter(text[end])) end++;
+        while (end < text.Length && char.IsAsciiLetter(text[end]))
+            end++;
         return text[(from + 1)..end];
     }
 
@@ -61,7 +127,8 @@ internal sealed partial class MathParser
 
     private bool Take(char c)
     {
-        if (Peek() != c) return false;
+        if (Peek() != c)
+            return false;
         Skip();
         return true;
     }
@@ -70,9 +137,12 @@ internal sealed partial class MathParser
     private bool TakeBrace(char brace)
     {
         Peek();
-        if (at + 1 < text.Length && text[at] == '\\' && text[at + 1] == brace) at += 2;
-        else if (at < text.Length && text[at] == '\\' && CommandAt(at) == (brace == '{' ? "lbrace" : "rbrace")) Skip();
-        else return false;
+        if (at + 1 < text.Length && text[at] == '\\' && text[at + 1] == brace)
+            at += 2;
+        else if (at < text.Length && text[at] == '\\' && CommandAt(at) == (brace == '{' ? "lbrace" : "rbrace"))
+            Skip();
+        else
+            return false;
         return true;
     }
 
@@ -80,7 +150,8 @@ internal sealed partial class MathParser
     {
         Peek();
         int end = at;
-        while (end < text.Length && char.IsAsciiLetter(text[end])) end++;
+        while (end < text.Length && char.IsAsciiLetter(text[end]))
+            end++;
         return text[at..end];
     }
 
@@ -90,21 +161,25 @@ internal sealed partial class MathParser
     {
         if (Take(','))
         {
-            if (Word() is "and" or "or") at += Word().Length; // "1, 2, and 3"
+            if (Word() is "and" or "or")
+                at += Word().Length; // "1, 2, and 3"
             return true;
         }
-        if (Word() is not ("and" or "or")) return false;
+        if (Word() is not ("and" or "or"))
+            return false;
         at += Word().Length;
         return true;
     }
 
     private MathNode? Separated(Func<MathNode?> item, Func<bool> separator)
     {
-        if (item() is not { } first) return null;
+        if (item() is not { } first)
+            return null;
         List<MathNode> items = [first];
         while (separator())
         {
-            if (item() is not { } next) return null;
+            if (item() is not { } next)
+                return null;
             items.Add(next);
         }
         return items.Count == 1 ? first : MathNode.Of(MathKind.List, [.. items]);
@@ -112,22 +187,34 @@ internal sealed partial class MathParser
 
     private MathNode? Relation()
     {
-        if (SetExpression() is not { } first) return null;
+        if (SetExpression() is not { } first)
+            return null;
         List<MathNode> items = [first];
         string operators = "";
         while (Peek() is '=' or '<' or '>' or '≤' or '≥' or '≠' or '≈' or '∈' or '≡' or '!' || Word() == "in")
         {
             char op = Peek();
-            if (Word() == "in") (op, at) = ('∈', at + 2);
-            else Skip();
+            if (Word() == "in")
+                (op, at) = ('∈', at + 2);
+            else
+                Skip();
             if (Take('='))
             {
                 if (op == '=') { }
-                else if (op is '<' or '>' or '!') op = op switch { '<' => '≤', '>' => '≥', _ => '≠' };
-                else return null;
+                else if (op is '<' or '>' or '!')
+                    op = op switch
+                    {
+                        '<' => '≤',
+                        '>' => '≥',
+                        _ => '≠',
+                    };
+                else
+                    return null;
             }
-            else if (op == '!') return null;
-            if (SetExpression() is not { } next) return null;
+            else if (op == '!')
+                return null;
+            if (SetExpression() is not { } next)
+                return null;
             items.Add(next);
             operators += op;
         }
@@ -140,22 +227,37 @@ internal sealed partial class MathParser
         while (left is not null && (Peek() is '∪' or '∩' or '∖' || Word() is "union" or "cup"))
         {
             char op = Peek();
-            if (Word() is { Length: > 0 } word) (op, at) = ('∪', at + word.Length);
-            else Skip();
-            left = Sum() is { } right ? MathNode.Of(op switch { '∪' => MathKind.Union, '∩' => MathKind.Intersection, _ => MathKind.Difference }, left, right) : null;
+            if (Word() is { Length: > 0 } word)
+                (op, at) = ('∪', at + word.Length);
+            else
+                Skip();
+            left = Sum() is { } right
+                ? MathNode.Of(
+                    op switch
+                    {
+                        '∪' => MathKind.Union,
+                        '∩' => MathKind.Intersection,
+                        _ => MathKind.Difference,
+                    },
+                    left,
+                    right
+                )
+                : null;
         }
         return left;
     }
 
     private MathNode? Sum()
     {
-        if (++depth > MaxDepth) return null; // the whole parse fails: it is not an answer
+        if (++depth > MaxDepth)
+            return null; // the whole parse fails: it is not an answer
         var left = Peek() is '±' or '∓' ? MathNode.Number(new(0)) : Product();
         while (left is not null && Peek() is '+' or '-' or '±' or '∓')
         {
             char op = Peek();
             Skip();
-            if (Product() is not { } right) return null;
+            if (Product() is not { } right)
+                return null;
             left = op switch
             {
                 '+' => MathNode.Of(MathKind.Add, left!, right),
@@ -176,25 +278,40 @@ internal sealed partial class MathParser
             if (Peek() is '*' or '/' or ':')
             {
                 bool multiply = Take('*');
-                if (!multiply) Skip();
+                if (!multiply)
+                    Skip();
                 else if (Peek() == '*') // ** is a power
                 {
                     Skip();
                     left = Signed() is { } exponent ? MathNode.Of(MathKind.Power, left, exponent) : null;
                     continue;
                 }
-                left = Signed() is { } right ? MathNode.Of(multiply ? MathKind.Multiply : MathKind.Divide, left, right) : null;
+                left = Signed() is { } right
+                    ? MathNode.Of(multiply ? MathKind.Multiply : MathKind.Divide, left, right)
+                    : null;
             }
             else if (StartsFactor())
             {
                 bool afterNumber = left.Kind == MathKind.Number;
-                if (afterNumber && (char.IsAsciiDigit(Peek()) || Peek() == '.')) return null; // "3 4" is two answers or none
-                if (Power() is not { } right) return null;
-                bool mixed = afterNumber && left.Value.Denominator.IsOne && right is { Kind: MathKind.Divide, Name: "frac", Items: [{ Kind: MathKind.Number } n, { Kind: MathKind.Number } d] }
-                    && n.Value.Numerator.Sign > 0 && n.Value.Numerator < d.Value.Numerator; // 1\frac{1}{2} is one and a half
+                if (afterNumber && (char.IsAsciiDigit(Peek()) || Peek() == '.'))
+                    return null; // "3 4" is two answers or none
+                if (Power() is not { } right)
+                    return null;
+                bool mixed =
+                    afterNumber
+                    && left.Value.Denominator.IsOne
+                    && right
+                        is {
+                            Kind: MathKind.Divide,
+                            Name: "frac",
+                            Items: [{ Kind: MathKind.Number } n, { Kind: MathKind.Number } d]
+                        }
+                    && n.Value.Numerator.Sign > 0
+                    && n.Value.Numerator < d.Value.Numerator; // 1\frac{1}{2} is one and a half
                 left = MathNode.Of(mixed ? MathKind.Add : MathKind.Multiply, left, right);
             }
-            else return left;
+            else
+                return left;
         }
         return null;
     }
@@ -202,17 +319,25 @@ internal sealed partial class MathParser
     private bool StartsFactor()
     {
         char c = Peek();
-        if (c == '|') return bars == 0;
-        if (c is '(' or '[' or '{' || char.IsLetterOrDigit(c) || c == '.') return !(c is 'a' or 'o' or 'i' or 'u' or 'c' && Word() is "and" or "or" or "in" or "union" or "cup");
-        if (c is '∞' or '√' || c != '\\') return c is '∞' or '√';
-        return (at + 1 < text.Length && text[at + 1] == '{') || CommandAt(at) is { Length: > 0 } command && command is not ("rfloor" or "rceil" or "end" or "rbrace" or "right");
+        if (c == '|')
+            return bars == 0;
+        if (c is '(' or '[' or '{' || char.IsLetterOrDigit(c) || c == '.')
+            return !(c is 'a' or 'o' or 'i' or 'u' or 'c' && Word() is "and" or "or" or "in" or "union" or "cup");
+        if (c is '∞' or '√' || c != '\\')
+            return c is '∞' or '√';
+        return (at + 1 < text.Length && text[at + 1] == '{')
+            || CommandAt(at) is { Length: > 0 } command
+                && command is not ("rfloor" or "rceil" or "end" or "rbrace" or "right");
     }
 
     private MathNode? Signed()
     {
-        if (depth > MaxDepth) return null;
-        if (Take('+')) return Signed();
-        if (!Take('-')) return Power();
+        if (depth > MaxDepth)
+            return null;
+        if (Take('+'))
+            return Signed();
+        if (!Take('-'))
+            return Power();
         depth++;
         var negated = Signed() is { } value ? MathNode.Of(MathKind.Negate, value) : null;
         depth--;
@@ -222,9 +347,12 @@ internal sealed partial class MathParser
     private MathNode? Power()
     {
         var left = Postfix();
-        if (left is null || !Take('^')) return left;
-        if (Peek() == '\\' && CommandAt(at) is "prime" or "top" or "T") return null;
-        if (Argument(wholeNumber: true) is not { } exponent) return null;
+        if (left is null || !Take('^'))
+            return left;
+        if (Peek() == '\\' && CommandAt(at) is "prime" or "top" or "T")
+            return null;
+        if (Argument(wholeNumber: true) is not { } exponent)
+            return null;
         var power = MathNode.Of(MathKind.Power, left, exponent);
         return Peek() == '!' ? Postfix(power) : power;
     }
@@ -234,18 +362,25 @@ internal sealed partial class MathParser
         var node = given ?? Primary();
         while (node is not null)
         {
-            if (Peek() == '!' && !(at + 1 < text.Length && text[at + 1] == '=')) node = Take('!') ? MathNode.Of(MathKind.Factorial, node) : null;
-            else if (Take('%')) node = MathNode.Of(MathKind.Percent, node);
+            if (Peek() == '!' && !(at + 1 < text.Length && text[at + 1] == '='))
+                node = Take('!') ? MathNode.Of(MathKind.Factorial, node) : null;
+            else if (Take('%'))
+                node = MathNode.Of(MathKind.Percent, node);
             else if (node.Kind is MathKind.Symbol or MathKind.Number && Peek() == '_')
             {
                 // a_{37} is a name of its own, and so is 204_5: a number in another base is not the number
                 Skip();
                 int start = at;
-                if (Argument(wholeNumber: true) is null) return null;
-                string name = node.Kind == MathKind.Number ? node.Value.Numerator.ToString(CultureInfo.InvariantCulture) : node.Name;
+                if (Argument(wholeNumber: true) is null)
+                    return null;
+                string name =
+                    node.Kind == MathKind.Number
+                        ? node.Value.Numerator.ToString(CultureInfo.InvariantCulture)
+                        : node.Name;
                 node = new MathNode(MathKind.Symbol, name + "_" + text[start..at].Trim(' ', '{', '}'));
             }
-            else return node;
+            else
+                return node;
         }
         return null;
     }
@@ -254,7 +389,8 @@ internal sealed partial class MathParser
     private MathNode? Argument(bool wholeNumber = false)
     {
         char c = Peek();
-        if (c == '-' && wholeNumber) return Take('-') && Argument(true) is { } value ? MathNode.Of(MathKind.Negate, value) : null;
+        if (c == '-' && wholeNumber)
+            return Take('-') && Argument(true) is { } value ? MathNode.Of(MathKind.Negate, value) : null;
         if (char.IsAsciiDigit(c) && !wholeNumber)
         {
             at++;
@@ -271,18 +407,29 @@ internal sealed partial class MathParser
     private MathNode? Primary()
     {
         char c = Peek();
-        if (char.IsAsciiDigit(c) || c == '.') return NumberLiteral();
-        if (char.IsAsciiLetter(c)) return Letters();
+        if (char.IsAsciiDigit(c) || c == '.')
+            return NumberLiteral();
+        if (char.IsAsciiLetter(c))
+            return Letters();
         switch (c)
         {
-            case '(' or '[': return Bracketed(c);
-            case '{': return Group();
-            case '|': return Absolute();
-            case '∞': Skip(); return MathNode.Of(MathKind.Infinity);
-            case '√': Skip(); return Argument(true) is { } root ? new(MathKind.Function, "sqrt", root) : null;
-            case '\\': return Command();
+            case '(' or '[':
+                return Bracketed(c);
+            case '{':
+                return Group();
+            case '|':
+                return Absolute();
+            case '∞':
+                Skip();
+                return MathNode.Of(MathKind.Infinity);
+            case '√':
+                Skip();
+                return Argument(true) is { } root ? new(MathKind.Function, "sqrt", root) : null;
+            case '\\':
+                return Command();
             default:
-                if (!char.IsLetter(c)) return null;
+                if (!char.IsLetter(c))
+                    return null;
                 Skip();
                 return Name(c.ToString());
         }
@@ -291,21 +438,50 @@ internal sealed partial class MathParser
     private MathNode? NumberLiteral()
     {
         int start = at;
-        while (at < text.Length && char.IsAsciiDigit(text[at])) at++;
+        while (at < text.Length && char.IsAsciiDigit(text[at]))
+            at++;
         int fraction = 0;
         if (at + 1 < text.Length && text[at] == '.' && char.IsAsciiDigit(text[at + 1]))
-            for (at++; at < text.Length && char.IsAsciiDigit(text[at]); at++) fraction++;
-        else if (at < text.Length && text[at] == '.' && at > start) at++; // "5."
+            for (at++; at < text.Length && char.IsAsciiDigit(text[at]); at++)
+                fraction++;
+        else if (at < text.Length && text[at] == '.' && at > start)
+            at++; // "5."
         string digits = text[start..at].Replace(".", "");
-        if (digits == "") return null;
-        var value = new Rational(BigInteger.Parse(digits, NumberStyles.None, CultureInfo.InvariantCulture), BigInteger.Pow(10, fraction));
-        if (fraction >= 0 && at < text.Length && text[at] == '\\' && CommandAt(at) == "overline" && text[..at].LastIndexOf('.') >= start) return Repeating(value, fraction);
-        if (at + 1 < text.Length && text[at] is 'e' or 'E' && !text.Contains('\\') && (char.IsAsciiDigit(text[at + 1]) || (text[at + 1] is '-' or '+' && at + 2 < text.Length && char.IsAsciiDigit(text[at + 2]))))
+        if (digits == "")
+            return null;
+        var value = new Rational(
+            BigInteger.Parse(digits, NumberStyles.None, CultureInfo.InvariantCulture),
+            BigInteger.Pow(10, fraction)
+        );
+        if (
+            fraction >= 0
+            && at < text.Length
+            && text[at] == '\\'
+            && CommandAt(at) == "overline"
+            && text[..at].LastIndexOf('.') >= start
+        )
+            return Repeating(value, fraction);
+        if (
+            at + 1 < text.Length
+            && text[at] is 'e' or 'E'
+            && !text.Contains('\\')
+            && (
+                char.IsAsciiDigit(text[at + 1])
+                || (text[at + 1] is '-' or '+' && at + 2 < text.Length && char.IsAsciiDigit(text[at + 2]))
+            )
+        )
         {
             int exponentAt = ++at;
             for (at++; at < text.Length && char.IsAsciiDigit(text[at]); at++) { }
-            if (!int.TryParse(text[exponentAt..at], CultureInfo.InvariantCulture, out int exponent) || Math.Abs(exponent) > 400) return null;
-            value = exponent >= 0 ? value * new Rational(BigInteger.Pow(10, exponent)) : value / new Rational(BigInteger.Pow(10, -exponent));
+            if (
+                !int.TryParse(text[exponentAt..at], CultureInfo.InvariantCulture, out int exponent)
+                || Math.Abs(exponent) > 400
+            )
+                return null;
+            value =
+                exponent >= 0
+                    ? value * new Rational(BigInteger.Pow(10, exponent))
+                    : value / new Rational(BigInteger.Pow(10, -exponent));
         }
         return MathNode.Number(value);
     }
@@ -314,18 +490,28 @@ internal sealed partial class MathParser
     private MathNode? Repeating(Rational start, int fraction)
     {
         Skip();
-        if (!Take('{')) return null;
+        if (!Take('{'))
+            return null;
         int from = at;
-        while (at < text.Length && char.IsAsciiDigit(text[at])) at++;
+        while (at < text.Length && char.IsAsciiDigit(text[at]))
+            at++;
         string period = text[from..at];
-        if (period == "" || !Take('}')) return null;
-        return MathNode.Number(start + new Rational(BigInteger.Parse(period, CultureInfo.InvariantCulture), BigInteger.Pow(10, fraction) * (BigInteger.Pow(10, period.Length) - 1)));
+        if (period == "" || !Take('}'))
+            return null;
+        return MathNode.Number(
+            start
+                + new Rational(
+                    BigInteger.Parse(period, CultureInfo.InvariantCulture),
+                    BigInteger.Pow(10, fraction) * (BigInteger.Pow(10, period.Length) - 1)
+                )
+        );
     }
 
     private MathNode? Letters()
     {
         string word = Word();
-        if (word is "and" or "or" or "in" or "union" or "cup") return null;
+        if (word is "and" or "or" or "in" or "union" or "cup")
+            return null;
         if (Functions.Contains(word))
         {
             at += word.Length;
@@ -350,7 +536,8 @@ internal sealed partial class MathParser
         var inner = Semicolons();
         bars = outerBars;
         char close = Peek();
-        if (inner is null || close is not (')' or ']')) return null;
+        if (inner is null || close is not (')' or ']'))
+            return null;
         Skip();
         return inner.Kind == MathKind.List ? new MathNode(MathKind.Tuple, $"{open}{close}", inner.Items) : inner;
     }

@@ -13,20 +13,30 @@ internal readonly struct Rational
 
     public Rational(BigInteger numerator, BigInteger denominator)
     {
-        if (denominator.IsZero) throw new DivideByZeroException();
+        if (denominator.IsZero)
+            throw new DivideByZeroException();
         var divisor = BigInteger.GreatestCommonDivisor(numerator, denominator) * denominator.Sign;
         (Numerator, this.denominator) = (numerator / divisor, denominator / divisor);
     }
 
-    public static Rational operator +(Rational a, Rational b) => new(a.Numerator * b.Denominator + b.Numerator * a.Denominator, a.Denominator * b.Denominator);
+    public static Rational operator +(Rational a, Rational b) =>
+        new(a.Numerator * b.Denominator + b.Numerator * a.Denominator, a.Denominator * b.Denominator);
+
     public static Rational operator -(Rational a, Rational b) => a + -b;
+
     public static Rational operator -(Rational a) => new(-a.Numerator, a.Denominator);
-    public static Rational operator *(Rational a, Rational b) => new(a.Numerator * b.Numerator, a.Denominator * b.Denominator);
-    public static Rational operator /(Rational a, Rational b) => new(a.Numerator * b.Denominator, a.Denominator * b.Numerator);
+
+    public static Rational operator *(Rational a, Rational b) =>
+        new(a.Numerator * b.Numerator, a.Denominator * b.Denominator);
+
+    public static Rational operator /(Rational a, Rational b) =>
+        new(a.Numerator * b.Denominator, a.Denominator * b.Numerator);
 
     /// <summary>How large the parts are, to bound the work of repeated powers.</summary>
     public long Bits => Numerator.GetBitLength() + Denominator.GetBitLength();
 
-    public double ToDouble() => Bits < 2000 ? (double)Numerator / (double)Denominator
-        : Numerator.Sign * Math.Exp(BigInteger.Log(BigInteger.Abs(Numerator)) - BigInteger.Log(Denominator));
+    public double ToDouble() =>
+        Bits < 2000
+            ? (double)Numerator / (double)Denominator
+            : Numerator.Sign * Math.Exp(BigInteger.Log(BigInteger.Abs(Numerator)) - BigInteger.Log(Denominator));
 }
