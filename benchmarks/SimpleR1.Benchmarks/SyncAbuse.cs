@@ -359,9 +359,9 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             runtime =>
             {
                 if (fault == "claim")
-                    runtime.Claim = reply => reply with { Version = reply.Version + 1 };
+                    runtime.Weights.Claim = reply => reply with { Version = reply.Version + 1 };
                 else
-                    runtime.Damage = received =>
+                    runtime.Weights.Damage = received =>
                     {
                         nint place = received.Pointer + (nint)(received.ByteLength / 3);
                         if (received.Device is { } gpu)
@@ -371,7 +371,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
                             {
                                 *(byte*)place ^= 1;
                             }
-                        runtime.Damage = null;
+                        runtime.Weights.Damage = null;
                     };
             },
             CancellationToken.None
@@ -388,8 +388,8 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         took = clock.Elapsed;
         if (!verify)
             return report;
-        var holds = await Pool.HoldAsync(CancellationToken.None);
-        for (; holds.Count == 0; holds = await Pool.HoldAsync(CancellationToken.None)) // the only one was lost just now
+        var holds = await Pool.HeldWeightsAsync(CancellationToken.None);
+        for (; holds.Count == 0; holds = await Pool.HeldWeightsAsync(CancellationToken.None)) // the only one was lost just now
             await WaitAsync(() => Pool.Count(WorkerState.Ready) > 0, "a worker to hold weights");
         foreach (var (name, type, held, hash) in holds)
             Require(

@@ -5,6 +5,7 @@ using SimpleR1.Cluster.Trainer;
 using SimpleR1.Cluster.Worker;
 using SimpleR1.Models;
 using SimpleR1.Tensors.Cuda;
+using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.SharedMemory;
 
 namespace SimpleR1.Benchmarks;

@@ -4,17 +4,9 @@ using SimpleR1.Cluster.Processes;
 using SimpleR1.Cluster.Trainer;
 using SimpleR1.Inference;
 using SimpleR1.Models;
+using SimpleR1.WeightSync;
 
 namespace SimpleR1.Cluster;
-
-/// <summary>How weights travel: <see cref="Auto"/> uses NCCL between GPUs, else shared memory where both ends can, else TCP.</summary>
-public enum WeightTransportChoice
-{
-    Auto,
-    SharedMemory,
-    Tcp,
-    Nccl,
-}
 
 /// <summary>A head in this process and worker processes on this machine or others, or the workers of another head.</summary>
 public sealed record ClusterOptions
@@ -125,38 +117,3 @@ public sealed record WorkerStatus(
     long PeakMemoryBytes,
     int Replacements
 );
-
-/// <summary>One weight update: every worker in <paramref name="Workers"/> has proven that it holds exactly these weights.</summary>
-/// <param name="Hash">The <see cref="WeightSync.WeightHash"/> of trainer and workers, of the weights in the workers' element type (in that of the first, where they hold several).</param>
-/// <param name="Transport">Names of the transports used.</param>
-/// <param name="PrepareSeconds">Until every worker had paused its engine between two steps.</param>
-/// <param name="TransferSeconds">Until the slowest worker had the weights.</param>
-/// <param name="VerifySeconds">For the trainer's own hash after that (it runs beside the transfer), and repeated transfers.</param>
-/// <param name="CommitSeconds">Until every worker's engine ran again.</param>
-/// <param name="Dropped">Workers that failed and are being replaced, with the reason.</param>
-public sealed record SyncReport(
-    int Version,
-    ulong Hash,
-    long Bytes,
-    IReadOnlyList<int> Workers,
-    string Transport,
-    double PrepareSeconds,
-    double TransferSeconds,
-    double VerifySeconds,
-    double CommitSeconds,
-    IReadOnlyList<string> Dropped
-)
-{
-    /// <summary>Bytes of weights that went out over TCP to all workers together, less than <see cref="Bytes"/> for each where deltas do; 0 where workers copy shared memory or receive by NCCL.</summary>
-    public long SentBytes { get; init; }
-
-    /// <summary>Longest time that a worker's engine made no step for the update.</summary>
-    public double PausedSeconds { get; init; }
-
-    /// <summary>Longest time from the first byte to the hash of the last, as a worker saw it.</summary>
-    public double ReceiveSeconds { get; init; }
-
-    /// <summary>Longest time of these that a worker hashed after the last byte; 0 where it hashed on the way.</summary>
-    public double HashSeconds { get; init; }
-    public double TotalSeconds => PrepareSeconds + TransferSeconds + VerifySeconds + CommitSeconds;
-}

@@ -36,7 +36,7 @@ internal sealed record SetupMessage(
 
 /// <param name="Failure">Why the engine could not be built; null when it was.</param>
 /// <param name="ElementType">Of the weights that it holds, as libtorch calls it.</param>
-/// <param name="NcclGpu">The GPU that it can receive weights on by NCCL (<see cref="WeightSync.Nccl.NcclTransport.Identify"/>); null where it can not.</param>
+/// <param name="Reach">The worker's addresses in groups that receive weights, by the transport's name.</param>
 [GenerateSerializer, Immutable]
 internal sealed record SetupReply(
     [property: Id(0)] string? Failure,
@@ -44,7 +44,7 @@ internal sealed record SetupReply(
     [property: Id(2)] int ProcessId,
     [property: Id(3)] string Device,
     [property: Id(4)] string ElementType,
-    [property: Id(5)] string? NcclGpu
+    [property: Id(5)] Dictionary<string, string> Reach
 );
 
 /// <summary>Requests for a worker, and the weights that it must hold to take them.</summary>

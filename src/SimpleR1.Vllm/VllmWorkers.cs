@@ -76,7 +76,7 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
         (CudaDevice Gpu, ScalarType Type)? from = null
     )
     {
-        if (from is not null && NcclTransport.Missing is { } missing)
+        if (from is not null && NcclSupport.Missing is { } missing)
             throw new DllNotFoundException($"workers.send_device: weights can't be sent by NCCL: {missing}");
         here ??= servers.All(s => s.IsLoopback)
             ? IPAddress.Loopback
@@ -215,18 +215,15 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
         }
         double seconds = clock.Elapsed.TotalSeconds;
         string transports = string.Join(" and ", places.Select(p => p.Server.Transport).Distinct());
-        return new(
-            version,
-            WeightHash.Compute(source.Pointer, source.ByteLength),
-            sent.ByteLength,
-            [.. Enumerable.Range(1, places.Length)],
-            "vllm, " + transports,
-            0,
-            seconds,
-            0,
-            0,
-            []
-        );
+        return new()
+        {
+            Version = version,
+            Hash = WeightHash.Compute(source.Pointer, source.ByteLength),
+            Bytes = sent.ByteLength,
+            Workers = [.. Enumerable.Range(1, places.Length)],
+            Transport = "vllm, " + transports,
+            TransferSeconds = seconds,
+        };
     }
 
     private FlatWeights OnGpu(FlatWeights source)

@@ -17,7 +17,7 @@ internal sealed class WeightReceiver(LocalCompletions source, TcpCollectives tcp
 {
     private readonly SemaphoreSlim turn = new(1, 1);
     private readonly NcclCollectives? nccl =
-        source.Weights.Device is { } gpu && NcclTransport.Missing is null ? new(gpu.Beside()) : null;
+        source.Weights.Device is { } gpu && NcclSupport.Missing is null ? new(gpu.Beside()) : null;
     private readonly TensorReceiver tensors = new(source.Weights);
     private IWeightGroup? group;
     private InitInfo? init;
@@ -64,7 +64,7 @@ internal sealed class WeightReceiver(LocalCompletions source, TcpCollectives tcp
             return tcp; // which says why NCCL's ids are none for a CPU
         return nccl
             ?? throw new InvalidOperationException(
-                $"the group's id is one of NCCL, which can't be used here: {NcclTransport.Missing}"
+                $"the group's id is one of NCCL, which can't be used here: {NcclSupport.Missing}"
             );
     }
 

@@ -11,37 +11,45 @@ namespace SimpleR1.WeightSync;
 /// <summary>
 /// A 64-bit hash of a weight buffer: Σ over 64-bit words of mix(word ⊕ (index + 1)·φ), mod 2⁶⁴. Each word's term depends on its
 /// place, and the sum on no order, so any split over chunks, threads, ranks or GPU blocks gives the same number.
-/// It tells damaged or mixed-up weights from the right ones; it is no defence against someone who forges them.
+/// It distinguishes damaged or mixed-up weights from the right ones; it is no defence against someone who forges them.
 /// </summary>
 public static unsafe class WeightHash
 {
     private const ulong Golden = 0x9E3779B97F4A7C15; // 2⁶⁴ / φ
-    private const ulong First = 0xFF51AFD7ED558CCD,
-        Second = 0xC4CEB9FE1A85EC53; // MurmurHash3's 64-bit finaliser
-    private const int ItemBytes = 1 << 20; // of the parallel loops: large against their overhead, small against the cache
+    private const ulong First = 0xFF51AFD7ED558CCD; // MurmurHash3's 64-bit finaliser, with Second
+    private const ulong Second = 0xC4CEB9FE1A85EC53;
+    private const int ItemBytes = 1 << 20; // an item of the parallel loops: large against their overhead, small against the cache
 
-    /// <summary>Hash of weights where they are: on a GPU by a kernel of it, so that nothing but 8 bytes comes back.</summary>
+    /// <summary>Hash of weights, computed where they are: a GPU's weights by its own kernel, so that only 8 bytes come back.</summary>
     public static ulong Of(FlatWeights weights) => Of(weights, weights.Flat.dtype);
 
-    /// <summary>The hash that these weights have when they are held in another type; nothing of that size is made.</summary>
-    /// <param name="beside">For weights on a GPU whose own stream is another thread's: one of this thread's.</param>
-    public static ulong Of(FlatWeights weights, ScalarType held, CudaDevice? beside = null)
+    /// <summary>The hash that these weights have when they are held in another type; no copy of that size is made.</summary>
+    /// <param name="stream">The same GPU with a stream of this thread's, where the weights' own stream is another thread's.</param>
+    public static ulong Of(FlatWeights weights, ScalarType held, CudaDevice? stream = null)
     {
-        if ((beside ?? weights.Device) is { } gpu)
+        if ((stream ?? weights.Device) is { } gpu)
             return OnDevice(gpu, weights, held);
         if (held == weights.Flat.dtype)
             return Compute(weights.Pointer, weights.ByteLength);
-        var (from, to) = (NumberConversion.Of(weights.Flat.dtype), NumberConversion.Of(held));
-        int size = NumberConversion.Size(to),
-            fromSize = NumberConversion.Size(from),
-            perItem = ItemBytes / size;
-        long count = weights.Layout.Length,
-            sum = 0;
+        return Converted(weights, held);
+    }
+
+    private static ulong Converted(FlatWeights weights, ScalarType held)
+    {
+        var from = NumberConversion.Of(weights.Flat.dtype);
+        var to = NumberConversion.Of(held);
+        int size = NumberConversion.Size(to);
+        int fromSize = NumberConversion.Size(from);
+        int perItem = ItemBytes / size;
+        long count = weights.Layout.Length;
+        long sum = 0;
         byte* source = (byte*)weights.Pointer;
+
         CpuParallel.For(
             checked((int)((count + perItem - 1) / perItem)),
             item =>
             {
+                // Convert an item into memory of its own, and hash it there.
                 long first = (long)item * perItem;
                 int n = (int)Math.Min(perItem, count - first);
                 byte* converted = (byte*)NativeMemory.Alloc((nuint)ItemBytes);
@@ -61,31 +69,27 @@ public static unsafe class WeightHash
 
     private static ulong OnDevice(CudaDevice gpu, FlatWeights weights, ScalarType held)
     {
+        // Without a conversion the kernel reads words, whatever the elements are.
         string[] types =
             held == weights.Flat.dtype
                 ? ["ELEMENT=float"]
-                : [CudaOps.Element(weights.Flat.dtype), CudaOps.Element(held, "HELD")]; // words are read, whatever the elements are
+                : [CudaOps.Element(weights.Flat.dtype), CudaOps.Element(held, "HELD")];
         var kernel = gpu.Kernels.Get("WeightHash", "weight_hash", types);
+        long words = weights.Layout.Length * held.ElementSize() / sizeof(ulong); // layouts are whole words long
+
         gpu.Fill(gpu.Word.Pointer, 0, sizeof(ulong));
-        kernel.Launch(
-            (8 * gpu.Multiprocessors, 1),
-            256,
-            0,
-            weights.Pointer,
-            weights.Layout.Length * held.ElementSize() / sizeof(ulong),
-            gpu.Word
-        ); // layouts are whole words long
+        kernel.Launch((8 * gpu.Multiprocessors, 1), 256, 0, weights.Pointer, words, gpu.Word);
         return gpu.Read<ulong>(gpu.Word.Pointer, 1)[0];
     }
 
-    /// <summary>Hash of <paramref name="bytes"/> bytes of host memory; the last word is filled up with zeros.</summary>
+    /// <summary>Hash of <paramref name="bytes"/> bytes of host memory; the last word is padded with zeros.</summary>
     public static ulong Compute(nint memory, long bytes) => Parallel((byte*)memory, null, bytes);
 
-    /// <summary>Copies and hashes what was copied in one pass over the memory. The buffers must not overlap.</summary>
+    /// <summary>Copies, and hashes the copied bytes in the same pass over the memory. The buffers must not overlap.</summary>
     public static ulong CopyAndHash(nint source, nint destination, long bytes) =>
         Parallel((byte*)source, (byte*)destination, bytes);
 
-    /// <summary>The definition, plainly: what the fast paths (and a CUDA kernel) are compared with.</summary>
+    /// <summary>The definition in plain code: the reference of the fast paths and of the CUDA kernel.</summary>
     public static ulong Reference(ReadOnlySpan<byte> bytes)
     {
         ulong sum = 0;
@@ -101,8 +105,8 @@ public static unsafe class WeightHash
 
     /// <summary>The part of the sum that a piece of the buffer contributes; add the parts of all pieces.</summary>
     /// <param name="memory">The piece.</param>
-    /// <param name="bytes">Its length; a multiple of 8 for all but the last piece.</param>
-    /// <param name="offset">Its place in the buffer, in bytes; a multiple of 8.</param>
+    /// <param name="bytes">Length of the piece; a multiple of 8 for all but the last.</param>
+    /// <param name="offset">Offset of the piece in the buffer, in bytes; a multiple of 8.</param>
     public static ulong Part(nint memory, long bytes, long offset) => Part((byte*)memory, null, bytes, offset);
 
     private static ulong Parallel(byte* source, byte* destination, long bytes)
@@ -127,13 +131,14 @@ public static unsafe class WeightHash
 
     private static ulong Part(byte* source, byte* destination, long bytes, long offset)
     {
-        long words = bytes / 8,
-            whole = words / 8 * 8,
-            index = offset / 8;
+        long whole = bytes / 64 * 8; // words in whole vectors
+        long index = offset / 8;
         var key = Vector512.Create((ulong)(index + 1) * Golden) + Vector512.Create(0ul, 1, 2, 3, 4, 5, 6, 7) * Golden;
         var step = Vector512.Create(unchecked(8 * Golden));
         var sums = Vector512<ulong>.Zero;
         var from = (ulong*)source;
+
+        // Whole vectors.
         if (destination == null)
             for (long i = 0; i < whole; i += 8, key += step)
                 sums += Mix(Vector512.Load(from + i) ^ key);
@@ -152,6 +157,8 @@ public static unsafe class WeightHash
                 word.Store((ulong*)destination + i);
                 sums += Mix(word ^ key);
             }
+
+        // The words that are left, the last of them padded with zeros.
         ulong sum = Vector512.Sum(sums);
         for (long at = whole * 8; at < bytes; at += 8)
         {

@@ -24,7 +24,7 @@ internal sealed record HelloMessage(
     string Device
 )
 {
-    public const int CurrentProtocol = 1;
+    public const int CurrentProtocol = 2;
 
     /// <summary>Why nobody can join with this; null when one can.</summary>
     public string? Problem() =>

@@ -57,8 +57,8 @@ internal sealed class RemoteWorker(
     public ulong Hash { get; private set; }
     public ScalarType ElementType { get; private set; } = ScalarType.Float32;
 
-    /// <summary>The GPU on which it can receive weights by NCCL; null where it can not.</summary>
-    public string? NcclGpu { get; private set; }
+    /// <summary>The worker's addresses in groups that receive weights, by the transport's name.</summary>
+    public IReadOnlyDictionary<string, string> Reach { get; private set; } = new Dictionary<string, string>();
     public int ProcessId { get; set; }
 
     /// <summary>Its process is a child of this one, and is killed and started again here.</summary>
@@ -213,7 +213,7 @@ internal sealed class RemoteWorker(
         var reply = await CallAsync(g => g.SetupAsync(message), options.StartTimeout, "build its engine", cancellation);
         ProcessId = reply.ProcessId;
         ElementType = Enum.Parse<ScalarType>(reply.ElementType);
-        NcclGpu = reply.NcclGpu;
+        Reach = reply.Reach;
         if (reply.Failure is { } failure)
             Fail("it could not build its engine: " + failure);
         return Become(WorkerState.Waiting);
@@ -269,15 +269,15 @@ internal sealed class RemoteWorker(
     }
 
     /// <summary>Best effort: the attempt can't succeed any more.</summary>
-    public async Task BreakOffAsync(int attempt)
+    public async Task CancelTransferAsync(int attempt)
     {
         string update = UpdateName(updates);
         try
         {
             await CallAsync(
-                g => Void(g.BreakOffAsync(update, attempt)),
+                g => Void(g.CancelTransferAsync(update, attempt)),
                 options.ResponseTimeout,
-                "break off a transfer",
+                "cancel a transfer",
                 CancellationToken.None
             );
         }
@@ -322,8 +322,8 @@ internal sealed class RemoteWorker(
     }
 
     /// <summary>What it says, on being asked, that its engine computes with.</summary>
-    public Task<CommitReply> HoldsAsync(CancellationToken cancellation) =>
-        CallAsync(g => g.HoldsAsync(), options.ResponseTimeout, "hash its weights", cancellation);
+    public Task<CommitReply> HeldWeightsAsync(CancellationToken cancellation) =>
+        CallAsync(g => g.HeldWeightsAsync(), options.ResponseTimeout, "hash its weights", cancellation);
 
     /// <exception cref="TimeoutException">It does not answer.</exception>
     public Task PingAsync(TimeSpan timeout, CancellationToken cancellation) =>

@@ -2,13 +2,11 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using SimpleR1.Models;
 using SimpleR1.WeightSync;
-using SimpleR1.WeightSync.SharedMemory;
-using SimpleR1.WeightSync.Tcp;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Cluster.Trainer;
 
-/// <summary>Where a weight update stands.</summary>
+/// <summary>The phases of a weight update.</summary>
 internal enum UpdatePhase
 {
     Prepare,
@@ -17,359 +15,343 @@ internal enum UpdatePhase
     Commit,
 }
 
+/// <summary>What an update sends, and to whom.</summary>
+/// <param name="IsLate">
+/// The workers joined after the push. The trainer may change the weights during the update; the workers then wait for the next push.
+/// </param>
+internal sealed record UpdateRequest(IReadOnlyList<RemoteWorker> Workers, FlatWeights Source, int Version, bool IsLate);
+
 /// <summary>
-/// One update of some workers: prepare (all pause between two steps), transfer, verify (each proves by a hash what it holds), commit (the version is on
-/// every token from now on, and all go on). A worker that is lost on the way is named with the phase and dropped; the others finish.
+/// One update of some workers, in four phases. Prepare: every engine pauses between two steps. Transfer. Verify: each worker proves by a
+/// hash what it holds. Commit: every token carries the version from now on, and the engines resume. A worker that is lost
+/// during the update is reported with the phase and dropped; the others finish.
 /// </summary>
-/// <param name="late">These workers joined after the push: the trainer may change the weights meanwhile, and then they wait for the next one.</param>
-/// <param name="hash">The trainer's hash of its weights as they are when held in a type.</param>
+/// <param name="hash">Computes the trainer's hash of weights as they are when held in a type.</param>
 internal sealed class WeightUpdate(
-    List<RemoteWorker> workers,
-    FlatWeights source,
-    int version,
+    UpdateRequest request,
     IReadOnlyList<IWeightTransport> transports,
-    Func<ScalarType, Task<ulong>> hash,
+    Func<FlatWeights, ScalarType, Task<ulong>> hash,
     ClusterOptions options,
-    CancellationToken cancellation,
-    bool late = false
+    CancellationToken cancellation
 )
 {
-    private const int Regroupings = 4; // of a collective transport whose members are lost, before the others are sent to one by one
+    private const int Regroupings = 4; // times that a collective which lost members forms again; then workers are sent to one by one
     private static readonly TimeSpan PingPause = TimeSpan.FromSeconds(1);
 
+    private readonly int version = request.Version;
+    private readonly List<RemoteWorker> workers = [.. request.Workers]; // without those that were dropped
     private readonly ConcurrentDictionary<RemoteWorker, ReceiptMessage> receipts = [];
     private readonly List<string> dropped = [];
-    private readonly List<WeightOffer> offers = [];
+    private readonly UpdateOffers offers = new(request, transports);
+    private readonly Dictionary<UpdatePhase, double> seconds = [];
+    private readonly Stopwatch clock = new();
     private UpdatePhase phase;
     private int attempt;
 
     /// <summary>The trainer's hashes, by the workers' element types.</summary>
     public Dictionary<ScalarType, ulong> Hashes { get; } = [];
 
-    /// <summary>Workers that the same offers are made to.</summary>
-    private sealed record Group(List<RemoteWorker> Members, WeightOffer[] Offers, bool Collective)
-    {
-        public IEnumerable<WeightInvitation> Invitations(RemoteWorker member) =>
-            Offers.Select(o => o.Invitations[Members.IndexOf(member)]);
-    }
+    private TimeSpan PrepareTimeout =>
+        options.OnUpdate == OnUpdate.Drain ? options.SyncTimeout : options.ResponseTimeout;
 
-    /// <exception cref="InvalidOperationException">The weights changed on the way, or no transport can send them to any worker.</exception>
+    /// <summary>The element type that the report is in.</summary>
+    private ScalarType ReportedType =>
+        request.Workers is [var first, ..] ? first.ElementType : request.Source.Flat.dtype;
+
+    private string PhaseText => $"in the {phase.ToString().ToLowerInvariant()} phase";
+
+    /// <exception cref="InvalidOperationException">The weights changed during the update, or no transport can send them to any worker.</exception>
     public async Task<SyncReport> RunAsync()
     {
-        long SentBytes() => transports.OfType<TcpTransport>().Sum(t => t.SentBytes);
-        long sentBefore = SentBytes();
-        var clock = Stopwatch.StartNew();
-        double Lap()
-        {
-            double seconds = clock.Elapsed.TotalSeconds;
-            clock.Restart();
-            return seconds;
-        }
         using var watch = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         var watching = Task.WhenAll(workers.ToArray().Select(w => WatchAsync(w, watch.Token)));
-        var types = workers.Select(w => w.ElementType).Distinct().ToArray();
-        var hashes = types.ToDictionary(t => t, hash);
+        var hashes = workers
+            .Select(w => w.ElementType)
+            .Distinct()
+            .ToDictionary(type => type, type => hash(request.Source, type));
         try
         {
-            var plan = BroadcastPlan.For(source, version, held: types.FirstOrDefault(source.Flat.dtype));
-            Enter(UpdatePhase.Prepare);
-            var groups = Offer(workers, collectively: true);
-            var patience = options.OnUpdate == OnUpdate.Drain ? options.SyncTimeout : options.ResponseTimeout;
-            await AllAsync(
-                workers,
-                worker => worker.PrepareAsync(version, options.OnUpdate, options.Overlap, patience, cancellation)
-            );
-            double prepare = Lap();
-            Enter(UpdatePhase.Transfer);
-            await TransferAsync(groups);
-            double transfer = Lap();
-            Enter(UpdatePhase.Verify);
-            foreach (var (type, value) in hashes)
-                Hashes[type] = await value;
-            await VerifyAsync();
-            double verify = Lap();
-            Enter(UpdatePhase.Commit);
-            double paused = 0;
-            await AllAsync(
-                workers,
-                async worker =>
-                {
-                    double stood = await worker.CommitAsync(
-                        version,
-                        Hashes[worker.ElementType],
-                        patience,
-                        cancellation
-                    );
-                    lock (dropped)
-                        paused = Math.Max(paused, stood);
-                }
-            );
-            return new(
-                version,
-                types.Length == 0 ? 0 : Hashes[types[0]],
-                plan.ByteLength,
-                [.. workers.Select(w => w.Number)],
-                string.Join(", ", workers.Select(w => receipts[w].Transport).Distinct()),
-                prepare,
-                transfer,
-                verify,
-                Lap(),
-                dropped
-            )
-            {
-                SentBytes = SentBytes() - sentBefore,
-                PausedSeconds = paused,
-                ReceiveSeconds = workers.Select(w => receipts[w].Seconds).DefaultIfEmpty().Max(),
-                HashSeconds = workers.Select(w => receipts[w].HashSeconds).DefaultIfEmpty().Max(),
-            };
+            return await RunPhasesAsync(hashes);
         }
-        catch (Exception e) when (e is not TakenOverException) // cancelled: the paused workers hold nobody knows what
+        catch (Exception e) when (e is not TakenOverException)
         {
+            // The paused workers' weights are undefined.
             foreach (var worker in workers.Where(w => w.State == WorkerState.Receiving))
-                worker.Fail("a weight update was broken off: " + e.Message);
+                worker.Fail("a weight update was cancelled: " + e.Message);
             throw;
         }
         finally
         {
             watch.Cancel();
             await watching;
-            foreach (var offer in offers)
-                offer.Dispose();
+            offers.Dispose();
             foreach (var value in hashes.Values)
                 await value; // reads the weights until then
         }
     }
 
+    private async Task<SyncReport> RunPhasesAsync(Dictionary<ScalarType, Task<ulong>> hashes)
+    {
+        long sentBefore = transports.Sum(t => t.SentBytes);
+
+        // Prepare: the offers are made while the engines run.
+        Enter(UpdatePhase.Prepare);
+        var groups = Offer(workers, collectively: true);
+        await AllAsync(
+            workers,
+            w => w.PrepareAsync(version, options.OnUpdate, options.Overlap, PrepareTimeout, cancellation)
+        );
+
+        Enter(UpdatePhase.Transfer);
+        await TransferAsync(groups);
+
+        // Verify: the trainer's own hashes were computed during the transfer.
+        Enter(UpdatePhase.Verify);
+        foreach (var (type, value) in hashes)
+            Hashes[type] = await value;
+        await VerifyAsync();
+
+        Enter(UpdatePhase.Commit);
+        double paused = await CommitAsync();
+        Lap();
+
+        return Report(transports.Sum(t => t.SentBytes) - sentBefore, paused);
+    }
+
+    private SyncReport Report(long sentBytes, double pausedSeconds)
+    {
+        ReceiptMessage[] last = [.. workers.Select(w => receipts[w])];
+        return new()
+        {
+            Version = version,
+            Hash = Hashes.GetValueOrDefault(ReportedType),
+            Bytes = BroadcastPlan.For(request.Source, version, held: ReportedType).ByteLength,
+            Workers = [.. workers.Select(w => w.Number)],
+            Transport = string.Join(", ", last.Select(r => r.Transport).Distinct()),
+            Dropped = dropped,
+
+            PrepareSeconds = seconds[UpdatePhase.Prepare],
+            TransferSeconds = seconds[UpdatePhase.Transfer],
+            VerifySeconds = seconds[UpdatePhase.Verify],
+            CommitSeconds = seconds[UpdatePhase.Commit],
+
+            SentBytes = sentBytes,
+            PausedSeconds = pausedSeconds,
+            ReceiveSeconds = last.Select(r => r.Seconds).DefaultIfEmpty().Max(),
+            HashSeconds = last.Select(r => r.HashSeconds).DefaultIfEmpty().Max(),
+        };
+    }
+
     private void Enter(UpdatePhase next)
     {
+        Lap();
         phase = next;
         options.Phase(next);
     }
 
-    // ---- transfer
-
-    /// <summary>Makes the offers that these workers will be invited to: a collective one to those that can take part, the others to each of the rest.</summary>
-    private List<Group> Offer(IReadOnlyList<RemoteWorker> receivers, bool collectively)
+    /// <summary>Adds the time since the last call to the current phase.</summary>
+    private void Lap()
     {
-        var groups = new List<Group>();
-        var unreachable = new List<(RemoteWorker Worker, string Reason)>();
-        foreach (var type in receivers.GroupBy(w => w.ElementType))
-        {
-            var plan = BroadcastPlan.For(source, version, held: type.Key);
-            WeightOffer Make(IWeightTransport transport, List<RemoteWorker> members)
-            {
-                var offer = transport.Offer(
-                    source,
-                    plan with
-                    {
-                        Trainers = transport.SendersOf(source),
-                    },
-                    [.. members.Select(w => w.Instance)]
-                );
-                offers.Add(offer);
-                return offer;
-            }
-            // Where the collective way is the only one, it is taken again.
-            var collective =
-                collectively || transports.All(t => t.IsCollective)
-                    ? transports.FirstOrDefault(t => t.IsCollective && t.CanOffer(source))
-                    : null;
-            HashSet<string> taken = [.. collective?.GpusOf(source) ?? []]; // the trainer's, then the workers'
-            List<RemoteWorker> together = collective is null
-                    ? []
-                    : [.. type.Where(w => w.NcclGpu is { } gpu && taken.Add(gpu))],
-                rest = [.. type.Except(together)];
-            if (together.Count > 0)
-                groups.Add(new(together, [Make(collective!, together)], Collective: true));
-            if (rest.Count == 0)
-                continue;
-            WeightOffer[] single =
-            [
-                .. transports.Where(t => !t.IsCollective && t.CanOffer(source)).Select(t => Make(t, rest)),
-            ];
-            if (single.Length > 0)
-                groups.Add(new(rest, single, Collective: false));
-            else
-                unreachable.AddRange(
-                    rest.Select(w =>
-                        (
-                            w,
-                            taken.Contains(w.NcclGpu ?? "")
-                                ? "a group takes each GPU once, and its GPU is the trainer's or another worker's too"
-                            : source.Device is null
-                                ? $"allocate them with {nameof(SharedWeightMemory)}.{nameof(SharedWeightMemory.Allocate)}, or choose another transport"
-                            : "they are on a GPU, and are sent by NCCL only; it must be there, and the workers on GPUs"
-                        )
-                    )
-                );
-        }
-        if (groups.Count == 0 && unreachable.Count > 0 && !late)
-            throw new InvalidOperationException(
-                $"These weights can't be sent to {string.Join(", ", unreachable.Select(u => u.Worker.Name))} by {options.Transport}: {unreachable[0].Reason}"
-            );
-        foreach (var (worker, reason) in unreachable)
-            Drop(worker, $"the weights can't be sent to it by {options.Transport}: {reason}");
-        return groups;
+        seconds[phase] = clock.Elapsed.TotalSeconds;
+        clock.Restart();
     }
 
-    /// <summary>Where members of a collective are lost, the others form a new one.</summary>
-    private async Task TransferAsync(List<Group> groups)
+    /// <summary>Offers the weights to these workers; drops those that no transport reaches.</summary>
+    private List<UpdateGroup> Offer(IReadOnlyList<RemoteWorker> receivers, bool collectively)
+    {
+        var groups = offers.Groups(receivers, collectively).ToLookup(group => group.Transports.Count > 0);
+        string Reason(UpdateGroup group) => WeightTransports.WhyUnreachable(request.Source, group.AddressesTaken);
+
+        // When no worker can be reached, the push fails instead of losing all of them.
+        var unreachable = groups[false].ToArray();
+        if (!groups[true].Any() && unreachable.Length > 0 && !request.IsLate)
+        {
+            string names = string.Join(", ", unreachable.SelectMany(g => g.Members).Select(w => w.Name));
+            throw new InvalidOperationException(
+                $"These weights can't be sent to {names} by {options.Transport}: {Reason(unreachable[0])}"
+            );
+        }
+
+        foreach (var group in unreachable)
+        foreach (var worker in group.Members)
+            Drop(worker, $"the weights can't be sent to the worker by {options.Transport}: {Reason(group)}");
+        return [.. groups[true].Select(offers.MakeOffers)];
+    }
+
+    /// <summary>Transfers; where members of a collective are lost, the others form a new one.</summary>
+    private async Task TransferAsync(List<UpdateGroup> groups)
     {
         for (int regroupings = 0; ; regroupings++)
         {
-            await ReceiveAsync(groups);
+            int current = ++attempt;
+            await Task.WhenAll(groups.Select(group => ReceiveAsync(group, current)));
+
+            // Workers whose transfer failed only because another member was lost try again.
             var left = groups
-                .Where(g => g.Collective)
+                .Where(g => g.IsCollective)
                 .SelectMany(g => g.Members)
                 .Where(w => workers.Contains(w) && receipts[w].Failure is not null)
                 .ToArray();
             if (left.Length == 0)
                 return;
+
             bool again = regroupings < Regroupings;
+            string names = string.Join(", ", left.Select(w => w.Name));
             options.Log(
-                $"Weights version {version}: the transfer to {string.Join(", ", left.Select(w => w.Name))} broke off ({receipts[left[0]].Failure}); {(again ? "they form a new group" : "they are sent to one by one")}"
+                $"Weights version {version}: the transfer to {names} failed ({receipts[left[0]].Failure}); "
+                    + (again ? "they form a new group" : "they are sent to one by one")
             );
             groups = Offer(left, collectively: again);
         }
     }
 
-    private async Task ReceiveAsync(List<Group> groups)
+    private async Task ReceiveAsync(UpdateGroup group, int current)
     {
-        int current = ++attempt;
-        await Task.WhenAll(
-            groups.Select(async group =>
+        var all = AllAsync(
+            group.Members,
+            async worker =>
             {
-                var all = AllAsync(
-                    group.Members,
-                    async worker =>
+                var receipt = await worker.ReceiveAsync(group.Invitations(worker), current, cancellation);
+                bool other = receipt.Failure is null && receipt.Version != version;
+                receipts[worker] = other
+                    ? receipt with
                     {
-                        var receipt = await worker.ReceiveAsync(group.Invitations(worker), current, cancellation);
-                        receipts[worker] =
-                            receipt.Failure is null && receipt.Version != version
-                                ? receipt with
-                                {
-                                    Failure = $"it says that it received version {receipt.Version}",
-                                }
-                                : receipt;
+                        Failure = $"the worker reports that it received version {receipt.Version}",
                     }
-                );
-                if (group.Collective)
-                    await GuardAsync(group, all, current);
-                await all;
-                if (group.Collective && group.Members.All(m => workers.Contains(m) && receipts[m].Failure is null))
-                    await Task.WhenAny(group.Offers[0].Sending); // may end after the receivers: ending it before would break the group up
-            })
+                    : receipt;
+            }
         );
+        if (group.IsCollective)
+            await GuardAsync(group, all, current);
+        await all;
+
+        // The sending may end after the receivers: ending it before would break the group up.
+        if (group.IsCollective && group.Members.All(m => workers.Contains(m) && receipts[m].Failure is null))
+            await Task.WhenAny(group.Sending);
     }
 
-    /// <summary>When a member of a group is lost, or the trainer's own part fails, nobody waits for what can't come.</summary>
-    private static async Task GuardAsync(Group group, Task all, int attempt)
+    /// <summary>
+    /// Cancels the transfer when a member of the group is lost or the trainer's own part fails, so that nobody waits for a transfer
+    /// that cannot finish.
+    /// </summary>
+    private static async Task GuardAsync(UpdateGroup group, Task all, int attempt)
     {
-        var sending = group.Offers[0].Sending;
         var lost = Task.WhenAny(group.Members.Select(m => m.Death));
-        var failed = sending
-            .ContinueWith(s => s.IsCompletedSuccessfully ? all : Task.CompletedTask, TaskScheduler.Default)
+        var failed = group
+            .Sending.ContinueWith(s => s.IsCompletedSuccessfully ? all : Task.CompletedTask, TaskScheduler.Default)
             .Unwrap();
         await Task.WhenAny(all, lost, failed);
         if (all.IsCompleted)
             return;
-        await Task.WhenAll([
-            Task.Run(group.Offers[0].Dispose),
-            .. group.Members.Where(m => m.State != WorkerState.Dead).Select(m => m.BreakOffAsync(attempt)),
-        ]);
-    }
 
-    // ---- verify
+        var alive = group.Members.Where(m => m.State != WorkerState.Dead);
+        await Task.WhenAll([Task.Run(group.Offers[0].Dispose), .. alive.Select(m => m.CancelTransferAsync(attempt))]);
+    }
 
     private async Task VerifyAsync()
     {
-        if (
-            workers.Any(w => Wrong(w) is not null)
-            && (await Task.WhenAll(Hashes.Keys.Select(async type => await hash(type) != Hashes[type]))).Any(changed =>
-                changed
-            )
-        )
+        // A wrong hash is the trainer's fault where its weights have changed since it computed its own.
+        if (workers.Any(w => Mistake(w) is not null) && await SourceChangedAsync())
         {
-            if (!late)
+            if (!request.IsLate)
                 throw new InvalidOperationException(
-                    $"The trainer's weights changed while version {version} was being sent; nothing may write to them until the push has returned"
+                    $"The trainer's weights changed while version {version} was being sent; "
+                        + "nothing may write to them until the push has returned"
                 );
-            await AllAsync(workers, worker => worker.AbandonAsync(cancellation)); // the trainer has gone on with its step; the next push takes them along
+            // The trainer is in its next step; the next push includes these workers.
+            await AllAsync(workers, worker => worker.AbandonAsync(cancellation));
             workers.Clear();
         }
-        RemoteWorker[] wrong = [.. workers.Where(w => Wrong(w) is not null)];
+
+        // Others receive once more, each by itself.
+        RemoteWorker[] wrong = [.. workers.Where(w => Mistake(w) is not null)];
         if (wrong.Length == 0)
             return;
         foreach (var worker in wrong)
             options.Log(
-                $"{worker.Name}: weights version {version} arrived wrong ({Wrong(worker)}); sending them again"
+                $"{worker.Name}: weights version {version} arrived wrong ({Mistake(worker)}); sending them again"
             );
         await TransferAsync(Offer(wrong, collectively: false));
         await AllAsync(
             wrong,
             worker =>
-                Wrong(worker) is { } again
+                Mistake(worker) is { } again
                     ? throw new IOException($"weights version {version} arrived wrong twice: {again}")
                     : Task.CompletedTask
         );
     }
 
-    private string? Wrong(RemoteWorker worker) =>
-        receipts[worker].Failure
-        ?? (
-            receipts[worker].Hash == Hashes[worker.ElementType]
-                ? null
-                : $"its hash is {receipts[worker].Hash:x16}, the trainer's {Hashes[worker.ElementType]:x16}"
-        );
+    private async Task<bool> SourceChangedAsync()
+    {
+        var changes = Hashes.Select(async known => await hash(request.Source, known.Key) != known.Value);
+        return (await Task.WhenAll(changes)).Any(changed => changed);
+    }
 
-    // ---- who is lost
+    /// <summary>What is wrong with the weights that a worker received; null for nothing.</summary>
+    private string? Mistake(RemoteWorker worker)
+    {
+        var receipt = receipts[worker];
+        ulong expected = Hashes[worker.ElementType];
+        if (receipt.Failure is null && receipt.Hash != expected)
+            return $"its hash is {receipt.Hash:x16}, the trainer's {expected:x16}";
+        return receipt.Failure;
+    }
 
-    private async Task AllAsync(IReadOnlyList<RemoteWorker> some, Func<RemoteWorker, Task> action) =>
-        await Task.WhenAll(
-            some.Where(workers.Contains)
-                .ToArray()
-                .Select(worker =>
-                    Task.Run(async () =>
-                    {
-                        try
-                        {
-                            await action(worker);
-                        }
-                        catch (Exception e) when (!cancellation.IsCancellationRequested && e is not TakenOverException)
-                        {
-                            Drop(worker, e.Message);
-                        }
-                    })
-                )
+    /// <returns>Longest time in seconds that a worker's engine was paused.</returns>
+    private async Task<double> CommitAsync()
+    {
+        var pauses = new ConcurrentBag<double>();
+        await AllAsync(
+            workers,
+            async worker =>
+                pauses.Add(await worker.CommitAsync(version, Hashes[worker.ElementType], PrepareTimeout, cancellation))
         );
+        return pauses.DefaultIfEmpty().Max();
+    }
+
+    /// <summary>Does something with each of these workers, in parallel; drops the worker where it fails.</summary>
+    private async Task AllAsync(IReadOnlyList<RemoteWorker> members, Func<RemoteWorker, Task> action)
+    {
+        async Task TryAsync(RemoteWorker worker)
+        {
+            try
+            {
+                await action(worker);
+            }
+            catch (Exception e) when (!cancellation.IsCancellationRequested && e is not TakenOverException)
+            {
+                Drop(worker, e.Message);
+            }
+        }
+        RemoteWorker[] present = [.. members.Where(workers.Contains)];
+        await Task.WhenAll(present.Select(worker => Task.Run(() => TryAsync(worker))));
+    }
 
     private void Drop(RemoteWorker worker, string reason)
     {
-        worker.Fail($"in the {phase.ToString().ToLowerInvariant()} phase of weights version {version}: {reason}");
+        worker.Fail($"{PhaseText} of weights version {version}: {reason}");
         lock (dropped)
         {
-            dropped.Add($"{worker.Name}: in the {phase.ToString().ToLowerInvariant()} phase: {reason}");
+            dropped.Add($"{worker.Name}: {PhaseText}: {reason}");
             workers.Remove(worker);
         }
     }
 
-    /// <summary>A worker that gives no sign of life is failed, which ends all calls to it.</summary>
-    private async Task WatchAsync(RemoteWorker worker, CancellationToken stop)
+    /// <summary>Fails a worker that gives no sign of life, which ends all calls to it.</summary>
+    private async Task WatchAsync(RemoteWorker worker, CancellationToken watch)
     {
         try
         {
             while (worker.State != WorkerState.Dead)
             {
-                await Task.Delay(PingPause, stop);
-                await worker.PingAsync(options.SilenceTimeout, stop);
+                await Task.Delay(PingPause, watch);
+                await worker.PingAsync(options.SilenceTimeout, watch);
             }
         }
-        catch (Exception) when (stop.IsCancellationRequested || worker.State == WorkerState.Dead) { }
+        catch (Exception) when (watch.IsCancellationRequested || worker.State == WorkerState.Dead) { }
         catch (Exception e)
         {
-            worker.Fail(
-                $"in the {phase.ToString().ToLowerInvariant()} phase of weights version {version}: {e.Message}"
-            );
+            worker.Fail($"{PhaseText} of weights version {version}: {e.Message}");
         }
     }
 }

@@ -70,15 +70,9 @@ public sealed partial class WorkerPool
         try
         {
             newestSent = version;
-            var update = new WeightUpdate(
-                In(WorkerState.Waiting, WorkerState.Ready, WorkerState.Suspect),
-                source,
-                version,
-                transports,
-                type => HashAsync(source, type),
-                options,
-                cancellation
-            );
+            var receivers = In(WorkerState.Waiting, WorkerState.Ready, WorkerState.Suspect);
+            var request = new UpdateRequest(receivers, source, version, IsLate: false);
+            var update = new WeightUpdate(request, transports, HashAsync, options, cancellation);
             report = await update.RunAsync();
             published = new(source, version, report.Hash, update.Hashes);
             router.Forget(); // the workers' cached prefixes were of the old weights
@@ -98,9 +92,7 @@ public sealed partial class WorkerPool
     }
 
     /// <summary>Asks every Ready worker for version and hash of what its engine computes with now; those that are lost meanwhile are left out.</summary>
-    internal async Task<IReadOnlyList<(string Name, ScalarType Type, int Version, ulong Hash)>> HoldAsync(
-        CancellationToken cancellation
-    )
+    internal async Task<IReadOnlyList<HeldWeights>> HeldWeightsAsync(CancellationToken cancellation)
     {
         var answers = await Task.WhenAll(
             In(WorkerState.Ready)
@@ -108,11 +100,8 @@ public sealed partial class WorkerPool
                 {
                     try
                     {
-                        return ((string, ScalarType, int, ulong)?)(
-                            await worker.HoldsAsync(cancellation) is var holds
-                                ? (worker.Name, worker.ElementType, holds.Version, holds.Hash)
-                                : default
-                        );
+                        var held = await worker.HeldWeightsAsync(cancellation);
+                        return new HeldWeights(worker.Name, worker.ElementType, held.Version, held.Hash);
                     }
                     catch (IOException) when (worker.State == WorkerState.Dead)
                     {
@@ -120,7 +109,7 @@ public sealed partial class WorkerPool
                     }
                 })
         );
-        return [.. answers.OfType<(string, ScalarType, int, ulong)>()];
+        return [.. answers.OfType<HeldWeights>()];
     }
 
     private Task<ulong> HashAsync(FlatWeights weights, ScalarType held) =>
@@ -139,16 +128,10 @@ public sealed partial class WorkerPool
             // The trainer may be in the middle of the next step, changing them: then the hash is not the published one. That of its own type tells for all.
             var known = current.Hashes.ContainsKey(worker.ElementType) ? worker.ElementType : current.Source.Flat.dtype;
             if (current.Hashes.TryGetValue(known, out ulong hash) && await HashAsync(current.Source, known) == hash)
-                await new WeightUpdate(
-                    [worker],
-                    current.Source,
-                    current.Version,
-                    transports,
-                    type => HashAsync(current.Source, type),
-                    options,
-                    stop,
-                    late: true
-                ).RunAsync();
+            {
+                var request = new UpdateRequest([worker], current.Source, current.Version, IsLate: true);
+                await new WeightUpdate(request, transports, HashAsync, options, stop).RunAsync();
+            }
         }
         finally
         {

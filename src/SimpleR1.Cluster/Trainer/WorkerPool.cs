@@ -3,10 +3,8 @@ using SimpleR1.Cluster.Membership;
 using SimpleR1.Cluster.Worker;
 using SimpleR1.Inference;
 using SimpleR1.Tensors.Cuda;
-using SimpleR1.WeightSync.Nccl;
+using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.Security;
-using SimpleR1.WeightSync.SharedMemory;
-using SimpleR1.WeightSync.Tcp;
 
 namespace SimpleR1.Cluster.Trainer;
 
@@ -38,31 +36,22 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
         (this.options, this.setup) = (options, setup);
         window = options.QueueSamples > 0 ? options.QueueSamples : 2 * setup.Engine.MaxSequences;
         router = new(window);
-        var tcp = new TcpTransport(new(address, 0), key: key, delta: options.Delta);
-        transports = options.Transport switch
-        {
-            WeightTransportChoice.SharedMemory => [new SharedMemoryTransport()],
-            WeightTransportChoice.Tcp => [tcp],
-            WeightTransportChoice.Nccl => [Nccl()],
-            _ => options.SendDevice is null
-                ? [new SharedMemoryTransport(), tcp]
-                : [Nccl(), new SharedMemoryTransport(), tcp],
-        };
-        NcclTransport Nccl()
-        {
-            if (NcclTransport.Missing is { } missing)
-                throw new DllNotFoundException(missing);
-            return new(
-                [
-                    .. WorkerDevices
-                        .ExpandGpus(options.SendDevice ?? "cuda")
-                        .Select(CudaDevice.Parse)
-                        .OfType<CudaDevice>(),
-                ],
-                options.SyncTimeout / 2
-            );
-        }
+        transports = WeightTransports.ForTrainer(
+            new()
+            {
+                Choice = options.Transport,
+                Address = address,
+                Key = key,
+                Delta = options.Delta,
+                HasSendGpus = options.SendDevice is not null,
+                SendGpus = () => SendGpus(options.SendDevice ?? "cuda"),
+                NcclTimeout = options.SyncTimeout / 2,
+            }
+        );
     }
+
+    private static IReadOnlyList<CudaDevice> SendGpus(string device) =>
+        [.. WorkerDevices.ExpandGpus(device).Select(CudaDevice.Parse).OfType<CudaDevice>()];
 
     /// <summary>A worker died; its process, where it is a child of this one, is to be killed.</summary>
     internal Action<string> ProcessUnwanted { get; set; } = _ => { };

@@ -21,7 +21,7 @@ internal interface IWorkerGrain : IGrainWithStringKey
     Task<ReceiptMessage> ReceiveAsync(string update, int attempt, string[] invitations, double timeoutSeconds);
 
     /// <summary>Stops an attempt to receive, because another worker that it needs was lost.</summary>
-    Task BreakOffAsync(string update, int attempt);
+    Task CancelTransferAsync(string update, int attempt);
 
     /// <summary>Declares the received weights to be <paramref name="version"/> and lets the engine run again.</summary>
     Task<CommitReply> CommitAsync(string update, int version);
@@ -30,7 +30,7 @@ internal interface IWorkerGrain : IGrainWithStringKey
     Task AbandonAsync(string update);
 
     /// <summary>Version and hash, computed now, of what the engine computes with.</summary>
-    Task<CommitReply> HoldsAsync();
+    Task<CommitReply> HeldWeightsAsync();
 
     /// <summary>Whether it answers at all.</summary>
     Task PingAsync();
@@ -61,15 +61,15 @@ internal sealed class WorkerGrain(WorkerRuntime runtime) : Grain, IWorkerGrain
     public Task<ReceiptMessage> ReceiveAsync(string update, int attempt, string[] invitations, double timeoutSeconds) =>
         runtime.ReceiveAsync(update, attempt, invitations, TimeSpan.FromSeconds(timeoutSeconds));
 
-    public Task BreakOffAsync(string update, int attempt)
+    public Task CancelTransferAsync(string update, int attempt)
     {
-        runtime.BreakOff(update, attempt);
+        runtime.CancelTransfer(update, attempt);
         return Task.CompletedTask;
     }
 
     public Task<CommitReply> CommitAsync(string update, int version) => runtime.CommitAsync(update, version);
 
-    public Task<CommitReply> HoldsAsync() => runtime.HoldsAsync();
+    public Task<CommitReply> HeldWeightsAsync() => runtime.HeldWeightsAsync();
 
     public Task PingAsync() => Task.CompletedTask;
 

@@ -191,6 +191,13 @@ public static partial class WorkerProcess
         }
     }
 
+    /// <summary>Reports the reason and ends this process at once.</summary>
+    internal static void End(string reason)
+    {
+        Console.Error.WriteLine($"This worker ends: {reason}");
+        EndNow(1);
+    }
+
     /// <summary>Ends this process at once, running nothing more: threads of native code may be in the middle of anything.</summary>
     internal static void EndNow(int code) => _exit(code);
 

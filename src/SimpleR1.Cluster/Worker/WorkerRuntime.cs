@@ -12,8 +12,7 @@ using static TorchSharp.torch;
 namespace SimpleR1.Cluster.Worker;
 
 /// <summary>What a worker process holds: live weights, the engine that computes with them, and the batches it was given. It outlives silos.</summary>
-internal sealed partial class WorkerRuntime(string device, int threads, ClusterKey? key, string type = "bf16")
-    : IAsyncDisposable
+internal sealed class WorkerRuntime : IAsyncDisposable
 {
     private const int BatchesKept = 256; // that are done: an answer may have been lost
 
@@ -22,9 +21,22 @@ internal sealed partial class WorkerRuntime(string device, int threads, ClusterK
     private readonly Queue<string> taken = [];
     private readonly SemaphoreSlim settingUp = new(1, 1);
     private (string Session, WorkerSetup Setup, SetupReply Reply)? current;
-    private FlatWeights? weights;
+    private readonly string device;
+    private readonly int threads;
+    private readonly string type;
     private EngineThread? engine;
     private (long Tokens, long At, double PerSecond) speed;
+
+    public WorkerRuntime(string device, int threads, ClusterKey? key, string type = "bf16")
+    {
+        this.device = device;
+        this.threads = threads;
+        this.type = type;
+        Weights = new(() => Running, threads, key);
+    }
+
+    /// <summary>The weights that the engine computes with, and their updates.</summary>
+    public LiveWeights Weights { get; }
 
     private EngineThread Running => engine ?? throw new InvalidOperationException("This worker isn't set up yet");
 
@@ -51,10 +63,10 @@ internal sealed partial class WorkerRuntime(string device, int threads, ClusterK
             if (current is { } known && known.Session == message.Session)
                 return known.Reply; // the answer was lost
             var setup = Wire.FromJson<WorkerSetup>(message.Setup) with { TokenizerJson = message.TokenizerJson };
-            if (Paused)
-                End("another trainer takes over in the middle of a weight update");
+            if (Weights.IsPaused)
+                WorkerProcess.End("another trainer takes over in the middle of a weight update");
             AbortAll();
-            ForgetWeights();
+            Weights.Forget();
             string? failure =
                 current is { } former && former.Reply.Failure is null && Same(former.Setup, setup)
                     ? null
@@ -64,8 +76,8 @@ internal sealed partial class WorkerRuntime(string device, int threads, ClusterK
                 Environment.MachineName,
                 Environment.ProcessId,
                 device,
-                (weights?.Flat.dtype ?? ScalarType.Float32).ToString(),
-                NcclGpu
+                Weights.ElementType.ToString(),
+                Weights.Reach()
             );
             current = (message.Session, setup, reply);
             return reply;
@@ -86,7 +98,7 @@ internal sealed partial class WorkerRuntime(string device, int threads, ClusterK
         {
             if (engine is not null)
                 await engine.DisposeAsync();
-            DisposeWeights();
+            Weights.Free();
             engine = null;
             CpuParallel.Threads = threads;
             var tokenizer = setup.TokenizerJson is { } json ? Tokenizer.FromJson(json) : null;
@@ -96,9 +108,8 @@ internal sealed partial class WorkerRuntime(string device, int threads, ClusterK
                 CpuParallel.Threads = threads; // a loop's threads belong to the thread that starts it
                 var gpu = CudaDevice.Parse(device);
                 var layout = new WeightLayout(setup.Config);
-                var live = weights = gpu is null
-                    ? new FlatWeights(layout, ScalarType.Float32, CPU)
-                    : new FlatWeights(layout, WorkerDevices.ParseType(type), gpu);
+                var elementType = gpu is null ? ScalarType.Float32 : WorkerDevices.ParseType(type);
+                var live = Weights.Allocate(layout, gpu, elementType);
                 return new Engine(new Models.Decoder(live), tokenizer, setup.Engine);
             });
             await engine.BetweenStepsAsync(_ => true); // it stands, or says why not
@@ -109,6 +120,27 @@ internal sealed partial class WorkerRuntime(string device, int threads, ClusterK
             return $"{e.GetType().Name}: {e.Message}";
         } // the trainer gives this worker up, and says why
     }
+
+    // ---- weights
+
+    public async Task<PrepareReply> PrepareAsync(PrepareMessage message)
+    {
+        bool takenOver = current?.Session != message.Session;
+        if (!takenOver)
+            await Weights.PrepareAsync(message);
+        return new(takenOver, Weights.Version);
+    }
+
+    public Task<ReceiptMessage> ReceiveAsync(string update, int attempt, string[] invitations, TimeSpan timeout) =>
+        Weights.ReceiveAsync(update, attempt, invitations, timeout);
+
+    public void CancelTransfer(string update, int attempt) => Weights.CancelTransfer(update, attempt);
+
+    public Task<CommitReply> CommitAsync(string update, int version) => Weights.CommitAsync(update, version);
+
+    public Task AbandonAsync(string update) => Weights.AbandonAsync(update);
+
+    public Task<CommitReply> HeldWeightsAsync() => Weights.HeldWeightsAsync();
 
     // ---- rollouts
 
@@ -123,11 +155,12 @@ internal sealed partial class WorkerRuntime(string device, int threads, ClusterK
             if (Draining)
                 return new(true, false, null);
             // While paused it is about to hold newer weights than asked for, proven ones too; each token will say which made it.
-            if (!Paused && held != (message.WeightVersion, message.WeightHash) && held.Version <= message.WeightVersion)
+            bool same = Weights.Version == message.WeightVersion && Weights.Hash == message.WeightHash;
+            if (!Weights.IsPaused && !same && Weights.Version <= message.WeightVersion)
                 return new(
                     false,
                     false,
-                    $"it holds weights version {held.Version} with hash {held.Hash:x16}, not version {message.WeightVersion} with hash {message.WeightHash:x16}; it can't be sampled from"
+                    $"it holds weights version {Weights.Version} with hash {Weights.Hash:x16}, not version {message.WeightVersion} with hash {message.WeightHash:x16}; it can't be sampled from"
                 );
             var (running, requests) = (Running, message.Requests.Select(r => r.ToRequest()).ToArray());
             var batch = new WorkerBatch(message.Batch);
@@ -198,13 +231,13 @@ internal sealed partial class WorkerRuntime(string device, int threads, ClusterK
         speed = (statistics.SampledTokens, now, Math.Max(0, perSecond));
         string state =
             Draining ? "draining"
-            : Paused ? "receiving"
-            : held.Version >= 0 ? "ready"
+            : Weights.IsPaused ? "receiving"
+            : Weights.Version >= 0 ? "ready"
             : current is not null ? "waiting"
             : "joined";
         return new(
             state,
-            held.Version,
+            Weights.Version,
             statistics.Running,
             statistics.Waiting,
             speed.PerSecond,
@@ -217,8 +250,6 @@ internal sealed partial class WorkerRuntime(string device, int threads, ClusterK
         AbortAll();
         if (engine is not null)
             await engine.DisposeAsync();
-        foreach (var transport in transports)
-            transport.Dispose();
-        DisposeWeights();
+        Weights.Dispose();
     }
 }

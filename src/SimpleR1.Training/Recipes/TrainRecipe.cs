@@ -1,6 +1,7 @@
 using System.ComponentModel;
 using SimpleR1.Cluster;
 using SimpleR1.Training.Rewards;
+using SimpleR1.WeightSync;
 
 namespace SimpleR1.Training.Recipes;
 

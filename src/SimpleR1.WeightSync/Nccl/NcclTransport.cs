@@ -20,23 +20,21 @@ public sealed class NcclTransport(IReadOnlyList<CudaDevice>? sendDevices = null,
     private readonly List<NcclSender> senders = [];
     private (string Name, string Members, byte[] Id) formed; // the group that this rank 0 offers by
 
-    /// <summary>Why NCCL can't be used here; null when it can.</summary>
-    public static string? Missing => NcclLibrary.Missing;
-
-    /// <summary>What a group's members are told apart by: NCCL takes each GPU once. NCCL_HOSTID makes a process count as another machine's, as it does for NCCL itself.</summary>
-    public static string Identify(CudaDevice gpu) => $"{Environment.GetEnvironmentVariable("NCCL_HOSTID")}/{gpu.Uuid}";
-
     public string Name => "nccl";
     public bool IsCollective => true;
 
-    public bool CanOffer(FlatWeights source) => SendersOf(source) > 0 && Missing is null;
+    public bool CanOffer(FlatWeights source) => SendersOf(source) > 0 && NcclSupport.Missing is null;
 
     /// <inheritdoc/>
     public int SendersOf(FlatWeights source) => source.Device is not null ? 1 : sendDevices.Count;
 
     /// <inheritdoc/>
-    public IEnumerable<string> GpusOf(FlatWeights source) =>
-        (source.Device is { } there ? [there] : sendDevices).Select(Identify);
+    public IEnumerable<string> SenderAddresses(FlatWeights source) =>
+        (source.Device is { } gpu ? [gpu] : sendDevices).Select(NcclSupport.Identify);
+
+    /// <inheritdoc/>
+    public string? ReceiverAddress(FlatWeights destination) =>
+        destination.Device is { } gpu && NcclSupport.Missing is null ? NcclSupport.Identify(gpu) : null;
 
     /// <param name="plan">May name more trainer ranks than this process has GPUs to send from.</param>
     /// <param name="receivers">The invitations are for trainer ranks of other processes first (<see cref="SendAsync"/>), then for these.</param>
@@ -102,7 +100,7 @@ public sealed class NcclTransport(IReadOnlyList<CudaDevice>? sendDevices = null,
         }
     }
 
-    public bool CanReceive(WeightInvitation invitation) => invitation.Transport == Name && Missing is null;
+    public bool CanReceive(WeightInvitation invitation) => invitation.Transport == Name && NcclSupport.Missing is null;
 
     public ReceivedWeights Receive(
         WeightInvitation invitation,

@@ -7,17 +7,20 @@ namespace SimpleR1.WeightSync.SharedMemory;
 /// <summary>The system calls of shared memory.</summary>
 internal static unsafe partial class Libc
 {
-    private const uint CloseOnExec = 1,
-        AllowSealing = 2;
-    private const int AddSeals = 1033,
-        SealShrink = 2,
-        SealGrow = 4;
-    private const int ReadProtection = 1,
-        WriteProtection = 2,
-        Shared = 1,
-        Populate = 0x8000;
+    private const uint CloseOnExec = 1; // memfd_create
+    private const uint AllowSealing = 2;
 
-    /// <summary>Anonymous memory with a file descriptor, of a length that can't change any more: a mapping never faults past the end.</summary>
+    private const int AddSeals = 1033; // fcntl
+    private const int SealShrink = 2;
+    private const int SealGrow = 4;
+
+    private const int ReadProtection = 1; // mmap
+    private const int WriteProtection = 2;
+    private const int Shared = 1;
+    private const int Populate = 0x8000;
+
+    /// <summary>Anonymous memory with a file descriptor. Its length is sealed, so a mapping never faults past the end.</summary>
+    /// <exception cref="IOException">The system refuses the memory.</exception>
     public static SafeFileHandle CreateMemory(string name, long bytes)
     {
         int descriptor = memfd_create(name, CloseOnExec | AllowSealing);
@@ -33,7 +36,8 @@ internal static unsafe partial class Libc
         return memory;
     }
 
-    /// <summary>Maps the file's first bytes, all pages at once, so that no page faults are left for the first copy.</summary>
+    /// <summary>Maps the file's first bytes, all pages at once, so that the first copy causes no page faults.</summary>
+    /// <exception cref="IOException">The system refuses the mapping.</exception>
     public static nint Map(SafeFileHandle file, long bytes, bool writable)
     {
         nint address = mmap(

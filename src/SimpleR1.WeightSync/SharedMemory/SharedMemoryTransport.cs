@@ -5,13 +5,13 @@ using SimpleR1.Tensors;
 namespace SimpleR1.WeightSync.SharedMemory;
 
 /// <summary>
-/// Between processes of one machine: the trainer's flat buffer is itself shared memory, and a worker copies it into its live buffer,
-/// hashing on the way, or converts it into its GPU's. The trainer does nothing but wait.
+/// Between processes of one machine: the trainer's flat buffer is itself shared memory. A worker copies it into its live buffer and
+/// hashes it in the same pass, or converts it into its GPU's memory. The trainer only waits.
 /// </summary>
 public sealed class SharedMemoryTransport : IWeightTransport
 {
     private readonly Lock gate = new();
-    private (string Address, nint Memory, long Bytes) mapped; // of the last trainer buffer received from
+    private (string Address, nint Memory, long Bytes) mapped; // the trainer's buffer of the last transfer
     private DeviceUpload? upload;
 
     public string Name => "shared-memory";
@@ -24,7 +24,8 @@ public sealed class SharedMemoryTransport : IWeightTransport
         plan.RequireSource(source);
         if (source.MemoryOwner is not SharedWeightMemory memory)
             throw new InvalidOperationException(
-                $"These weights aren't in shared memory; make them with {nameof(SharedWeightMemory)}.{nameof(SharedWeightMemory.Allocate)}, or send them by TCP."
+                $"These weights aren't in shared memory; make them with {nameof(SharedWeightMemory)}."
+                    + $"{nameof(SharedWeightMemory.Allocate)}, or send them by TCP."
             );
         return new(
             [.. receivers.Select(_ => new WeightInvitation(Name, memory.Address, plan))],
@@ -68,18 +69,23 @@ public sealed class SharedMemoryTransport : IWeightTransport
 
     private unsafe void Convert(BroadcastPlan plan, FlatWeights destination)
     {
-        var (from, to) = (NumberConversion.Of(plan.SourceType), NumberConversion.Of(plan.ElementType));
+        var from = NumberConversion.Of(plan.SourceType);
+        var to = NumberConversion.Of(plan.ElementType);
         if (destination.Device is { } gpu)
+        {
             (upload ??= new(gpu)).Write((byte*)mapped.Memory, from, destination.Pointer, to, plan.Length);
-        else
-            for (long at = 0, step = 1 << 20; at < plan.Length; at += step)
-                NumberConversion.Convert(
-                    (byte*)mapped.Memory + at * NumberConversion.Size(from),
-                    from,
-                    (byte*)destination.Pointer + at * NumberConversion.Size(to),
-                    to,
-                    (int)Math.Min(step, plan.Length - at)
-                );
+            return;
+        }
+
+        const long Step = 1 << 20; // elements
+        for (long first = 0; first < plan.Length; first += Step)
+            NumberConversion.Convert(
+                (byte*)mapped.Memory + first * NumberConversion.Size(from),
+                from,
+                (byte*)destination.Pointer + first * NumberConversion.Size(to),
+                to,
+                (int)Math.Min(Step, plan.Length - first)
+            );
     }
 
     public void Dispose()
@@ -100,8 +106,8 @@ public sealed class SharedMemoryTransport : IWeightTransport
         string path =
             PathOf(address)
             ?? throw new IOException(
-                $"The trainer's shared memory {address} can't be found: "
-                    + "the trainer has ended, or runs on another machine or in another container (use the tcp transport)."
+                $"The trainer's shared memory {address} can't be found: the trainer has ended, "
+                    + "or runs on another machine or in another container (use the tcp transport)."
             );
         using var file = File.OpenHandle(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite);
         long length = RandomAccess.GetLength(file);
@@ -117,7 +123,10 @@ public sealed class SharedMemoryTransport : IWeightTransport
         mapped = default;
     }
 
-    /// <summary>The descriptor's path, where it leads to the memory of that name: process ids are reused, and differ between containers.</summary>
+    /// <summary>
+    /// The descriptor's path; null where it does not lead to the memory of that name. Process ids are reused, and differ between
+    /// containers.
+    /// </summary>
     private static string? PathOf(string address)
     {
         string[] parts = address.Split('/');

@@ -5,7 +5,10 @@ using SimpleR1.Tensors.Cuda;
 
 namespace SimpleR1.WeightSync.Tcp;
 
-/// <summary>Puts chunks that arrive by one connection into weights: into host memory where they lie, or by pinned buffers and a stream of its own into a GPU's memory.</summary>
+/// <summary>
+/// Puts chunks that arrive by one connection into weights: into host memory in place, or into a GPU's memory by pinned buffers and a
+/// stream of its own.
+/// </summary>
 internal sealed unsafe class ChunkWriter : IDisposable
 {
     private const int BufferBytes = 4 << 20;
@@ -13,10 +16,10 @@ internal sealed unsafe class ChunkWriter : IDisposable
     private readonly FlatWeights weights;
     private readonly CudaDevice? gpu;
     private readonly DeviceUpload? upload;
-    private DeviceMemory? changes; // of the chunk that is being applied: positions and values
+    private DeviceMemory? changes; // positions and values of the delta that is being applied
     private byte[] encoded = [];
 
-    /// <param name="weights">Nothing else may write to them, or compute with them, while chunks arrive.</param>
+    /// <param name="weights">Nothing else may write to the weights, or compute with them, while chunks arrive.</param>
     public ChunkWriter(FlatWeights weights)
     {
         this.weights = weights;
@@ -28,11 +31,11 @@ internal sealed unsafe class ChunkWriter : IDisposable
 
     public FlatWeights Weights => weights;
 
-    /// <summary>What the chunks that were written since <see cref="Begin"/> contribute to the hash of weights in host memory.</summary>
+    /// <summary>Part of the hash of weights in host memory, summed over the chunks that were written since <see cref="Begin"/>.</summary>
     public ulong Hash { get; private set; }
 
-    /// <summary>On the thread that will write.</summary>
-    /// <returns>Waits, when disposed, until all that was written is there.</returns>
+    /// <summary>Prepares for chunks; called on the thread that will write.</summary>
+    /// <returns>Disposing it waits until all writes have arrived.</returns>
     public Writing Begin()
     {
         Hash = 0;
@@ -45,11 +48,11 @@ internal sealed unsafe class ChunkWriter : IDisposable
         public void Dispose() => gpu?.Synchronize();
     }
 
-    /// <summary>Where a chunk is to be read to.</summary>
+    /// <summary>The memory to read a chunk into.</summary>
     public Span<byte> Room(long offset, int length) => upload is null ? Live(offset, length) : upload.Room(length);
 
-    /// <summary>The room of the last chunk holds it.</summary>
-    /// <param name="part">Its part of the hash.</param>
+    /// <summary>Writes the chunk that was read into the last <see cref="Room"/>.</summary>
+    /// <param name="part">The chunk's part of the hash.</param>
     public void Write(long offset, int length, ulong part)
     {
         if (upload is null)
@@ -58,7 +61,7 @@ internal sealed unsafe class ChunkWriter : IDisposable
             upload.Send(weights.Pointer + (nint)offset, length);
     }
 
-    /// <summary>Where a chunk's delta is to be read to.</summary>
+    /// <summary>The memory to read a chunk's delta into.</summary>
     public Span<byte> DeltaRoom(int length)
     {
         if (encoded.Length < length)
@@ -66,8 +69,8 @@ internal sealed unsafe class ChunkWriter : IDisposable
         return encoded.AsSpan(0, length);
     }
 
-    /// <summary>The room of the last delta holds it.</summary>
-    /// <exception cref="IOException">It is no delta of a chunk of this length.</exception>
+    /// <summary>Applies the delta that was read into the last <see cref="DeltaRoom"/>.</summary>
+    /// <exception cref="IOException">The delta is not one of a chunk of this length.</exception>
     public void WriteDelta(long offset, int length, int deltaLength)
     {
         int size = (int)weights.Flat.element_size();
@@ -83,12 +86,19 @@ internal sealed unsafe class ChunkWriter : IDisposable
 
     private void Scatter(CudaDevice gpu, long offset, int length, ReadOnlySpan<byte> delta, int size)
     {
+        // Decode into pairs of position and value; an encoded change takes at least one byte and the element.
         int count = 0;
         var room = MemoryMarshal.Cast<byte, uint>(upload!.Room(Math.Min(BufferBytes, delta.Length / (1 + size) * 8)));
         foreach (var (index, value) in WeightDelta.Read(delta, length / size, size))
-            (room[2 * count], room[2 * count++ + 1]) = ((uint)index, value);
+        {
+            room[2 * count] = (uint)index;
+            room[2 * count + 1] = value;
+            count++;
+        }
         if (count == 0)
             return;
+
+        // Upload the pairs, and let a kernel write them.
         if (changes is null || changes.Bytes < 8L * count)
         {
             changes?.Dispose();

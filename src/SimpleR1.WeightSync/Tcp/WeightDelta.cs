@@ -2,26 +2,23 @@ using System.Buffers;
 using System.Numerics;
 using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
-using SimpleR1.Models;
-using SimpleR1.Models.Checkpoints;
-using SimpleR1.Tensors;
-using static TorchSharp.torch;
 
 namespace SimpleR1.WeightSync.Tcp;
 
 /// <summary>
-/// What changed in a chunk since the last version, exactly: for each changed element, in order, how many before it did not change (LEB128) and its
-/// new bits. A step of a small learning rate leaves most bf16 elements as they are, so this is often much less than the chunk.
+/// What changed in a chunk since the last version, exactly. For each changed element, in order, it holds the number of unchanged ones
+/// before it (LEB128) and its new bits. A step of a small learning rate leaves most bf16 elements as they are, so a delta is often
+/// much shorter than the chunk.
 /// </summary>
 internal static unsafe class WeightDelta
 {
     private const int LongestGap = 5; // a 32-bit number in LEB128
-    private const int BlockBytes = 64; // a vector, which is what is compared at once
+    private const int BlockBytes = 64; // a vector: what is compared in one instruction
 
-    /// <summary>Encodes what changed, and brings <paramref name="before"/> up to date: it holds the bits of <paramref name="now"/> after this.</summary>
-    /// <param name="length">Of both, in bytes: whole elements.</param>
+    /// <summary>Encodes what changed, and copies the bits of <paramref name="now"/> to <paramref name="before"/>.</summary>
+    /// <param name="length">Length of both in bytes: whole elements.</param>
     /// <param name="size">Bytes of an element: 2 or 4.</param>
-    /// <returns>Empty where nothing changed; null where it would be as long as the chunk.</returns>
+    /// <returns>The delta, empty where nothing changed; null where it would be as long as the chunk.</returns>
     public static byte[]? Encode(byte* before, byte* now, int length, int size)
     {
         byte[] room = ArrayPool<byte>.Shared.Rent(length);
@@ -42,33 +39,38 @@ internal static unsafe class WeightDelta
     private static int Encode<T>(byte* before, byte* now, int length, byte* to)
         where T : unmanaged
     {
-        int at = 0,
-            next = 0,
-            block; // bytes encoded; the element behind the last changed one
+        int encoded = 0; // bytes
+        int next = 0; // the element after the last changed one
+        int block;
         for (int done = 0; done < length; done += block)
         {
+            // Copy a block, and find which of its elements changed.
             block = Math.Min(BlockBytes, length - done);
             ulong changed =
                 block == BlockBytes
                     ? Renew<T>(before + done, now + done)
                     : RenewEnd<T>(before + done, now + done, block);
+
             for (; changed != 0; changed &= changed - 1)
             {
-                if (at + LongestGap + sizeof(T) > length)
+                // Give up where the whole chunk is shorter; the rest is still copied.
+                if (encoded + LongestGap + sizeof(T) > length)
                 {
                     Buffer.MemoryCopy(now + done, before + done, length - done, length - done);
                     return -1;
                 }
+
                 int index = done / sizeof(T) + BitOperations.TrailingZeroCount(changed);
                 uint gap = (uint)(index - next);
                 for (; gap >= 0x80; gap >>= 7)
-                    to[at++] = (byte)(gap | 0x80);
-                to[at++] = (byte)gap;
-                *(T*)(to + at) = ((T*)before)[index]; // of the copy: the trainer may be writing to the other
-                (at, next) = (at + sizeof(T), index + 1);
+                    to[encoded++] = (byte)(gap | 0x80);
+                to[encoded++] = (byte)gap;
+                *(T*)(to + encoded) = ((T*)before)[index]; // from the copy: the trainer may be writing to the original
+                encoded += sizeof(T);
+                next = index + 1;
             }
         }
-        return at;
+        return encoded;
     }
 
     /// <summary>Copies a block.</summary>
@@ -76,11 +78,11 @@ internal static unsafe class WeightDelta
     private static ulong Renew<T>(byte* before, byte* now)
         where T : unmanaged
     {
-        var fresh = Vector512.Load(now);
-        var same = Vector512.Equals(fresh.As<byte, T>(), Vector512.Load(before).As<byte, T>());
+        var current = Vector512.Load(now);
+        var same = Vector512.Equals(current.As<byte, T>(), Vector512.Load(before).As<byte, T>());
         if (same == Vector512<T>.AllBitsSet)
             return 0;
-        fresh.Store(before);
+        current.Store(before);
         return ~same.ExtractMostSignificantBits() & ulong.MaxValue >> 64 - Vector512<T>.Count;
     }
 
@@ -88,8 +90,8 @@ internal static unsafe class WeightDelta
     private static ulong RenewEnd<T>(byte* before, byte* now, int bytes)
         where T : unmanaged
     {
-        byte* block = stackalloc byte[BlockBytes],
-            kept = stackalloc byte[BlockBytes];
+        byte* block = stackalloc byte[BlockBytes];
+        byte* kept = stackalloc byte[BlockBytes];
         Buffer.MemoryCopy(now, block, BlockBytes, bytes);
         Buffer.MemoryCopy(before, kept, BlockBytes, bytes);
         ulong changed = Renew<T>(kept, block);
@@ -97,6 +99,8 @@ internal static unsafe class WeightDelta
         return changed & (1ul << bytes / sizeof(T)) - 1;
     }
 
+    /// <summary>Writes the changed elements into a chunk.</summary>
+    /// <exception cref="IOException">The delta is not one of a chunk of this length.</exception>
     public static void Apply(ReadOnlySpan<byte> delta, Span<byte> chunk, int size)
     {
         foreach (var (index, value) in Read(delta, chunk.Length / size, size))
@@ -106,8 +110,8 @@ internal static unsafe class WeightDelta
                 MemoryMarshal.Cast<byte, uint>(chunk)[index] = value;
     }
 
-    /// <summary>The changes: place in the chunk, new bits.</summary>
-    /// <exception cref="IOException">It is no delta of a chunk of <paramref name="count"/> elements.</exception>
+    /// <summary>The changes: index in the chunk, new bits.</summary>
+    /// <exception cref="IOException">The delta is not one of a chunk of <paramref name="count"/> elements; thrown while it is read.</exception>
     public static Changes Read(ReadOnlySpan<byte> delta, int count, int size) => new(delta, count, size);
 
     public ref struct Changes(ReadOnlySpan<byte> delta, int count, int size)
@@ -123,19 +127,7 @@ internal static unsafe class WeightDelta
         {
             if (rest.Length == 0)
                 return false;
-            uint gap = 0;
-            int shift = 0;
-            while (true)
-            {
-                if (rest.Length == 0 || shift > 28)
-                    throw Damaged();
-                byte next = rest[0];
-                rest = rest[1..];
-                gap |= (uint)(next & 0x7F) << shift;
-                shift += 7;
-                if (next < 0x80)
-                    break;
-            }
+            uint gap = ReadGap();
             if (gap >= (uint)(count - index - 1) || rest.Length < size)
                 throw Damaged();
             index += (int)gap + 1;
@@ -144,68 +136,23 @@ internal static unsafe class WeightDelta
             return true;
         }
 
+        /// <summary>LEB128: seven bits a byte, the lowest first.</summary>
+        private uint ReadGap()
+        {
+            uint gap = 0;
+            for (int shift = 0; ; shift += 7)
+            {
+                if (rest.Length == 0 || shift > 28)
+                    throw Damaged();
+                byte next = rest[0];
+                rest = rest[1..];
+                gap |= (uint)(next & 0x7F) << shift;
+                if (next < 0x80)
+                    return gap;
+            }
+        }
+
         private readonly IOException Damaged() =>
             new($"A weight delta doesn't fit a chunk of {count} elements: the two ends disagree about its format");
-    }
-}
-
-/// <summary>The last version that was sent, kept to say what has changed since: one copy of the weights in the receivers' type.</summary>
-internal sealed unsafe class WeightHistory(ScalarType type, long length) : IDisposable
-{
-    private readonly int size = type.ElementSize();
-    private byte* last = (byte*)NativeMemory.Alloc((nuint)(length * type.ElementSize()));
-    private (int Version, Deltas Deltas) current = (-1, new(0, []));
-    private ulong hash; // of the last version; 0 before the first
-
-    /// <param name="BaseHash">Of the weights that the deltas are to be applied to; 0 when there are none.</param>
-    /// <param name="Chunks">By chunk; null where the whole chunk is shorter.</param>
-    public sealed record Deltas(ulong BaseHash, byte[]?[] Chunks)
-    {
-        public long Bytes => Chunks.Sum(c => c?.LongLength ?? 0);
-    }
-
-    /// <summary>What changed from the last version to this one, which is the last from now on. Asked again about the same version, it answers the same.</summary>
-    public Deltas Advance(FlatWeights source, BroadcastPlan plan)
-    {
-        if (current.Version == plan.Version)
-            return current.Deltas;
-        bool first = hash == 0;
-        var chunks = new byte[]?[plan.Chunks];
-        long sum = 0;
-        var (from, to) = (NumberConversion.Of(plan.SourceType), NumberConversion.Of(plan.ElementType));
-        byte* memory = (byte*)source.Pointer;
-        CpuParallel.For(
-            plan.Chunks,
-            index =>
-            {
-                var (offset, bytes) = plan.Chunk(index);
-                byte* now = memory + offset / size * NumberConversion.Size(from),
-                    kept = last + offset;
-                if (first)
-                    NumberConversion.Convert(now, from, kept, to, bytes / size);
-                else if (from == to)
-                    chunks[index] = WeightDelta.Encode(kept, now, bytes, size);
-                else
-                {
-                    byte[] room = ArrayPool<byte>.Shared.Rent(bytes);
-                    fixed (byte* converted = room)
-                    {
-                        NumberConversion.Convert(now, from, converted, to, bytes / size);
-                        chunks[index] = WeightDelta.Encode(kept, converted, bytes, size);
-                    }
-                    ArrayPool<byte>.Shared.Return(room);
-                }
-                Interlocked.Add(ref sum, (long)WeightHash.Part((nint)kept, bytes, offset));
-            }
-        );
-        current = (plan.Version, new(hash, chunks));
-        hash = (ulong)sum;
-        return current.Deltas;
-    }
-
-    public void Dispose()
-    {
-        NativeMemory.Free(last);
-        last = null;
     }
 }

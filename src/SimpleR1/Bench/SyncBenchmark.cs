@@ -303,7 +303,7 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> s
         public static Parties Form(ClusterOptions cluster, long bytes, long staging)
         {
             int size = cluster.Workers + 1;
-            bool nccl = cluster.Device != "cpu" && cluster.SendDevice is not null && NcclTransport.Missing is null;
+            bool nccl = cluster.Device != "cpu" && cluster.SendDevice is not null && NcclSupport.Missing is null;
             using var tcp = new TcpCollectives();
             var devices = nccl ? WorkerDevices.Expand(cluster.Device) : [];
             CudaDevice?[] gpus =
@@ -322,7 +322,7 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> s
                             : null
                     ),
             ];
-            if (nccl && gpus.DistinctBy(g => NcclTransport.Identify(g!)).Count() < size)
+            if (nccl && gpus.DistinctBy(g => NcclSupport.Identify(g!)).Count() < size)
                 throw new ArgumentException(
                     $"NCCL takes each GPU once: give {size} different ones, the trainer's (--send-device {cluster.SendDevice}) and {cluster.Workers} for the workers (--device {cluster.Device})"
                 );

@@ -2,11 +2,11 @@ using System.CommandLine;
 using System.Diagnostics;
 using System.Text.Json;
 using SimpleR1.Bench;
-using SimpleR1.Cluster;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
 using SimpleR1.Tensors.Cuda;
+using SimpleR1.WeightSync;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Commands;

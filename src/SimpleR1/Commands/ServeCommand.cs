@@ -252,7 +252,7 @@ internal static class ServeCommand
 
     private static void SayWaysToGpu(HttpOptions options)
     {
-        if (NcclTransport.Missing is { } missing)
+        if (NcclSupport.Missing is { } missing)
             Console.Error.WriteLine(
                 $"warning: --weight-updates: weights can be taken by TCP only, from trainers of this program: {missing}"
             );

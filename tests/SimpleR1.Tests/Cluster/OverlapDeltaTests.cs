@@ -121,7 +121,7 @@ public sealed class OverlapDeltaTests
                 (report.Hash, report.Transport, report.Workers.Count)
             );
             Assert.Empty(report.Dropped);
-            var holds = await pool.HoldAsync(Cancel);
+            var holds = await pool.HeldWeightsAsync(Cancel);
             Assert.Equal(Workers, holds.Count);
             Assert.All(holds, w => Assert.Equal((version, report.Hash), (w.Version, w.Hash))); // what its engine computes with
             return report;

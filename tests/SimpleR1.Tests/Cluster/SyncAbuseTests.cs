@@ -1,5 +1,5 @@
 using SimpleR1.Benchmarks;
-using SimpleR1.Cluster;
+using SimpleR1.WeightSync;
 using Xunit;
 
 namespace SimpleR1.Tests.Cluster;

@@ -158,7 +158,7 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         using var tcp = new TcpTransport();
         using var offer = tcp.Offer(weights, BroadcastPlan.For(weights, 1), ["worker"]);
         string[] invitations = [Wire.ToJson(offer.Invitations[0])];
-        runtime.BreakOff("s/1", 1);
+        runtime.CancelTransfer("s/1", 1);
         Assert.Contains("broken off", (await runtime.ReceiveAsync("s/1", 1, invitations, Long)).Failure);
         Assert.Null((await runtime.ReceiveAsync("s/1", 2, invitations, Long)).Failure);
         Assert.Equal(1, (await runtime.CommitAsync("s/1", 1)).Version);

@@ -204,7 +204,7 @@ public sealed class GpuWorkerTests
             await Task.Delay(20, Cancel)
         )
             Assert.True(patience.Elapsed < Long, "waited for the joiner to hold weights");
-        var holds = (await cluster.Workers.HoldAsync(Cancel)).Single(h => h.Name == "joiner");
+        var holds = (await cluster.Workers.HeldWeightsAsync(Cancel)).Single(h => h.Name == "joiner");
         Assert.Equal(
             (ScalarType.BFloat16, 3, WeightHash.Of(weights, ScalarType.BFloat16)),
             (holds.Type, holds.Version, holds.Hash)

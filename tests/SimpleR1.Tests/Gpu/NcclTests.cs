@@ -338,7 +338,10 @@ public sealed partial class NcclTests
                 );
                 ulong hash = WeightHash.Of(host, ScalarType.BFloat16);
                 Assert.Equal((hash, "nccl"), (report.Hash, report.Transport));
-                Assert.All(await pool.HoldAsync(Cancel), holds => Assert.Equal((1, hash), (holds.Version, holds.Hash)));
+                Assert.All(
+                    await pool.HeldWeightsAsync(Cancel),
+                    holds => Assert.Equal((1, hash), (holds.Version, holds.Hash))
+                );
                 if ((when, signal) == (nameof(UpdatePhase.Transfer), 9))
                     Assert.Contains(log, line => line.Contains("form a new group")); // what is sent to a stopped process waits in sockets, and the others may have had theirs
                 int count = 0;

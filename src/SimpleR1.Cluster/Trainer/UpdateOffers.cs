@@ -1,0 +1,92 @@
+using SimpleR1.WeightSync;
+
+namespace SimpleR1.Cluster.Trainer;
+
+/// <summary>Workers of one element type to which the same transports offer the weights.</summary>
+/// <param name="Transports">One collective transport, or all others that can send; empty where the weights cannot reach these workers.</param>
+/// <param name="AddressesTaken">Whether the workers were kept out of a collective because their addresses in it are taken.</param>
+internal sealed record UpdateGroup(
+    List<RemoteWorker> Members,
+    IReadOnlyList<IWeightTransport> Transports,
+    bool AddressesTaken = false
+)
+{
+    public bool IsCollective => Transports is [{ IsCollective: true }];
+
+    /// <summary>Made by <see cref="UpdateOffers.MakeOffers"/>, one for each transport.</summary>
+    public IReadOnlyList<WeightOffer> Offers { get; init; } = [];
+
+    /// <summary>The trainer's own part in the transfer of a collective.</summary>
+    public Task Sending => Offers[0].Sending;
+
+    /// <summary>The invitations for one member, in the order of the transports.</summary>
+    public IEnumerable<WeightInvitation> Invitations(RemoteWorker member) =>
+        Offers.Select(offer => offer.Invitations[Members.IndexOf(member)]);
+}
+
+/// <summary>Decides which workers receive together and by what, and makes the offers to them. Disposing it ends the offers.</summary>
+internal sealed class UpdateOffers(UpdateRequest request, IReadOnlyList<IWeightTransport> transports) : IDisposable
+{
+    private readonly List<WeightOffer> offers = [];
+
+    /// <summary>
+    /// Who goes together: of each element type, the workers that a collective transport reaches, and the rest. Where every
+    /// transport is collective, it is used again even for workers that are to be sent to one by one.
+    /// </summary>
+    public IReadOnlyList<UpdateGroup> Groups(IEnumerable<RemoteWorker> workers, bool collectively)
+    {
+        var source = request.Source;
+        IWeightTransport[] usable = [.. transports.Where(t => t.CanOffer(source))];
+        IWeightTransport[] single = [.. usable.Where(t => !t.IsCollective)];
+        bool canGoTogether = collectively || transports.All(t => t.IsCollective);
+        var collective = canGoTogether ? usable.FirstOrDefault(t => t.IsCollective) : null;
+        var groups = new List<UpdateGroup>();
+
+        foreach (var sameType in workers.GroupBy(w => w.ElementType))
+        {
+            // A collective has each address once: the trainer's first, then the workers'.
+            HashSet<string> taken = [.. collective?.SenderAddresses(source) ?? []];
+            var together = new List<RemoteWorker>();
+            var excluded = new HashSet<RemoteWorker>();
+            foreach (var worker in sameType)
+                if (collective is not null && worker.Reach.TryGetValue(collective.Name, out string? address))
+                    if (taken.Add(address))
+                        together.Add(worker);
+                    else
+                        excluded.Add(worker);
+            if (together.Count > 0)
+                groups.Add(new(together, [collective!]));
+
+            // The others go one by one. Where they cannot, the groups differ in the reason.
+            List<RemoteWorker> rest = [.. sameType.Except(together)];
+            if (rest.Count > 0 && single.Length > 0)
+                groups.Add(new(rest, single));
+            else
+                groups.AddRange(rest.GroupBy(excluded.Contains).Select(g => new UpdateGroup([.. g], [], g.Key)));
+        }
+        return groups;
+    }
+
+    /// <summary>Offers the weights to a group's members by each of its transports.</summary>
+    public UpdateGroup MakeOffers(UpdateGroup group)
+    {
+        var plan = BroadcastPlan.For(request.Source, request.Version, held: group.Members[0].ElementType);
+        string[] receivers = [.. group.Members.Select(w => w.Instance)];
+        var made = new List<WeightOffer>();
+        foreach (var transport in group.Transports)
+        {
+            var shared = plan with { Trainers = transport.SendersOf(request.Source) };
+            var offer = transport.Offer(request.Source, shared, receivers);
+            offers.Add(offer);
+            made.Add(offer);
+        }
+        return group with { Offers = made };
+    }
+
+    /// <summary>Returns when nothing reads the source any more on the trainer's side.</summary>
+    public void Dispose()
+    {
+        foreach (var offer in offers)
+            offer.Dispose();
+    }
+}
