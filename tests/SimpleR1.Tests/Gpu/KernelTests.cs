@@ -320,24 +320,26 @@ public sealed class KernelTests
         );
         attention.Prepare(atAddress, tokens, tokenTable, 1, ids.Pointer, positions.Pointer);
         Assert.Equal(rows.Select(r => (long)r.Position), gpu.Read<long>(positions.Pointer, tokens));
-        var rotation = new QueryKeyRotation(
-            config,
-            positions.Tensor([tokens], int64),
-            cosMemory.Tensor([1024, dimension / 2], float32),
-            sinMemory.Tensor([1024, dimension / 2], float32),
-            normMemory.Tensor([dimension], type),
-            normMemory.Tensor([dimension], type, dimension * type.ElementSize())
-        );
+        var rotation = new QueryKeyRotation
+        {
+            Config = config,
+            Positions = positions.Tensor([tokens], int64),
+            Cosine = cosMemory.Tensor([1024, dimension / 2], float32),
+            Sine = sinMemory.Tensor([1024, dimension / 2], float32),
+            QueryNorm = normMemory.Tensor([dimension], type),
+            KeyNorm = normMemory.Tensor([dimension], type, dimension * type.ElementSize()),
+        };
 
         // The reference: rotated on the CPU, rounded as the device rounds, in the CPU's cache layout.
-        var cpuRotation = new QueryKeyRotation(
-            config,
-            tensor(rows.Select(r => (long)r.Position).ToArray()),
-            tensor(cos, [1024, dimension / 2]),
-            tensor(sin, [1024, dimension / 2]),
-            tensor(norms[..dimension]),
-            tensor(norms[dimension..])
-        );
+        var cpuRotation = new QueryKeyRotation
+        {
+            Config = config,
+            Positions = tensor(rows.Select(r => (long)r.Position).ToArray()),
+            Cosine = tensor(cos, [1024, dimension / 2]),
+            Sine = tensor(sin, [1024, dimension / 2]),
+            QueryNorm = tensor(norms[..dimension]),
+            KeyNorm = tensor(norms[dimension..]),
+        };
         float[] rotated =
         [
             .. cpuRotation
