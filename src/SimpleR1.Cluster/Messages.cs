@@ -84,14 +84,14 @@ internal sealed record RequestMessage(
             Wire.Bytes<int>(request.PromptTokens),
             Wire.ToJson(request.Sampling),
             request.Priority,
-            request.Parts?.Select(PartMessage.From).ToArray()
+            request.PartialSamples?.Select(PartMessage.From).ToArray()
         );
 
     public GenerationRequest ToRequest() =>
         new(RequestId, Wire.Values<int>(PromptTokens), Wire.FromJson<SamplingParameters>(Sampling))
         {
             Priority = Priority,
-            Parts = Parts?.Select(p => p.ToPart()).ToArray(),
+            PartialSamples = Parts?.Select(p => p.ToPart()).ToArray(),
         };
 }
 
@@ -149,16 +149,17 @@ internal sealed record EventMessage(
         );
 
     public TokenEvent ToEvent() =>
-        new(
-            RequestId,
-            SampleIndex,
-            Token,
-            LogProb,
-            Top is null ? null : Wire.Values<TokenLogProb>(Top),
-            WeightVersion,
-            Text,
-            Completion?.ToCompletion()
-        );
+        new()
+        {
+            RequestId = RequestId,
+            SampleIndex = SampleIndex,
+            Token = Token,
+            LogProb = LogProb,
+            Top = Top is null ? null : Wire.Values<TokenLogProb>(Top),
+            WeightVersion = WeightVersion,
+            Text = Text,
+            Completion = Completion?.ToCompletion(),
+        };
 }
 
 [GenerateSerializer, Immutable]

@@ -5,56 +5,82 @@ namespace SimpleR1.Inference;
 
 /// <summary>
 /// The text of a completion as it grows. Text that may be the beginning of a stop string is held back until it is certain,
-/// so that the pieces given out, put together, are the completion's text in the end.
+/// so that the pieces handed out, put together, are the completion's text in the end.
 /// </summary>
 internal sealed class CompletionText(Tokenizer tokenizer, IReadOnlyList<string> stops, bool includeStop)
 {
     private readonly StreamingDecoder decoder = tokenizer.Stream();
-    private readonly StringBuilder given = new();
+    private readonly StringBuilder certain = new();
     private string held = "";
 
-    /// <summary>All that was given out.</summary>
-    public string Text => given.ToString();
+    /// <summary>All text that was handed out.</summary>
+    public string Text => certain.ToString();
+
+    /// <summary>The text of a sample that has some tokens already; they count as handed out.</summary>
+    public static CompletionText Continue(Tokenizer tokenizer, SamplingParameters sampling, int[] tokens)
+    {
+        var text = new CompletionText(tokenizer, sampling.StopStrings, sampling.IncludeStopString);
+        for (int i = 0; i < tokens.Length; i++)
+            text.Append(tokens[i], mayStop: i + 1 >= sampling.MinTokens, out _);
+        return text;
+    }
 
     /// <summary>Adds a token's text. A vocabulary padded beyond the tokenizer's has ids without text.</summary>
     /// <param name="mayStop">Whether a stop string ends the completion here (not before its minimum length).</param>
     /// <param name="piece">The text that has become certain.</param>
-    /// <returns>Whether a stop string was found; the text ends before it, or behind it when it is to be included.</returns>
+    /// <returns>Whether a stop string was found. The text ends before it, or after it if it is to be included.</returns>
     public bool Append(int token, bool mayStop, out string piece)
     {
         if (tokenizer.TokenText(token) is not null)
             held += decoder.Append(token);
-        var (at, length) = mayStop ? FirstStop() : (-1, 0);
-        int end = at >= 0 ? at + (includeStop ? length : 0) : held.Length - PossibleStop();
-        piece = Give(held[..end]);
-        held = at >= 0 ? "" : held[end..];
-        return at >= 0;
+
+        int stopLength = 0;
+        int stop = mayStop ? FirstStop(out stopLength) : -1;
+        if (stop >= 0)
+        {
+            piece = HandOut(held[..(includeStop ? stop + stopLength : stop)]);
+            held = "";
+            return true;
+        }
+
+        int end = held.Length - PossibleStop();
+        piece = HandOut(held[..end]);
+        held = held[end..];
+        return false;
     }
 
-    /// <summary>What is still held back, when the completion ends otherwise than by a stop string.</summary>
+    /// <summary>Hands out what is still held back, when something other than a stop string ends the completion.</summary>
     public string Flush()
     {
-        string piece = Give(held + decoder.Flush());
+        string piece = HandOut(held + decoder.Flush());
         held = "";
         return piece;
     }
 
-    private string Give(string piece)
+    private string HandOut(string piece)
     {
-        given.Append(piece);
+        certain.Append(piece);
         return piece;
     }
 
-    private (int At, int Length) FirstStop()
+    /// <summary>Index of the first stop string in the held text; -1 if there is none.</summary>
+    private int FirstStop(out int length)
     {
-        var (first, length) = (-1, 0);
+        int first = -1;
+        length = 0;
         foreach (string stop in stops)
-            if (held.IndexOf(stop, StringComparison.Ordinal) is >= 0 and var at && (first < 0 || at < first))
-                (first, length) = (at, stop.Length);
-        return (first, length);
+        {
+            int index = held.IndexOf(stop, StringComparison.Ordinal);
+            if (index < 0 || (first >= 0 && index >= first))
+                continue;
+            first = index;
+            length = stop.Length;
+        }
+
+        return first;
     }
 
-    /// <summary>Length of the longest end of the text that a stop string begins with.</summary>
+    /// <summary>Length of the longest end of the held text that a stop string begins with.</summary>
     private int PossibleStop()
     {
         int longest = 0;

@@ -4,8 +4,8 @@ using System.Threading.Channels;
 namespace SimpleR1.Inference;
 
 /// <summary>
-/// An engine on a thread of its own, for asynchronous callers. What they ask for is queued and done between two steps;
-/// when the engine fails, every waiting and later call fails with its exception.
+/// An engine on its own thread, for asynchronous callers. Their calls are queued and run between two steps; when the engine
+/// fails, every waiting and later call fails with its exception.
 /// </summary>
 public sealed class EngineThread : IAsyncDisposable
 {
@@ -14,7 +14,7 @@ public sealed class EngineThread : IAsyncDisposable
     private readonly Channel<Action<Engine>> commands = Channel.CreateUnbounded<Action<Engine>>(
         new() { SingleReader = true }
     );
-    private readonly HashSet<Action<Exception>> calls = []; // how to fail each waiting call; locked
+    private readonly HashSet<Action<Exception>> waitingCalls = []; // how to fail each waiting call; locked
     private readonly TaskCompletionSource ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly TimeSpan drainTimeout;
     private volatile EngineStatistics statistics = new();
@@ -23,66 +23,76 @@ public sealed class EngineThread : IAsyncDisposable
     private Exception? failure;
 
     /// <param name="create">Makes the engine, on its thread; the thread disposes it.</param>
-    /// <param name="drainTimeout">How long <see cref="DisposeAsync"/> lets running requests finish before it aborts them; none by default.</param>
+    /// <param name="drainTimeout">
+    /// How long <see cref="DisposeAsync"/> lets running requests finish before it aborts them; by default it aborts at once.
+    /// </param>
     public EngineThread(Func<Engine> create, TimeSpan drainTimeout = default)
     {
         this.drainTimeout = drainTimeout;
         new Thread(() => Run(create)) { Name = "engine", IsBackground = true }.Start();
     }
 
-    /// <summary>As of the last step.</summary>
+    /// <summary>The engine's statistics after its last step.</summary>
     public EngineStatistics Statistics => statistics;
 
-    /// <summary>Why the engine takes no more work; null while it does.</summary>
+    /// <summary>The exception that stopped the engine; null while it takes work.</summary>
     public Exception? Failure => failure;
 
-    /// <summary>All completions of the requests, ordered by request, then sample.</summary>
-    /// <exception cref="ArgumentException">A request is refused; then none runs.</exception>
+    /// <summary>Runs requests and returns all completions, ordered by request, then sample.</summary>
+    /// <exception cref="ArgumentException">A request is refused; none of them runs.</exception>
     public async Task<IReadOnlyList<Completion>> GenerateAsync(
         IReadOnlyList<GenerationRequest> requests,
         CancellationToken cancellation = default
     )
     {
-        var order = requests.Select((r, i) => (r.Id, i)).DistinctBy(r => r.Id).ToDictionary(r => r.Id, r => r.i); // Submit refuses equal ids
+        var order = new Dictionary<string, int>();
+        foreach (var request in requests)
+            order.TryAdd(request.Id, order.Count); // Submit refuses equal ids
+
         var completions = new List<Completion>();
         await foreach (var completion in CompletionsAsync(requests, cancellation))
             completions.Add(completion);
+
         return [.. completions.OrderBy(c => order[c.RequestId]).ThenBy(c => c.SampleIndex)];
     }
 
-    /// <summary>The requests' completions as they finish. Cancelling, or leaving the loop, aborts what still runs.</summary>
+    /// <summary>
+    /// Runs requests and returns completions as they finish. Cancelling, or leaving the loop, aborts what still runs.
+    /// </summary>
     public IAsyncEnumerable<Completion> CompletionsAsync(
         IReadOnlyList<GenerationRequest> requests,
         CancellationToken cancellation = default
     ) =>
         StartAsync<Completion>(
             requests,
-            (engine, give) => engine.Submit(requests, onCompletion: c => give(c, true)),
+            (engine, emit) => engine.Submit(requests, onCompletion: c => emit(c, true)),
             cancellation
         );
 
-    /// <summary>A request's tokens as they are sampled. Cancelling, or leaving the loop, aborts what still runs.</summary>
+    /// <summary>
+    /// Runs a request and returns its tokens as they are sampled. Cancelling, or leaving the loop, aborts what still runs.
+    /// </summary>
     public IAsyncEnumerable<TokenEvent> StreamAsync(
         GenerationRequest request,
         CancellationToken cancellation = default
     ) => EventsAsync([request], cancellation);
 
-    /// <summary>All requests' tokens as they are sampled, mixed.</summary>
+    /// <summary>Runs requests and returns the tokens of all of them as they are sampled.</summary>
     public IAsyncEnumerable<TokenEvent> EventsAsync(
         IReadOnlyList<GenerationRequest> requests,
         CancellationToken cancellation = default
     ) =>
         StartAsync<TokenEvent>(
             requests,
-            (engine, give) => engine.Submit(requests, onToken: e => give(e, e.Completion is not null)),
+            (engine, emit) => engine.Submit(requests, onToken: e => emit(e, e.Completion is not null)),
             cancellation
         );
 
-    /// <summary>Runs something between two steps: a weight update, an abort, a look at the engine.</summary>
+    /// <summary>Runs work between two steps: a weight update, an abort, a look at the engine.</summary>
     public async Task<T> BetweenStepsAsync<T>(Func<Engine, T> work)
     {
         var done = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);
-        using var call = Waiting(e => done.TrySetException(e));
+        using var call = AddWaiting(e => done.TrySetException(e));
         Post(engine =>
         {
             try
@@ -117,7 +127,8 @@ public sealed class EngineThread : IAsyncDisposable
         }
     }
 
-    /// <summary>Submits, and passes on what comes until every sample has completed.</summary>
+    /// <summary>Submits requests, and returns results until every sample has completed.</summary>
+    /// <param name="submit">Submits to the engine; gets a callback for each result and whether it is its sample's last.</param>
     private async IAsyncEnumerable<T> StartAsync<T>(
         IReadOnlyList<GenerationRequest> requests,
         Action<Engine, Action<T, bool>> submit,
@@ -125,25 +136,19 @@ public sealed class EngineThread : IAsyncDisposable
     )
     {
         cancellation.ThrowIfCancellationRequested();
-        var results = Channel.CreateUnbounded<T>(new() { SingleReader = true });
-        int left = requests.Sum(r => r.Count);
         if (requests.Count == 0)
             yield break;
+
+        // Submit between two steps.
+        var results = Channel.CreateUnbounded<T>(new() { SingleReader = true });
+        int remaining = requests.Sum(r => r.Count);
         bool submitted = false;
-        using var call = Waiting(e => results.Writer.TryComplete(e));
+        using var call = AddWaiting(e => results.Writer.TryComplete(e));
         Post(engine =>
         {
             try
             {
-                submit(
-                    engine,
-                    (result, last) =>
-                    {
-                        results.Writer.TryWrite(result);
-                        if (last && --left == 0)
-                            results.Writer.TryComplete();
-                    }
-                );
+                submit(engine, Emit);
                 submitted = true;
             }
             catch (Exception e)
@@ -151,6 +156,8 @@ public sealed class EngineThread : IAsyncDisposable
                 results.Writer.TryComplete(e);
             }
         });
+
+        // Return results; abort what still runs when the caller leaves.
         try
         {
             await foreach (var result in results.Reader.ReadAllAsync(cancellation))
@@ -158,20 +165,28 @@ public sealed class EngineThread : IAsyncDisposable
         }
         finally
         {
-            commands.Writer.TryWrite(engine => // runs after the submission, so that what it sees is final
+            // Runs after the submission, so that what it sees is final.
+            commands.Writer.TryWrite(engine =>
             {
-                if (!submitted || left == 0)
+                if (!submitted || remaining == 0)
                     return;
                 foreach (var request in requests)
                     engine.Abort(request.Id);
             });
+        }
+
+        void Emit(T result, bool isLast)
+        {
+            results.Writer.TryWrite(result);
+            if (isLast && --remaining == 0)
+                results.Writer.TryComplete();
         }
     }
 
     private void Post(Action<Engine> command)
     {
         if (!commands.Writer.TryWrite(command))
-            throw failure is { } e ? Failed(e) : new ObjectDisposedException(nameof(EngineThread));
+            throw failure is { } e ? EngineFailed(e) : new ObjectDisposedException(nameof(EngineThread));
     }
 
     private void Run(Func<Engine> create)
@@ -184,18 +199,21 @@ public sealed class EngineThread : IAsyncDisposable
             {
                 while (commands.Reader.TryRead(out var command))
                     command(engine);
-                bool worked = !(stopping && Environment.TickCount64 >= Interlocked.Read(ref stopAt)) && engine.Step();
+
+                bool mustStop = stopping && Environment.TickCount64 >= Interlocked.Read(ref stopAt);
+                bool worked = !mustStop && engine.Step();
                 statistics = engine.Statistics;
                 if (!worked && !commands.Reader.WaitToReadAsync().AsTask().GetAwaiter().GetResult())
                     break;
             }
-            EndCalls(new OperationCanceledException("the engine was shut down before the request was complete"));
+
+            FailWaiting(new OperationCanceledException("the engine was shut down before the request was complete"));
         }
         catch (Exception e)
         {
             failure = e;
             commands.Writer.TryComplete();
-            EndCalls(Failed(e));
+            FailWaiting(EngineFailed(e));
         }
         finally
         {
@@ -204,30 +222,31 @@ public sealed class EngineThread : IAsyncDisposable
         }
     }
 
-    private static InvalidOperationException Failed(Exception e) => new("the inference engine failed: " + e.Message, e);
+    private static InvalidOperationException EngineFailed(Exception e) =>
+        new("the inference engine failed: " + e.Message, e);
 
-    private void EndCalls(Exception reason)
+    private void FailWaiting(Exception reason)
     {
-        lock (calls)
+        lock (waitingCalls)
         {
-            foreach (var fail in calls)
+            foreach (var fail in waitingCalls)
                 fail(reason);
         }
     }
 
-    private Call Waiting(Action<Exception> fail)
+    private WaitingCall AddWaiting(Action<Exception> fail)
     {
-        lock (calls)
-            calls.Add(fail);
+        lock (waitingCalls)
+            waitingCalls.Add(fail);
         return new(this, fail);
     }
 
-    private sealed class Call(EngineThread owner, Action<Exception> fail) : IDisposable
+    private sealed class WaitingCall(EngineThread owner, Action<Exception> fail) : IDisposable
     {
         public void Dispose()
         {
-            lock (owner.calls)
-                owner.calls.Remove(fail);
+            lock (owner.waitingCalls)
+                owner.waitingCalls.Remove(fail);
         }
     }
 }

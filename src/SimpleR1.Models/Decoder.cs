@@ -3,43 +3,25 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.Models;
 
-/// <summary>The forward pass of Llama, Qwen2 and Qwen3: one definition for training, prefill and decode.</summary>
-public sealed class Decoder : IDisposable
+/// <summary>The forward pass of every <see cref="ModelFamily"/>: one definition for training, prefill and decode.</summary>
+public sealed class Decoder(FlatWeights weights) : IDisposable
 {
-    private readonly Tensor cosine,
-        sine; // [positions, headDimension / 2]
-    private readonly Tensors.Cuda.DeviceMemory? rotaryMemory;
+    private readonly RotaryTables rotary = new(weights.Layout.Config, weights.Device);
 
-    public Decoder(FlatWeights weights)
-    {
-        Weights = weights;
-        (cosine, sine) = RotaryTables(Config);
-        if (weights.Device is not { } gpu)
-            return;
-        long bytes = cosine.numel() * sizeof(float);
-        rotaryMemory = gpu.Allocate(2 * bytes, "rotary tables");
-        (cosine, sine) = (MoveTo(cosine, 0), MoveTo(sine, bytes));
-
-        Tensor MoveTo(Tensor table, long offset)
-        {
-            gpu.Write<float>(rotaryMemory.Pointer + (nint)offset, table.data<float>().ToArray());
-            var there = rotaryMemory.Tensor(table.shape, float32, offset).DetachFromDisposeScope();
-            table.Dispose();
-            return there;
-        }
-    }
-
-    public FlatWeights Weights { get; }
-    public ModelConfig Config => Weights.Layout.Config;
+    public FlatWeights Weights => weights;
+    public ModelConfig Config => weights.Layout.Config;
 
     /// <summary>[vocabulary, hidden]: the output projection, which may be the embedding itself.</summary>
-    public Tensor OutputWeight => Weights[Config.TieEmbeddings ? "embedding" : "output"];
+    public Tensor OutputWeight => weights.Output;
 
-    /// <summary>Runs all layers over packed tokens. With a tape it can be differentiated; without, results belong to the caller's dispose scope.</summary>
+    /// <summary>
+    /// Runs all layers over packed tokens. With a tape the result can be differentiated; without one, results belong to
+    /// the caller's dispose scope.
+    /// </summary>
     /// <param name="ids">[tokens] int64</param>
     /// <param name="positions">[tokens] int64, each token's position in its own sequence</param>
-    /// <param name="attention">Whom each token looks at.</param>
-    /// <param name="checkpointing">Keep only each layer's input and compute the rest again for the gradient.</param>
+    /// <param name="attention">What each token looks at.</param>
+    /// <param name="checkpointing">Keep only each layer's input, and compute the rest again for the gradient.</param>
     /// <returns>[tokens, hidden], after the final norm</returns>
     public Tensor Hidden(
         Tensor ids,
@@ -50,22 +32,24 @@ public sealed class Decoder : IDisposable
     )
     {
         using var gradients = no_grad();
-        Tensor[] state = [Ops.Embedding(tape, Weights["embedding"], ids)]; // x [tokens, hidden], and what the layer before has to add to it
-        for (int i = 0; i < Config.Layers; i++)
+        // x [tokens, hidden], and from the second layer on what the layer before has to add to it
+        Tensor[] state = [Ops.Embedding(tape, Weights.Embedding, ids)];
+        foreach (var parameters in Weights.Layers)
         {
-            int layer = i;
-            Tensor[] Run(Tape? t, Tensor[] input) => Layer(t, layer, input, positions, attention);
+            Tensor[] Run(Tape? t, Tensor[] input) => Layer(t, parameters, input, positions, attention);
             if (tape is not null)
             {
                 state = checkpointing ? tape.Checkpoint(Run, state) : Run(tape, state);
                 continue;
             }
+
             Weights.Device?.Scratch.Flip();
             using var scope = NewDisposeScope();
             state = [.. Run(null, state).Select(o => o.MoveToOuterDisposeScope())];
         }
+
         Weights.Device?.Scratch.Flip();
-        return AddAndNorm(tape, state, Weights["final_norm"]).Normed;
+        return AddAndNorm(tape, state, Weights.FinalNorm).Normed;
     }
 
     /// <summary>[rows, hidden] → [rows, vocabulary]</summary>
@@ -75,78 +59,62 @@ public sealed class Decoder : IDisposable
         return Ops.Linear(null, hidden, OutputWeight);
     }
 
-    /// <summary>The same into memory of the caller's, f32.</summary>
+    /// <summary>Writes logits, f32, into the caller's memory.</summary>
+    /// <param name="logits">[rows, vocabulary] f32</param>
     public void LogitsInto(Tensor hidden, Tensor logits)
     {
         using var gradients = no_grad();
         Ops.LinearInto(hidden, OutputWeight, logits);
     }
 
-    private Tensor[] Layer(Tape? tape, int layer, Tensor[] state, Tensor positions, IAttention attention)
+    /// <summary>
+    /// Bytes of the arena that a layer's results take on a GPU: the residual stream twice in f32, norms, projections,
+    /// attention and the MLP in the weights' type.
+    /// </summary>
+    public long ActivationBytes(int tokens)
     {
         var c = Config;
-        Tensor W(string name) => Weights[$"layers.{layer}.{name}"];
-        var rotation = new QueryKeyRotation(
-            c,
-            positions,
-            cosine,
-            sine,
-            c.QueryKeyNorm ? W("query_norm") : null,
-            c.QueryKeyNorm ? W("key_norm") : null
-        );
-        var (x, normed) = AddAndNorm(tape, state, W("attention_norm")); // [tokens, hidden]
-        var qkv = Ops.Linear(tape, normed, W("qkv"), c.QueryKeyValueBias ? W("qkv_bias") : null); // [tokens, (heads + 2 kvHeads) · d]
-        var attended = attention.Attend(tape, layer, qkv, rotation); // [tokens, heads · d]
-        var delta = Ops.Linear(tape, attended, W("attention_output")); // [tokens, hidden]
-        (x, normed) = Ops.AddRmsNorm(tape, x, delta, W("mlp_norm"), c.RmsNormEpsilon);
-        var gated = Ops.GatedLinear(tape, normed, W("gate_up")); // [tokens, intermediate]
-        return [x, Ops.Linear(tape, gated, W("down"))];
+        long elements = c.QkvSize + c.QuerySize + 4L * c.HiddenSize + 3L * c.IntermediateSize;
+        long perToken = elements * Weights.Flat.element_size() + 2L * c.HiddenSize * sizeof(float);
+        return tokens * perToken + 16 * 256; // each of a layer's tensors begins at a multiple of 256 bytes
     }
 
-    /// <summary>The residual stream with what the layer before adds to it (nothing before the first), and its norm.</summary>
-    private (Tensor X, Tensor Normed) AddAndNorm(Tape? tape, Tensor[] state, Tensor weight) =>
-        state.Length == 2
-            ? Ops.AddRmsNorm(tape, state[0], state[1], weight, Config.RmsNormEpsilon)
-            : (state[0], Ops.RmsNorm(tape, state[0], weight, Config.RmsNormEpsilon));
-
-    /// <summary>cos and sin of position × frequency, computed in doubles; Llama 3's scaling after its reference implementation.</summary>
-    private static (Tensor, Tensor) RotaryTables(ModelConfig config)
+    private Tensor[] Layer(Tape? tape, LayerParameters layer, Tensor[] state, Tensor positions, IAttention attention)
     {
-        int half = config.HeadDimension / 2;
-        float[] cos = new float[(long)config.MaxPositions * half],
-            sin = new float[cos.Length];
-        for (int i = 0; i < half; i++)
+        var rotation = new QueryKeyRotation
         {
-            double frequency = Math.Pow(config.RopeTheta, -2.0 * i / config.HeadDimension);
-            if (config.RopeScaling is { } scaling)
-                frequency = Scale(frequency, scaling);
-            for (int position = 0; position < config.MaxPositions; position++)
-                (sin[position * half + i], cos[position * half + i]) = ((float, float))
-                    Math.SinCos(position * frequency);
-        }
-        return (
-            tensor(cos, [config.MaxPositions, half]).DetachFromDisposeScope(),
-            tensor(sin, [config.MaxPositions, half]).DetachFromDisposeScope()
-        );
+            Config = Config,
+            Positions = positions,
+            Cosine = rotary.Cosine,
+            Sine = rotary.Sine,
+            QueryNorm = layer.QueryNorm,
+            KeyNorm = layer.KeyNorm,
+        };
+
+        var (x, normed) = AddAndNorm(tape, state, layer.AttentionNorm); // [tokens, hidden]
+        var qkv = Project(tape, normed, layer.Qkv); // [tokens, (heads + 2 kvHeads) · d]
+        var attended = attention.Attend(tape, layer.Index, qkv, rotation); // [tokens, heads · d]
+        var delta = Project(tape, attended, layer.Output); // [tokens, hidden]
+
+        (x, normed) = Ops.AddRmsNorm(tape, x, delta, layer.MlpNorm, Config.RmsNormEpsilon);
+        var gated = Ops.GatedLinear(tape, normed, layer.GateUp.Weight); // [tokens, intermediate]
+        return [x, Project(tape, gated, layer.Down)];
     }
 
-    private static double Scale(double frequency, Llama3RopeScaling s)
+    /// <summary>[tokens, inputs] → [tokens, outputs]</summary>
+    private static Tensor Project(Tape? tape, Tensor x, Projection projection) =>
+        Ops.Linear(tape, x, projection.Weight, projection.Bias);
+
+    /// <summary>
+    /// The residual stream after adding what the layer before computed (nothing before the first), and its norm.
+    /// </summary>
+    private (Tensor X, Tensor Normed) AddAndNorm(Tape? tape, Tensor[] state, Tensor weight)
     {
-        double wavelength = 2 * Math.PI / frequency;
-        if (wavelength < s.OriginalMaxPositions / s.HighFrequencyFactor)
-            return frequency;
-        if (wavelength > s.OriginalMaxPositions / s.LowFrequencyFactor)
-            return frequency / s.Factor;
-        double smooth =
-            (s.OriginalMaxPositions / wavelength - s.LowFrequencyFactor)
-            / (s.HighFrequencyFactor - s.LowFrequencyFactor);
-        return (1 - smooth) * frequency / s.Factor + smooth * frequency;
+        double epsilon = Config.RmsNormEpsilon;
+        return state is [var x, var delta]
+            ? Ops.AddRmsNorm(tape, x, delta, weight, epsilon)
+            : (state[0], Ops.RmsNorm(tape, state[0], weight, epsilon));
     }
 
-    public void Dispose()
-    {
-        cosine.Dispose();
-        sine.Dispose();
-        rotaryMemory?.Dispose();
-    }
+    public void Dispose() => rotary.Dispose();
 }

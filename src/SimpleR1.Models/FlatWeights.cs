@@ -7,7 +7,7 @@ namespace SimpleR1.Models;
 
 /// <summary>
 /// All parameters of a model in one contiguous tensor, every parameter a view into it. A weight update is one copy into
-/// <see cref="Flat"/>; nothing has to be told, because the views see it.
+/// <see cref="Flat"/>; nothing else has to be done, because the views see it.
 /// </summary>
 public sealed unsafe class FlatWeights : IDisposable
 {
@@ -17,7 +17,8 @@ public sealed unsafe class FlatWeights : IDisposable
     public FlatWeights(WeightLayout layout, ScalarType type, Device device)
         : this(layout, zeros(layout.Length, dtype: type, device: device).DetachFromDisposeScope(), null) { }
 
-    /// <summary>Uses memory of the caller's, at least <c>layout.Length</c> f32 elements (shared memory, for one); disposed with the weights.</summary>
+    /// <summary>Uses the caller's memory (shared memory, for example), which is disposed with the weights.</summary>
+    /// <param name="memory">At least <c>layout.Length</c> f32 elements.</param>
     public FlatWeights(WeightLayout layout, nint memory, IDisposable memoryOwner)
         : this(
             layout,
@@ -37,27 +38,49 @@ public sealed unsafe class FlatWeights : IDisposable
         Layout = layout;
         Flat = flat;
         MemoryOwner = owner;
-        using var scope = NewDisposeScope(); // holds what is made on the way: the collector would free a narrow() while view() reads it
-        foreach (var slot in layout.Slots)
-            views.Add(slot.Name, flat.narrow(0, slot.Offset, slot.Length).view(slot.Shape).DetachFromDisposeScope());
+
+        // The scope holds intermediate tensors: the collector would free a narrow() while view() reads it.
+        using (NewDisposeScope())
+            foreach (var slot in layout.Slots)
+            {
+                var view = flat.narrow(0, slot.Offset, slot.Length).view(slot.Shape);
+                views.Add(slot.Name, view.DetachFromDisposeScope());
+            }
+
+        Layers = [.. layout.Layers.Select(Parameters)];
     }
 
     public WeightLayout Layout { get; }
 
-    /// <summary>Who owns the memory, where it isn't libtorch's own allocation (how shared memory is recognised).</summary>
+    /// <summary>[vocabulary, hidden]</summary>
+    public Tensor Embedding => this[Layout.Embedding];
+
+    /// <summary>The parameters of every layer, in order.</summary>
+    public IReadOnlyList<LayerParameters> Layers { get; }
+
+    /// <summary>[hidden]</summary>
+    public Tensor FinalNorm => this[Layout.FinalNorm];
+
+    /// <summary>[vocabulary, hidden]: the output projection, which may be the embedding itself.</summary>
+    public Tensor Output => this[Layout.Output];
+
+    /// <summary>The owner of the memory, if libtorch did not allocate it (this is how shared memory is recognised).</summary>
     public IDisposable? MemoryOwner { get; }
 
-    /// <summary>The GPU that holds them; null on the CPU.</summary>
+    /// <summary>The GPU that holds the weights; null on the CPU.</summary>
     public CudaDevice? Device => (MemoryOwner as DeviceMemory)?.Device;
 
     /// <summary>[layout.Length], contiguous.</summary>
     public Tensor Flat { get; }
 
-    /// <summary>Which update these are; -1 before the first.</summary>
+    /// <summary>Number of the update that these weights came with; -1 before the first.</summary>
     public int Version { get; set; } = -1;
 
-    /// <summary>Hash of what they hold, where a weight transfer has proven it; 0 where it is not known. Whoever writes to them sets it to 0 first.</summary>
+    /// <summary>
+    /// Hash of the weights if a weight transfer has proven it, otherwise 0. Code that writes to the weights sets it to 0 first.
+    /// </summary>
     public ulong ProvenHash { get; set; }
+
     public long ByteLength => Flat.numel() * Flat.element_size();
 
     /// <summary>Address of the first element (device memory on a GPU).</summary>
@@ -70,13 +93,18 @@ public sealed unsafe class FlatWeights : IDisposable
         return Flat.isfinite().all().item<bool>();
     }
 
-    /// <summary>A copy of these f32 weights of the CPU on a GPU, in this type.</summary>
+    /// <summary>Copies f32 weights on the CPU to a GPU, converted to <paramref name="type"/>.</summary>
+    /// <exception cref="InvalidOperationException">The weights are on a GPU, or not f32.</exception>
     public FlatWeights CopyTo(CudaDevice gpu, ScalarType type)
     {
         if (Device is not null || Flat.dtype != ScalarType.Float32)
+        {
+            string place = Device is null ? "the CPU" : "a GPU";
             throw new InvalidOperationException(
-                $"expected f32 weights on the CPU to copy from, found {Flat.dtype} on {(Device is null ? "the CPU" : "a GPU")}"
+                $"expected f32 weights on the CPU to copy from, found {Flat.dtype} on {place}"
             );
+        }
+
         var copy = new FlatWeights(Layout, type, gpu) { Version = Version };
         using var upload = new DeviceUpload(gpu);
         upload.Write((byte*)Pointer, WeightType.F32, copy.Pointer, NumberConversion.Of(type), Layout.Length);
@@ -85,6 +113,25 @@ public sealed unsafe class FlatWeights : IDisposable
 
     /// <summary>A parameter by its slot's name, in its shape; writing to it writes to <see cref="Flat"/>.</summary>
     public Tensor this[string slot] => views[slot];
+
+    /// <inheritdoc cref="this[string]"/>
+    public Tensor this[WeightSlot slot] => views[slot.Name];
+
+    private LayerParameters Parameters(LayerSlots slots, int layer) =>
+        new()
+        {
+            Index = layer,
+            AttentionNorm = this[slots.AttentionNorm],
+            Qkv = new(this[slots.Qkv], ViewOrNull(slots.QkvBias)),
+            QueryNorm = ViewOrNull(slots.QueryNorm),
+            KeyNorm = ViewOrNull(slots.KeyNorm),
+            Output = new(this[slots.Output]),
+            MlpNorm = this[slots.MlpNorm],
+            GateUp = new(this[slots.GateUp]),
+            Down = new(this[slots.Down]),
+        };
+
+    private Tensor? ViewOrNull(WeightSlot? slot) => slot is null ? null : this[slot];
 
     public void Dispose()
     {

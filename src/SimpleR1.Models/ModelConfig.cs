@@ -1,13 +1,5 @@
 namespace SimpleR1.Models;
 
-/// <summary>The architecture families whose forward pass the decoder computes.</summary>
-public enum ModelFamily
-{
-    Llama,
-    Qwen2,
-    Qwen3,
-}
-
 /// <summary>Llama 3's frequency scaling of rotary embeddings (<c>rope_type: llama3</c>).</summary>
 public sealed record Llama3RopeScaling(
     double Factor,
@@ -16,17 +8,23 @@ public sealed record Llama3RopeScaling(
     int OriginalMaxPositions
 );
 
-/// <summary>A decoder-only transformer's shape, read from a Hugging Face <c>config.json</c>. Everything else is derived from it.</summary>
+/// <summary>
+/// A decoder-only transformer's shape, read from a Hugging Face <c>config.json</c>. Everything else is derived from it.
+/// </summary>
 public sealed record ModelConfig
 {
+    /// <summary>The family says which biases and norms the layers have.</summary>
     public required ModelFamily Family { get; init; }
+
     public required int VocabularySize { get; init; }
     public required int HiddenSize { get; init; }
     public required int IntermediateSize { get; init; }
     public required int Layers { get; init; }
     public required int Heads { get; init; }
 
-    /// <summary>Key/value heads; each serves <see cref="Heads"/> / <see cref="KeyValueHeads"/> query heads (grouped-query attention).</summary>
+    /// <summary>
+    /// Key/value heads; each serves <see cref="Heads"/> / <see cref="KeyValueHeads"/> query heads (grouped-query attention).
+    /// </summary>
     public required int KeyValueHeads { get; init; }
 
     /// <summary>Elements of one head; not always <see cref="HiddenSize"/> / <see cref="Heads"/>.</summary>
@@ -41,17 +39,28 @@ public sealed record ModelConfig
     /// <summary>The output projection is the embedding matrix itself.</summary>
     public required bool TieEmbeddings { get; init; }
 
-    /// <summary>q, k and v projections have a bias (Qwen2).</summary>
-    public bool QueryKeyValueBias { get; init; }
-
-    /// <summary>Each q and k head is RMS-normalised before the rotary embedding (Qwen3).</summary>
-    public bool QueryKeyNorm { get; init; }
     public int? BosTokenId { get; init; }
 
-    /// <summary>Ids that end a completion, from <c>generation_config.json</c> when present, else from <c>config.json</c>.</summary>
+    /// <summary>
+    /// Ids that end a completion, from <c>generation_config.json</c> when present, else from <c>config.json</c>.
+    /// </summary>
     public IReadOnlyList<int> EosTokenIds { get; init; } = [];
 
+    /// <inheritdoc cref="ModelFamily.QueryKeyValueBias"/>
+    public bool QueryKeyValueBias => Family.QueryKeyValueBias;
+
+    /// <inheritdoc cref="ModelFamily.QueryKeyNorm"/>
+    public bool QueryKeyNorm => Family.QueryKeyNorm;
+
+    /// <summary>Query heads that share a key/value head.</summary>
     public int GroupSize => Heads / KeyValueHeads;
+
+    /// <summary>Elements of a token's queries: of all heads.</summary>
     public int QuerySize => Heads * HeadDimension;
+
+    /// <summary>Elements of a token's keys, and of its values: of all key/value heads.</summary>
     public int KeyValueSize => KeyValueHeads * HeadDimension;
+
+    /// <summary>Elements of a row of the fused q, k and v projection.</summary>
+    public int QkvSize => QuerySize + 2 * KeyValueSize;
 }

@@ -1,20 +1,7 @@
+using System.Security.Cryptography;
 using System.Text;
 
 namespace SimpleR1.Models;
-
-/// <summary>One tensor inside the flat buffer. <paramref name="Offset"/> and <paramref name="Length"/> count elements.</summary>
-public sealed record WeightSlot(string Name, long[] Shape, long Offset, long Length);
-
-/// <summary>
-/// One Hugging Face tensor and where it lives: rows <paramref name="FirstRow"/> .. of slot <paramref name="Slot"/>.
-/// Fusing (q, k, v into one matrix; gate, up into one) happens only here, when a checkpoint is read or written.
-/// </summary>
-public sealed record CheckpointTensor(string Name, long[] Shape, WeightSlot Slot, long FirstRow)
-{
-    /// <summary>Offset of its first element in the flat buffer.</summary>
-    public long Offset => Slot.Offset + FirstRow * (Slot.Length / Slot.Shape[0]);
-    public long Length => Shape.Aggregate(1L, (a, b) => a * b);
-}
 
 /// <summary>
 /// Where every parameter of a model lies in one contiguous buffer, in the order and fusion that the forward pass computes with.
@@ -22,7 +9,9 @@ public sealed record CheckpointTensor(string Name, long[] Shape, WeightSlot Slot
 /// </summary>
 public sealed class WeightLayout
 {
-    /// <summary>Slots start at multiples of this many elements, so that every view is aligned for vector loads (256 bytes in f32).</summary>
+    /// <summary>
+    /// Slots start at multiples of this many elements, so that every view is aligned for vector loads (256 bytes in f32).
+    /// </summary>
     public const int Alignment = 64;
 
     private readonly List<WeightSlot> slots = [];
@@ -34,41 +23,26 @@ public sealed class WeightLayout
     {
         Config = config;
         int hidden = config.HiddenSize;
-        Add("embedding", [config.VocabularySize, hidden], "model.embed_tokens.weight");
-        for (int i = 0; i < config.Layers; i++)
-        {
-            string to = $"layers.{i}.",
-                from = $"model.layers.{i}.";
-            Add(to + "attention_norm", [hidden], from + "input_layernorm.weight");
-            string[] qkv = [from + "self_attn.q_proj", from + "self_attn.k_proj", from + "self_attn.v_proj"];
-            long[] rows = [config.QuerySize, config.KeyValueSize, config.KeyValueSize];
-            AddFused(to + "qkv", hidden, [.. qkv.Select(n => n + ".weight")], rows);
-            if (config.QueryKeyValueBias)
-                AddFused(to + "qkv_bias", 0, [.. qkv.Select(n => n + ".bias")], rows);
-            if (config.QueryKeyNorm)
-            {
-                Add(to + "query_norm", [config.HeadDimension], from + "self_attn.q_norm.weight");
-                Add(to + "key_norm", [config.HeadDimension], from + "self_attn.k_norm.weight");
-            }
-            Add(to + "attention_output", [hidden, config.QuerySize], from + "self_attn.o_proj.weight");
-            Add(to + "mlp_norm", [hidden], from + "post_attention_layernorm.weight");
-            AddFused(
-                to + "gate_up",
-                hidden,
-                [from + "mlp.gate_proj.weight", from + "mlp.up_proj.weight"],
-                [config.IntermediateSize, config.IntermediateSize]
-            );
-            Add(to + "down", [hidden, config.IntermediateSize], from + "mlp.down_proj.weight");
-        }
-        Add("final_norm", [hidden], "model.norm.weight");
-        if (!config.TieEmbeddings)
-            Add("output", [config.VocabularySize, hidden], "lm_head.weight");
+        Embedding = Add("embedding", [config.VocabularySize, hidden], "model.embed_tokens.weight");
+        Layers = [.. Enumerable.Range(0, config.Layers).Select(AddLayer)];
+        FinalNorm = Add("final_norm", [hidden], "model.norm.weight");
+        Output = config.TieEmbeddings ? Embedding : Add("output", [config.VocabularySize, hidden], "lm_head.weight");
     }
 
     public ModelConfig Config { get; }
     public IReadOnlyList<WeightSlot> Slots => slots;
 
-    /// <summary>Every tensor of the Hugging Face checkpoint, in the order it is written.</summary>
+    /// <summary>[vocabulary, hidden]</summary>
+    public WeightSlot Embedding { get; }
+    public IReadOnlyList<LayerSlots> Layers { get; }
+
+    /// <summary>[hidden]</summary>
+    public WeightSlot FinalNorm { get; }
+
+    /// <summary>[vocabulary, hidden]: the output projection, which may be the embedding itself.</summary>
+    public WeightSlot Output { get; }
+
+    /// <summary>Every tensor of the Hugging Face checkpoint, in the order in which they are written.</summary>
     public IReadOnlyList<CheckpointTensor> CheckpointTensors => tensors;
 
     /// <summary>Elements of the flat buffer, alignment gaps included (they hold zeros).</summary>
@@ -80,11 +54,64 @@ public sealed class WeightLayout
     /// <exception cref="KeyNotFoundException">No slot has that name.</exception>
     public WeightSlot this[string name] => byName[name];
 
-    /// <summary>SHA-256 (hex) over names, shapes and offsets: equal exactly where two flat buffers mean the same weights.</summary>
+    /// <summary>SHA-256 (hex) over names, shapes and offsets: equal exactly if two flat buffers mean the same weights.</summary>
     public string Fingerprint()
     {
         string text = string.Join('\n', tensors.Select(t => $"{t.Name} {string.Join('x', t.Shape)} {t.Offset}"));
-        return Convert.ToHexStringLower(System.Security.Cryptography.SHA256.HashData(Encoding.UTF8.GetBytes(text)));
+        return Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(text)));
+    }
+
+    /// <summary>Adds a layer's slots; their order here is their order in the buffer.</summary>
+    private LayerSlots AddLayer(int layer)
+    {
+        var c = Config;
+        string name = $"layers.{layer}.";
+        string source = $"model.layers.{layer}.";
+        string attention = source + "self_attn.";
+        string mlp = source + "mlp.";
+        string[] qkv = [attention + "q_proj", attention + "k_proj", attention + "v_proj"];
+        string[] qkvWeights = [.. qkv.Select(n => n + ".weight")];
+        string[] qkvBiases = [.. qkv.Select(n => n + ".bias")];
+        long[] qkvRows = [c.QuerySize, c.KeyValueSize, c.KeyValueSize];
+        string[] gateUp = [mlp + "gate_proj.weight", mlp + "up_proj.weight"];
+        long[] gateUpRows = [c.IntermediateSize, c.IntermediateSize];
+        long[] head = [c.HeadDimension];
+
+        return new()
+        {
+            AttentionNorm = Add(name + "attention_norm", [c.HiddenSize], source + "input_layernorm.weight"),
+            Qkv = AddFused(name + "qkv", c.HiddenSize, qkvWeights, qkvRows),
+            QkvBias = c.QueryKeyValueBias ? AddFused(name + "qkv_bias", 0, qkvBiases, qkvRows) : null,
+            QueryNorm = c.QueryKeyNorm ? Add(name + "query_norm", head, attention + "q_norm.weight") : null,
+            KeyNorm = c.QueryKeyNorm ? Add(name + "key_norm", head, attention + "k_norm.weight") : null,
+            Output = Add(name + "attention_output", [c.HiddenSize, c.QuerySize], attention + "o_proj.weight"),
+            MlpNorm = Add(name + "mlp_norm", [c.HiddenSize], source + "post_attention_layernorm.weight"),
+            GateUp = AddFused(name + "gate_up", c.HiddenSize, gateUp, gateUpRows),
+            Down = Add(name + "down", [c.HiddenSize, c.IntermediateSize], mlp + "down_proj.weight"),
+        };
+    }
+
+    private WeightSlot Add(string name, long[] shape, string checkpointName)
+    {
+        var slot = AddSlot(name, shape);
+        tensors.Add(new(checkpointName, shape, slot, 0));
+        return slot;
+    }
+
+    /// <summary>Stacks several tensors by rows; <paramref name="columns"/> 0 stacks vectors.</summary>
+    private WeightSlot AddFused(string name, int columns, string[] checkpointNames, long[] rows)
+    {
+        var slot = AddSlot(name, Shape(rows.Sum()));
+        long firstRow = 0;
+        for (int i = 0; i < rows.Length; i++)
+        {
+            tensors.Add(new(checkpointNames[i], Shape(rows[i]), slot, firstRow));
+            firstRow += rows[i];
+        }
+
+        return slot;
+
+        long[] Shape(long count) => columns == 0 ? [count] : [count, columns];
     }
 
     private WeightSlot AddSlot(string name, long[] shape)
@@ -94,20 +121,5 @@ public sealed class WeightLayout
         byName.Add(name, slot);
         length = checked((length + slot.Length + Alignment - 1) / Alignment * Alignment);
         return slot;
-    }
-
-    private void Add(string name, long[] shape, string checkpointName) =>
-        tensors.Add(new(checkpointName, shape, AddSlot(name, shape), 0));
-
-    /// <summary>Stacks several tensors by rows; <paramref name="columns"/> 0 stacks vectors.</summary>
-    private void AddFused(string name, int columns, string[] checkpointNames, long[] rows)
-    {
-        var slot = AddSlot(name, columns == 0 ? [rows.Sum()] : [rows.Sum(), columns]);
-        long first = 0;
-        for (int i = 0; i < rows.Length; i++)
-        {
-            tensors.Add(new(checkpointNames[i], columns == 0 ? [rows[i]] : [rows[i], columns], slot, first));
-            first += rows[i];
-        }
     }
 }

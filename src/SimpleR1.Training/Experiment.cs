@@ -271,7 +271,7 @@ public sealed class Experiment : IAsyncDisposable
                     .Select(g =>
                         g.Prompt with
                         {
-                            Request = g.Prompt.Request with { Parts = [.. g.Parts.OrderBy(p => p.Index)] },
+                            Request = g.Prompt.Request with { PartialSamples = [.. g.Parts.OrderBy(p => p.Index)] },
                             Finished = g.Finished,
                         }
                     ),

@@ -150,8 +150,6 @@ public static class Sft
             RmsNormEpsilon = 1e-6,
             RopeTheta = shape.RopeTheta,
             TieEmbeddings = shape.TieEmbeddings,
-            QueryKeyValueBias = shape.Family == ModelFamily.Qwen2,
-            QueryKeyNorm = shape.Family == ModelFamily.Qwen3,
             EosTokenIds = [end],
         };
         var weights = new FlatWeights(new WeightLayout(config), ScalarType.Float32, CPU);

@@ -6,10 +6,11 @@ namespace SimpleR1.Tests;
 /// <summary>Small models with random weights for tests that need a model but no text.</summary>
 public static class TinyModels
 {
-    public static ModelConfig Config(ModelFamily family = ModelFamily.Qwen3, int vocabulary = 61, bool tied = true) =>
+    /// <param name="family">Qwen3 by default.</param>
+    public static ModelConfig Config(ModelFamily? family = null, int vocabulary = 61, bool tied = true) =>
         new()
         {
-            Family = family,
+            Family = family ?? ModelFamily.Qwen3,
             VocabularySize = vocabulary,
             HiddenSize = 24,
             IntermediateSize = 40,
@@ -21,8 +22,6 @@ public static class TinyModels
             RmsNormEpsilon = 1e-6,
             RopeTheta = 10_000,
             TieEmbeddings = tied,
-            QueryKeyValueBias = family == ModelFamily.Qwen2,
-            QueryKeyNorm = family == ModelFamily.Qwen3,
             EosTokenIds = [1],
         };
 
@@ -34,11 +33,11 @@ public static class TinyModels
         using var none = no_grad();
         using var scope = NewDisposeScope();
         foreach (var slot in weights.Layout.Slots)
-            weights[slot.Name]
-                .copy_(
-                    randn(slot.Shape, generator: generator) * scale
-                        + (slot.Name.EndsWith("norm", StringComparison.Ordinal) ? 1 : 0)
-                );
+        {
+            var values = randn(slot.Shape, generator: generator) * scale;
+            weights[slot].copy_(values + (slot.IsNorm ? 1 : 0));
+        }
+
         return weights;
     }
 }

@@ -1,29 +1,20 @@
 using System.Runtime.InteropServices;
-using SimpleR1.Models;
 
 namespace SimpleR1.Inference.Cpu;
 
 /// <summary>
-/// Keys and values of all blocks on the CPU, f32. A layer's keys are [blocks, kvHeads, headDimension, blockSize] (transposed inside a block: 16 positions are
-/// one vector, so that scores need no horizontal sums), its values [blocks, kvHeads, blockSize, headDimension].
+/// Keys and values of all blocks on the CPU, f32. A layer's keys are [blocks, kvHeads, headDimension, blockSize] (transposed
+/// inside a block: 16 positions are one vector, so that scores need no horizontal sums), its values [blocks, kvHeads,
+/// blockSize, headDimension].
 /// </summary>
-internal sealed unsafe class CpuKvCache : IDisposable
+internal sealed unsafe class CpuKvCache(KvLayout layout) : IDisposable
 {
-    private readonly float* memory; // [layers, keys | values, ...]; untouched pages cost nothing
-    private readonly long layerElements;
+    // Pages cost nothing until they are touched.
+    private readonly byte* memory = (byte*)NativeMemory.AlignedAlloc((nuint)layout.Bytes, 64);
 
-    public CpuKvCache(ModelConfig config, int blocks, int blockSize)
-    {
-        layerElements = (long)blocks * config.KeyValueSize * blockSize;
-        memory = (float*)NativeMemory.AlignedAlloc((nuint)(blocks * BytesPerBlock(config, blockSize)), 64);
-    }
+    public float* Keys(int layer) => (float*)(memory + layout.KeysOffset(layer));
 
-    public static long BytesPerBlock(ModelConfig config, int blockSize) =>
-        2L * config.Layers * config.KeyValueSize * blockSize * sizeof(float);
-
-    public float* Keys(int layer) => memory + 2 * layer * layerElements;
-
-    public float* Values(int layer) => Keys(layer) + layerElements;
+    public float* Values(int layer) => (float*)(memory + layout.ValuesOffset(layer));
 
     public void Dispose() => NativeMemory.AlignedFree(memory);
 }

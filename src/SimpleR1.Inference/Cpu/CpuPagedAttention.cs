@@ -1,3 +1,4 @@
+using SimpleR1.Inference.Scheduling;
 using SimpleR1.Models;
 using SimpleR1.Tensors;
 using static TorchSharp.torch;
@@ -5,7 +6,9 @@ using Kernel = SimpleR1.Tensors.Cpu.PagedAttention;
 
 namespace SimpleR1.Inference.Cpu;
 
-/// <summary>Attention over the paged cache: stores the step's keys and values, then attends over each sequence's block table.</summary>
+/// <summary>
+/// Attention over the paged cache: stores the step's keys and values, then attends over each sequence's block table.
+/// </summary>
 internal sealed unsafe class CpuPagedAttention(ModelConfig config, CpuKvCache cache, int blockSize) : IAttention
 {
     private readonly Kernel.Shape shape = new(config.Heads, config.KeyValueHeads, config.HeadDimension, blockSize);
@@ -14,7 +17,9 @@ internal sealed unsafe class CpuPagedAttention(ModelConfig config, CpuKvCache ca
     private Kernel.Batch batch = null!;
     private int tokens;
 
-    /// <summary>Says whose tokens the rows of the next forward pass are: each sequence's next <c>Count</c> tokens, one sequence after another.</summary>
+    /// <summary>
+    /// Sets the rows of the next forward pass: each sequence's next <c>Count</c> tokens, one sequence after another.
+    /// </summary>
     public void Prepare(IReadOnlyList<(Sequence Sequence, int Count)> scheduled)
     {
         segments.Clear();
@@ -26,6 +31,7 @@ internal sealed unsafe class CpuPagedAttention(ModelConfig config, CpuKvCache ca
             tables.AddRange(sequence.Blocks);
             tokens += count;
         }
+
         batch = new([.. segments], [.. tables], shape);
     }
 
@@ -36,6 +42,7 @@ internal sealed unsafe class CpuPagedAttention(ModelConfig config, CpuKvCache ca
                 "attention over the paged cache has no gradient; train with PackedAttention"
             );
         Require.Floats(qkv, [tokens, shape.QkvRow]);
+
         qkv = rotation.Apply(null, qkv);
         var output = empty(tokens, shape.OutputRow, dtype: float32); // [tokens, heads · headDimension]
         float* rows = (float*)Aten.DataPointer(qkv);

@@ -6,113 +6,89 @@ using static TorchSharp.torch;
 namespace SimpleR1.Inference.Cuda;
 
 /// <summary>
-/// Attention over the paged cache on a GPU: rotates and stores the step's keys and values, then one kernel for sequences with one new token and one
-/// for those with many. In f32, and for head sizes that the tensor-core kernels don't have, a plain kernel serves both.
+/// Attention over the paged cache on a GPU: rotates and stores the step's keys and values, then runs one kernel for sequences
+/// with one new token and one for those with many. In f32, and for head sizes that the tensor-core kernels don't have, a plain
+/// kernel serves both.
 /// </summary>
 internal sealed class CudaPagedAttention : IAttention, IDisposable
 {
-    private const int Tile = 16,
-        Warps = 4,
-        PrefillRows = 64,
-        LeastTilesPerWarp = 4;
+    private const int Tile = 16;
+    private const int Warps = 4;
+    private const int PrefillRows = 64;
+    private const int LeastTilesPerWarp = 4;
 
     private readonly CudaDevice gpu;
     private readonly ModelConfig config;
-    private readonly DeviceMemory cache,
-        parts,
-        sums,
-        arrived,
-        starts;
-    private readonly long layerBytes; // of keys, and of values
-    private readonly Kernel rotary,
-        prepare;
-    private readonly Kernel? decode,
-        prefill,
-        plain;
-    private readonly int decodeShared,
-        prefillShared,
-        decodeBlocks;
+    private readonly KvLayout layout;
+    private readonly DeviceMemory cache;
+    private readonly DeviceMemory parts;
+    private readonly DeviceMemory sums;
+    private readonly DeviceMemory arrived;
+    private readonly DeviceMemory starts;
+    private readonly Kernel rotary;
+    private readonly Kernel prepare;
+    private readonly Kernel? decode;
+    private readonly Kernel? prefill;
+    private readonly Kernel? plain;
+    private readonly int decodeShared;
+    private readonly int prefillShared;
+    private readonly int decodeBlocks;
     private readonly float scale;
 
-    /// <param name="cache">Keys and values of all layers: [layers, 2, blocks, kvHeads, blockSize, headDimension].</param>
-    public CudaPagedAttention(
-        CudaDevice gpu,
-        ModelConfig config,
-        ScalarType type,
-        DeviceMemory cache,
-        int blocks,
-        int blockSize,
-        int maxSequences
-    )
+    /// <param name="cache">
+    /// Keys and values, cut up as <paramref name="layout"/> says; a block is [kvHeads, blockSize, headDimension].
+    /// </param>
+    public CudaPagedAttention(CudaDevice gpu, KvLayout layout, DeviceMemory cache, int maxSequences)
     {
-        (this.gpu, this.config, this.cache) = (gpu, config, cache);
-        layerBytes = (long)blocks * config.KeyValueSize * blockSize * type.ElementSize();
-        scale = (float)(1 / Math.Sqrt(config.HeadDimension));
-        int stages = config.HeadDimension <= 64 ? 4 : 2; // measured: about 100 KB a multiprocessor on its way either way
-        string[] shape =
-        [
-            CudaOps.Element(type),
-            $"HEADS={config.Heads}",
-            $"KV_HEADS={config.KeyValueHeads}",
-            $"GROUP={config.GroupSize}",
-            $"HEAD_DIM={config.HeadDimension}",
-            $"BLOCK={blockSize}",
-        ];
+        this.gpu = gpu;
+        this.layout = layout;
+        this.cache = cache;
+        config = layout.Config;
+        var type = layout.Type;
+        int dimension = config.HeadDimension;
+        scale = (float)(1 / Math.Sqrt(dimension));
+
+        // Kernels.
+        string[] blocks = [$"KV_HEADS={config.KeyValueHeads}", $"BLOCK={layout.BlockSize}"];
+        string[] heads = [$"HEADS={config.Heads}", $"GROUP={config.GroupSize}", $"HEAD_DIM={dimension}"];
+        string[] shape = [CudaOps.Element(type), .. heads, .. blocks];
         rotary = gpu.Kernels.Get("RotaryCache", "rotary_cache", shape);
-        prepare = gpu.Kernels.Get(
-            "StepInputs",
-            "prepare_step",
-            $"KV_HEADS={config.KeyValueHeads}",
-            $"BLOCK={blockSize}"
-        );
+        prepare = gpu.Kernels.Get("StepInputs", "prepare_step", blocks);
         if (HasTensorCores(config, type))
         {
+            int stages = dimension <= 64 ? 4 : 2; // measured: about 100 KB a multiprocessor in flight either way
             decode = gpu.Kernels.Get("PagedDecode", "paged_decode", [.. shape, $"STAGES={stages}"]);
             prefill = gpu.Kernels.Get("PagedPrefill", "paged_prefill", shape);
-            decodeShared = Warps * stages * (2 * Tile + config.GroupSize) * config.HeadDimension * type.ElementSize();
-            prefillShared = 4 * PrefillRows * config.HeadDimension * type.ElementSize();
+            decodeShared = Warps * stages * (2 * Tile + config.GroupSize) * dimension * type.ElementSize();
+            prefillShared = 4 * PrefillRows * dimension * type.ElementSize();
             decodeBlocks = gpu.Multiprocessors * decode.BlocksPerMultiprocessor(32 * Warps, decodeShared);
         }
         else
             plain = gpu.Kernels.Get("PlainAttention", "plain_attention", shape);
-        int warps = Math.Max(1, decodeBlocks * Warps);
-        parts = gpu.Allocate(
-            2L * warps * config.GroupSize * config.HeadDimension * sizeof(float),
-            "attention's partial results"
-        );
-        sums = gpu.Allocate(2L * warps * config.GroupSize * 2 * sizeof(float), "attention's partial results");
+
+        // Memory of paged_decode's warps.
+        const string purpose = "attention's partial results";
+        int warps = Math.Max(1, WarpCount);
+        parts = gpu.Allocate(2L * warps * config.GroupSize * dimension * sizeof(float), purpose);
+        sums = gpu.Allocate(2L * warps * config.GroupSize * 2 * sizeof(float), purpose);
         arrived = gpu.AllocateZeros((long)maxSequences * config.KeyValueHeads * sizeof(int), "attention's counters");
         starts = gpu.Allocate(warps * 32L, "attention's plan");
     }
 
     /// <summary>The step that is computed next.</summary>
-    /// <param name="Slots">[tokens] of all tokens; −1 is padding.</param>
-    /// <param name="Plan">Of paged_decode, with <paramref name="TilesBefore"/>, <paramref name="DecodeSlots"/> and <paramref name="DecodeAt"/>: the first rows, one token each.</param>
-    /// <param name="Items">Of paged_prefill: {first row, tokens, position of the first, slot}.</param>
-    public readonly record struct Step(
-        nint Slots,
-        nint Tables,
-        int TableStride,
-        nint Plan,
-        nint TilesBefore,
-        nint DecodeSlots,
-        nint DecodeAt,
-        bool Decodes,
-        nint Items,
-        int ItemCount
-    );
+    public CudaAttentionStep Current { get; set; }
 
-    public Step Current { get; set; }
-
-    /// <summary>Tokens of an item of paged_prefill; 0 where the plain kernel serves all.</summary>
+    /// <summary>Tokens of an item of paged_prefill; 0 if the plain kernel serves all.</summary>
     public int TokensPerItem => prefill is null ? 0 : PrefillRows / config.GroupSize;
 
-    public static long BytesPerBlock(ModelConfig config, ScalarType type, int blockSize) =>
-        2L * config.Layers * config.KeyValueSize * blockSize * type.ElementSize();
+    private int WarpCount => decodeBlocks * Warps;
 
     /// <summary>Launches prepare_step: ids and positions of the tokens, and where each of paged_decode's warps starts.</summary>
-    /// <param name="at">Position of each token, like <c>Current.Slots</c> on the device.</param>
-    public void Prepare(nint at, int count, nint tokens, int tokenStride, nint ids, nint positions)
+    /// <param name="tokenPositions">[count]: the position of each token, in the order of <c>Current.Slots</c>.</param>
+    /// <param name="tokens">The tokens of all slots.</param>
+    /// <param name="ids">[count] int64, written.</param>
+    /// <param name="positions">[count] int64, written.</param>
+    public void Prepare(nint tokenPositions, int count, DeviceTable tokens, nint ids, nint positions)
     {
         var s = Current;
         int threads = Math.Max(count, WarpCount);
@@ -121,122 +97,143 @@ internal sealed class CudaPagedAttention : IAttention, IDisposable
             256,
             0,
             s.Slots,
-            at,
+            tokenPositions,
             count,
-            tokens,
-            tokenStride,
+            tokens.Address,
+            tokens.Stride,
             ids,
             positions,
             s.Plan,
             s.TilesBefore,
             s.DecodeSlots,
-            s.DecodeAt,
-            s.Tables,
-            s.TableStride,
+            s.DecodePositions,
+            s.BlockTables.Address,
+            s.BlockTables.Stride,
             starts
         );
     }
 
-    private int WarpCount => decodeBlocks * Warps;
-
     /// <summary>Cuts the rows that decode into equal pieces for paged_decode's warps.</summary>
-    /// <param name="at">Position of each row's token.</param>
-    public void PlanDecode(ReadOnlySpan<int> at, Span<int> plan, Span<int> tilesBefore)
+    /// <param name="positions">Position of each row's token.</param>
+    /// <param name="plan">{rows, warps, tiles a warp, -}, written.</param>
+    /// <param name="tilesBefore">[rows + 1], written.</param>
+    public void PlanDecode(ReadOnlySpan<int> positions, Span<int> plan, Span<int> tilesBefore)
     {
         int tiles = 0;
         tilesBefore[0] = 0;
-        for (int i = 0; i < at.Length; i++)
-            tilesBefore[i + 1] = tiles += at[i] / Tile + 1;
+        for (int i = 0; i < positions.Length; i++)
+        {
+            tiles += positions[i] / Tile + 1;
+            tilesBefore[i + 1] = tiles;
+        }
+
         long units = (long)tiles * config.KeyValueHeads;
         int perWarp = (int)Math.Max(LeastTilesPerWarp, (units + WarpCount - 1) / Math.Max(1, WarpCount));
-        (plan[0], plan[1], plan[2], plan[3]) = (at.Length, (int)((units + perWarp - 1) / perWarp), perWarp, 0);
+        plan[0] = positions.Length;
+        plan[1] = (int)((units + perWarp - 1) / perWarp);
+        plan[2] = perWarp;
+        plan[3] = 0;
     }
 
-    public Tensor Attend(Tape? tape, int layer, Tensor qkv, QueryKeyRotation r)
+    public Tensor Attend(Tape? tape, int layer, Tensor qkv, QueryKeyRotation rotation)
     {
         if (tape is not null)
             throw new NotSupportedException(
                 "attention over the paged cache has no gradient; train with PackedAttention"
             );
-        var c = config;
         int tokens = (int)qkv.shape[0];
-        Require.On(gpu, qkv, [-1, c.QuerySize + 2 * c.KeyValueSize], qkv.dtype);
-        nint keys = cache.Pointer + (nint)(2 * layer * layerBytes),
-            values = keys + (nint)layerBytes;
-        var s = Current;
-        rotary.Launch(
-            (tokens, 1),
-            32 * Math.Min(16, c.Heads + 2 * c.KeyValueHeads),
-            0,
-            qkv,
-            r.QueryNorm,
-            r.KeyNorm,
-            (float)c.RmsNormEpsilon,
-            r.Cosine,
-            r.Sine,
-            r.Positions,
-            s.Slots,
-            s.Tables,
-            s.TableStride,
-            keys,
-            values
-        );
-        var output = gpu.Scratch.Take([tokens, c.QuerySize], qkv.dtype); // [tokens, heads · d]
+        Require.On(gpu, qkv, [-1, config.QkvSize], qkv.dtype);
+
+        Rotate(layer, qkv, rotation);
+        var output = gpu.Scratch.Take([tokens, config.QuerySize], qkv.dtype); // [tokens, heads · d]
         if (plain is not null)
-        {
-            plain.Launch(
-                (tokens, c.Heads),
-                32,
-                0,
-                qkv,
-                output,
-                keys,
-                values,
-                s.Tables,
-                s.TableStride,
-                s.Slots,
-                r.Positions,
-                scale
-            );
-            return output;
-        }
-        if (s.Decodes)
+            LaunchPlain(layer, qkv, output, rotation.Positions);
+        if (plain is null && Current.Decodes)
             LaunchDecode(layer, qkv, output);
-        if (s.ItemCount > 0)
-            prefill!.Launch(
-                (s.ItemCount, c.KeyValueHeads),
-                32 * Warps,
-                prefillShared,
-                qkv,
-                output,
-                keys,
-                values,
-                s.Tables,
-                s.TableStride,
-                s.Items,
-                scale
-            );
+        if (plain is null && Current.ItemCount > 0)
+            LaunchPrefill(layer, qkv, output);
         return output;
     }
 
-    /// <summary>paged_decode alone: qkv [rows, …], rotated, and the cache's layer → output [rows, heads · d].</summary>
-    internal void LaunchDecode(int layer, Tensor qkv, Tensor output)
+    /// <summary>Launches rotary_cache: normalises and rotates q and k, and writes keys and values into the cache.</summary>
+    private void Rotate(int layer, Tensor qkv, QueryKeyRotation rotation)
     {
         var s = Current;
-        nint keys = cache.Pointer + (nint)(2 * layer * layerBytes),
-            values = keys + (nint)layerBytes;
-        (decode ?? throw new NotSupportedException("these sizes have no tensor-core kernel")).Launch(
+        rotary.Launch(
+            ((int)qkv.shape[0], 1),
+            32 * Math.Min(16, config.Heads + 2 * config.KeyValueHeads),
+            0,
+            qkv,
+            rotation.QueryNorm,
+            rotation.KeyNorm,
+            (float)config.RmsNormEpsilon,
+            rotation.Cosine,
+            rotation.Sine,
+            rotation.Positions,
+            s.Slots,
+            s.BlockTables.Address,
+            s.BlockTables.Stride,
+            Keys(layer),
+            Values(layer)
+        );
+    }
+
+    private void LaunchPlain(int layer, Tensor qkv, Tensor output, Tensor positions)
+    {
+        var s = Current;
+        plain!.Launch(
+            ((int)qkv.shape[0], config.Heads),
+            32,
+            0,
+            qkv,
+            output,
+            Keys(layer),
+            Values(layer),
+            s.BlockTables.Address,
+            s.BlockTables.Stride,
+            s.Slots,
+            positions,
+            scale
+        );
+    }
+
+    private void LaunchPrefill(int layer, Tensor qkv, Tensor output)
+    {
+        var s = Current;
+        prefill!.Launch(
+            (s.ItemCount, config.KeyValueHeads),
+            32 * Warps,
+            prefillShared,
+            qkv,
+            output,
+            Keys(layer),
+            Values(layer),
+            s.BlockTables.Address,
+            s.BlockTables.Stride,
+            s.Items,
+            scale
+        );
+    }
+
+    /// <summary>Launches paged_decode alone: rotated qkv [rows, …] and the layer's cache → output [rows, heads · d].</summary>
+    internal void LaunchDecode(int layer, Tensor qkv, Tensor output)
+    {
+        if (decode is null)
+            throw new NotSupportedException("these sizes have no tensor-core kernel");
+
+        var s = Current;
+        decode.Launch(
             (decodeBlocks, 1),
             32 * Warps,
             decodeShared,
             qkv,
             output,
-            keys,
-            values,
-            s.Tables,
-            s.TableStride,
+            Keys(layer),
+            Values(layer),
+            s.BlockTables.Address,
+            s.BlockTables.Stride,
             s.DecodeSlots,
-            s.DecodeAt,
+            s.DecodePositions,
             s.Plan,
             s.TilesBefore,
             starts,
@@ -247,7 +244,13 @@ internal sealed class CudaPagedAttention : IAttention, IDisposable
         );
     }
 
-    /// <summary>The tensor-core kernels have rows of whole 128 bytes in shared memory, and up to 16 query heads a kv head.</summary>
+    private nint Keys(int layer) => cache.Pointer + layout.KeysOffset(layer);
+
+    private nint Values(int layer) => cache.Pointer + layout.ValuesOffset(layer);
+
+    /// <summary>
+    /// The tensor-core kernels have rows of whole 128 bytes in shared memory, and up to 16 query heads a kv head.
+    /// </summary>
     private static bool HasTensorCores(ModelConfig config, ScalarType type) =>
         type != ScalarType.Float32 && config.HeadDimension is 64 or 128 && config.GroupSize <= 16;
 

@@ -3,18 +3,20 @@ using SimpleR1.Tensors.Cuda;
 
 namespace SimpleR1.Models.Checkpoints;
 
-/// <summary>Fills device memory from the host through pinned buffers: while one is copied, the next is filled, in parallel.</summary>
+/// <summary>
+/// Fills device memory from the host through pinned buffers: while one is copied, the next is filled, in parallel.
+/// </summary>
 internal sealed unsafe class DeviceUpload : IDisposable
 {
-    private const int Buffers = 3,
-        ItemBytes = 1 << 18;
+    private const int Buffers = 3;
+    private const int ItemBytes = 1 << 18; // that a thread converts at a time
 
     private readonly CudaDevice gpu;
     private readonly PinnedMemory[] buffers;
     private readonly CudaEvent[] copied;
     private int turn;
 
-    /// <param name="bufferBytes">Of each of three pinned buffers.</param>
+    /// <param name="bufferBytes">Size of each of three pinned buffers.</param>
     public DeviceUpload(CudaDevice gpu, int bufferBytes = 32 << 20)
     {
         this.gpu = gpu;
@@ -26,20 +28,20 @@ internal sealed unsafe class DeviceUpload : IDisposable
     public int BufferBytes { get; }
 
     /// <summary>Converts and copies elements.</summary>
-    /// <param name="from">On the host, of type <paramref name="fromType"/>; not needed any more when this returns.</param>
+    /// <param name="from">On the host, of type <paramref name="fromType"/>; not needed after this returns.</param>
     /// <param name="to">On the device.</param>
     public void Write(byte* from, WeightType fromType, nint to, WeightType toType, long count)
     {
-        int size = NumberConversion.Size(toType),
-            fromSize = NumberConversion.Size(fromType),
-            perBuffer = BufferBytes / size,
-            perItem = ItemBytes / size;
-        for (long at = 0; at < count; at += perBuffer)
+        int size = NumberConversion.Size(toType);
+        int fromSize = NumberConversion.Size(fromType);
+        int perBuffer = BufferBytes / size;
+        int perItem = ItemBytes / size;
+        for (long done = 0; done < count; done += perBuffer)
         {
-            int n = (int)Math.Min(perBuffer, count - at);
+            int n = (int)Math.Min(perBuffer, count - done);
             Room(n * size);
-            byte* buffer = (byte*)buffers[turn].Pointer,
-                source = from + at * fromSize;
+            byte* buffer = (byte*)buffers[turn].Pointer;
+            byte* source = from + done * fromSize;
             CpuParallel.For(
                 (n + perItem - 1) / perItem,
                 item =>
@@ -54,11 +56,11 @@ internal sealed unsafe class DeviceUpload : IDisposable
                     );
                 }
             );
-            Send(to + (nint)(at * size), n * size);
+            Send(to + (nint)(done * size), n * size);
         }
     }
 
-    /// <summary>A pinned buffer for <see cref="Send"/>, free of what was copied from it before.</summary>
+    /// <summary>Waits for a pinned buffer whose last content was copied, for <see cref="Send"/>.</summary>
     /// <param name="bytes">At most <see cref="BufferBytes"/>.</param>
     public Span<byte> Room(int bytes)
     {
@@ -67,7 +69,7 @@ internal sealed unsafe class DeviceUpload : IDisposable
         return buffers[turn].Span<byte>()[..bytes];
     }
 
-    /// <summary>Copies what the last <see cref="Room"/> was filled with.</summary>
+    /// <summary>Copies the content of the last <see cref="Room"/>.</summary>
     /// <param name="to">On the device.</param>
     public void Send(nint to, int bytes)
     {

@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.Models.Checkpoints;
 
-/// <summary>Between the element types of weights, by way of f32: rounding to nearest, ties to even; NaN stays NaN.</summary>
+/// <summary>Converts between the element types of weights, via f32: rounds to nearest, ties to even; NaN stays NaN.</summary>
 internal static unsafe class NumberConversion
 {
     public static int Size(WeightType type) => type == WeightType.F32 ? 4 : 2;
@@ -20,6 +20,7 @@ internal static unsafe class NumberConversion
             _ => throw new NotSupportedException($"weights are f32, f16 or bf16, not {type}"),
         };
 
+    /// <summary>Converts elements on this thread.</summary>
     /// <param name="from"><paramref name="count"/> elements of type <paramref name="fromType"/></param>
     public static void Convert(byte* from, WeightType fromType, byte* to, WeightType toType, int count)
     {
@@ -48,7 +49,7 @@ internal static unsafe class NumberConversion
         }
     }
 
-    /// <summary>The same for any number of elements, in parallel.</summary>
+    /// <summary>Converts any number of elements, in parallel.</summary>
     public static void ConvertAll(byte* from, WeightType fromType, byte* to, WeightType toType, long count)
     {
         const int item = 1 << 16;
@@ -64,7 +65,7 @@ internal static unsafe class NumberConversion
         );
     }
 
-    /// <summary>The same within a GPU's memory, launched behind what its stream has to do; from any even address.</summary>
+    /// <summary>Converts within a GPU's memory, launched after the work in its stream; from any even address.</summary>
     public static void Convert(CudaDevice gpu, nint from, WeightType fromType, nint to, WeightType toType, long count)
     {
         if (fromType == toType)

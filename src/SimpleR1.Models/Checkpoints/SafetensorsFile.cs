@@ -12,13 +12,16 @@ public enum WeightType
     BF16,
 }
 
+/// <summary>A tensor of a safetensors file.</summary>
 /// <param name="Begin">First byte of the data, counted from the end of the header.</param>
 public sealed record SafetensorsEntry(string Name, string Type, long[] Shape, long Begin, long End)
 {
     public long Length => Shape.Aggregate(1L, (a, b) => checked(a * b));
 }
 
-/// <summary>A memory-mapped safetensors file, its header checked by the format's own rules before any tensor is read.</summary>
+/// <summary>
+/// A memory-mapped safetensors file. Its header is checked by the rules of the format before any tensor is read.
+/// </summary>
 public sealed unsafe class SafetensorsFile : IDisposable
 {
     private const long MaxHeader = 100_000_000;
@@ -44,7 +47,10 @@ public sealed unsafe class SafetensorsFile : IDisposable
 
     private SafetensorsFile(string path, MemoryMappedFile file, MemoryMappedViewAccessor view, byte* start, long length)
     {
-        (Path, this.file, this.view) = (path, file, view);
+        Path = path;
+        this.file = file;
+        this.view = view;
+
         if (length < 8)
             throw Bad($"the file has {length} bytes; a header length of 8 bytes is the least");
         ulong headerLength = BinaryPrimitives.ReadUInt64LittleEndian(new(start, 8));
@@ -54,6 +60,7 @@ public sealed unsafe class SafetensorsFile : IDisposable
             throw Bad($"the header claims {headerLength} bytes, the file has {length}: it is truncated");
         if (headerLength < 2 || start[8] != '{')
             throw Bad("the header does not start with '{'");
+
         data = start + 8 + headerLength;
         Entries = ReadHeader(
             new ReadOnlySpan<byte>(start + 8, (int)headerLength).ToArray(),
@@ -64,7 +71,7 @@ public sealed unsafe class SafetensorsFile : IDisposable
     public string Path { get; }
     public IReadOnlyDictionary<string, SafetensorsEntry> Entries { get; }
 
-    /// <exception cref="InvalidDataException">The file breaks a rule of the format; says which, and the tensor.</exception>
+    /// <exception cref="InvalidDataException">The file breaks a rule of the format; named, with the tensor.</exception>
     public static SafetensorsFile Open(string path)
     {
         long length = new FileInfo(path).Length;
@@ -124,21 +131,11 @@ public sealed unsafe class SafetensorsFile : IDisposable
         try
         {
             using var document = JsonDocument.Parse(json);
-            foreach (var property in document.RootElement.EnumerateObject())
+            foreach (var property in document.RootElement.EnumerateObject().Where(p => p.Name != "__metadata__"))
             {
-                if (property.Name == "__metadata__")
-                    continue;
-                long[] shape = [.. property.Value.GetProperty("shape").EnumerateArray().Select(e => e.GetInt64())];
-                var offsets = property.Value.GetProperty("data_offsets");
-                var entry = new SafetensorsEntry(
-                    property.Name,
-                    property.Value.GetProperty("dtype").GetString() ?? "",
-                    shape,
-                    offsets[0].GetInt64(),
-                    offsets[1].GetInt64()
-                );
-                if (!entries.TryAdd(property.Name, entry))
-                    throw Bad($"tensor '{property.Name}' appears twice in the header");
+                var entry = ReadEntry(property);
+                if (!entries.TryAdd(entry.Name, entry))
+                    throw Bad($"tensor '{entry.Name}' appears twice in the header");
                 Check(entry);
             }
         }
@@ -153,22 +150,37 @@ public sealed unsafe class SafetensorsFile : IDisposable
         {
             throw Bad($"the header is not valid: {e.Message}");
         }
-        long at = 0;
-        foreach (var entry in entries.Values.OrderBy(e => e.Begin).ThenBy(e => e.End))
-        {
-            if (entry.Begin != at)
-                throw Bad(
-                    $"tensor '{entry.Name}' starts at byte {entry.Begin}, expected {at}: tensors must follow each other without gap or overlap"
-                );
-            at = entry.End;
-        }
-        if (at != dataLength)
-            throw Bad(
-                at > dataLength
-                    ? $"the tensors need {at} bytes, the file holds {dataLength}: it is truncated"
-                    : $"{dataLength - at} bytes after the last tensor belong to none"
-            );
+
+        CheckOrder(entries.Values, dataLength);
         return entries;
+    }
+
+    private static SafetensorsEntry ReadEntry(JsonProperty property)
+    {
+        var shape = property.Value.GetProperty("shape").EnumerateArray().Select(e => e.GetInt64());
+        var offsets = property.Value.GetProperty("data_offsets");
+        string type = property.Value.GetProperty("dtype").GetString() ?? "";
+        return new(property.Name, type, [.. shape], offsets[0].GetInt64(), offsets[1].GetInt64());
+    }
+
+    /// <summary>Tensors must fill the data without gap or overlap.</summary>
+    private void CheckOrder(IEnumerable<SafetensorsEntry> entries, long dataLength)
+    {
+        long end = 0;
+        foreach (var entry in entries.OrderBy(e => e.Begin).ThenBy(e => e.End))
+        {
+            if (entry.Begin != end)
+                throw Bad(
+                    $"tensor '{entry.Name}' starts at byte {entry.Begin}, expected {end}: "
+                        + "tensors must follow each other without gap or overlap"
+                );
+            end = entry.End;
+        }
+
+        if (end > dataLength)
+            throw Bad($"the tensors need {end} bytes, the file holds {dataLength}: it is truncated");
+        if (end < dataLength)
+            throw Bad($"{dataLength - end} bytes after the last tensor belong to none");
     }
 
     private void Check(SafetensorsEntry entry)
@@ -183,7 +195,8 @@ public sealed unsafe class SafetensorsFile : IDisposable
                 || checked(entry.Length * size) != entry.End - entry.Begin
             )
                 throw Bad(
-                    $"tensor '{entry.Name}': shape [{string.Join(", ", entry.Shape)}] of {entry.Type} does not fill bytes {entry.Begin} to {entry.End}"
+                    $"tensor '{entry.Name}': shape [{string.Join(", ", entry.Shape)}] of {entry.Type} "
+                        + $"does not fill bytes {entry.Begin} to {entry.End}"
                 );
         }
         catch (OverflowException)
@@ -192,7 +205,7 @@ public sealed unsafe class SafetensorsFile : IDisposable
         }
     }
 
-    private InvalidDataException Bad(string what) => new($"{Path}: {what}");
+    private InvalidDataException Bad(string problem) => new($"{Path}: {problem}");
 
     public void Dispose()
     {

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Reflection;
+using SimpleR1.Models;
 
 namespace SimpleR1.Training.Recipes;
 
@@ -60,7 +61,8 @@ internal sealed record RecipeKey(
             : null;
 
     /// <summary>True for a nested record with keys of its own.</summary>
-    public static bool IsSection(Type type) => type.IsClass && type != typeof(string) && Element(type) is null;
+    public static bool IsSection(Type type) =>
+        type.IsClass && type != typeof(string) && Element(type) is null && !RecipeNames.IsChoice(type);
 }
 
 /// <summary>Nodes → records, with every problem collected and where each key was written remembered.</summary>
@@ -179,6 +181,8 @@ internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
                 && double.IsFinite(d)
                 ? d
                 : null;
+        if (type == typeof(ModelFamily))
+            return ModelFamily.All.FirstOrDefault(family => family.Name == text);
         if (type.IsEnum)
             return Enum.GetValues(type).Cast<Enum>().FirstOrDefault(v => RecipeNames.Value(v) == text);
         throw new NotSupportedException($"recipes have no type {type.Name}; add it to RecipeBinder.Scalar");
@@ -187,7 +191,7 @@ internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
     private object? Wrong(RecipeNode node, Type type, string key)
     {
         string advice =
-            type.IsEnum
+            RecipeNames.IsChoice(type)
             && node is ScalarNode { Text: { } text }
             && RecipeNames.Nearest(text, RecipeNames.Values(type)) is { } near
                 ? $"; did you mean '{near}'?"
@@ -198,7 +202,7 @@ internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
 
     /// <summary>What a value of this type looks like, in words.</summary>
     internal static string Expected(Type type) =>
-        type.IsEnum ? "one of " + string.Join(", ", RecipeNames.Values(type))
+        RecipeNames.IsChoice(type) ? "one of " + string.Join(", ", RecipeNames.Values(type))
         : type == typeof(bool) ? "true or false"
         : type == typeof(int) || type == typeof(long) ? "a whole number"
         : type == typeof(ulong) ? "a whole number from 0"

@@ -64,7 +64,7 @@ public static class RecipeReference
         (
             RecipeKey.IsSection(key.Type)
                 ? "section" + (RecipeKey.BareList(key.Type) is { } only ? $", or a list: its `{only.Name}`" : "")
-            : key.Type.IsEnum ? string.Join(", ", RecipeNames.Values(key.Type).Select(v => $"`{v}`"))
+            : RecipeNames.IsChoice(key.Type) ? string.Join(", ", RecipeNames.Values(key.Type).Select(v => $"`{v}`"))
             : RecipeKey.Element(key.Type) is { } element && RecipeKey.IsSection(element) ? "list of sections"
             : RecipeBinder.Expected(key.Type)
         ) + (key.Limits is null ? "" : ", " + key.Limits);

@@ -2,6 +2,7 @@ using System.Collections;
 using System.Globalization;
 using System.Runtime.CompilerServices;
 using System.Text;
+using SimpleR1.Models;
 
 namespace SimpleR1.Training.Recipes;
 
@@ -86,7 +87,14 @@ internal static class RecipeNames
 
     public static string Value(Enum value) => Separate(value.ToString(), '-');
 
-    public static IEnumerable<string> Values(Type type) => Enum.GetNames(type).Select(name => Separate(name, '-'));
+    /// <summary>A key of this type takes one of a few names: those of an enum, or of the model families.</summary>
+    public static bool IsChoice(Type type) => type.IsEnum || type == typeof(ModelFamily);
+
+    /// <summary>The names that a key of a choice's type takes.</summary>
+    public static IEnumerable<string> Values(Type type) =>
+        type == typeof(ModelFamily)
+            ? ModelFamily.All.Select(family => family.Name)
+            : Enum.GetNames(type).Select(name => Separate(name, '-'));
 
     private static string Separate(string name, char separator)
     {

@@ -263,17 +263,15 @@ public sealed class EngineBenchmark(
             blocks = sequences * perSequence;
         var type = weights.Flat.dtype;
         using var scope = NewDisposeScope();
-        using var cache = gpu.Allocate(
-            blocks * CudaPagedAttention.BytesPerBlock(config, type, block),
-            "the benchmark's KV cache"
-        );
-        int row = config.QuerySize + 2 * config.KeyValueSize;
+        var layout = new KvLayout(config, type, block) { Blocks = blocks };
+        using var cache = gpu.Allocate(layout.Bytes, "the benchmark's KV cache");
+        int row = config.QkvSize;
         using var qkv = gpu.Allocate((long)sequences * row * type.ElementSize(), "queries");
         using var output = gpu.Allocate((long)sequences * config.QuerySize * type.ElementSize(), "results");
         var fill = gpu.Kernels.Get("RandomFill", "random_fill", CudaOps.Element(type));
         fill.Launch((4 * gpu.Multiprocessors, 1), 256, 0, cache, cache.Bytes / type.ElementSize(), 0f, 1f, 1);
         fill.Launch((4 * gpu.Multiprocessors, 1), 256, 0, qkv, qkv.Bytes / type.ElementSize(), 0f, 1f, 2);
-        using var attention = new CudaPagedAttention(gpu, config, type, cache, blocks, block, sequences);
+        using var attention = new CudaPagedAttention(gpu, layout, cache, sequences);
         var order = Enumerable.Range(0, blocks).ToArray();
         new Random(1).Shuffle(order); // blocks lie anywhere
         int[] plan = new int[4],
@@ -292,8 +290,18 @@ public sealed class EngineBenchmark(
         }
         var (tables, planAt, beforeAt, slotsAt, atAt) = (Put(order), Put(plan), Put(before), Put(slots), Put(at));
         using var ids = gpu.Allocate(16L * sequences, "ids");
-        attention.Current = new(slotsAt, tables, perSequence, planAt, beforeAt, slotsAt, atAt, true, 0, 0);
-        attention.Prepare(atAt, sequences, tables, perSequence, ids.Pointer, ids.Pointer + 8 * sequences);
+        var blockTables = new DeviceTable(tables, perSequence);
+        attention.Current = new()
+        {
+            Slots = slotsAt,
+            BlockTables = blockTables,
+            Plan = planAt,
+            TilesBefore = beforeAt,
+            DecodeSlots = slotsAt,
+            DecodePositions = atAt,
+            Decodes = true,
+        };
+        attention.Prepare(atAt, sequences, blockTables, ids.Pointer, ids.Pointer + 8 * sequences);
         var (q, o) = (qkv.Tensor([sequences, row], type), output.Tensor([sequences, config.QuerySize], type));
         double perLayer = TimeEach(gpu, config.Layers, layer => attention.LaunchDecode(layer, q, o));
         double bytes = 2.0 * sequences * context * config.KeyValueSize * type.ElementSize();

@@ -7,22 +7,90 @@ namespace SimpleR1.Bench;
 /// <summary>Shapes of well-known models, to measure with random weights where the model itself is not at hand.</summary>
 public static class NamedShapes
 {
+    private static readonly ModelConfig Qwen25 = new()
+    {
+        Family = ModelFamily.Qwen2,
+        VocabularySize = 151_936,
+        HiddenSize = 896,
+        IntermediateSize = 4_864,
+        Layers = 24,
+        Heads = 14,
+        KeyValueHeads = 2,
+        HeadDimension = 64,
+        MaxPositions = 32_768,
+        RmsNormEpsilon = 1e-6,
+        RopeTheta = 1e6,
+        TieEmbeddings = true,
+    };
+
     private static readonly Dictionary<string, ModelConfig> shapes = new(StringComparer.OrdinalIgnoreCase)
     {
-        ["qwen2.5-0.5b"] = Shape(ModelFamily.Qwen2, 151_936, 896, 4_864, 24, 14, 2, 64, 32_768, 1e6),
-        ["qwen2.5-1.5b"] = Shape(ModelFamily.Qwen2, 151_936, 1_536, 8_960, 28, 12, 2, 128, 32_768, 1e6),
-        ["qwen2.5-7b"] = Shape(ModelFamily.Qwen2, 152_064, 3_584, 18_944, 28, 28, 4, 128, 32_768, 1e6) with
+        ["qwen2.5-0.5b"] = Qwen25,
+        ["qwen2.5-1.5b"] = Qwen25 with
         {
+            HiddenSize = 1_536,
+            IntermediateSize = 8_960,
+            Layers = 28,
+            Heads = 12,
+            HeadDimension = 128,
+        },
+        ["qwen2.5-7b"] = Qwen25 with
+        {
+            VocabularySize = 152_064,
+            HiddenSize = 3_584,
+            IntermediateSize = 18_944,
+            Layers = 28,
+            Heads = 28,
+            KeyValueHeads = 4,
+            HeadDimension = 128,
             TieEmbeddings = false,
         },
-        ["qwen3-0.6b"] = Shape(ModelFamily.Qwen3, 151_936, 1_024, 3_072, 28, 16, 8, 128, 40_960, 1e6),
-        ["llama3.2-1b"] = Shape(ModelFamily.Llama, 128_256, 2_048, 8_192, 16, 32, 8, 64, 131_072, 5e5),
-        ["smollm2-135m"] = Shape(ModelFamily.Llama, 49_152, 576, 1_536, 30, 9, 3, 64, 8_192, 1e5),
+        ["qwen3-0.6b"] = Qwen25 with
+        {
+            Family = ModelFamily.Qwen3,
+            HiddenSize = 1_024,
+            IntermediateSize = 3_072,
+            Layers = 28,
+            Heads = 16,
+            KeyValueHeads = 8,
+            HeadDimension = 128,
+            MaxPositions = 40_960,
+        },
+        ["llama3.2-1b"] = new()
+        {
+            Family = ModelFamily.Llama,
+            VocabularySize = 128_256,
+            HiddenSize = 2_048,
+            IntermediateSize = 8_192,
+            Layers = 16,
+            Heads = 32,
+            KeyValueHeads = 8,
+            HeadDimension = 64,
+            MaxPositions = 131_072,
+            RmsNormEpsilon = 1e-6,
+            RopeTheta = 5e5,
+            TieEmbeddings = true,
+        },
+        ["smollm2-135m"] = new()
+        {
+            Family = ModelFamily.Llama,
+            VocabularySize = 49_152,
+            HiddenSize = 576,
+            IntermediateSize = 1_536,
+            Layers = 30,
+            Heads = 9,
+            KeyValueHeads = 3,
+            HeadDimension = 64,
+            MaxPositions = 8_192,
+            RmsNormEpsilon = 1e-6,
+            RopeTheta = 1e5,
+            TieEmbeddings = true,
+        },
     };
 
     public static IEnumerable<string> Names => shapes.Keys;
 
-    /// <exception cref="ArgumentException">No shape has that name; lists those that there are.</exception>
+    /// <exception cref="ArgumentException">No shape has that name; lists those that exist.</exception>
     public static ModelConfig Get(string name) =>
         shapes.TryGetValue(name, out var config)
             ? config
@@ -36,51 +104,16 @@ public static class NamedShapes
         var weights = new FlatWeights(new WeightLayout(config), type, gpu);
         var fill = gpu.Kernels.Get("RandomFill", "random_fill", CudaOps.Element(type));
         uint seed = 1;
+
         foreach (var slot in weights.Layout.Slots)
         {
-            bool norm = slot.Name.EndsWith("norm", StringComparison.Ordinal);
-            fill.Launch(
-                (4 * gpu.Multiprocessors, 1),
-                256,
-                0,
-                weights[slot.Name],
-                slot.Length,
-                norm ? 1f : 0f,
-                norm ? 0f : 0.02f,
-                (int)seed++
-            );
+            float mean = slot.IsNorm ? 1f : 0f;
+            float deviation = slot.IsNorm ? 0f : 0.02f;
+            var grid = (4 * gpu.Multiprocessors, 1);
+            fill.Launch(grid, 256, 0, weights[slot], slot.Length, mean, deviation, (int)seed++);
         }
+
         gpu.Synchronize();
         return weights;
     }
-
-    private static ModelConfig Shape(
-        ModelFamily family,
-        int vocabulary,
-        int hidden,
-        int intermediate,
-        int layers,
-        int heads,
-        int kvHeads,
-        int headDimension,
-        int positions,
-        double theta
-    ) =>
-        new()
-        {
-            Family = family,
-            VocabularySize = vocabulary,
-            HiddenSize = hidden,
-            IntermediateSize = intermediate,
-            Layers = layers,
-            Heads = heads,
-            KeyValueHeads = kvHeads,
-            HeadDimension = headDimension,
-            MaxPositions = positions,
-            RmsNormEpsilon = 1e-6,
-            RopeTheta = theta,
-            TieEmbeddings = true,
-            QueryKeyValueBias = family == ModelFamily.Qwen2,
-            QueryKeyNorm = family == ModelFamily.Qwen3,
-        };
 }

@@ -345,7 +345,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
             .Select(r =>
                 r with
                 {
-                    Parts =
+                    PartialSamples =
                     [
                         .. first
                             .Where(c => c.RequestId == r.Id && c.FinishReason == FinishReason.Aborted)
@@ -360,7 +360,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
             )
             .Where(r => r.Count > 0)
             .ToArray();
-        Assert.Contains(rest, r => r.Parts!.Any(p => p.Tokens.Length > 0));
+        Assert.Contains(rest, r => r.PartialSamples!.Any(p => p.Tokens.Length > 0));
         var second = await GenerateAsync(pool, rest);
         var found = first
             .Where(c => c.FinishReason != FinishReason.Aborted)

@@ -13,6 +13,17 @@ public sealed class RolloutLedgerTests
     /// <summary>With room for everything.</summary>
     private static Router Anyone => new(int.MaxValue);
 
+    private static TokenEvent Token(string id, int index) =>
+        new()
+        {
+            RequestId = id,
+            SampleIndex = index,
+            Token = 9,
+            LogProb = -2,
+            WeightVersion = 4,
+            Text = "",
+        };
+
     private static TokenEvent Sample(string id, int index) =>
         TokenEvent.Of(
             new()
@@ -115,7 +126,7 @@ public sealed class RolloutLedgerTests
         var ledger = new RolloutLedger([
             Request(0, samples: 3) with
             {
-                Parts =
+                PartialSamples =
                 [
                     new(0),
                     new(2)
@@ -130,17 +141,17 @@ public sealed class RolloutLedgerTests
         ]);
         Assert.False(ledger.Complete);
         var share = ledger.Assign(Anyone, [new(1, 0, 0)]).Single();
-        Assert.Null(share.Requests[1].Parts);
-        Assert.True(ledger.Accept(new("r0", 2, 9, -2, null, 4, "", null)));
+        Assert.Null(share.Requests[1].PartialSamples);
+        Assert.True(ledger.Accept(Token("r0", 2)));
         Assert.True(ledger.Accept(Sample("r1", 0)));
         Assert.Equal(2, ledger.Release(share, "it was killed"));
         var again = ledger.Assign(Anyone, [new(2, 0, 0)]).Single().Requests;
-        Assert.Equal([0, 2], again[0].Parts!.Select(p => p.Index));
-        var part = again[0].Parts![1];
+        Assert.Equal([0, 2], again[0].PartialSamples!.Select(p => p.Index));
+        var part = again[0].PartialSamples![1];
         Assert.Equal([8, 9], part.Tokens);
         Assert.Equal([-1, -2], part.LogProbs);
         Assert.Equal([3, 4], part.WeightVersions);
-        Assert.Equal([1], again[1].Parts!.Select(p => p.Index));
+        Assert.Equal([1], again[1].PartialSamples!.Select(p => p.Index));
         Assert.Throws<InvalidOperationException>(() => ledger.Accept(Sample("r0", 1))); // not one of those to complete
     }
 
@@ -152,7 +163,7 @@ public sealed class RolloutLedgerTests
         Assert.Equal(["r0"], share.Requests.Select(r => r.Id));
         Assert.Equal([("r1", 0, 0)], ledger.BreakOff().Select(c => (c.RequestId, c.SampleIndex, c.Tokens.Length)));
         Assert.Empty(ledger.BreakOff());
-        Assert.True(ledger.Accept(new("r0", 1, 9, -2, null, 4, "", null)));
+        Assert.True(ledger.Accept(Token("r0", 1)));
         ledger.Release(share, null);
         var ended = ledger.BreakOff();
         Assert.Equal([("r0", 0, 0), ("r0", 1, 1)], ended.Select(c => (c.RequestId, c.SampleIndex, c.Tokens.Length)));
@@ -187,7 +198,8 @@ public sealed class RolloutLedgerTests
                                 .AddRange(
                                     share.Requests.SelectMany(r =>
                                         (
-                                            r.Parts?.Select(p => p.Index) ?? Enumerable.Range(0, r.Sampling.Samples)
+                                            r.PartialSamples?.Select(p => p.Index)
+                                            ?? Enumerable.Range(0, r.Sampling.Samples)
                                         ).Select(i => (r.Id, i))
                                     )
                                 );

@@ -1,5 +1,4 @@
 using SimpleR1.Inference;
-using SimpleR1.Inference.Cuda;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
 using SimpleR1.Tests.Inference;
@@ -28,7 +27,7 @@ public sealed class GpuEngineTests
 
     /// <summary>Sizes that GPU kernels can have: multiples of 8.</summary>
     private static ModelConfig Config(
-        ModelFamily family = ModelFamily.Qwen3,
+        ModelFamily? family = null,
         int heads = 4,
         int kvHeads = 2,
         int dimension = 16,
@@ -267,7 +266,7 @@ public sealed class GpuEngineTests
             type == ScalarType.Float32 ? Config() : Config(ModelFamily.Qwen2, heads: 6, kvHeads: 2, dimension: 64);
         using var cpu = TinyModels.Random(config, scale: 0.25);
         using var plain = new Model(cpu, type);
-        long block = CudaPagedAttention.BytesPerBlock(config, type, 16);
+        long block = new KvLayout(config, type, 16).BytesPerBlock;
         using var other = new Model(
             cpu,
             type,
@@ -373,7 +372,7 @@ public sealed class GpuEngineTests
                 .. requests.Select(r =>
                     r with
                     {
-                        Parts =
+                        PartialSamples =
                         [
                             .. ended
                                 .Where(c => c.RequestId == r.Id)
@@ -467,7 +466,7 @@ public sealed class GpuEngineTests
             {
                 MaxSequences = 12,
                 MaxBatchedTokens = 48,
-                KvCacheBytes = 14 * CudaPagedAttention.BytesPerBlock(config, ScalarType.Float32, 16),
+                KvCacheBytes = 14 * new KvLayout(config, ScalarType.Float32, 16).BytesPerBlock,
             }
         );
         using var onCpu = new Model(cpu, null);

@@ -1,3 +1,4 @@
+using SimpleR1.Inference;
 using SimpleR1.Inference.Cuda;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
@@ -242,8 +243,9 @@ public sealed class KernelTests
         Poison(gpu);
         using var scope = NewDisposeScope();
         int cacheLength = blocks * kvHeads * block * dimension;
+        var layout = new KvLayout(config, type, block) { Blocks = blocks };
         using var cache = gpu.Allocate(2L * cacheLength * type.ElementSize(), "a test");
-        using var attention = new CudaPagedAttention(gpu, config, type, cache, blocks, block, 16);
+        using var attention = new CudaPagedAttention(gpu, layout, cache, 16);
         // What is in the cache: keys and values of the past; everything else NaN, as in memory that was never written.
         float[] past = Gpu.Normal(2 * cacheLength, 9);
         for (int b = 0; b < blocks; b++)
@@ -306,38 +308,40 @@ public sealed class KernelTests
             tokenTable = Put(8192, new int[4096]);
         using var ids = gpu.Allocate(8 * tokens, "a test");
         using var positions = gpu.Allocate(8 * tokens, "a test");
-        attention.Current = new(
-            slots,
-            tableAddress,
-            stride,
-            planAddress,
-            beforeAddress,
-            slots,
-            atAddress,
-            true,
-            itemAddress,
-            items.Count / 4
-        );
-        attention.Prepare(atAddress, tokens, tokenTable, 1, ids.Pointer, positions.Pointer);
+        attention.Current = new()
+        {
+            Slots = slots,
+            BlockTables = new(tableAddress, stride),
+            Plan = planAddress,
+            TilesBefore = beforeAddress,
+            DecodeSlots = slots,
+            DecodePositions = atAddress,
+            Decodes = true,
+            Items = itemAddress,
+            ItemCount = items.Count / 4,
+        };
+        attention.Prepare(atAddress, tokens, new(tokenTable, 1), ids.Pointer, positions.Pointer);
         Assert.Equal(rows.Select(r => (long)r.Position), gpu.Read<long>(positions.Pointer, tokens));
-        var rotation = new QueryKeyRotation(
-            config,
-            positions.Tensor([tokens], int64),
-            cosMemory.Tensor([1024, dimension / 2], float32),
-            sinMemory.Tensor([1024, dimension / 2], float32),
-            normMemory.Tensor([dimension], type),
-            normMemory.Tensor([dimension], type, dimension * type.ElementSize())
-        );
+        var rotation = new QueryKeyRotation
+        {
+            Config = config,
+            Positions = positions.Tensor([tokens], int64),
+            Cosine = cosMemory.Tensor([1024, dimension / 2], float32),
+            Sine = sinMemory.Tensor([1024, dimension / 2], float32),
+            QueryNorm = normMemory.Tensor([dimension], type),
+            KeyNorm = normMemory.Tensor([dimension], type, dimension * type.ElementSize()),
+        };
 
         // The reference: rotated on the CPU, rounded as the device rounds, in the CPU's cache layout.
-        var cpuRotation = new QueryKeyRotation(
-            config,
-            tensor(rows.Select(r => (long)r.Position).ToArray()),
-            tensor(cos, [1024, dimension / 2]),
-            tensor(sin, [1024, dimension / 2]),
-            tensor(norms[..dimension]),
-            tensor(norms[dimension..])
-        );
+        var cpuRotation = new QueryKeyRotation
+        {
+            Config = config,
+            Positions = tensor(rows.Select(r => (long)r.Position).ToArray()),
+            Cosine = tensor(cos, [1024, dimension / 2]),
+            Sine = tensor(sin, [1024, dimension / 2]),
+            QueryNorm = tensor(norms[..dimension]),
+            KeyNorm = tensor(norms[dimension..]),
+        };
         float[] rotated =
         [
             .. cpuRotation

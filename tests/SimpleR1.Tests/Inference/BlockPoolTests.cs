@@ -1,5 +1,5 @@
 using CsCheck;
-using SimpleR1.Inference;
+using SimpleR1.Inference.Scheduling;
 using Xunit;
 
 namespace SimpleR1.Tests.Inference;

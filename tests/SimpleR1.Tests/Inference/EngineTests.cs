@@ -156,7 +156,7 @@ public sealed class EngineTests
                 .. left.Select(r =>
                         r with
                         {
-                            Parts =
+                            PartialSamples =
                             [
                                 .. ended
                                     .Where(c => c.RequestId == r.Id && c.FinishReason == FinishReason.Aborted)
@@ -189,7 +189,7 @@ public sealed class EngineTests
         using var test = new TestEngine();
         var request = new GenerationRequest("r", TestEngine.Prompt(5), Greedy with { Samples = 2 });
         var e = Assert.Throws<ArgumentException>(() =>
-            test.Engine.Submit([request with { Parts = [new(2), new(0) { Tokens = new int[40] }, new(0)] }])
+            test.Engine.Submit([request with { PartialSamples = [new(2), new(0) { Tokens = new int[40] }, new(0)] }])
         );
         foreach (
             string reason in new[]
@@ -203,7 +203,7 @@ public sealed class EngineTests
             Assert.Contains(reason, e.Message);
         Assert.Contains(
             "no sample is named",
-            Assert.Throws<ArgumentException>(() => test.Engine.Submit([request with { Parts = [] }])).Message
+            Assert.Throws<ArgumentException>(() => test.Engine.Submit([request with { PartialSamples = [] }])).Message
         );
     }
 

@@ -1,6 +1,7 @@
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
+using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Inference;
 
@@ -21,14 +22,8 @@ internal sealed class TestEngine : IDisposable
         options ??= new();
         weights = TinyModels.Random(config);
         decoder = new(weights);
-        Engine = new(
-            decoder,
-            tokenizer,
-            options with
-            {
-                KvCacheBytes = blocks * 2L * config.Layers * config.KeyValueSize * options.BlockSize * sizeof(float),
-            }
-        );
+        var layout = new KvLayout(config, ScalarType.Float32, options.BlockSize) { Blocks = blocks };
+        Engine = new(decoder, tokenizer, options with { KvCacheBytes = layout.Bytes });
     }
 
     public Engine Engine { get; }

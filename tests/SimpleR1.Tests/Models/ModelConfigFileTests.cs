@@ -50,7 +50,7 @@ public sealed class ModelConfigFileTests
     [Fact]
     public void Every_family_written_is_read_back_equal()
     {
-        foreach (var family in Enum.GetValues<ModelFamily>())
+        foreach (var family in ModelFamily.All)
         {
             var config = TinyModels.Config(family) with
             {

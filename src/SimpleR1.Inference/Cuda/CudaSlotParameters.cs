@@ -1,0 +1,43 @@
+using System.Runtime.InteropServices;
+using SimpleR1.Inference.Scheduling;
+
+namespace SimpleR1.Inference.Cuda;
+
+/// <summary>How a slot's sequence is sampled, as kernels read it: struct Parameters of Kernels/SlotParameters.cuh.</summary>
+[StructLayout(LayoutKind.Sequential)]
+internal struct CudaSlotParameters
+{
+    /// <summary>Size in 32-bit numbers.</summary>
+    public const int Length = 12;
+
+    public ulong Seed;
+    public float Scale;
+    public int Greedy;
+    public int TopK;
+    public float TopP;
+    public float MinP;
+    public float Repetition;
+    public float Presence;
+    public float Frequency;
+    public int PromptLength;
+    public int Reserved;
+
+    public static CudaSlotParameters Of(Sequence sequence)
+    {
+        var s = sequence.Request.Sampling;
+        bool greedy = s.Temperature == 0;
+        return new()
+        {
+            Seed = sequence.Seed,
+            Scale = greedy ? 1 : (float)(1 / s.Temperature),
+            Greedy = greedy ? 1 : 0,
+            TopK = s.TopK,
+            TopP = (float)s.TopP,
+            MinP = (float)s.MinP,
+            Repetition = (float)s.RepetitionPenalty,
+            Presence = (float)s.PresencePenalty,
+            Frequency = (float)s.FrequencyPenalty,
+            PromptLength = sequence.Request.PromptTokens.Length,
+        };
+    }
+}
