@@ -1,6 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
-using SimpleR1.Bench;
+using SimpleR1.Bench.Sync;
 using SimpleR1.Benchmarks;
 using SimpleR1.Inference;
 using SimpleR1.Models;
