@@ -7,8 +7,8 @@ using SimpleR1.WeightSync.Security;
 namespace SimpleR1.Server;
 
 /// <summary>
-/// The port for those who have the cluster key. Both ends of each connection prove it in the TLS handshake, before a byte
-/// of HTTP is read.
+/// The port for those who have the cluster key. Both ends of each connection prove it in the TLS handshake, before a
+/// byte of HTTP is read.
 /// </summary>
 internal sealed class AdminPort(ClusterKey key, HttpLimits limits, Action<string> log)
 {

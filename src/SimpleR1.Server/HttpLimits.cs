@@ -1,6 +1,8 @@
 namespace SimpleR1.Server;
 
-/// <summary>What one client, and all clients together, may ask of the server. Anything more is refused with a 4xx.</summary>
+/// <summary>
+/// What one client, and all clients together, may ask of the server. Anything more is refused with a 4xx.
+/// </summary>
 public sealed record HttpLimits
 {
     /// <summary>KiB of a request's body (413).</summary>

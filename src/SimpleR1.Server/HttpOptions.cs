@@ -24,14 +24,14 @@ public sealed record HttpOptions
     public HttpLimits Limits { get; init; } = new();
 
     /// <summary>
-    /// Lets a trainer send weights by vLLM's protocol (docs/vllm.md). Without a cluster key, every client of the API may
-    /// then also change the model.
+    /// Lets a trainer send weights by vLLM's protocol (docs/vllm.md). Without a cluster key, every client of the API
+    /// may then also change the model.
     /// </summary>
     public bool WeightUpdates { get; init; }
 
     /// <summary>
-    /// Takes weights on the admin port only, where both ends of a connection must prove that they have this key. Weights
-    /// sent by TCP are then encrypted; NCCL, between GPUs, encrypts nothing.
+    /// Takes weights on the admin port only, where both ends of a connection must prove that they have this key.
+    /// Weights sent by TCP are then encrypted; NCCL, between GPUs, encrypts nothing.
     /// </summary>
     public ClusterKey? ClusterKey { get; init; }
 
@@ -47,7 +47,9 @@ public sealed record HttpOptions
     /// <summary>Takes one line about each thing that a person should know, such as the bug behind a 500.</summary>
     public Action<string> Log { get; init; } = Console.Error.WriteLine;
 
-    /// <exception cref="ArgumentException">Some options are out of range, or would let anyone in; all are named.</exception>
+    /// <exception cref="ArgumentException">
+    /// Some options are out of range, or would let anyone in; all are named.
+    /// </exception>
     public void Check()
     {
         string[] problems = [.. AccessProblems(), .. PortProblems(), .. LimitProblems()];

@@ -64,8 +64,8 @@ public sealed class HttpServer : IAsyncDisposable
     public Uri Address => new(Addresses.First());
 
     /// <summary>
-    /// Where the server takes weights from those who have the cluster key, as a trainer wants it: vllm://host:port. Null
-    /// without a key.
+    /// Where the server takes weights from those who have the cluster key, as a trainer wants it: vllm://host:port.
+    /// Null without a key.
     /// </summary>
     public Uri? AdminAddress => admin is null ? null : new UriBuilder(Addresses.ElementAt(1)) { Scheme = "vllm" }.Uri;
 

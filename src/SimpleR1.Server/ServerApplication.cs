@@ -10,10 +10,14 @@ using SimpleR1.Server.Limits;
 
 namespace SimpleR1.Server;
 
-/// <summary>Builds the web application: Kestrel with the server's limits, on the API's port and the admin port.</summary>
+/// <summary>
+/// Builds the web application: Kestrel with the server's limits, on the API's port and the admin port.
+/// </summary>
 internal static class ServerApplication
 {
-    /// <returns>An application whose first address is the API's and whose second, with a key, is the admin port's.</returns>
+    /// <returns>
+    /// An application whose first address is the API's and whose second, with a key, is the admin port's.
+    /// </returns>
     public static WebApplication Build(HttpOptions options, ConnectionLimit connections, AdminPort? admin)
     {
         var builder = WebApplication.CreateEmptyBuilder(new());

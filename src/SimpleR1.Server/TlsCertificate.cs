@@ -3,7 +3,9 @@ using System.Security.Cryptography.X509Certificates;
 
 namespace SimpleR1.Server;
 
-/// <summary>A server's certificate with its private key, and the intermediate certificates that clients may need.</summary>
+/// <summary>
+/// A server's certificate with its private key, and the intermediate certificates that clients may need.
+/// </summary>
 public sealed record TlsCertificate(X509Certificate2 Certificate, X509Certificate2Collection Chain)
 {
     /// <summary>Why clients will refuse the certificate today; null if its dates are good.</summary>
@@ -18,13 +20,15 @@ public sealed record TlsCertificate(X509Certificate2 Certificate, X509Certificat
     }
 
     /// <summary>
-    /// Reads PEM files, as certbot and openssl write them: the server's own certificate first, then those between it and
-    /// a root.
+    /// Reads PEM files, as certbot and openssl write them: the server's own certificate first, then those between it
+    /// and a root.
     /// </summary>
     /// <param name="keyFile">The private key, not encrypted; null if it is in the certificate's file.</param>
     /// <exception cref="IOException">A file is missing.</exception>
     /// <exception cref="UnauthorizedAccessException">A file may not be read.</exception>
-    /// <exception cref="InvalidDataException">A file holds something else, or the key is not the certificate's.</exception>
+    /// <exception cref="InvalidDataException">
+    /// A file holds something else, or the key is not the certificate's.
+    /// </exception>
     public static TlsCertificate Load(string certificateFile, string? keyFile)
     {
         string certificates = ReadText("--tls-cert", certificateFile);

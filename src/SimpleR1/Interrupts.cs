@@ -2,7 +2,9 @@ using System.Runtime.InteropServices;
 
 namespace SimpleR1;
 
-/// <summary>Ctrl-C and SIGTERM: the first one asks the command to finish and save, a second one ends the process at once.</summary>
+/// <summary>
+/// Ctrl-C and SIGTERM: the first one asks the command to finish and save, a second one ends the process at once.
+/// </summary>
 internal sealed class Interrupts : IDisposable
 {
     private const int InterruptedExitCode = 130;

@@ -63,7 +63,9 @@ internal sealed class ApiRequestReader(ICompletionSource source, PromptEncoder e
             );
     }
 
-    /// <summary>How many alternatives a token has: completions say it in <c>logprobs</c>, chat in <c>top_logprobs</c>.</summary>
+    /// <summary>
+    /// How many alternatives a token has: completions say it in <c>logprobs</c>, chat in <c>top_logprobs</c>.
+    /// </summary>
     /// <param name="wanted">Whether the client asks for log-probs at all.</param>
     private static int LogProbs(JsonFields fields, bool chat, out bool wanted)
     {

@@ -11,7 +11,9 @@ internal readonly record struct Prompt(string? Text, int[]? Ids);
 /// <summary>Turns what clients send as prompts into token ids.</summary>
 internal sealed class PromptEncoder(ICompletionSource source, string? chatTemplate, HttpLimits limits)
 {
-    /// <summary>Of texts with at least this many characters only a few are encoded at once: the engine needs the cores.</summary>
+    /// <summary>
+    /// Of texts with at least this many characters only a few are encoded at once: the engine needs the cores.
+    /// </summary>
     private const int LongText = 1 << 15;
 
     private readonly PromptTemplate? template = chatTemplate is null ? null : PromptTemplate.Create(chatTemplate);
@@ -135,7 +137,9 @@ internal sealed class PromptEncoder(ICompletionSource source, string? chatTempla
 
     /// <summary>The prompt's token ids.</summary>
     /// <param name="special">Adds the model's beginning-of-text token to a text.</param>
-    /// <exception cref="ApiException">The prompt is empty or too long, or has a character without a token (400).</exception>
+    /// <exception cref="ApiException">
+    /// The prompt is empty or too long, or has a character without a token (400).
+    /// </exception>
     public async Task<int[]> EncodeAsync(Prompt prompt, bool special, string field, CancellationToken cancellation)
     {
         int[] ids = prompt.Ids ?? await EncodeAsync(prompt.Text!, special, field, cancellation);

@@ -2,7 +2,9 @@ using System.Text.Json;
 
 namespace SimpleR1.Server.Api;
 
-/// <summary>Fields of OpenAI's and vLLM's APIs that the server ignores, or refuses unless their value asks for nothing.</summary>
+/// <summary>
+/// Fields of OpenAI's and vLLM's APIs that the server ignores, or refuses unless their value asks for nothing.
+/// </summary>
 internal static class UnsupportedFields
 {
     /// <summary>They change nothing about the answer.</summary>

@@ -11,7 +11,9 @@ internal sealed class ApiKeys(IReadOnlyList<string> keys)
 {
     private readonly byte[][] hashes = [.. keys.Select(Hash)];
 
-    /// <exception cref="ApiException">The request has no valid key (401), or a browser was lured here (403).</exception>
+    /// <exception cref="ApiException">
+    /// The request has no valid key (401), or a browser was lured here (403).
+    /// </exception>
     public void Check(HttpRequest request)
     {
         if (hashes.Length == 0)
@@ -60,7 +62,9 @@ internal sealed class ApiKeys(IReadOnlyList<string> keys)
             );
     }
 
-    /// <summary>Takes the same time for every key of a length: whole hashes are compared, with those of all keys.</summary>
+    /// <summary>
+    /// Takes the same time for every key of a length: whole hashes are compared, with those of all keys.
+    /// </summary>
     private bool Matches(string key)
     {
         byte[] hash = Hash(key);

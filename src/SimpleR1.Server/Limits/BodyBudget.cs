@@ -4,8 +4,8 @@ using SimpleR1.Server.Api;
 namespace SimpleR1.Server.Limits;
 
 /// <summary>
-/// The bytes of request bodies that the server may hold at one moment, all requests together: thousands of large uploads
-/// at once must not fill the memory.
+/// The bytes of request bodies that the server may hold at one moment, all requests together: thousands of large
+/// uploads at once must not fill the memory.
 /// </summary>
 internal sealed class BodyBudget(long limit)
 {

@@ -4,7 +4,9 @@ using SimpleR1.Server.Api;
 
 namespace SimpleR1.Server.Limits;
 
-/// <summary>Bounds the open connections. Kestrel's own limit hangs up without a word; this one answers 429 first.</summary>
+/// <summary>
+/// Bounds the open connections. Kestrel's own limit hangs up without a word; this one answers 429 first.
+/// </summary>
 /// <param name="encrypted">Before a TLS handshake nothing can be answered: hang up on a connection too many.</param>
 internal sealed class ConnectionLimit(int limit, bool encrypted = false)
 {

@@ -19,7 +19,9 @@ internal sealed class RequestBody : IDisposable
 
     private RequestBody(BodyBudget budget) => this.budget = budget;
 
-    /// <summary>Whether the body of a request was read to its end, so that the connection can serve another request.</summary>
+    /// <summary>
+    /// Whether the body of a request was read to its end, so that the connection can serve another request.
+    /// </summary>
     public static bool WasRead(HttpContext context) => context.Items.ContainsKey(typeof(RequestBody));
 
     /// <summary>Reads the body's object.</summary>

@@ -104,7 +104,9 @@ internal sealed class HttpMetrics(
         text.Histograms("first_token_seconds", "From a request's arrival to its first token.", [("", FirstToken)]);
     }
 
-    /// <summary>Tokens a second since the previous reading; a reading within a second repeats the previous rate.</summary>
+    /// <summary>
+    /// Tokens a second since the previous reading; a reading within a second repeats the previous rate.
+    /// </summary>
     private double Rate(long tokens)
     {
         lock (rateLock)

@@ -23,7 +23,9 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
     private readonly string noWorkerProblem;
     private readonly CancellationTokenSource stopping = new();
 
-    /// <summary>The last statistics of each worker process; processes that are gone stay, as counters must not fall.</summary>
+    /// <summary>
+    /// The last statistics of each worker process; processes that are gone stay, as counters must not fall.
+    /// </summary>
     private readonly Dictionary<string, EngineStatistics> lastStatistics = [];
     private readonly Task publishing;
     private readonly Task watching;
@@ -138,8 +140,8 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
     }
 
     /// <summary>
-    /// Pushes the weights until the first worker has proven that it holds them. The pool brings them to workers that join
-    /// later.
+    /// Pushes the weights until the first worker has proven that it holds them. The pool brings them to workers that
+    /// join later.
     /// </summary>
     private async Task PublishAsync()
     {

@@ -8,8 +8,8 @@ using SimpleR1.WeightSync.SharedMemory;
 namespace SimpleR1.Bench;
 
 /// <summary>
-/// Shows whether worker processes, weight transfer and rollouts work on this machine, on a model of a few thousand random
-/// weights.
+/// Shows whether worker processes, weight transfer and rollouts work on this machine, on a model of a few thousand
+/// random weights.
 /// </summary>
 public static class ClusterSelfTest
 {

@@ -6,9 +6,9 @@ using SimpleR1.Tensors.Cuda;
 namespace SimpleR1.Bench;
 
 /// <summary>
-/// <c>simple-r1 bench engine</c>: throughput of the engine in the cases that other projects publish. A case runs once to
-/// warm up (kernels are compiled, graphs recorded), then several times on the same engine with its prefix cache cleared
-/// in between.
+/// <c>simple-r1 bench engine</c>: throughput of the engine in the cases that other projects publish. A case runs once
+/// to warm up (kernels are compiled, graphs recorded), then several times on the same engine with its prefix cache
+/// cleared in between.
 /// </summary>
 public sealed class EngineBenchmark(
     FlatWeights weights,

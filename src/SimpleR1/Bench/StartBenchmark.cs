@@ -44,7 +44,8 @@ internal sealed class StartBenchmark(FlatWeights weights, string model, EngineOp
         };
         log(
             $"start     {first:0.00} s to the first token: {figures["seconds_device"]:0.00} until the device is open, "
-                + $"{figures["seconds_weights"]:0.00} for the weights, {figures["seconds_engine"]:0.00} for the engine, "
+                + $"{figures["seconds_weights"]:0.00} for the weights, "
+                + $"{figures["seconds_engine"]:0.00} for the engine, "
                 + $"{figures["seconds_first_prompt"]:0.00} for a prompt of {PromptTokens} tokens"
         );
         return new("start", model, weights.Device?.Name ?? "CPU", weights.Flat.dtype.ToString(), figures);

@@ -6,7 +6,9 @@ using SimpleR1.Training.Rewards;
 
 namespace SimpleR1.Commands;
 
-/// <summary>Turns errors that a user can correct into a message and an exit code; bugs keep their stack trace.</summary>
+/// <summary>
+/// Turns errors that a user can correct into a message and an exit code; bugs keep their stack trace.
+/// </summary>
 internal static class CommandErrors
 {
     private const int FailedExitCode = 1;

@@ -7,7 +7,9 @@ using SimpleR1.WeightSync.Nccl;
 
 namespace SimpleR1.Bench.Sync;
 
-/// <summary>A trainer (rank 0) and its workers as threads of this process, for what needs no worker processes.</summary>
+/// <summary>
+/// A trainer (rank 0) and its workers as threads of this process, for what needs no worker processes.
+/// </summary>
 internal sealed unsafe class MemberGroup : IDisposable
 {
     private static readonly TimeSpan JoinTimeout = TimeSpan.FromMinutes(2);

@@ -11,9 +11,9 @@ using static TorchSharp.torch;
 namespace SimpleR1.Bench.Sync;
 
 /// <summary>
-/// <c>simple-r1 bench sync</c>: weight updates of real worker processes, phase by phase, next to a bare broadcast of the
-/// same bytes in the same run, and next to two ways of sending parameter by parameter: the original project's, and the
-/// same in bf16 without its call for each parameter.
+/// <c>simple-r1 bench sync</c>: weight updates of real worker processes, phase by phase, next to a bare broadcast of
+/// the same bytes in the same run, and next to two ways of sending parameter by parameter: the original project's,
+/// and the same in bf16 without its call for each parameter.
 /// </summary>
 public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> log)
 {
@@ -55,11 +55,11 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> l
 
     private void LogSetting(FlatWeights weights, long bytes)
     {
-        int workers = options.Cluster.Workers;
+        string workers = options.Cluster.Workers == 1 ? "1 worker" : $"{options.Cluster.Workers} workers";
         log(
             $"Weight sync of {options.Model}: {layout.ParameterCount / 1e6:F1} M parameters in "
                 + $"{layout.Slots.Count} tensors; "
-                + $"{workers} worker{(workers == 1 ? "" : "s")} on {options.Cluster.Device} hold {bytes / 1e6:F0} MB each; "
+                + $"{workers} on {options.Cluster.Device} hold {bytes / 1e6:F0} MB each; "
                 + $"the trainer's weights are on {weights.Device?.Name ?? "the CPU"} in {weights.Flat.dtype}; "
                 + $"{Environment.ProcessorCount} cores; median of {options.Rounds}"
         );

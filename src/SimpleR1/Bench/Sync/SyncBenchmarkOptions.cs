@@ -15,6 +15,8 @@ public sealed record SyncBenchmarkOptions
     /// <summary>Fraction of the elements that differ from update to update.</summary>
     public double Changed { get; init; } = 1;
 
-    /// <summary>The trainer's weights are on its GPU in the workers' type, instead of in the CPU's memory in f32.</summary>
+    /// <summary>
+    /// The trainer's weights are on its GPU in the workers' type, instead of in the CPU's memory in f32.
+    /// </summary>
     public bool SourceOnGpu { get; init; }
 }

@@ -7,7 +7,9 @@ internal static class ResumeCommand
 {
     private const string SpecialCharacters = " '\"{}[]<>*?$&;|()\\";
 
-    /// <summary>The command line that a run was started with, changed to resume it. It leaves out the key, which is a secret.</summary>
+    /// <summary>
+    /// The command line that a run was started with, changed to resume it. It leaves out the key, which is a secret.
+    /// </summary>
     public static string For(ParseResult parse)
     {
         var tokens = WithoutKeyAndMode(parse.Tokens.Select(t => t.Value));

@@ -63,7 +63,9 @@ internal static class TrainCommand
         }
     }
 
-    /// <summary>Saves the last complete step, so that a failure costs one step, if the disk still takes a checkpoint.</summary>
+    /// <summary>
+    /// Saves the last complete step, so that a failure costs one step, if the disk still takes a checkpoint.
+    /// </summary>
     /// <returns>What was saved.</returns>
     private static async Task<string> RescueAsync(Experiment experiment, Exception failure)
     {
