@@ -3,13 +3,17 @@ using Microsoft.Build.Framework;
 using Microsoft.Build.Utilities;
 
 /// <summary>
-/// Makes TorchSharp's operators safe from the garbage collector. <c>x * 0.5f</c>, <c>x + y</c> (whose alpha is 1) and the like make a Scalar on the
-/// way and hand its native pointer to libtorch without keeping the object alive. A collection at that moment runs its finalizer, which frees
-/// the number that libtorch is about to read: a crash, an exception about an unknown type, or, worst, another number. So the finalizer of Scalar
-/// is made to do nothing; a Scalar that nobody disposes then costs its 32 bytes.
+/// Makes TorchSharp's operators safe from the garbage collector. <c>x * 0.5f</c>, <c>x + y</c> (whose alpha is 1) and
+/// the like create a temporary Scalar and hand its native pointer to libtorch without keeping the object alive. A
+/// collection at that moment runs the Scalar's finalizer, which frees the number that libtorch is about to read: a
+/// crash, an exception about an unknown type, or, worst, another number. So the finalizer of Scalar is made to do
+/// nothing; a Scalar that is never disposed then costs its 32 bytes.
 /// </summary>
-/// <remarks>In IL, <c>ldarg.0, ldc.i4.0, call Scalar.Dispose(bool)</c> at the head of Scalar.Finalize becomes seven nops. TorchSharp 0.107.0; another
-/// version fails the build with a message here, and someone looks again.</remarks>
+/// <remarks>
+/// In IL, <c>ldarg.0, ldc.i4.0, call Scalar.Dispose(bool)</c> at the head of Scalar.Finalize becomes seven nops. The
+/// bytes are those of TorchSharp 0.107.0; another version fails the build with a message, so that a person checks it
+/// again.
+/// </remarks>
 public sealed class KeepScalars : Task
 {
     private static readonly byte[] Finalizer =
@@ -41,21 +45,21 @@ public sealed class KeepScalars : Task
     {
         if (!File.Exists(Assembly))
             return true;
-        byte[] il = File.ReadAllBytes(Assembly),
-            kept = (byte[])Finalizer.Clone();
+        byte[] il = File.ReadAllBytes(Assembly);
+        byte[] patched = (byte[])Finalizer.Clone();
         for (int i = 0; i < Instructions; i++)
-            kept[i] = 0;
-        if (Find(il, kept, 0) >= 0)
+            patched[i] = 0;
+        if (Find(il, patched, 0) >= 0)
             return true;
-        int at = Find(il, Finalizer, 0);
-        if (at < 0 || Find(il, Finalizer, at + 1) >= 0)
+        int position = Find(il, Finalizer, 0);
+        if (position < 0 || Find(il, Finalizer, position + 1) >= 0)
         {
             Log.LogError(
-                $"{Assembly}: the finalizer of TorchSharp.Scalar is not where it was in version 0.107.0; see build/KeepScalars.cs"
+                $"{Assembly}: the finalizer of TorchSharp.Scalar is not that of version 0.107.0; see build/KeepScalars.cs"
             );
             return false;
         }
-        kept.CopyTo(il, at);
+        patched.CopyTo(il, position);
         string temporary = Assembly + ".kept.tmp";
         File.WriteAllBytes(temporary, il);
         File.Delete(Assembly);

@@ -7,8 +7,8 @@ using Microsoft.Build.Utilities;
 /// <summary>
 /// Makes TorchSharp's native shim load on systems whose libstdc++ is older than GCC 13's (Debian 12, Ubuntu 22.04).
 /// The shim asks for symbol version GLIBCXX_3.4.32 only through <c>std::ios_base_library_init</c>, which GCC 13's
-/// &lt;iostream&gt; names without ever calling it. Marking that one ELF version record "weak" lets the loader go on.
-/// Does nothing where the system's own libstdc++ has the version, unless Always is set (a bundle built for elsewhere).
+/// &lt;iostream&gt; names without ever calling it. Marking that one ELF version record "weak" lets the loader continue.
+/// Does nothing if the system's own libstdc++ has the version, unless Always is set (a bundle built for other systems).
 /// </summary>
 public sealed class WeakenGlibcxx : Task
 {
@@ -61,13 +61,15 @@ public sealed class WeakenGlibcxx : Task
         return false;
     }
 
-    /// <summary>Sets the weak flag of every not yet weak requirement of the version; returns how many it changed.</summary>
+    /// <summary>
+    /// Sets the weak flag of every requirement of the version that is not weak yet; returns how many it changed.
+    /// </summary>
     private static int Weaken(byte[] elf)
     {
         int changed = 0;
         long sections = (long)BitConverter.ToUInt64(elf, 0x28);
-        int sectionSize = BitConverter.ToUInt16(elf, 0x3A),
-            sectionCount = BitConverter.ToUInt16(elf, 0x3C);
+        int sectionSize = BitConverter.ToUInt16(elf, 0x3A);
+        int sectionCount = BitConverter.ToUInt16(elf, 0x3C);
         for (int i = 0; i < sectionCount; i++)
         {
             int section = (int)(sections + (long)i * sectionSize);
@@ -79,22 +81,31 @@ public sealed class WeakenGlibcxx : Task
             int strings = (int)BitConverter.ToUInt64(elf, (int)(sections + (long)link * sectionSize) + 0x18);
             for (uint n = 0; n < needCount; n++)
             {
-                int auxiliaryCount = BitConverter.ToUInt16(elf, need + 2);
-                int auxiliary = need + (int)BitConverter.ToUInt32(elf, need + 8);
-                for (int a = 0; a < auxiliaryCount; a++)
-                {
-                    int start = strings + (int)BitConverter.ToUInt32(elf, auxiliary + 8),
-                        end = Array.IndexOf(elf, (byte)0, start);
-                    bool match = Encoding.ASCII.GetString(elf, start, end - start) == VersionName;
-                    if (match && (elf[auxiliary + 4] & FlagWeak) == 0)
-                    {
-                        elf[auxiliary + 4] |= FlagWeak;
-                        changed++;
-                    }
-                    auxiliary += (int)BitConverter.ToUInt32(elf, auxiliary + 12);
-                }
+                changed += WeakenNeed(elf, need, strings);
                 need += (int)BitConverter.ToUInt32(elf, need + 12);
             }
+        }
+        return changed;
+    }
+
+    /// <param name="need">Where the requirements of one library are (Elf64_Verneed).</param>
+    /// <param name="strings">Where the names are.</param>
+    private static int WeakenNeed(byte[] elf, int need, int strings)
+    {
+        int changed = 0;
+        int auxiliaryCount = BitConverter.ToUInt16(elf, need + 2);
+        int auxiliary = need + (int)BitConverter.ToUInt32(elf, need + 8); // Elf64_Vernaux
+        for (int a = 0; a < auxiliaryCount; a++)
+        {
+            int start = strings + (int)BitConverter.ToUInt32(elf, auxiliary + 8);
+            int end = Array.IndexOf(elf, (byte)0, start);
+            bool isVersion = Encoding.ASCII.GetString(elf, start, end - start) == VersionName;
+            if (isVersion && (elf[auxiliary + 4] & FlagWeak) == 0)
+            {
+                elf[auxiliary + 4] |= FlagWeak;
+                changed++;
+            }
+            auxiliary += (int)BitConverter.ToUInt32(elf, auxiliary + 12);
         }
         return changed;
     }

@@ -7,28 +7,26 @@ using SimpleR1.Server.Sources;
 
 namespace SimpleR1.Benchmarks;
 
-/// <summary>The server that <see cref="HttpAbuse"/> is let loose on: the quickstart's base model, in a process of its own.</summary>
+/// <summary>The server that <see cref="HttpAbuse"/> attacks: the quickstart's base model, in its own process.</summary>
 internal static class HttpAbuseServer
 {
-    /// <summary>Starts the server as a child, abuses it, and says how much memory it took.</summary>
+    /// <summary>Starts the server as a child, abuses it, and prints how much memory it took.</summary>
     public static async Task AbuseAsync(TextWriter output)
     {
         string[] command = [.. ThisProgram.Command, "http-server"];
-        using var child = Process.Start(
-            new ProcessStartInfo(command[0], command[1..])
-            {
-                RedirectStandardInput = true,
-                RedirectStandardOutput = true,
-            }
-        )!;
+        var start = new ProcessStartInfo(command[0], command[1..])
+        {
+            RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+        };
+        using var child = Process.Start(start)!;
         try
         {
-            var address = new Uri(
-                await child.StandardOutput.ReadLineAsync()
-                    ?? throw new InvalidOperationException("the server did not start")
-            );
+            string? line = await child.StandardOutput.ReadLineAsync();
+            var address = new Uri(line ?? throw new InvalidOperationException("the server did not start"));
             output.WriteLine(
-                $"abuse of simple-r1 serve recipes/tiny-base ({address}), one engine thread; good traffic: 2 clients, one completion of 32 tokens after another"
+                $"abuse of simple-r1 serve recipes/tiny-base ({address}), one engine thread; "
+                    + "good traffic: 2 clients, one completion of 32 tokens after another"
             );
             await new HttpAbuse(address, 1, output.WriteLine).RunAsync(CancellationToken.None);
             output.WriteLine($"peak memory of the server: {ProcessMemory.Peak(child.Id) / 1e6:F0} MB");

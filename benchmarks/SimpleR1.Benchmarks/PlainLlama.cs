@@ -5,25 +5,31 @@ using static TorchSharp.torch;
 namespace SimpleR1.Benchmarks;
 
 /// <summary>
-/// What one would write with TorchSharp alone: fused projections, libtorch's rms_norm and grouped-query attention, a contiguous KV cache
-/// of equal lengths, autograd for training. The opponent in the same run.
+/// A model as one writes it with TorchSharp alone: fused projections, libtorch's rms_norm and grouped-query
+/// attention, a contiguous KV cache of equal lengths, autograd for training. The opponent in the same run.
 /// </summary>
 internal sealed class PlainLlama : IDisposable
 {
     private readonly ModelConfig c;
     private readonly FlatWeights weights;
     private readonly Dictionary<string, Tensor> parameters = [];
-    private readonly Tensor cos,
-        sin; // [positions, headDimension], sin with its sign
+    private readonly Tensor cos; // [positions, headDimension]
+    private readonly Tensor sin; // [positions, headDimension], the first half negative
     private readonly bool train;
 
     public PlainLlama(FlatWeights weights, bool train)
     {
-        (this.weights, this.train, c) = (weights, train, weights.Layout.Config);
+        this.weights = weights;
+        this.train = train;
+        c = weights.Layout.Config;
+
+        // Parameters: views of the flat weights, or copies with gradients.
         foreach (var slot in weights.Layout.Slots)
             parameters[slot.Name] = train
                 ? weights[slot.Name].clone().requires_grad_(true).DetachFromDisposeScope()
                 : weights[slot.Name];
+
+        // Rotary embedding of every position.
         using var scope = NewDisposeScope();
         var inverse = pow(c.RopeTheta, -arange(0, c.HeadDimension, 2, dtype: float32) / c.HeadDimension);
         var angles = outer(arange(0, c.MaxPositions, dtype: float32), inverse);
@@ -31,26 +37,23 @@ internal sealed class PlainLlama : IDisposable
         sin = cat([-angles.sin(), angles.sin()], -1).DetachFromDisposeScope();
     }
 
-    /// <summary>Empty caches of <paramref name="length"/> positions: [batch, kvHeads, length, headDimension] for K and V of each layer.</summary>
-    public (Tensor K, Tensor V)[] NewCache(int batch, int length) =>
-        [
-            .. Enumerable
-                .Range(0, c.Layers)
-                .Select(_ =>
-                    (
-                        randn(batch, c.KeyValueHeads, length, c.HeadDimension),
-                        randn(batch, c.KeyValueHeads, length, c.HeadDimension)
-                    )
-                ),
-        ];
+    /// <summary>
+    /// Caches of <paramref name="length"/> positions: [batch, kvHeads, length, headDimension] for K and V of each
+    /// layer.
+    /// </summary>
+    public (Tensor K, Tensor V)[] NewCache(int batch, int length)
+    {
+        Tensor Random() => randn(batch, c.KeyValueHeads, length, c.HeadDimension);
+        return [.. Enumerable.Range(0, c.Layers).Select(_ => (Random(), Random()))];
+    }
 
     /// <summary>One decode step at one position for all rows: ids [batch] → greedy next ids [batch].</summary>
     public Tensor Decode(Tensor ids, (Tensor K, Tensor V)[] cache, int position)
     {
         long batch = ids.shape[0];
         var x = parameters["embedding"].index_select(0, ids);
-        Tensor rowCos = cos.narrow(0, position, 1).view(1, 1, 1, -1),
-            rowSin = sin.narrow(0, position, 1).view(1, 1, 1, -1);
+        var rowCos = cos.narrow(0, position, 1).view(1, 1, 1, -1);
+        var rowSin = sin.narrow(0, position, 1).view(1, 1, 1, -1);
         for (int i = 0; i < c.Layers; i++)
         {
             using var scope = NewDisposeScope();
@@ -66,7 +69,7 @@ internal sealed class PlainLlama : IDisposable
                 cache[i].V.narrow(2, 0, position + 1),
                 causal: false
             );
-            x = Rest(i, x, mixed.reshape(batch, c.QuerySize)).MoveToOuterDisposeScope();
+            x = FinishLayer(i, x, mixed.reshape(batch, c.QuerySize)).MoveToOuterDisposeScope();
         }
         return nn.functional.linear(Norm(x, "final_norm"), parameters["embedding"]).argmax(-1);
     }
@@ -75,11 +78,11 @@ internal sealed class PlainLlama : IDisposable
     public void TrainStep(Tensor ids)
     {
         using var outer = NewDisposeScope();
-        long batch = ids.shape[0],
-            length = ids.shape[1];
+        long batch = ids.shape[0];
+        long length = ids.shape[1];
         var x = parameters["embedding"].index_select(0, ids.view(-1));
-        Tensor rowCos = cos.narrow(0, 0, length).view(1, 1, length, -1),
-            rowSin = sin.narrow(0, 0, length).view(1, 1, length, -1);
+        var rowCos = cos.narrow(0, 0, length).view(1, 1, length, -1);
+        var rowSin = sin.narrow(0, 0, length).view(1, 1, length, -1);
         for (int i = 0; i < c.Layers; i++)
         {
             var qkv = nn
@@ -93,7 +96,7 @@ internal sealed class PlainLlama : IDisposable
                 qkv.narrow(1, c.Heads + c.KeyValueHeads, c.KeyValueHeads),
                 causal: true
             );
-            x = Rest(i, x, mixed.transpose(1, 2).reshape(batch * length, c.QuerySize));
+            x = FinishLayer(i, x, mixed.transpose(1, 2).reshape(batch * length, c.QuerySize));
         }
         var logits = nn.functional.linear(Norm(x, "final_norm"), parameters["embedding"]);
         nn.functional.cross_entropy(logits, ids.view(-1)).backward();
@@ -101,7 +104,8 @@ internal sealed class PlainLlama : IDisposable
             parameter.grad?.zero_();
     }
 
-    private Tensor Rest(int i, Tensor x, Tensor mixed)
+    /// <summary>Attention's output product, and the MLP, each added to the residual stream.</summary>
+    private Tensor FinishLayer(int i, Tensor x, Tensor mixed)
     {
         x = x + nn.functional.linear(mixed, parameters[$"layers.{i}.attention_output"]);
         var gateUp = nn.functional.linear(Norm(x, $"layers.{i}.mlp_norm"), parameters[$"layers.{i}.gate_up"]);

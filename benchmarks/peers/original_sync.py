@@ -1,5 +1,7 @@
-"""How long the original Simple-R1 takes to send Qwen2.5-0.5B's weights to one inference worker: for each parameter a call that announces it, an f32 broadcast
-by NCCL, a copy to where it belongs, and the call's answer. Gloo stands in for Ray's calls, which are slower. Needs two GPUs and PyTorch; no weights:
+"""How long the original Simple-R1 takes to send Qwen2.5-0.5B's weights to one inference worker.
+
+For each parameter it makes a call that announces the parameter, an f32 broadcast by NCCL, a copy to the parameter's
+place, and the call's answer. Gloo stands in for Ray's calls, which are slower. Needs two GPUs and PyTorch; no weights:
 
     NCCL_NVLS_ENABLE=0 python3 benchmarks/peers/original_sync.py [rounds]
 """
@@ -61,20 +63,24 @@ def measure(rank, name, rounds, size, action):
         if round >= 2:
             times.append(time.perf_counter() - start)
     if rank == 0:
-        print(f"{name}: {1e3 * statistics.median(times):.2f} ms, {size / statistics.median(times) / 1e9:.1f} GB/s", flush=True)
+        seconds = statistics.median(times)
+        print(f"{name}: {1e3 * seconds:.2f} ms, {size / seconds / 1e9:.1f} GB/s", flush=True)
 
 
 def run(rank, rounds):
     torch.cuda.set_device(rank)
     dist.init_process_group("nccl", rank=rank, world_size=2, device_id=torch.device("cuda", rank))
     calls = dist.new_group(backend="gloo")
-    full = {name: torch.zeros(shape, device="cuda", dtype=torch.float32 if rank == 0 else torch.bfloat16) for name, shape in shapes()}
+    held = torch.float32 if rank == 0 else torch.bfloat16  # the trainer's type, the worker's type
+    full = {name: torch.zeros(shape, device="cuda", dtype=held) for name, shape in shapes()}
     half = {name: torch.zeros(shape, device="cuda", dtype=torch.bfloat16) for name, shape in shapes()}
     count = sum(tensor.numel() for tensor in full.values())
     flat = torch.zeros(count, device="cuda", dtype=torch.bfloat16)
     if rank == 0:
-        print(f"{count / 1e6:.1f} M parameters in {len(full)} tensors, PyTorch {torch.__version__}, median of {rounds}", flush=True)
-    measure(rank, "the original's way (a call, an f32 broadcast and a copy for each)", rounds, 4 * count, lambda: original(rank, full, calls))
+        setting = f"PyTorch {torch.__version__}, median of {rounds}"
+        print(f"{count / 1e6:.1f} M parameters in {len(full)} tensors, {setting}", flush=True)
+    way = "the original's way (a call, an f32 broadcast and a copy for each)"
+    measure(rank, way, rounds, 4 * count, lambda: original(rank, full, calls))
     measure(rank, "per parameter, bf16", rounds, 2 * count, lambda: per_parameter(half))
     measure(rank, "one flat bf16 broadcast", rounds, 2 * count, lambda: dist.broadcast(flat, src=0))
     dist.destroy_process_group()

@@ -6,31 +6,44 @@ using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.Server;
 
-/// <summary>The port for those who have the cluster key: both ends of each connection prove it in the TLS handshake, before a byte of HTTP is read.</summary>
+/// <summary>
+/// The port for those who have the cluster key. Both ends of each connection prove it in the TLS handshake, before a
+/// byte of HTTP is read.
+/// </summary>
 internal sealed class AdminPort(ClusterKey key, HttpLimits limits, Action<string> log)
 {
-    // Of its own: strangers on one port must not use up the other's connections.
+    // A limit of its own: strangers on one port must not use up the other port's connections.
     private readonly ConnectionLimit connections = new(limits.Connections, encrypted: true);
 
-    public ConnectionDelegate Around(ConnectionDelegate next) =>
-        connections.Around(connection =>
+    /// <summary>Puts the handshake and the limit around what serves a connection.</summary>
+    public ConnectionDelegate Wrap(ConnectionDelegate next)
+    {
+        Task ServeAsync(ConnectionContext proven)
+        {
+            proven.Features.Set(new Proof());
+            return next(proven);
+        }
+        return connections.Wrap(connection =>
             SecureTransport.RunAsync(
                 connection,
-                proven =>
-                {
-                    proven.Features.Set(new Proof());
-                    return next(proven);
-                },
+                ServeAsync,
                 key.SecureAcceptedAsync,
-                why =>
-                    log(
-                        $"a connection from {connection.RemoteEndPoint} to the admin port was refused: it did not prove that it has the cluster key ({why})"
-                    )
+                reason => LogRefusal(connection, reason)
             )
         );
+    }
 
-    /// <summary>Whether a request came in by a connection whose other end has the key. Nothing that the request says has a part in it.</summary>
+    /// <summary>
+    /// Whether a request came in on a connection whose other end has the key. Nothing in the request itself can change
+    /// that.
+    /// </summary>
     public static bool Admits(HttpContext context) => context.Features.Get<Proof>() is not null;
+
+    private void LogRefusal(ConnectionContext connection, string reason) =>
+        log(
+            $"a connection from {connection.RemoteEndPoint} to the admin port was refused: "
+                + $"it did not prove that it has the cluster key ({reason})"
+        );
 
     /// <summary>A feature of the connection, which only the handshake sets.</summary>
     private sealed class Proof;

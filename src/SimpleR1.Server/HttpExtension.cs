@@ -21,5 +21,5 @@ public sealed class HttpExtension
 /// <summary>What a server offers to an extension's endpoints.</summary>
 /// <param name="Limits">The server's limits for requests.</param>
 /// <param name="Bodies">The memory that all request bodies share.</param>
-/// <param name="AdminOnly">The endpoints answer on the admin port only.</param>
+/// <param name="AdminOnly">Whether the endpoints must answer on the admin port only.</param>
 internal sealed record ExtensionHost(HttpLimits Limits, BodyBudget Bodies, bool AdminOnly);

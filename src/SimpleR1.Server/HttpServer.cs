@@ -1,19 +1,10 @@
-using System.Diagnostics;
-using System.Security.Authentication;
-using System.Text;
 using Microsoft.AspNetCore.Builder;
-using Microsoft.AspNetCore.Connections;
-using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
 using Microsoft.AspNetCore.Hosting.Server.Features;
-using Microsoft.AspNetCore.Http;
-using Microsoft.AspNetCore.Routing;
-using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
-using Microsoft.Extensions.Hosting;
-using SimpleR1.Server.Api;
+using SimpleR1.Server.Endpoints;
 using SimpleR1.Server.Limits;
+using SimpleR1.Server.Metrics;
 using SimpleR1.Server.Sources;
 
 namespace SimpleR1.Server;
@@ -21,49 +12,64 @@ namespace SimpleR1.Server;
 /// <summary>An OpenAI-compatible API over a source of completions.</summary>
 public sealed class HttpServer : IAsyncDisposable
 {
+    /// <summary>How long the last bytes of answers may take once everything has ended.</summary>
+    private static readonly TimeSpan CloseTimeout = TimeSpan.FromSeconds(5);
+
     private readonly HttpOptions options;
-    private readonly WebApplication application;
-    private readonly Admission admission;
-    private readonly BodyBudget bodies;
-    private readonly ConnectionLimit connections;
-    private readonly ApiKeys keys;
-    private readonly HttpMetrics metrics;
-    private readonly CancellationTokenSource stopped = new(); // what is still in flight ends
-    private readonly ICompletionSource source;
-    private readonly AdminPort? admin;
     private readonly HttpExtension? extension;
-    private bool disposed,
-        problemTold;
+    private readonly AdminPort? admin;
+    private readonly Admission admission;
+    private readonly WebApplication application;
+    private readonly CancellationTokenSource stopped = new(); // ends what is still in flight
+    private bool disposed;
 
     private HttpServer(ICompletionSource source, HttpOptions options, HttpExtension? extension)
     {
-        this.source = source;
         this.options = options;
         this.extension = extension;
+
+        // Limits, and what measures them.
         var limits = options.Limits;
         admission = new(() => source.MaxSequences + limits.Queue);
-        bodies = new((long)limits.BodiesMib << 20);
-        connections = new(limits.Connections, encrypted: options.Certificate is not null);
-        keys = new(options.ApiKeys);
-        metrics = new(source, admission, connections, bodies);
+        var bodies = new BodyBudget((long)limits.BodiesMib << 20);
+        var connections = new ConnectionLimit(limits.Connections, encrypted: options.Certificate is not null);
+        var metrics = new HttpMetrics(source, admission, connections, bodies);
+
+        // The ports.
         if (options.ClusterKey is { } clusterKey)
             admin = new(clusterKey, limits, options.Log);
-        application = Build();
-        application.Use(AroundAsync);
-        var encoder = new PromptEncoder(source, options.ChatTemplate, limits);
-        Map(
-            new(source, encoder, limits, bodies, admission, metrics, stopped.Token),
-            new(source, encoder, limits, bodies, admission)
+        application = ServerApplication.Build(options, connections, admin);
+
+        // The endpoints, within the pipeline.
+        var endpoints = EndpointList.Create(
+            new()
+            {
+                Source = source,
+                Encoder = new(source, options.ChatTemplate, limits),
+                Limits = limits,
+                Bodies = bodies,
+                Admission = admission,
+                Metrics = metrics,
+                Stopped = stopped.Token,
+            }
         );
+        application.Use(new RequestPipeline(source, options, metrics, endpoints, stopped.Token).WrapAsync);
+        application.UseRouting();
+        foreach (var endpoint in endpoints)
+            application.MapMethods(endpoint.Route, [endpoint.Method], endpoint.Handler);
+        extension?.Map(application, new(limits, bodies, AdminOnly: admin is not null));
     }
 
-    /// <summary>Where it listens.</summary>
+    /// <summary>Where the server listens.</summary>
     public Uri Address => new(Addresses.First());
 
-    /// <summary>Where it takes weights from those who have the cluster key, as a trainer wants it: vllm://host:port. Null without a key.</summary>
+    /// <summary>
+    /// Where the server takes weights from those who have the cluster key, as a trainer wants it: vllm://host:port.
+    /// Null without a key.
+    /// </summary>
     public Uri? AdminAddress => admin is null ? null : new UriBuilder(Addresses.ElementAt(1)) { Scheme = "vllm" }.Uri;
 
-    /// <summary>In the order of <see cref="Build"/>.</summary>
+    /// <summary>In the order of <see cref="ServerApplication.Build"/>.</summary>
     private ICollection<string> Addresses =>
         application.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses;
 
@@ -84,27 +90,35 @@ public sealed class HttpServer : IAsyncDisposable
         try
         {
             await server.application.StartAsync(cancellation);
+            return server;
         }
-        catch (Exception e)
+        catch (IOException e)
         {
             await server.application.DisposeAsync();
-            if (e is IOException)
-                throw new IOException(
-                    $"{options.Host} can't be listened on: {e.Message} Choose another --port{(server.admin is null ? "" : " or --admin-port")}, or 0 for any free one.",
-                    e
-                );
+            string portOptions = server.admin is null ? "--port" : "--port or --admin-port";
+            throw new IOException(
+                $"can't listen on {options.Host}: {e.Message} Choose another {portOptions}, or 0 for any free one.",
+                e
+            );
+        }
+        catch
+        {
+            await server.application.DisposeAsync();
             throw;
         }
-        return server;
     }
 
-    /// <summary>Refuses new requests, lets those in flight finish for the drain timeout, ends the rest with an error, and closes.</summary>
+    /// <summary>
+    /// Refuses new requests, lets those in flight finish within the drain timeout, ends the rest with an error, and
+    /// closes.
+    /// </summary>
     public async ValueTask DisposeAsync()
     {
         if (Interlocked.Exchange(ref disposed, true))
             return;
         if (extension is not null)
             await extension.StopAsync();
+
         try
         {
             await admission.CloseAsync().WaitAsync(options.DrainTimeout);
@@ -112,179 +126,15 @@ public sealed class HttpServer : IAsyncDisposable
         catch (TimeoutException)
         {
             options.Log(
-                $"{admission.Inside} sequences were still running after the drain timeout of {options.DrainTimeout.TotalSeconds:0} s; their requests end with an error"
+                $"{admission.Inside} sequences were still running after the drain timeout of "
+                    + $"{options.DrainTimeout.TotalSeconds:0} s; their requests end with an error"
             );
         }
         stopped.Cancel();
-        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(5)); // for the last bytes
-        await application.StopAsync(patience.Token);
+
+        using var closing = new CancellationTokenSource(CloseTimeout);
+        await application.StopAsync(closing.Token);
         await application.DisposeAsync();
         stopped.Dispose();
-    }
-
-    private WebApplication Build()
-    {
-        var limits = options.Limits;
-        var builder = WebApplication.CreateEmptyBuilder(new());
-        builder.Services.AddRoutingCore();
-        builder.Services.AddSingleton<IHostLifetime, NoLifetime>();
-        builder
-            .WebHost.UseKestrelCore()
-            .UseKestrelHttpsConfiguration()
-            .ConfigureKestrel(kestrel =>
-            {
-                kestrel.AddServerHeader = false;
-                kestrel.Limits.MaxConcurrentConnections = null; // ConnectionLimit says why
-                kestrel.Limits.MaxRequestBodySize = (long)limits.BodyKib << 10;
-                kestrel.Limits.MaxRequestHeadersTotalSize = limits.HeaderKib << 10;
-                kestrel.Limits.MaxRequestLineSize = limits.HeaderKib << 10;
-                kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(limits.HeaderSeconds);
-                kestrel.Limits.KeepAliveTimeout = TimeSpan.FromSeconds(limits.IdleSeconds);
-                kestrel.Limits.MinRequestBodyDataRate = kestrel.Limits.MinResponseDataRate = new(
-                    limits.BytesPerSecond,
-                    TimeSpan.FromSeconds(5)
-                );
-                Listen(kestrel, options.Port, connections.Around, options.Certificate);
-                if (admin is not null)
-                    Listen(kestrel, options.AdminPort, admin.Around); // has its own TLS
-            });
-        return builder.Build();
-    }
-
-    private void Listen(
-        KestrelServerOptions kestrel,
-        int port,
-        Func<ConnectionDelegate, ConnectionDelegate> around,
-        TlsCertificate? certificate = null
-    ) =>
-        kestrel.Listen(
-            options.Host,
-            port,
-            listen =>
-            {
-                listen.Protocols = HttpProtocols.Http1;
-                ((IConnectionBuilder)listen).Use(around);
-                if (certificate is null)
-                    return;
-                listen.UseHttps(
-                    new HttpsConnectionAdapterOptions
-                    {
-                        ServerCertificate = certificate.Certificate,
-                        ServerCertificateChain = certificate.Chain,
-                        SslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13,
-                        HandshakeTimeout = TimeSpan.FromSeconds(options.Limits.HeaderSeconds),
-                    }
-                );
-            }
-        );
-
-    private void Map(GenerationEndpoint generation, SmallEndpoints small)
-    {
-        application.UseRouting();
-        application.MapPost("/v1/completions", context => generation.AnswerAsync(context, chat: false));
-        application.MapPost("/v1/chat/completions", context => generation.AnswerAsync(context, chat: true));
-        application.MapGet("/v1/models", small.ModelsAsync);
-        application.MapGet(
-            "/v1/models/{**name}",
-            context => small.ModelAsync(context, (string)context.Request.RouteValues["name"]!)
-        );
-        application.MapPost("/tokenize", small.TokenizeAsync);
-        application.MapPost("/detokenize", small.DetokenizeAsync);
-        application.MapGet("/health", small.HealthAsync);
-        application.MapGet(
-            "/metrics",
-            context =>
-            {
-                context.Response.ContentType = "text/plain; version=0.0.4; charset=utf-8";
-                return context.Response.Body.WriteAsync(Encoding.UTF8.GetBytes(metrics.Text())).AsTask();
-            }
-        );
-        extension?.Map(application, new(options.Limits, bodies, AdminOnly: admin is not null));
-    }
-
-    /// <summary>Around every request: who asks, what goes wrong, and how long it took.</summary>
-    private async Task AroundAsync(HttpContext context, RequestDelegate next)
-    {
-        long start = Stopwatch.GetTimestamp();
-        int status = 0;
-        try
-        {
-            if (context.Request.Path != "/health" && !AdminPort.Admits(context))
-                keys.Check(context.Request); // probes have no key
-            await next(context);
-            if (!context.Response.HasStarted && context.Response is { StatusCode: >= 400, ContentLength: null })
-                throw Unanswered(context);
-        }
-        catch (Exception e)
-            when (context.RequestAborted.IsCancellationRequested && e is OperationCanceledException or IOException)
-        {
-            status = 499;
-        }
-        catch (Exception e) when (!context.Response.HasStarted)
-        {
-            await Told(e).WriteAsync(context);
-        }
-        catch (Exception e)
-        {
-            if (e is not OperationCanceledException)
-                options.Log($"an answer to {context.Request.Path} broke off: {e}");
-            context.Abort(); // so that nobody takes a part for the whole
-        }
-        string? problem = source.Problem;
-        if (problem is not null && !Interlocked.Exchange(ref problemTold, true))
-            options.Log($"nothing can be completed: {problem}");
-        if (problem is null)
-            problemTold = false;
-        string route = (context.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText ?? "other";
-        metrics.Count(
-            route,
-            status != 0 ? status : context.Response.StatusCode,
-            Stopwatch.GetElapsedTime(start).TotalSeconds
-        );
-    }
-
-    private ApiException Told(Exception e)
-    {
-        switch (e)
-        {
-            case ApiException known:
-                return known;
-            case Microsoft.AspNetCore.Http.BadHttpRequestException { StatusCode: StatusCodes.Status413PayloadTooLarge }:
-                return RequestBody.TooLarge(options.Limits);
-            case Microsoft.AspNetCore.Http.BadHttpRequestException bad:
-                return new(bad.StatusCode, bad.Message);
-            case IOException unreadable:
-                return new(StatusCodes.Status400BadRequest, $"The body can't be read: {unreadable.Message}"); // a chunk of impossible size, for one
-            case OperationCanceledException when stopped.IsCancellationRequested:
-                return Admission.Stopping();
-            default:
-                options.Log($"a request failed; this looks like a bug in SimpleR1: {e}");
-                return new(
-                    StatusCodes.Status500InternalServerError,
-                    "The server failed at this request; its log says how"
-                );
-        }
-    }
-
-    private static ApiException Unanswered(HttpContext context) =>
-        context.Response.StatusCode switch
-        {
-            StatusCodes.Status404NotFound => new(
-                404,
-                $"There is nothing at {Shown.Short(context.Request.Path)}; there are /v1/completions, /v1/chat/completions, /v1/models, /tokenize, /detokenize, /health and /metrics"
-            ),
-            StatusCodes.Status405MethodNotAllowed => new(
-                405,
-                $"{context.Request.Path} does not take {Shown.Short(context.Request.Method)}, but {context.Response.Headers.Allow}"
-            ),
-            var status => new(status, $"The server answers {status}"),
-        };
-
-    /// <summary>Ctrl-C belongs to the program, not to the server.</summary>
-    private sealed class NoLifetime : IHostLifetime
-    {
-        public Task WaitForStartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
-
-        public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
     }
 }

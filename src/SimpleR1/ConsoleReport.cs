@@ -1,6 +1,6 @@
-using System.Globalization;
 using SimpleR1.Training.Runs;
 using Spectre.Console;
+using static System.FormattableString;
 
 namespace SimpleR1;
 
@@ -21,26 +21,41 @@ internal sealed class ConsoleReport
         "step time",
         "left",
     ];
+
+    /// <summary>Columns that a narrow terminal leaves out, the least useful one first.</summary>
+    private static readonly string[] Droppable =
+    [
+        "sync",
+        "entropy",
+        "train tok/s",
+        "gen tok/s",
+        "step time",
+        "length",
+        "accuracy",
+        "left",
+    ];
+
     private readonly Queue<string[]> rows = new();
     private readonly bool live =
         !Console.IsOutputRedirected && AnsiConsole.Profile.Capabilities is { Interactive: true, Ansi: true };
     private readonly Lock gate = new(); // workers report from their own threads
-    private int linesDrawn,
-        widthDrawn;
+    private int linesDrawn;
+    private int widthDrawn;
 
+    /// <summary>Reports a step.</summary>
     public void Step(StepReport r)
     {
         string[] cells =
         [
-            string.Create(CultureInfo.InvariantCulture, $"{r.Step}/{r.Steps}"),
-            F($"{r.Reward:F3}"),
-            F($"{100 * r.Accuracy:F1}%"),
-            F($"{r.Length:F1}"),
-            F($"{r.Entropy:F3}"),
-            F($"{r.GenerationTokensPerSecond:N0}"),
-            F($"{r.TrainingTokensPerSecond:N0}"),
-            F($"{r.SyncSeconds * 1000:F0} ms"),
-            F($"{r.StepSeconds:F2} s"),
+            Invariant($"{r.Step}/{r.Steps}"),
+            Invariant($"{r.Reward:F3}"),
+            Invariant($"{100 * r.Accuracy:F1}%"),
+            Invariant($"{r.Length:F1}"),
+            Invariant($"{r.Entropy:F3}"),
+            Invariant($"{r.GenerationTokensPerSecond:N0}"),
+            Invariant($"{r.TrainingTokensPerSecond:N0}"),
+            Invariant($"{r.SyncSeconds * 1000:F0} ms"),
+            Invariant($"{r.StepSeconds:F2} s"),
             Duration(r.EtaSeconds),
         ];
         if (!live)
@@ -48,6 +63,7 @@ internal sealed class ConsoleReport
             Console.WriteLine(string.Join("  ", Columns.Zip(cells, (name, value) => $"{name} {value}")));
             return;
         }
+
         lock (gate)
         {
             rows.Enqueue(cells);
@@ -55,14 +71,68 @@ internal sealed class ConsoleReport
         }
     }
 
-    /// <summary>A line above the table, which stays the last thing on the screen.</summary>
-    public void Say(string line)
+    /// <summary>Writes a line above the table, which stays the last thing on the screen.</summary>
+    public void Log(string line)
     {
         lock (gate)
             Draw(line + Environment.NewLine);
     }
 
-    /// <summary>Puts the text where the table was, and the table below it, in one write so that nothing flickers.</summary>
+    /// <summary>Reports an evaluation.</summary>
+    public void Evaluation(Evaluation e)
+    {
+        string accuracy = Statistics.Wilson(e.Correct, e.Answers.Count).Percent;
+        Log(
+            Invariant($"evaluation after step {e.Step}: {e.Correct} of {e.Answers.Count} correct, {accuracy}, ")
+                + Invariant($"{e.MeanLength:F1} tokens an answer, {e.Seconds:F1} s")
+        );
+    }
+
+    /// <summary>The final report: accuracy before and after, three problems side by side, files and memory.</summary>
+    public void Outcome(RunOutcome o)
+    {
+        LeaveTable();
+        Log("");
+        if (o.Before is { } before && o.After is { } after)
+        {
+            LogAccuracy("before", before);
+            LogAccuracy("after", after);
+            LogExamples(before, after);
+        }
+
+        Log("");
+        Log($"{o.Step} steps in {Duration(o.Seconds)}; files:");
+        foreach (string file in o.Files)
+            Log("  " + file);
+        var memory = o.PeakMemory.Select(m => Invariant($"{m.Process} {m.Bytes / 1e6:N0} MB"));
+        Log("peak memory: " + string.Join(", ", memory));
+    }
+
+    private void LogAccuracy(string name, Evaluation e)
+    {
+        string accuracy = Statistics.Wilson(e.Correct, e.Answers.Count).Percent;
+        Log(
+            $"accuracy {name, -6}  {accuracy} (95% interval): {e.Correct} of {e.Answers.Count} held-out answers, "
+                + Invariant($"{e.MeanLength:F1} tokens each")
+        );
+    }
+
+    /// <summary>Problems that the run has learned to solve.</summary>
+    private void LogExamples(Evaluation before, Evaluation after)
+    {
+        var pairs = before.Answers.Zip(after.Answers);
+        foreach (var (old, solved) in pairs.Where(p => !p.First.Correct && p.Second.Correct).Take(3))
+        {
+            Log("");
+            Log($"  problem {OneLine(old.Question)}   gold {OneLine(old.Gold)}");
+            Log($"  before  {OneLine(old.Text)}");
+            Log($"  after   {OneLine(solved.Text)}");
+        }
+    }
+
+    /// <summary>
+    /// Puts the text where the table was and the table below it, in one write so that nothing flickers.
+    /// </summary>
     private void Draw(string text)
     {
         if (rows.Count == 0)
@@ -70,37 +140,49 @@ internal sealed class ConsoleReport
             Console.Write(text);
             return;
         }
-        int width = Console.WindowWidth > 0 ? Console.WindowWidth : 80,
-            height = Console.WindowHeight > 0 ? Console.WindowHeight : 24;
-        // After a resize the terminal has wrapped what was drawn, nobody knows into how many lines: that stays, and the table starts again below.
-        string erase =
-            linesDrawn > 0 && widthDrawn == width && linesDrawn < height ? $"\r\x1b[{linesDrawn}A\x1b[J" : "\r";
+
+        // The new table.
+        int width = Console.WindowWidth > 0 ? Console.WindowWidth : 80;
+        int height = Console.WindowHeight > 0 ? Console.WindowHeight : 24;
         while (rows.Count > Math.Clamp(height - 6, 1, MostRows))
             rows.Dequeue();
-        var rendered = new StringWriter();
+        string table = Render(width);
+
+        // After a resize the terminal has wrapped the old table into an unknown number of lines: leave it, and start
+        // again below.
+        bool canErase = linesDrawn > 0 && widthDrawn == width && linesDrawn < height;
+        string erase = canErase ? $"\r\x1b[{linesDrawn}A\x1b[J" : "\r";
+        Console.Write(erase + text + table);
+        linesDrawn = table.Count(c => c == '\n');
+        widthDrawn = width;
+    }
+
+    private string Render(int width)
+    {
+        var text = new StringWriter();
         var console = AnsiConsole.Create(
             new()
             {
                 Ansi = AnsiSupport.Yes,
                 ColorSystem = ColorSystemSupport.NoColors,
-                Out = new AnsiConsoleOutput(rendered),
+                Out = new AnsiConsoleOutput(text),
             }
         );
         console.Profile.Width = width;
-        console.Write(Table(width));
-        string table = rendered.ToString();
-        Console.Write(erase + text + table);
-        (linesDrawn, widthDrawn) = (table.Count(c => c == '\n'), width);
+        console.Write(MakeTable(width));
+        return text.ToString();
     }
 
-    /// <summary>As many columns as the terminal holds, the less telling ones left out first.</summary>
-    private Table Table(int width)
+    /// <summary>As many columns as the terminal holds.</summary>
+    private Table MakeTable(int width)
     {
-        int[] widths = [.. Columns.Select((name, i) => Math.Max(name.Length, rows.Max(r => r[i].Length)) + 3)];
+        const int padding = 3;
+        int[] widths = [.. Columns.Select((name, i) => Math.Max(name.Length, rows.Max(r => r[i].Length)) + padding)];
         var shown = Enumerable.Range(0, Columns.Length).ToList();
-        foreach (int least in new[] { 7, 4, 6, 5, 8, 3, 2, 9 })
+        foreach (string name in Droppable)
             if (shown.Sum(i => widths[i]) + 1 > width)
-                shown.Remove(least);
+                shown.Remove(Array.IndexOf(Columns, name));
+
         var table = new Table().Border(TableBorder.Rounded);
         foreach (int i in shown)
             table.AddColumn(new TableColumn(Columns[i]).RightAligned().NoWrap());
@@ -109,7 +191,7 @@ internal sealed class ConsoleReport
         return table;
     }
 
-    /// <summary>Nothing is drawn over what is on the screen from here on.</summary>
+    /// <summary>Draws nothing over what is on the screen from here on.</summary>
     private void LeaveTable()
     {
         lock (gate)
@@ -119,56 +201,12 @@ internal sealed class ConsoleReport
         }
     }
 
-    public void Evaluation(Evaluation e)
-    {
-        Say(
-            F(
-                $"evaluation after step {e.Step}: {e.Correct} of {e.Answers.Count} correct, {Statistics.Wilson(e.Correct, e.Answers.Count).Percent}, {e.MeanLength:F1} tokens an answer, {e.Seconds:F1} s"
-            )
-        );
-    }
-
-    /// <summary>The end report: accuracy before and after, three problems side by side, files and memory.</summary>
-    public void Outcome(RunOutcome o)
-    {
-        LeaveTable();
-        Say("");
-        if (o.Before is { } before && o.After is { } after)
-        {
-            foreach (var (name, e) in new[] { ("before", before), ("after", after) })
-                Say(
-                    F(
-                        $"accuracy {name, -6}  {Statistics.Wilson(e.Correct, e.Answers.Count).Percent} (95% interval): {e.Correct} of {e.Answers.Count} held-out answers, {e.MeanLength:F1} tokens each"
-                    )
-                );
-            var pairs = before
-                .Answers.Zip(after.Answers)
-                .Where(p => !p.First.Correct && p.Second.Correct)
-                .Take(3)
-                .ToArray();
-            foreach (var (b, a) in pairs)
-            {
-                Say("");
-                Say($"  problem {OneLine(b.Question)}   gold {OneLine(b.Gold)}");
-                Say($"  before  {OneLine(b.Text)}");
-                Say($"  after   {OneLine(a.Text)}");
-            }
-        }
-        Say("");
-        Say($"{o.Step} steps in {Duration(o.Seconds)}; files:");
-        foreach (string file in o.Files)
-            Say("  " + file);
-        Say("peak memory: " + string.Join(", ", o.PeakMemory.Select(m => F($"{m.Process} {m.Bytes / 1e6:N0} MB"))));
-    }
-
     public static string Duration(double seconds) =>
-        seconds < 60 ? F($"{seconds:F0} s") : F($"{(int)seconds / 60}:{(int)seconds % 60:00} min");
+        seconds < 60 ? Invariant($"{seconds:F0} s") : Invariant($"{(int)seconds / 60}:{(int)seconds % 60:00} min");
 
     private static string OneLine(string text)
     {
         text = text.Replace("\n", "⏎", StringComparison.Ordinal);
         return text.Length <= 160 ? text : text[..157] + "...";
     }
-
-    private static string F(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
 }

@@ -2,34 +2,41 @@ using System.Runtime.InteropServices;
 
 namespace SimpleR1;
 
-/// <summary>The first Ctrl-C (or SIGTERM) asks to finish and save; a second one ends the process at once.</summary>
+/// <summary>
+/// Ctrl-C and SIGTERM: the first one asks the command to finish and save, a second one ends the process at once.
+/// </summary>
 internal sealed class Interrupts : IDisposable
 {
+    private const int InterruptedExitCode = 130;
+
     private readonly CancellationTokenSource source = new();
     private readonly List<PosixSignalRegistration> registrations = [];
     private int count;
 
-    /// <param name="message">What happens now.</param>
-    /// <param name="say">Tells it; on standard error by default.</param>
-    public Interrupts(string message, Action<string>? say = null)
+    /// <param name="message">What the first interrupt makes the command do.</param>
+    /// <param name="log">Takes the message; standard error by default.</param>
+    public Interrupts(string message, Action<string>? log = null)
     {
+        log ??= Console.Error.WriteLine;
         foreach (var signal in new[] { PosixSignal.SIGINT, PosixSignal.SIGTERM })
-            registrations.Add(
-                PosixSignalRegistration.Create(
-                    signal,
-                    context =>
-                    {
-                        context.Cancel = true;
-                        if (Interlocked.Increment(ref count) > 1)
-                            Environment.Exit(130); // the workers end with this process
-                        (say ?? Console.Error.WriteLine)($"{message} (again: stop at once)");
-                        source.Cancel();
-                    }
-                )
-            );
+            registrations.Add(PosixSignalRegistration.Create(signal, Interrupt));
+
+        void Interrupt(PosixSignalContext context)
+        {
+            context.Cancel = true;
+            if (Interlocked.Increment(ref count) > 1)
+                Environment.Exit(InterruptedExitCode); // the workers end with this process
+            log($"{message} (again: stop at once)");
+            source.Cancel();
+        }
     }
 
+    /// <summary>Cancelled by the first interrupt.</summary>
     public CancellationToken Token => source.Token;
+
+    /// <summary>Completes after the first interrupt.</summary>
+    public async Task WaitAsync() =>
+        await Task.Delay(Timeout.Infinite, Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
 
     public void Dispose()
     {

@@ -1,11 +1,20 @@
 using System.CommandLine;
 using SimpleR1.Cluster.Worker;
 using SimpleR1.Commands;
+using SimpleR1.Commands.Bench;
+using SimpleR1.Commands.Cluster;
+using SimpleR1.Commands.Models;
+using SimpleR1.Commands.Training;
 using SimpleR1.Tensors;
 
+const int UsageExitCode = 2;
 NativeMemoryTuning.Apply(); // before the first tensor is allocated
-if (args is ["worker", .. var options] && options.Contains("--parent")) // started by train or by simple-r1 worker, never by hand
-    return await CommandErrors.RunAsync(() => WorkerProcess.RunAsync(WorkerOptions.Parse(options), CancellationToken.None));
+
+// A worker process, which train or simple-r1 worker has started; a person never starts it by hand.
+if (args is ["worker", .. var options] && options.Contains("--parent"))
+    return await CommandErrors.RunAsync(() =>
+        WorkerProcess.RunAsync(WorkerOptions.Parse(options), CancellationToken.None)
+    );
 
 var root = new RootCommand(
     """
@@ -35,17 +44,17 @@ var root = new RootCommand(
     RecipeReferenceCommand.Create(),
 };
 
-// Ctrl-C is ours: a run finishes its step and saves.
 var parsed = root.Parse(args.Length > 0 ? args : ["--help"]);
 if (parsed.Errors.Count > 0)
 {
     foreach (var error in parsed.Errors)
         Console.Error.WriteLine($"error: {error.Message}");
-    Console.Error.WriteLine(
-        $"See: simple-r1 {(parsed.CommandResult.Command == root ? "" : parsed.CommandResult.Command.Name + " ")}--help"
-    );
-    return 2;
+    var command = parsed.CommandResult.Command;
+    Console.Error.WriteLine($"See: simple-r1 {(command == root ? "" : command.Name + " ")}--help");
+    return UsageExitCode;
 }
+
+// Ctrl-C belongs to the commands: a run finishes its step and saves.
 return await parsed.InvokeAsync(
     new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = null }
 );

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Features;
@@ -5,9 +6,12 @@ using SimpleR1.Server.Limits;
 
 namespace SimpleR1.Server.Api;
 
-/// <summary>An error that the client is told, in OpenAI's shape.</summary>
-/// <param name="param">The field it is about.</param>
-/// <param name="code">For programs, where OpenAI has one.</param>
+/// <summary>An error that the client receives, in OpenAI's shape.</summary>
+/// <param name="status">The HTTP status of the answer.</param>
+/// <param name="message">What is wrong and what to do, for people.</param>
+/// <param name="param">The field that is wrong.</param>
+/// <param name="code">The error's name for programs, where OpenAI has one.</param>
+/// <param name="retryAfter">Seconds after which the client may try again.</param>
 internal sealed class ApiException(
     int status,
     string message,
@@ -18,28 +22,36 @@ internal sealed class ApiException(
 {
     public int Status => status;
 
+    /// <summary>The error as UTF-8 JSON.</summary>
     public byte[] Body() =>
-        JsonSerializer.SerializeToUtf8Bytes(new ErrorBody(new(Message, Kind(status), param, code)), ApiJson.Options);
+        JsonSerializer.SerializeToUtf8Bytes(
+            new ErrorBody(new(Message, ErrorType(status), param, code)),
+            ApiJson.Options
+        );
 
-    /// <summary>Sends it as the whole answer. The connection ends where the body was not read: what is left of it is not worth waiting for.</summary>
+    /// <summary>
+    /// Sends the error as the whole answer. If the request's body was not read, the connection ends: the rest of the
+    /// body is not worth waiting for.
+    /// </summary>
     public Task WriteAsync(HttpContext context)
     {
+        // Clear drops all headers, but a 405 needs the list of allowed methods.
         var response = context.Response;
-        var allowed = response.Headers.Allow; // with a 405
+        var allowed = response.Headers.Allow;
         response.Clear();
         response.Headers.Allow = allowed;
+
+        // Headers that go with the status.
         response.StatusCode = status;
         response.ContentType = "application/json";
         if (retryAfter is { } seconds)
-            response.Headers.RetryAfter = seconds.ToString(System.Globalization.CultureInfo.InvariantCulture);
+            response.Headers.RetryAfter = seconds.ToString(CultureInfo.InvariantCulture);
         if (status == StatusCodes.Status401Unauthorized)
             response.Headers.WWWAuthenticate = "Bearer";
-        if (
-            status is StatusCodes.Status408RequestTimeout or StatusCodes.Status413PayloadTooLarge
-            || context.Features.Get<IHttpRequestBodyDetectionFeature>() is { CanHaveBody: true }
-                && !context.Items.ContainsKey(typeof(RequestBody))
-        )
+        if (EndsConnection(context))
             response.Headers.Connection = "close";
+
+        // The body; the answer to a HEAD request has none.
         byte[] body = Body();
         response.ContentLength = body.Length;
         return HttpMethods.IsHead(context.Request.Method)
@@ -47,7 +59,15 @@ internal sealed class ApiException(
             : response.Body.WriteAsync(body).AsTask();
     }
 
-    private static string Kind(int status) =>
+    private bool EndsConnection(HttpContext context)
+    {
+        if (status is StatusCodes.Status408RequestTimeout or StatusCodes.Status413PayloadTooLarge)
+            return true;
+        bool canHaveBody = context.Features.Get<IHttpRequestBodyDetectionFeature>() is { CanHaveBody: true };
+        return canHaveBody && !RequestBody.WasRead(context);
+    }
+
+    private static string ErrorType(int status) =>
         status switch
         {
             401 or 403 => "authentication_error",
@@ -60,22 +80,4 @@ internal sealed class ApiException(
     private sealed record ErrorBody(Error Error);
 
     private sealed record Error(string Message, string Type, string? Param, string? Code);
-}
-
-internal static class ApiJson
-{
-    /// <summary>Snake case; text as it is, but for what JSON itself must escape.</summary>
-    public static readonly JsonSerializerOptions Options = new()
-    {
-        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
-        Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-    };
-
-    public static Task WriteAsync(HttpContext context, object answer)
-    {
-        byte[] body = JsonSerializer.SerializeToUtf8Bytes(answer, answer.GetType(), Options);
-        context.Response.ContentType = "application/json";
-        context.Response.ContentLength = body.Length;
-        return context.Response.Body.WriteAsync(body, context.RequestAborted).AsTask();
-    }
 }

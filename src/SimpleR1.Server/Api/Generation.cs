@@ -6,31 +6,26 @@ using SimpleR1.Server.Sources;
 
 namespace SimpleR1.Server.Api;
 
-/// <summary>A token of an answer, as clients are told about it.</summary>
+/// <summary>A token of an answer, with what clients may ask about it.</summary>
 internal readonly record struct TokenReport(int Token, float LogProb, TokenLogProb[]? Top);
 
-/// <summary>A piece of one choice: what is new since the last one.</summary>
-/// <param name="Completion">With the last piece.</param>
+/// <summary>A piece of one choice: everything new since the last piece.</summary>
+/// <param name="Completion">The whole completion, with the last piece only.</param>
 internal sealed record Piece(int Choice, string Text, IReadOnlyList<TokenReport> Tokens, Completion? Completion)
 {
-    /// <summary>All of a choice.</summary>
-    public static Piece Whole(int choice, Completion completion) =>
-        new(
-            choice,
-            completion.Text,
-            [
-                .. completion.Tokens.Select(
-                    (token, i) => new TokenReport(token, completion.LogProbs[i], completion.TopLogProbs?[i])
-                ),
-            ],
-            completion
-        );
+    /// <summary>One piece with all of a choice.</summary>
+    public static Piece Whole(int choice, Completion completion)
+    {
+        TokenReport Report(int token, int i) => new(token, completion.LogProbs[i], completion.TopLogProbs?[i]);
+        return new(choice, completion.Text, [.. completion.Tokens.Select(Report)], completion);
+    }
 }
 
-/// <summary>All prompts of a request under way in the source; disposal aborts what still runs.</summary>
+/// <summary>All prompts of a request, running in the source; disposal aborts what still runs.</summary>
 internal sealed class Generation : IAsyncDisposable
 {
     private readonly ApiRequest request;
+    private readonly ICompletionSource source;
     private readonly Channel<(int Prompt, TokenEvent Event)> events = Channel.CreateUnbounded<(int, TokenEvent)>(
         new() { SingleReader = true }
     );
@@ -39,8 +34,9 @@ internal sealed class Generation : IAsyncDisposable
     private readonly Task[] pumps;
     private int running;
 
-    /// <param name="clientLeft">Nobody waits for the answer any more.</param>
-    /// <param name="stopped">The server ends what is in flight.</param>
+    /// <param name="clientLeft">Cancelled when the client no longer waits for the answer.</param>
+    /// <param name="stopped">Cancelled when the server ends what is in flight.</param>
+    /// <exception cref="ApiException">The completions do not fit the context (400).</exception>
     public Generation(
         ICompletionSource source,
         ApiRequest request,
@@ -49,43 +45,39 @@ internal sealed class Generation : IAsyncDisposable
         CancellationToken stopped
     )
     {
-        (this.request, running) = (request, prompts.Count);
-        Prompts = prompts;
+        this.source = source;
+        this.request = request;
         this.clientLeft = clientLeft;
+        running = prompts.Count;
         stop = CancellationTokenSource.CreateLinkedTokenSource(clientLeft, stopped);
-        pumps =
-        [
-            .. prompts.Select(
-                (ids, i) =>
-                    PumpAsync(
-                        source,
-                        new($"{request.Id}-{i}", ids, request.Sampling with { MaxTokens = MaxTokens(source, ids) }),
-                        i
-                    )
-            ),
-        ];
+
+        // All requests first: nothing runs if one of them does not fit.
+        GenerationRequest[] requests = [.. prompts.Select(Request)];
+        pumps = [.. requests.Select(PumpAsync)];
     }
 
-    public IReadOnlyList<int[]> Prompts { get; }
+    private GenerationRequest Request(int[] ids, int index) =>
+        new($"{request.Id}-{index}", ids, request.Sampling with { MaxTokens = MaxTokens(ids) });
 
-    /// <summary>What was asked for, or the API's default within what the context leaves.</summary>
-    private int MaxTokens(ICompletionSource source, int[] ids)
+    /// <summary>The number of tokens asked for, or the API's default within what the context leaves.</summary>
+    private int MaxTokens(int[] ids)
     {
-        int room = source.Context - ids.Length,
-            wanted = request.Sampling.MaxTokens;
+        int room = source.Context - ids.Length;
+        int wanted = request.Sampling.MaxTokens;
         if (wanted > room)
             throw new ApiException(
                 StatusCodes.Status400BadRequest,
-                $"max_tokens: {ids.Length} prompt tokens and {wanted} new ones do not fit the context of {source.Context}; at most {room} are left",
+                $"max_tokens: {ids.Length} prompt tokens and {wanted} new ones do not fit the context of "
+                    + $"{source.Context}; at most {room} are left",
                 "max_tokens",
                 "context_length_exceeded"
             );
-        return wanted > 0 ? wanted
-            : request.Chat ? room
-            : Math.Min(room, Math.Max(16, request.Sampling.MinTokens));
+        if (wanted > 0)
+            return wanted;
+        return request.Chat ? room : Math.Min(room, Math.Max(16, request.Sampling.MinTokens));
     }
 
-    private async Task PumpAsync(ICompletionSource source, GenerationRequest prompt, int index)
+    private async Task PumpAsync(GenerationRequest prompt, int index)
     {
         try
         {
@@ -94,14 +86,14 @@ internal sealed class Generation : IAsyncDisposable
             if (Interlocked.Decrement(ref running) == 0)
                 events.Writer.TryComplete();
         }
-        catch (Exception e)
+        catch (Exception e) // thrown again where the events are read
         {
             events.Writer.TryComplete(e);
-        } // is the reader's
+        }
     }
 
     /// <summary>Waits for the next pieces; false when all choices are complete.</summary>
-    /// <exception cref="ApiException">The source refuses, fails or is shut down.</exception>
+    /// <exception cref="ApiException">The source refuses the request, fails or is shut down.</exception>
     public async Task<bool> WaitAsync()
     {
         try
@@ -114,7 +106,7 @@ internal sealed class Generation : IAsyncDisposable
         }
         catch (OperationCanceledException) when (!clientLeft.IsCancellationRequested)
         {
-            throw Admission.Stopping();
+            throw Admission.StoppingError();
         }
         catch (InvalidOperationException e)
         {
@@ -122,15 +114,17 @@ internal sealed class Generation : IAsyncDisposable
         }
     }
 
-    /// <summary>The next piece that has come; none before a <see cref="WaitAsync"/>.</summary>
+    /// <summary>The next piece, if one has come since <see cref="WaitAsync"/>.</summary>
     public bool TryRead(out Piece piece)
     {
         piece = null!;
         if (!events.Reader.TryRead(out var next))
             return false;
+
         var (prompt, e) = next;
         int choice = prompt * request.Sampling.Samples + e.SampleIndex;
-        piece = new(choice, e.Text, e.Token < 0 ? [] : [new(e.Token, e.LogProb, e.Top)], e.Completion);
+        TokenReport[] tokens = e.Token < 0 ? [] : [new(e.Token, e.LogProb, e.Top)];
+        piece = new(choice, e.Text, tokens, e.Completion);
         return true;
     }
 

@@ -5,13 +5,15 @@ using SimpleR1.Server.Sources;
 
 namespace SimpleR1.Server.Api;
 
-/// <summary>A prompt before it is token ids: a text, or ids already.</summary>
+/// <summary>A prompt before encoding: a text, or token ids already.</summary>
 internal readonly record struct Prompt(string? Text, int[]? Ids);
 
-/// <summary>From what clients send as prompts to token ids.</summary>
+/// <summary>Turns what clients send as prompts into token ids.</summary>
 internal sealed class PromptEncoder(ICompletionSource source, string? chatTemplate, HttpLimits limits)
 {
-    /// <summary>Texts of more characters than this are encoded by a few at once: the engine needs the cores.</summary>
+    /// <summary>
+    /// Of texts with at least this many characters only a few are encoded at once: the engine needs the cores.
+    /// </summary>
     private const int LongText = 1 << 15;
 
     private readonly PromptTemplate? template = chatTemplate is null ? null : PromptTemplate.Create(chatTemplate);
@@ -20,9 +22,9 @@ internal sealed class PromptEncoder(ICompletionSource source, string? chatTempla
         .Range(0, source.Tokenizer.VocabularySize)
         .Max(id => source.Tokenizer.TokenBytes(id).Length);
 
-    /// <summary>Most tokens of one prompt: at least one is left for the completion.</summary>
+    /// <summary>Most tokens of one prompt; the context has room for at least one more.</summary>
     public int MaxTokens { get; } =
-        limits.PromptTokens is > 0 and var most ? Math.Min(most, source.Context - 1) : source.Context - 1;
+        limits.PromptTokens > 0 ? Math.Min(limits.PromptTokens, source.Context - 1) : source.Context - 1;
 
     /// <summary>A text, a list of texts, token ids, or a list of lists of token ids.</summary>
     public IReadOnlyList<Prompt> Prompts(JsonFields fields, string field)
@@ -30,35 +32,31 @@ internal sealed class PromptEncoder(ICompletionSource source, string? chatTempla
         const string expected = "a text, a list of texts, a list of token ids, or a list of such lists";
         if (!fields.Has(field))
             fields.Problem(field, $"missing; expected {expected}");
-        return fields.Read(
-                field,
-                $"{expected} (ids from 0 to {source.Config.VocabularySize - 1})",
-                value =>
-                    value.ValueKind switch
-                    {
-                        JsonValueKind.String => [new(value.GetString(), null)],
-                        JsonValueKind.Array when value.GetArrayLength() > 0 => value[0].ValueKind switch
-                        {
-                            JsonValueKind.Number => JsonFields.TokenIds(value, source.Config.VocabularySize) is { } ids
-                                ? [new(null, ids)]
-                                : null,
-                            JsonValueKind.String => All(
-                                value,
-                                e => e.ValueKind == JsonValueKind.String ? new(e.GetString(), null) : null
-                            ),
-                            JsonValueKind.Array => All(
-                                value,
-                                e =>
-                                    e.ValueKind == JsonValueKind.Array
-                                    && JsonFields.TokenIds(e, source.Config.VocabularySize) is { } ids
-                                        ? new(null, ids)
-                                        : null
-                            ),
-                            _ => null,
-                        },
-                        _ => null,
-                    }
-            ) ?? [];
+        return fields.Read(field, $"{expected} (ids from 0 to {source.Config.VocabularySize - 1})", ReadPrompts) ?? [];
+    }
+
+    private Prompt[]? ReadPrompts(JsonElement value)
+    {
+        if (value.ValueKind == JsonValueKind.String)
+            return [new(value.GetString(), null)];
+        if (value.ValueKind != JsonValueKind.Array || value.GetArrayLength() == 0)
+            return null;
+        return value[0].ValueKind switch
+        {
+            JsonValueKind.Number => Ids(value) is { } prompt ? [prompt] : null,
+            JsonValueKind.String => All(
+                value,
+                e => e.ValueKind == JsonValueKind.String ? new(e.GetString(), null) : null
+            ),
+            JsonValueKind.Array => All(value, e => e.ValueKind == JsonValueKind.Array ? Ids(e) : null),
+            _ => null,
+        };
+    }
+
+    private Prompt? Ids(JsonElement list)
+    {
+        int[]? ids = JsonFields.TokenIds(list, source.Config.VocabularySize);
+        return ids is null ? null : new(null, ids);
     }
 
     private static Prompt[]? All(JsonElement list, Func<JsonElement, Prompt?> read)
@@ -74,16 +72,12 @@ internal sealed class PromptEncoder(ICompletionSource source, string? chatTempla
             fields.Problem(field, "missing; expected a list of {role, content}");
         var messages = fields.Read(
             field,
-            "a list of {role, content}, the content a text or a list of {\"type\": \"text\", \"text\": …}",
-            value =>
-                value.ValueKind == JsonValueKind.Array
-                && value.EnumerateArray().Select(Message).ToArray() is var all
-                && all.All(m => m is not null)
-                    ? all
-                    : null
+            """a list of {role, content}, the content a text or a list of {"type": "text", "text": …}""",
+            ReadMessages
         );
         if (messages is null)
             return default;
+
         if (template is null)
         {
             fields.Problem(
@@ -94,7 +88,7 @@ internal sealed class PromptEncoder(ICompletionSource source, string? chatTempla
         }
         try
         {
-            return new(ChatTemplate.Render(template, messages!), null);
+            return new(ChatTemplate.Render(template, messages), null);
         }
         catch (ArgumentException e)
         {
@@ -103,14 +97,21 @@ internal sealed class PromptEncoder(ICompletionSource source, string? chatTempla
         }
     }
 
-    private static ChatMessage? Message(JsonElement e)
+    private static ChatMessage[]? ReadMessages(JsonElement value)
     {
-        if (
-            e.ValueKind != JsonValueKind.Object
-            || !e.TryGetProperty("role", out var role)
-            || role.ValueKind != JsonValueKind.String
-            || !e.TryGetProperty("content", out var content)
-        )
+        if (value.ValueKind != JsonValueKind.Array)
+            return null;
+        var messages = value.EnumerateArray().Select(ReadMessage).ToArray();
+        return messages.All(m => m is not null) ? [.. messages.Select(m => m!)] : null;
+    }
+
+    private static ChatMessage? ReadMessage(JsonElement e)
+    {
+        if (e.ValueKind != JsonValueKind.Object)
+            return null;
+        if (!e.TryGetProperty("role", out var role) || role.ValueKind != JsonValueKind.String)
+            return null;
+        if (!e.TryGetProperty("content", out var content))
             return null;
         string? text = content.ValueKind switch
         {
@@ -120,8 +121,10 @@ internal sealed class PromptEncoder(ICompletionSource source, string? chatTempla
             ),
             _ => null,
         };
-        // "developer" is what newer models of OpenAI call the system.
-        return text is null ? null : new(role.GetString() is "developer" ? "system" : role.GetString()!, text);
+
+        // OpenAI's newer models call the system "developer".
+        string name = role.GetString() is "developer" ? "system" : role.GetString()!;
+        return text is null ? null : new(name, text);
     }
 
     private static bool IsText(JsonElement part) =>
@@ -132,8 +135,11 @@ internal sealed class PromptEncoder(ICompletionSource source, string? chatTempla
         && part.TryGetProperty("text", out var text)
         && text.ValueKind == JsonValueKind.String;
 
-    /// <summary>The prompt's ids, with the model's beginning of text where <paramref name="special"/> says so.</summary>
-    /// <exception cref="ApiException">400: it is empty, or too long.</exception>
+    /// <summary>The prompt's token ids.</summary>
+    /// <param name="special">Adds the model's beginning-of-text token to a text.</param>
+    /// <exception cref="ApiException">
+    /// The prompt is empty or too long, or has a character without a token (400).
+    /// </exception>
     public async Task<int[]> EncodeAsync(Prompt prompt, bool special, string field, CancellationToken cancellation)
     {
         int[] ids = prompt.Ids ?? await EncodeAsync(prompt.Text!, special, field, cancellation);
@@ -146,40 +152,41 @@ internal sealed class PromptEncoder(ICompletionSource source, string? chatTempla
 
     private async Task<int[]> EncodeAsync(string text, bool special, string field, CancellationToken cancellation)
     {
-        // A text is at least this many tokens, whatever it says: no work for what can't fit.
+        // Any text of this length has at least this many tokens: no work for what cannot fit.
         long least = text.Length / longestToken;
         if (least > MaxTokens)
             throw TooLong(field, $"{text.Length} characters, at least {least} tokens");
-        var tokenizer = source.Tokenizer;
+
         if (text.Length < LongText)
-            return Encode();
+            return Encode(text, special, field);
         await longTexts.WaitAsync(cancellation);
         try
         {
-            return Encode();
+            return Encode(text, special, field);
         }
         finally
         {
             longTexts.Release();
         }
+    }
 
-        int[] Encode()
+    private int[] Encode(string text, bool special, string field)
+    {
+        try
         {
-            try
-            {
-                return special ? tokenizer.EncodePrompt(text) : tokenizer.Encode(text);
-            }
-            catch (InvalidDataException e)
-            {
-                throw new ApiException(StatusCodes.Status400BadRequest, $"{field}: {e.Message}", field);
-            } // a character that the tokenizer has no token for
+            return special ? source.Tokenizer.EncodePrompt(text) : source.Tokenizer.Encode(text);
+        }
+        catch (InvalidDataException e) // a character without a token
+        {
+            throw new ApiException(StatusCodes.Status400BadRequest, $"{field}: {e.Message}", field);
         }
     }
 
     private ApiException TooLong(string field, string found) =>
         new(
             StatusCodes.Status400BadRequest,
-            $"{field}: found {found}; this server takes prompts of up to {MaxTokens} tokens (the context is {source.Context})",
+            $"{field}: found {found}; this server takes prompts of up to {MaxTokens} tokens "
+                + $"(the context is {source.Context})",
             field,
             "context_length_exceeded"
         );

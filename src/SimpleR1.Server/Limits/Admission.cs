@@ -3,7 +3,7 @@ using SimpleR1.Server.Api;
 
 namespace SimpleR1.Server.Limits;
 
-/// <summary>Who may come in: a bounded number of sequences at once, and nobody once the server drains.</summary>
+/// <summary>Admits requests: a bounded number of sequences at once, and none while the server drains.</summary>
 internal sealed class Admission(Func<int> capacity)
 {
     private readonly Lock gate = new();
@@ -11,6 +11,7 @@ internal sealed class Admission(Func<int> capacity)
     private int inside;
     private bool closed;
 
+    /// <summary>Sequences of all admitted requests.</summary>
     public int Inside
     {
         get
@@ -28,18 +29,20 @@ internal sealed class Admission(Func<int> capacity)
         }
     }
 
-    /// <returns>To be disposed when the answer is sent.</returns>
-    /// <exception cref="ApiException">429: there is no room now. 503: the server is stopping.</exception>
+    /// <returns>Dispose it when the answer is sent.</returns>
+    /// <exception cref="ApiException">There is no room now (429), or the server is stopping (503).</exception>
     public IDisposable Enter(int sequences)
     {
         lock (gate)
         {
             if (closed)
-                throw Stopping();
-            if (capacity() is var most && inside + sequences > most)
+                throw StoppingError();
+            int most = capacity();
+            if (inside + sequences > most)
                 throw new ApiException(
                     StatusCodes.Status429TooManyRequests,
-                    $"{inside} sequences are running or waiting, {sequences} more would exceed this server's limit of {most}; try again",
+                    $"{inside} sequences are running or waiting, {sequences} more would exceed this server's limit of "
+                        + $"{most}; try again",
                     retryAfter: 1
                 );
             inside += sequences;
@@ -47,7 +50,7 @@ internal sealed class Admission(Func<int> capacity)
         return new Visit(this, sequences);
     }
 
-    /// <summary>Lets nobody in any more; completes when all are out.</summary>
+    /// <summary>Admits no more requests; completes when all admitted ones have ended.</summary>
     public Task CloseAsync()
     {
         lock (gate)
@@ -59,20 +62,21 @@ internal sealed class Admission(Func<int> capacity)
         return idle.Task;
     }
 
-    public static ApiException Stopping() =>
+    /// <summary>The error of a request that comes too late, or that outlasts the drain timeout.</summary>
+    public static ApiException StoppingError() =>
         new(
             StatusCodes.Status503ServiceUnavailable,
-            "This server is stopping; ask another one, or again when it is back",
+            "This server is stopping; use another one, or try again when it is back",
             retryAfter: 10
         );
 
     private sealed class Visit(Admission owner, int sequences) : IDisposable
     {
-        private int left = sequences;
+        private int remaining = sequences;
 
         public void Dispose()
         {
-            int leaving = Interlocked.Exchange(ref left, 0);
+            int leaving = Interlocked.Exchange(ref remaining, 0);
             lock (owner.gate)
             {
                 owner.inside -= leaving;

@@ -4,8 +4,10 @@ using SimpleR1.Server.Api;
 
 namespace SimpleR1.Server.Limits;
 
-/// <summary>Open connections, bounded. Kestrel's own limit hangs up without a word; this one says why first.</summary>
-/// <param name="encrypted">Where TLS is spoken nothing can be said before the handshake: one too many is hung up on.</param>
+/// <summary>
+/// Bounds the open connections. Kestrel's own limit hangs up without a word; this one answers 429 first.
+/// </summary>
+/// <param name="encrypted">Before a TLS handshake nothing can be answered: hang up on a connection too many.</param>
 internal sealed class ConnectionLimit(int limit, bool encrypted = false)
 {
     private int open;
@@ -14,7 +16,8 @@ internal sealed class ConnectionLimit(int limit, bool encrypted = false)
     public int Open => Volatile.Read(ref open);
     public long Refused => Interlocked.Read(ref refused);
 
-    public ConnectionDelegate Around(ConnectionDelegate next) =>
+    /// <summary>Puts the limit around what serves a connection.</summary>
+    public ConnectionDelegate Wrap(ConnectionDelegate next) =>
         async connection =>
         {
             try
@@ -38,10 +41,20 @@ internal sealed class ConnectionLimit(int limit, bool encrypted = false)
             connection.Abort(new ConnectionAbortedException("too many connections"));
             return;
         }
+
         byte[] body = new ApiException(429, $"This server's limit of {limit} connections is reached; try again").Body();
-        string head =
-            $"HTTP/1.1 429 Too Many Requests\r\nContent-Type: application/json\r\nContent-Length: {body.Length}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n";
-        await connection.Transport.Output.WriteAsync((byte[])[.. Encoding.ASCII.GetBytes(head), .. body]);
+        string head = string.Join(
+            "\r\n",
+            "HTTP/1.1 429 Too Many Requests",
+            "Content-Type: application/json",
+            $"Content-Length: {body.Length}",
+            "Retry-After: 1",
+            "Connection: close",
+            "",
+            ""
+        );
+        byte[] answer = [.. Encoding.ASCII.GetBytes(head), .. body];
+        await connection.Transport.Output.WriteAsync(answer);
         await connection.Transport.Output.CompleteAsync();
         await connection.Transport.Input.CompleteAsync();
     }

@@ -9,44 +9,51 @@ using SimpleR1.WeightSync.SharedMemory;
 
 namespace SimpleR1.Server.Sources;
 
-/// <summary>Completions by the workers of a cluster: each that comes gets the served model, and a request of one that dies goes on at another.</summary>
+/// <summary>
+/// Completions by the workers of a cluster. Each worker that joins gets the served model; when a worker dies, its
+/// requests continue on another one.
+/// </summary>
 public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
 {
-    private static readonly TimeSpan StatisticsEvery = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan StatisticsInterval = TimeSpan.FromSeconds(1);
 
     private readonly FlatWeights weights;
     private readonly TrainerCluster cluster;
     private readonly EngineOptions engine;
-    private readonly string nobody; // what to do when no worker has the model
+    private readonly string noWorkerProblem;
     private readonly CancellationTokenSource stopping = new();
-    private readonly Dictionary<string, EngineStatistics> last = []; // by worker process, those that are gone too: counters must not fall
-    private readonly Task publishing,
-        watching;
+
+    /// <summary>
+    /// The last statistics of each worker process; processes that are gone stay, as counters must not fall.
+    /// </summary>
+    private readonly Dictionary<string, EngineStatistics> lastStatistics = [];
+    private readonly Task publishing;
+    private readonly Task watching;
     private volatile EngineStatistics statistics = new();
     private volatile string? failure;
 
-    private ClusterCompletions(
-        string model,
-        FlatWeights weights,
-        Tokenizer tokenizer,
-        EngineOptions engine,
-        TrainerCluster cluster,
-        bool othersStartWorkers
-    )
+    private ClusterCompletions(ServedModel served, TrainerCluster cluster, bool othersStartWorkers)
     {
-        nobody = othersStartWorkers
-            ? "no worker has the model; start some with: simple-r1 worker --join"
-            : "no worker has the model yet, they are starting; ask again";
-        (Model, this.weights, Tokenizer, this.engine, this.cluster) = (model, weights, tokenizer, engine, cluster);
+        Model = served.Name;
+        weights = served.Weights;
+        Tokenizer = served.Tokenizer;
+        engine = served.Engine;
         Context = engine.ContextOf(Config);
+        this.cluster = cluster;
+        noWorkerProblem = othersStartWorkers
+            ? "no worker has the model; start some with: simple-r1 worker --join"
+            : "no worker has the model yet, they are starting; try again";
         publishing = PublishAsync();
         watching = WatchAsync();
     }
 
-    /// <summary>Loads the model, and starts or joins the cluster; workers get the weights as they come.</summary>
-    /// <param name="folder">Of the model.</param>
-    /// <param name="engine">Of each worker.</param>
-    /// <exception cref="IOException">A port is taken, or the head refuses this process (another trainer has the workers, for one).</exception>
+    /// <summary>Loads the model, and starts or joins the cluster; workers get the weights as they join.</summary>
+    /// <param name="model">The name that clients ask for.</param>
+    /// <param name="folder">The model's folder.</param>
+    /// <param name="engine">The options of each worker's engine.</param>
+    /// <exception cref="IOException">
+    /// A port is taken, or the head refuses this process, for example because another trainer has the workers.
+    /// </exception>
     public static async Task<ClusterCompletions> StartAsync(
         string model,
         string folder,
@@ -55,23 +62,20 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
         CancellationToken cancellation = default
     )
     {
+        // What can be wrong with the model shows before anything is started.
         var config = ModelConfigFile.Load(folder);
         var tokenizer = Tokenizer.Load(folder);
         tokenizer.CheckFits(config);
         engine.Check(config);
+
         var weights = SharedWeightMemory.Allocate(new WeightLayout(config));
         try
         {
             Checkpoint.ReadInto(folder, weights);
             weights.Version = 0;
-            return new(
-                model,
-                weights,
-                tokenizer,
-                engine,
-                await TrainerCluster.StartAsync(options, new(config, tokenizer.Json, engine), cancellation),
-                options.OthersStartWorkers
-            );
+            var setup = new WorkerSetup(config, tokenizer.Json, engine);
+            var cluster = await TrainerCluster.StartAsync(options, setup, cancellation);
+            return new(new(model, weights, tokenizer, engine), cluster, options.OthersStartWorkers);
         }
         catch
         {
@@ -84,24 +88,31 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
     public ModelConfig Config => weights.Layout.Config;
     public Tokenizer Tokenizer { get; }
     public int Context { get; }
-    public int MaxSequences => engine.MaxSequences * Math.Max(1, Serving);
+    public int MaxSequences => engine.MaxSequences * Math.Max(1, ServingWorkers);
     public EngineStatistics Statistics => statistics;
 
-    /// <summary>HOST:PORT of the cluster's head, where it is in this process.</summary>
+    /// <summary>HOST:PORT of the cluster's head, if it runs in this process.</summary>
     public string Join => cluster.Join;
     public WorkerPool Workers => cluster.Workers;
 
-    public string? Problem =>
-        failure
-        ?? (
-            Serving > 0 ? null
-            : cluster.Workers.Count(WorkerState.Receiving, WorkerState.Ready, WorkerState.Suspect) > 0
-                ? "no worker is ready yet; ask again"
-            : nobody
-        );
+    public string? Problem
+    {
+        get
+        {
+            if (failure is not null)
+                return failure;
+            if (ServingWorkers > 0)
+                return null;
+            int preparing = Workers.Count(WorkerState.Receiving, WorkerState.Ready, WorkerState.Suspect);
+            return preparing > 0 ? "no worker is ready yet; try again" : noWorkerProblem;
+        }
+    }
 
-    /// <summary>A worker of the first push may be Ready a moment before the push has ended; until then the pool takes no request.</summary>
-    private int Serving => cluster.Workers.Version < 0 ? 0 : cluster.Workers.Count(WorkerState.Ready);
+    /// <summary>
+    /// Workers that take requests. A worker may be Ready a moment before the first push has ended, and until then the
+    /// pool takes no request.
+    /// </summary>
+    private int ServingWorkers => Workers.Version < 0 ? 0 : Workers.Count(WorkerState.Ready);
 
     public async IAsyncEnumerable<TokenEvent> StreamAsync(
         GenerationRequest request,
@@ -110,12 +121,12 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
     {
         if (Problem is { } problem)
             throw new InvalidOperationException(problem);
-        var events = cluster.Workers.StreamAsync(request, cancellation).GetAsyncEnumerator(CancellationToken.None);
+        var events = Workers.StreamAsync(request, cancellation).GetAsyncEnumerator(CancellationToken.None);
         await using var _ = events;
-        while (await MoreAsync())
+        while (await MoveNextAsync())
             yield return events.Current;
 
-        async Task<bool> MoreAsync()
+        async Task<bool> MoveNextAsync()
         {
             try
             {
@@ -128,16 +139,19 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
         }
     }
 
-    /// <summary>Until the first worker has proven that it holds the weights; those that come later are brought to them by the pool.</summary>
+    /// <summary>
+    /// Pushes the weights until the first worker has proven that it holds them. The pool brings them to workers that
+    /// join later.
+    /// </summary>
     private async Task PublishAsync()
     {
         while (true)
             try
             {
-                await cluster.Workers.PushWeightsAsync(weights, 0, stopping.Token);
+                await Workers.PushWeightsAsync(weights, 0, stopping.Token);
                 return;
             }
-            catch (TimeoutException) { } // nobody has come yet
+            catch (TimeoutException) { } // no worker has joined yet
             catch (Exception) when (stopping.IsCancellationRequested)
             {
                 return;
@@ -151,30 +165,35 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
 
     private async Task WatchAsync()
     {
-        using var timer = new PeriodicTimer(StatisticsEvery);
+        using var timer = new PeriodicTimer(StatisticsInterval);
         try
         {
-            do
-            {
-                var now = await cluster.Workers.StatisticsAsync(stopping.Token);
-                foreach (string gone in last.Keys.Except(now.Keys).ToArray())
-                    last[gone] = last[gone] with
-                    {
-                        Running = 0,
-                        Waiting = 0,
-                        Blocks = 0,
-                        BlocksInUse = 0,
-                        CachedBlocks = 0,
-                    };
-                foreach (var (instance, of) in now)
-                    last[instance] = of;
-                statistics = EngineStatistics.Sum(last.Values) with { WeightVersion = cluster.Workers.Version };
-            } while (await timer.WaitForNextTickAsync(stopping.Token));
+            do await UpdateStatisticsAsync();
+            while (await timer.WaitForNextTickAsync(stopping.Token));
         }
         catch (OperationCanceledException) { }
     }
 
-    /// <summary>Lets the workers go, and frees the model.</summary>
+    private async Task UpdateStatisticsAsync()
+    {
+        var current = await Workers.StatisticsAsync(stopping.Token);
+
+        // A process that is gone keeps its counters, and holds nothing any more.
+        foreach (string gone in lastStatistics.Keys.Except(current.Keys).ToArray())
+            lastStatistics[gone] = lastStatistics[gone] with
+            {
+                Running = 0,
+                Waiting = 0,
+                Blocks = 0,
+                BlocksInUse = 0,
+                CachedBlocks = 0,
+            };
+        foreach (var (process, itsStatistics) in current)
+            lastStatistics[process] = itsStatistics;
+        statistics = EngineStatistics.Sum(lastStatistics.Values) with { WeightVersion = Workers.Version };
+    }
+
+    /// <summary>Releases the workers, and frees the model.</summary>
     public async ValueTask DisposeAsync()
     {
         stopping.Cancel();
@@ -183,4 +202,6 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
         weights.Dispose();
         stopping.Dispose();
     }
+
+    private sealed record ServedModel(string Name, FlatWeights Weights, Tokenizer Tokenizer, EngineOptions Engine);
 }

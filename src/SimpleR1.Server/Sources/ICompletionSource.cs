@@ -4,7 +4,10 @@ using SimpleR1.Models.Tokenization;
 
 namespace SimpleR1.Server.Sources;
 
-/// <summary>Something that completes prompts: an engine in this process (<see cref="LocalCompletions"/>), or a cluster of workers (<see cref="ClusterCompletions"/>).</summary>
+/// <summary>
+/// Completes prompts: by an engine in this process (<see cref="LocalCompletions"/>), or by a cluster of workers
+/// (<see cref="ClusterCompletions"/>).
+/// </summary>
 public interface ICompletionSource
 {
     /// <summary>The name that clients ask for.</summary>
@@ -15,16 +18,20 @@ public interface ICompletionSource
     /// <summary>Longest prompt and completion together, in tokens.</summary>
     int Context { get; }
 
-    /// <summary>Sequences that it runs at once, with the workers that are there now; more are queued.</summary>
+    /// <summary>Sequences that run at once, with the workers that are present now; more are queued.</summary>
     int MaxSequences { get; }
 
-    /// <summary>Of all its engines together.</summary>
+    /// <summary>The statistics of all engines together.</summary>
     EngineStatistics Statistics { get; }
 
-    /// <summary>Why nothing can be completed at the moment; null when it can.</summary>
+    /// <summary>Why nothing can be completed at the moment; null if prompts can be completed.</summary>
     string? Problem { get; }
 
-    /// <summary>A request's tokens as they are sampled, all of its samples mixed. Cancelling, or leaving the loop, aborts what still runs.</summary>
-    /// <exception cref="ArgumentException">The request can't be served; says why.</exception>
+    /// <summary>
+    /// A request's tokens as they are sampled, those of all its samples interleaved. Cancelling, or leaving the loop,
+    /// aborts what still runs.
+    /// </summary>
+    /// <exception cref="ArgumentException">The request cannot be served.</exception>
+    /// <exception cref="InvalidOperationException">The source has a <see cref="Problem"/>.</exception>
     IAsyncEnumerable<TokenEvent> StreamAsync(GenerationRequest request, CancellationToken cancellation);
 }

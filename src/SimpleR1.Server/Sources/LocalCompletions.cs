@@ -15,26 +15,26 @@ public sealed class LocalCompletions : ICompletionSource, IAsyncDisposable
     private readonly ConcurrentDictionary<string, bool> running = []; // ids of requests in the engine
     private volatile TaskCompletionSource? gate; // new requests wait for it, while the engine is paused
 
+    /// <param name="model">The name that clients ask for.</param>
     /// <param name="weights">Disposed with this.</param>
-    /// <param name="threads">Of the engine's tensor code.</param>
-    /// <exception cref="ArgumentException">The options don't fit the model.</exception>
-    /// <exception cref="InvalidDataException">The tokenizer doesn't.</exception>
+    /// <param name="threads">Threads of the engine's tensor code.</param>
+    /// <exception cref="ArgumentException">The options do not fit the model.</exception>
+    /// <exception cref="InvalidDataException">The tokenizer does not fit the model.</exception>
     public LocalCompletions(string model, FlatWeights weights, Tokenizer tokenizer, EngineOptions options, int threads)
     {
-        (Model, this.weights, Tokenizer) = (model, weights, tokenizer);
+        Model = model;
+        Tokenizer = tokenizer;
+        this.weights = weights;
         options.Check(Config);
         tokenizer.CheckFits(Config);
-        (Context, MaxSequences) = (options.ContextOf(Config), options.MaxSequences);
+        Context = options.ContextOf(Config);
+        MaxSequences = options.MaxSequences;
         engine = new(() =>
         {
-            CpuParallel.Threads = threads; // is the calling thread's
+            CpuParallel.Threads = threads; // a setting of the calling thread
             return new(new Decoder(weights), tokenizer, options);
         });
     }
-
-    /// <summary>Where the engine runs and what memory it took; null on a CPU.</summary>
-    /// <exception cref="InvalidOperationException">The engine could not be built; says why.</exception>
-    public Task<string?> DescribeAsync() => engine.BetweenStepsAsync(e => e.Description);
 
     public string Model { get; }
     public ModelConfig Config => weights.Layout.Config;
@@ -45,6 +45,10 @@ public sealed class LocalCompletions : ICompletionSource, IAsyncDisposable
     public string? Problem => engine.Failure?.Message;
 
     internal FlatWeights Weights => weights;
+
+    /// <summary>Where the engine runs and what memory it took; null on a CPU.</summary>
+    /// <exception cref="InvalidOperationException">The engine could not be built.</exception>
+    public Task<string?> DescribeAsync() => engine.BetweenStepsAsync(e => e.Description);
 
     public async IAsyncEnumerable<TokenEvent> StreamAsync(
         GenerationRequest request,
@@ -65,17 +69,17 @@ public sealed class LocalCompletions : ICompletionSource, IAsyncDisposable
         }
     }
 
-    /// <summary>New requests wait until <see cref="OpenGate"/>.</summary>
+    /// <summary>Makes new requests wait until <see cref="OpenGate"/>.</summary>
     internal void CloseGate() => gate ??= new(TaskCreationOptions.RunContinuationsAsynchronously);
 
     internal void OpenGate()
     {
-        var open = gate;
+        var waiting = gate;
         gate = null;
-        open?.TrySetResult();
+        waiting?.TrySetResult();
     }
 
-    /// <summary>Ends all requests; they complete as aborted, with what they have.</summary>
+    /// <summary>Ends all requests; they complete as aborted, with the tokens that they have.</summary>
     internal Task AbortAllAsync() =>
         engine.BetweenStepsAsync(e =>
         {
@@ -83,14 +87,14 @@ public sealed class LocalCompletions : ICompletionSource, IAsyncDisposable
             return true;
         });
 
-    /// <summary>The same, on the engine's thread.</summary>
+    /// <summary>Ends all requests, from a call on the engine's thread.</summary>
     internal void AbortAll(Engine e)
     {
         foreach (string id in running.Keys)
             e.Abort(id);
     }
 
-    /// <summary>Runs something between two of the engine's steps: a weight update, for one.</summary>
+    /// <summary>Runs work, such as a weight update, between two of the engine's steps.</summary>
     internal Task<T> BetweenStepsAsync<T>(Func<Engine, T> work) => engine.BetweenStepsAsync(work);
 
     /// <summary>Aborts what still runs, and frees the model.</summary>

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Trainer;
 using SimpleR1.Inference;
@@ -6,9 +7,15 @@ using SimpleR1.WeightSync.SharedMemory;
 
 namespace SimpleR1.Bench;
 
-/// <summary>Whether worker processes, weight transfer and rollouts work on this machine, on a model of a few thousand random weights.</summary>
+/// <summary>
+/// Shows whether worker processes, weight transfer and rollouts work on this machine, on a model of a few thousand
+/// random weights.
+/// </summary>
 public static class ClusterSelfTest
 {
+    private const int Prompts = 16;
+    private const int Samples = 4;
+
     public static ModelConfig TinyModel { get; } =
         new()
         {
@@ -27,7 +34,7 @@ public static class ClusterSelfTest
         };
 
     /// <summary>Starts a cluster, pushes weights, runs rollouts and prints what happened.</summary>
-    /// <param name="keepBusy">Go on with rollouts until cancelled (or killed).</param>
+    /// <param name="keepBusy">Continue with rollouts until cancelled (or killed).</param>
     public static async Task RunAsync(
         TextWriter output,
         ClusterOptions options,
@@ -37,11 +44,12 @@ public static class ClusterSelfTest
     {
         using var weights = SharedWeightMemory.Allocate(new WeightLayout(TinyModel));
         weights.Flat.uniform_(-0.1, 0.1);
-        var clock = System.Diagnostics.Stopwatch.StartNew();
+        var clock = Stopwatch.StartNew();
         await using var cluster = await TrainerCluster.StartAsync(options, new(TinyModel, null, new()), cancellation);
         await output.WriteLineAsync($"head up at {cluster.Join} after {clock.Elapsed.TotalSeconds:F2} s");
-        for (int version = 0; ; version++)
+        for (int version = 0; version == 0 || keepBusy; version++)
         {
+            // Weights.
             var sync = await cluster.Workers.PushWeightsAsync(weights, version, cancellation);
             if (version == 0)
                 await output.WriteLineAsync(
@@ -50,29 +58,28 @@ public static class ClusterSelfTest
             await output.WriteLineAsync(
                 $"weights version {version} by {sync.Transport}: {sync.TotalSeconds * 1e3:F1} ms, hash {sync.Hash:x16}"
             );
-            var requests = Enumerable
-                .Range(0, 16)
-                .Select(i => new GenerationRequest(
-                    $"request {i}",
-                    [1, 2, 3 + i],
-                    new()
-                    {
-                        Samples = 4,
-                        MaxTokens = 64,
-                        Seed = (ulong)i,
-                    }
-                ))
-                .ToArray();
+
+            // Rollouts.
             int completions = 0;
-            await foreach (var completion in cluster.Workers.GenerateAsync(requests, cancellation))
+            await foreach (var _ in cluster.Workers.GenerateAsync(Requests(), cancellation))
                 completions++;
-            await output.WriteLineAsync($"{completions} of {16 * 4} completions");
+            await output.WriteLineAsync($"{completions} of {Prompts * Samples} completions");
             foreach (var worker in cluster.Workers.Status())
                 await output.WriteLineAsync(
-                    $"worker {worker.Number}: process {worker.ProcessId}, {worker.State}, {worker.TokensPerSecond:F0} tokens/s, peak {worker.PeakMemoryBytes >> 20} MiB"
+                    $"worker {worker.Number}: process {worker.ProcessId}, {worker.State}, "
+                        + $"{worker.TokensPerSecond:F0} tokens/s, peak {worker.PeakMemoryBytes >> 20} MiB"
                 );
-            if (!keepBusy)
-                return;
         }
+    }
+
+    private static GenerationRequest[] Requests()
+    {
+        var sampling = new SamplingParameters { Samples = Samples, MaxTokens = 64 };
+        return
+        [
+            .. Enumerable
+                .Range(0, Prompts)
+                .Select(i => new GenerationRequest($"request {i}", [1, 2, 3 + i], sampling with { Seed = (ulong)i })),
+        ];
     }
 }

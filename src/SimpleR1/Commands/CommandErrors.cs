@@ -6,11 +6,16 @@ using SimpleR1.Training.Rewards;
 
 namespace SimpleR1.Commands;
 
-/// <summary>Turns the errors that a user can do something about into a message and an exit code; bugs keep their stack trace.</summary>
+/// <summary>
+/// Turns errors that a user can correct into a message and an exit code; bugs keep their stack trace.
+/// </summary>
 internal static class CommandErrors
 {
+    private const int FailedExitCode = 1;
+    private const int InterruptedExitCode = 130;
+
     /// <param name="command">Returns the exit code.</param>
-    /// <param name="advice">What to do next, said after the error.</param>
+    /// <param name="advice">What to do next; printed after the error.</param>
     public static async Task<int> RunAsync(Func<Task<int>> command, Func<string?>? advice = null)
     {
         try
@@ -20,28 +25,24 @@ internal static class CommandErrors
         catch (OperationCanceledException)
         {
             Console.Error.WriteLine("stopped");
-            return 130;
-        }
-        catch (Exception e) when (Unwrap(e) is var inner && IsForUser(inner))
-        {
-            Console.Error.WriteLine($"error: {inner.Message}");
-            if (advice?.Invoke() is { } next)
-                Console.Error.WriteLine(next);
-            return 1;
+            return InterruptedExitCode;
         }
         catch (Exception e)
         {
+            var error = Unwrap(e);
             Console.Error.WriteLine(
-                $"error: this looks like a bug in SimpleR1; please report it with what follows\n{e}"
+                IsForUser(error)
+                    ? $"error: {error.Message}"
+                    : $"error: this looks like a bug in SimpleR1; please report it with what follows\n{e}"
             );
             if (advice?.Invoke() is { } next)
                 Console.Error.WriteLine(next);
-            return 1;
+            return FailedExitCode;
         }
     }
 
     private static Exception Unwrap(Exception e) =>
-        e is AggregateException { InnerExceptions.Count: 1 } a ? Unwrap(a.InnerException!) : e;
+        e is AggregateException { InnerExceptions.Count: 1 } aggregate ? Unwrap(aggregate.InnerException!) : e;
 
     private static bool IsForUser(Exception e) =>
         e

@@ -4,7 +4,7 @@ using Xunit;
 
 namespace SimpleR1.Tests.Cli;
 
-/// <summary>The commands beside train, and what becomes of wrong input, by the real program.</summary>
+/// <summary>The commands other than train, and wrong input, by the real program.</summary>
 public sealed class CommandTests : IDisposable
 {
     private const string TinyBase = "recipes/tiny-base";
@@ -20,7 +20,7 @@ public sealed class CommandTests : IDisposable
         return In(name);
     }
 
-    /// <summary>A copy of the tiny base model to be spoilt.</summary>
+    /// <summary>A copy of the tiny base model, for a test to damage.</summary>
     private string Model(string name)
     {
         Directory.CreateDirectory(In(name));
@@ -40,7 +40,7 @@ public sealed class CommandTests : IDisposable
     {
         var run = await ProgramRun.RunAsync(arguments);
         Assert.True(run.Code == code, $"exit code {run.Code}\n{run.Output}{run.Errors}");
-        Assert.DoesNotContain("   at ", run.Errors); // no stack trace for what a person can put right
+        Assert.DoesNotContain("   at ", run.Errors); // no stack trace for what a person can correct
         Assert.StartsWith("error: ", run.Errors);
         return run.Errors;
     }
@@ -59,7 +59,7 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
-    public async Task Generate_goes_on_from_a_prompt_and_the_same_seed_says_the_same()
+    public async Task Generate_continues_a_prompt_and_the_same_seed_gives_the_same_text()
     {
         string[] command = ["generate", TinyBase, "--prompt", "Q: 12+30-5\\nA:", "--max-tokens", "40", "--seed", "5"];
         string text = await SucceedsAsync(command);
@@ -172,7 +172,8 @@ public sealed class CommandTests : IDisposable
             "train",
             Written(
                 "bad.yaml",
-                "nam: x\nseed: -3\nmodel: {path: recipes/tiny-base, templat: a}\nrollout: {prompts_per_step: many, max_new_tokens: 0}\n"
+                "nam: x\nseed: -3\nmodel: {path: recipes/tiny-base, templat: a}\n"
+                    + "rollout: {prompts_per_step: many, max_new_tokens: 0}\n"
             )
         );
         foreach (
@@ -190,9 +191,9 @@ public sealed class CommandTests : IDisposable
         Assert.Contains("recipe not found", await FailsAsync(1, "train", In("none.yaml")));
     }
 
-    /// <summary>Each is one message, and none leaves a folder that would be in the way of the next attempt.</summary>
+    /// <summary>Each is one message, and none leaves a folder that would block the next attempt.</summary>
     [Fact]
-    public async Task Wrong_input_is_told_before_anything_is_written()
+    public async Task Wrong_input_is_reported_before_anything_is_written()
     {
         string truncated = Model("truncated"),
             misshapen = Model("misshapen"),
@@ -297,6 +298,6 @@ public sealed class CommandTests : IDisposable
         Assert.Equal(1, run.Code);
         Assert.Contains("not finite", run.Errors);
         Assert.DoesNotContain("   at ", run.Errors);
-        Assert.Empty(Directory.GetDirectories(In("runs/quickstart/checkpoints"))); // weights that are no numbers are not saved
+        Assert.Empty(Directory.GetDirectories(In("runs/quickstart/checkpoints"))); // weights with NaN are not saved
     }
 }

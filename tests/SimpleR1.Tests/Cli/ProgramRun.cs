@@ -5,26 +5,30 @@ using SimpleR1.Benchmarks;
 
 namespace SimpleR1.Tests.Cli;
 
-/// <summary>The built program in a process of its own, as a person starts it; its working directory is the repository's root.</summary>
+/// <summary>
+/// The built program in its own process, as a person starts it, with the repository's root as working directory.
+/// </summary>
 internal sealed partial class ProgramRun : IDisposable
 {
-    public const int Interrupt = 2,
-        Kill = 9,
-        Terminate = 15;
-    private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(180); // a machine may be busy with other things
+    public const int Interrupt = 2;
+    public const int Kill = 9;
+    public const int Terminate = 15;
+
+    /// <summary>Long, because the machine may be busy with other things.</summary>
+    private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(180);
 
     /// <summary>Program and first arguments.</summary>
     public static string[] Program { get; } = ThisProgram.Built("simple-r1");
 
     private readonly Process process;
     private readonly string command;
-    private readonly StringBuilder output = new(),
-        errors = new();
+    private readonly StringBuilder output = new();
+    private readonly StringBuilder errors = new();
 
-    private ProgramRun(string[] by, string[] arguments)
+    private ProgramRun(string[] launcher, string[] arguments)
     {
         command = "simple-r1 " + string.Join(' ', arguments);
-        string[] whole = [.. by, .. Program, .. arguments];
+        string[] whole = [.. launcher, .. Program, .. arguments];
         process = new Process
         {
             StartInfo = new(whole[0], whole[1..])
@@ -61,8 +65,8 @@ internal sealed partial class ProgramRun : IDisposable
 
     public static ProgramRun Start(params string[] arguments) => new([], arguments);
 
-    /// <summary>By another program, which becomes this one.</summary>
-    public static ProgramRun StartBy(string[] by, params string[] arguments) => new(by, arguments);
+    /// <summary>Starts another program, which becomes this one.</summary>
+    public static ProgramRun StartBy(string[] launcher, params string[] arguments) => new(launcher, arguments);
 
     /// <summary>Runs to the end.</summary>
     public static async Task<(int Code, string Output, string Errors)> RunAsync(params string[] arguments)
@@ -110,16 +114,16 @@ internal sealed partial class ProgramRun : IDisposable
                     {
                         return File.ReadAllText($"/proc/{id}/cmdline").Contains(mark, StringComparison.Ordinal);
                     }
-                    catch (IOException)
+                    catch (IOException) // the process has just ended
                     {
                         return false;
-                    } // it ended meanwhile
+                    }
                 }),
         ];
     }
 
     /// <summary>Waits for the end and the last of the output.</summary>
-    /// <returns>The exit code; 128 + the signal's number where one ended it.</returns>
+    /// <returns>The exit code; 128 + the signal's number if a signal ended the process.</returns>
     public async Task<int> EndAsync()
     {
         using var deadline = new CancellationTokenSource(Timeout);
@@ -136,7 +140,7 @@ internal sealed partial class ProgramRun : IDisposable
         return process.ExitCode;
     }
 
-    /// <summary>Waits until none of its workers is left.</summary>
+    /// <summary>Waits until none of the program's workers is left.</summary>
     public async Task WorkersEndAsync()
     {
         for (var clock = Stopwatch.StartNew(); Workers() is { Length: > 0 } left; await Task.Delay(20))

@@ -51,7 +51,10 @@ public sealed partial class ServeTests
         Assert.Contains("stopping; requests in flight have 30 s", run.Errors);
     }
 
-    /// <summary>The quickstart with a server as its worker: what it samples, and so what the run learns, is what workers of its own would.</summary>
+    /// <summary>
+    /// The quickstart with a server as its worker. The server samples what the run's own workers would, so the run
+    /// learns the same.
+    /// </summary>
     [Fact]
     public async Task Train_uses_a_server_as_its_worker()
     {
@@ -87,7 +90,7 @@ public sealed partial class ServeTests
                 "--runs",
                 runs,
             ];
-            // Another one with a cluster key, which is reached by its admin port.
+            // A second server with a cluster key, whose admin port takes the weights.
             string key = Path.Combine(runs, "key");
             await File.WriteAllTextAsync(key, ClusterKey.NewText() + "\n", Token);
             using var keyed = ProgramRun.Start(
@@ -116,7 +119,7 @@ public sealed partial class ServeTests
             Assert.StartsWith($"error: {admin}", refused.Errors);
             Assert.Contains("did not prove that it has this cluster's key", refused.Errors);
             foreach (
-                string[] by in (string[][])
+                string[] workers in (string[][])
                     [
                         ["name=by-server", "--set", $"workers=[{address}]"],
                         ["name=by-keyed", "--set", $"workers=[{admin}]", "--key", "@" + key],
@@ -124,8 +127,8 @@ public sealed partial class ServeTests
                     ]
             )
             {
-                using var run = ProgramRun.Start([.. train, "--set", .. by]);
-                await run.SaysAsync("evaluation after step 0"); // each of these may take its time on a busy machine
+                using var run = ProgramRun.Start([.. train, "--set", .. workers]);
+                await run.SaysAsync("evaluation after step 0"); // each may take long on a busy machine
                 await run.SaysAsync("step 2/2");
                 Assert.True(await run.EndAsync() == 0, run.Errors + run.Output);
             }
@@ -147,12 +150,16 @@ public sealed partial class ServeTests
         }
     }
 
-    /// <summary>The same request, whose answer depends on its seed alone: by one engine, by the workers of a head, and by them while one is killed.</summary>
+    /// <summary>
+    /// The same request, whose answer depends on its seed alone: by one engine, by the workers of a head, and by these
+    /// workers while one is killed.
+    /// </summary>
     [Fact]
-    public async Task Head_answers_with_the_workers_that_join_it_and_goes_on_when_one_is_killed()
+    public async Task Head_answers_with_the_workers_that_join_it_and_continues_when_one_is_killed()
     {
         const string Body =
-            "{\"prompt\":\"Q: 12+30-5\\nA:\",\"max_tokens\":80,\"ignore_eos\":true,\"seed\":7,\"n\":2,\"logprobs\":1,\"stream\":true}";
+            "{\"prompt\":\"Q: 12+30-5\\nA:\",\"max_tokens\":80,\"ignore_eos\":true,"
+            + "\"seed\":7,\"n\":2,\"logprobs\":1,\"stream\":true}";
         using var alone = ProgramRun.Start(
             "serve",
             "recipes/tiny-base",
@@ -253,7 +260,7 @@ public sealed partial class ServeTests
     }
 
     [Fact]
-    public async Task Serve_starts_workers_of_its_own()
+    public async Task Serve_starts_its_own_workers()
     {
         using var run = ProgramRun.Start(
             "serve",

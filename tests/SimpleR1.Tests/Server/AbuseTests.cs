@@ -3,7 +3,10 @@ using Xunit;
 
 namespace SimpleR1.Tests.Server;
 
-/// <summary>A small part of the benchmark http-abuse. How long good requests take is the benchmark's business: this machine may be doing other things.</summary>
+/// <summary>
+/// A small part of the benchmark http-abuse. Only the benchmark judges how long good requests take: this machine may be
+/// busy with other things.
+/// </summary>
 public sealed class AbuseTests(ITestOutputHelper output)
 {
     [Fact]

@@ -23,7 +23,10 @@ public sealed class CompletionsTests
         await using var server = await TestServer.StartAsync();
         int[] prompt = TestServer.Tokenizer.Encode("Q: 1+2");
         var answer = await server.CompleteAsync(
-            "\"model\":\"tiny\",\"prompt\":\"Q: 1+2\",\"n\":3,\"seed\":5,\"max_tokens\":12,\"temperature\":0.8,\"top_k\":50,\"top_p\":0.95,\"min_p\":0.001,\"presence_penalty\":0.5,\"frequency_penalty\":0.25,\"repetition_penalty\":1.1,\"return_token_ids\":true,\"logprobs\":0"
+            "\"model\":\"tiny\",\"prompt\":\"Q: 1+2\",\"n\":3,\"seed\":5,\"max_tokens\":12,"
+                + "\"temperature\":0.8,\"top_k\":50,\"top_p\":0.95,\"min_p\":0.001,"
+                + "\"presence_penalty\":0.5,\"frequency_penalty\":0.25,\"repetition_penalty\":1.1,"
+                + "\"return_token_ids\":true,\"logprobs\":0"
         );
 
         var sampling = new SamplingParameters
@@ -137,7 +140,8 @@ public sealed class CompletionsTests
     {
         await using var server = await TestServer.StartAsync();
         const string fields =
-            "\"prompt\":\"a\",\"seed\":2,\"max_tokens\":10,\"logprobs\":3,\"ignore_eos\":true,\"return_tokens_as_token_ids\":true";
+            "\"prompt\":\"a\",\"seed\":2,\"max_tokens\":10,\"logprobs\":3,\"ignore_eos\":true,"
+            + "\"return_tokens_as_token_ids\":true";
         var parts = stream
             ? (await server.StreamAsync(Path, $"{{{fields},\"stream\":true}}")).Select(e => e.GetProperty("choices")[0])
             : [(await server.CompleteAsync(fields)).GetProperty("choices")[0]];
@@ -176,7 +180,8 @@ public sealed class CompletionsTests
         // Greedy, with 'a' forced; a stop string ends it.
         var forced = (
             await server.CompleteAsync(
-                $"\"prompt\":\"x\",\"temperature\":0,\"max_tokens\":10,\"logit_bias\":{{\"{a}\":100}},\"stop\":[\"aaa\"]"
+                $"\"prompt\":\"x\",\"temperature\":0,\"max_tokens\":10,\"logit_bias\":{{\"{a}\":100}},"
+                    + "\"stop\":[\"aaa\"]"
             )
         ).GetProperty("choices")[0];
         Assert.Equal(
@@ -187,7 +192,8 @@ public sealed class CompletionsTests
             ["aaa"],
             Texts(
                 await server.CompleteAsync(
-                    $"\"prompt\":\"x\",\"temperature\":0,\"max_tokens\":10,\"logit_bias\":{{\"{a}\":100}},\"stop\":\"aaa\",\"include_stop_str_in_output\":true"
+                    $"\"prompt\":\"x\",\"temperature\":0,\"max_tokens\":10,\"logit_bias\":{{\"{a}\":100}},"
+                        + "\"stop\":\"aaa\",\"include_stop_str_in_output\":true"
                 )
             )
         );
@@ -202,14 +208,17 @@ public sealed class CompletionsTests
         // An ending id ends; not before min_tokens, then with its text.
         var ended = (
             await server.CompleteAsync(
-                $"\"prompt\":\"x\",\"temperature\":0,\"max_tokens\":9,\"logit_bias\":{{\"{a}\":100}},\"stop_token_ids\":[{a}],\"return_token_ids\":true"
+                $"\"prompt\":\"x\",\"temperature\":0,\"max_tokens\":9,\"logit_bias\":{{\"{a}\":100}},"
+                    + $"\"stop_token_ids\":[{a}],\"return_token_ids\":true"
             )
         ).GetProperty("choices")[0];
         Assert.Equal([a], Ids(ended.GetProperty("token_ids")));
         Assert.Equal("stop", ended.GetProperty("finish_reason").GetString());
         ended = (
             await server.CompleteAsync(
-                $"\"prompt\":\"x\",\"temperature\":0,\"max_tokens\":9,\"min_tokens\":3,\"logit_bias\":{{\"{a}\":100,\"{b}\":50}},\"stop_token_ids\":[{a}],\"return_token_ids\":true"
+                "\"prompt\":\"x\",\"temperature\":0,\"max_tokens\":9,\"min_tokens\":3,"
+                    + $"\"logit_bias\":{{\"{a}\":100,\"{b}\":50}},\"stop_token_ids\":[{a}],"
+                    + "\"return_token_ids\":true"
             )
         ).GetProperty("choices")[0];
         Assert.Equal([b, b, b, a], Ids(ended.GetProperty("token_ids")));
@@ -310,7 +319,9 @@ public sealed class CompletionsTests
     {
         await using var server = await TestServer.StartAsync();
         await server.CompleteAsync(
-            "\"prompt\":\"a\",\"user\":\"u\",\"metadata\":{},\"suffix\":null,\"echo\":false,\"best_of\":1,\"stop\":null,\"top_k\":-1,\"skip_special_tokens\":true,\"response_format\":{\"type\":\"text\"}"
+            "\"prompt\":\"a\",\"user\":\"u\",\"metadata\":{},\"suffix\":null,\"echo\":false,"
+                + "\"best_of\":1,\"stop\":null,\"top_k\":-1,\"skip_special_tokens\":true,"
+                + "\"response_format\":{\"type\":\"text\"}"
         );
         var (status, message, param, _) = await server.FailAsync(Path, "{\"model\":\"gpt-9\",\"prompt\":\"a\"}");
         Assert.Equal((404, "model"), (status, param));

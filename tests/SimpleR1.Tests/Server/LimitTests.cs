@@ -6,7 +6,7 @@ using Xunit;
 
 namespace SimpleR1.Tests.Server;
 
-/// <summary>Whoever asks for too much is told so, and the others don't notice.</summary>
+/// <summary>A client that asks for too much gets an error that says so, and other clients do not notice.</summary>
 public sealed class LimitTests
 {
     private const string Path = "/v1/completions",
@@ -18,6 +18,11 @@ public sealed class LimitTests
     private static Task<TestServer> StartAsync(HttpLimits limits, EngineOptions? engine = null) =>
         TestServer.StartAsync(new() { Limits = limits }, engine);
 
+    /// <summary>The head of a request for a completion.</summary>
+    /// <param name="length">The header that says how long the body is.</param>
+    private static string Head(string length) =>
+        $"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{length}\r\n\r\n";
+
     private static async Task<string> RawAsync(TestServer server, string head, string rest = "")
     {
         using var socket = await server.ConnectAsync();
@@ -26,28 +31,18 @@ public sealed class LimitTests
     }
 
     [Fact]
-    public async Task Body_over_the_limit_is_a_413_said_or_not()
+    public async Task Body_over_the_limit_is_a_413_with_or_without_a_length()
     {
         await using var server = await StartAsync(new() { BodyKib = 4 });
         var (status, message, _, _) = await server.FailAsync(Path, $"{{\"prompt\":\"{new string('a', 5000)}\"}}");
         Assert.Equal(413, status);
         Assert.Contains("4 KiB", message);
-        // Chunked, so that nobody knows the size before it comes; and a gigabyte announced, of which nothing comes.
+        // In chunks, without a size in advance; and a gigabyte announced, of which nothing comes.
         string chunk = $"800\r\n{new string(' ', 0x800)}\r\n";
-        string chunked = await RawAsync(
-            server,
-            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
-            chunk + chunk + chunk
-        );
+        string chunked = await RawAsync(server, Head("Transfer-Encoding: chunked"), chunk + chunk + chunk);
         Assert.StartsWith("HTTP/1.1 413 ", chunked);
         Assert.Contains("4 KiB", chunked);
-        Assert.StartsWith(
-            "HTTP/1.1 413 ",
-            await RawAsync(
-                server,
-                "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 1000000000\r\n\r\n"
-            )
-        );
+        Assert.StartsWith("HTTP/1.1 413 ", await RawAsync(server, Head("Content-Length: 1000000000")));
         await server.CompleteAsync("\"prompt\":\"a\"");
     }
 
@@ -55,14 +50,7 @@ public sealed class LimitTests
     public async Task Chunk_of_impossible_size_is_a_400(string chunk)
     {
         await using var server = await StartAsync(new());
-        Assert.StartsWith(
-            "HTTP/1.1 400 ",
-            await RawAsync(
-                server,
-                "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n",
-                chunk
-            )
-        );
+        Assert.StartsWith("HTTP/1.1 400 ", await RawAsync(server, Head("Transfer-Encoding: chunked"), chunk));
     }
 
     [Fact]
@@ -71,9 +59,7 @@ public sealed class LimitTests
         await using var server = await StartAsync(new() { BodiesMib = 1, BodyKib = 2048 });
         using var holder = await server.ConnectAsync();
         await holder.SendAsync(
-            Encoding.ASCII.GetBytes(
-                $"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 900000\r\n\r\n{new string(' ', 600_000)}"
-            ),
+            Encoding.ASCII.GetBytes(Head("Content-Length: 900000") + new string(' ', 600_000)),
             Token
         );
         await server.MetricsSayAsync("simple_r1_body_bytes 1048576"); // its buffer has grown to the whole budget
@@ -186,16 +172,16 @@ public sealed class LimitTests
     }
 
     [Fact]
-    public async Task Connections_beyond_the_limit_are_told_429()
+    public async Task Connections_beyond_the_limit_get_a_429()
     {
         await using var server = await StartAsync(new() { Connections = 2 });
         using var first = await server.ConnectAsync();
         using var second = await server.ConnectAsync();
         using var third = await server.ConnectAsync();
-        string told = await TestServer.ReadAsync(third);
-        Assert.StartsWith("HTTP/1.1 429 Too Many Requests\r\n", told);
-        Assert.Contains("Retry-After: 1\r\n", told);
-        Assert.Contains("limit of 2 connections", told);
+        string answer = await TestServer.ReadAsync(third);
+        Assert.StartsWith("HTTP/1.1 429 Too Many Requests\r\n", answer);
+        Assert.Contains("Retry-After: 1\r\n", answer);
+        Assert.Contains("limit of 2 connections", answer);
         first.Close();
         await TestServer.UntilAsync(
             async () =>
@@ -222,12 +208,9 @@ public sealed class LimitTests
     public async Task Body_that_takes_too_long_is_a_408()
     {
         await using var server = await StartAsync(new() { BytesPerSecond = 1_000_000 });
-        string told = await RawAsync(
-            server,
-            "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{\"prompt\""
-        );
-        Assert.StartsWith("HTTP/1.1 408 ", told);
-        Assert.Contains("\"error\"", told);
+        string answer = await RawAsync(server, Head("Content-Length: 100") + "{\"prompt\"");
+        Assert.StartsWith("HTTP/1.1 408 ", answer);
+        Assert.Contains("\"error\"", answer);
     }
 
     [Fact]

@@ -21,7 +21,11 @@ public sealed class OpenAIClientTests
         new UserChatMessage(ChatMessageContentPart.CreateTextPart("2+"), ChatMessageContentPart.CreateTextPart("2?")),
     ];
     private const string Rendered =
-        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n2<|im_end|>\n<|im_start|>user\n2+2?<|im_end|>\n<|im_start|>assistant\n";
+        "<|im_start|>system\nBe brief.<|im_end|>\n"
+        + "<|im_start|>user\n1+1?<|im_end|>\n"
+        + "<|im_start|>assistant\n2<|im_end|>\n"
+        + "<|im_start|>user\n2+2?<|im_end|>\n"
+        + "<|im_start|>assistant\n";
 
     private static OpenAIClient Client(TestServer server, string key = Key) =>
         new(
@@ -155,7 +159,7 @@ public sealed class OpenAIClientTests
     {
         await using var server = await StartAsync();
         var options = new ChatCompletionOptions { MaxOutputTokenCount = 3000 };
-        options.LogitBiases[256] = -100; // so that it goes on
+        options.LogitBiases[256] = -100; // so that the completion is long
         await foreach (
             var _ in Client(server)
                 .GetChatClient(TestServer.Model)

@@ -5,7 +5,7 @@ using Xunit;
 
 namespace SimpleR1.Tests.Server;
 
-/// <summary>Keys, small endpoints, clients that leave, and the end of the server.</summary>
+/// <summary>Keys, the smaller endpoints, clients that leave, and how the server stops.</summary>
 public sealed class ServerTests
 {
     private const string Path = "/v1/completions",
@@ -111,7 +111,10 @@ public sealed class ServerTests
         await using var server = await TestServer.StartAsync();
         var (status, message, _, _) = await server.FailAsync("/v2/completions", "{}");
         Assert.Equal(404, status);
-        Assert.Contains("/v1/chat/completions", message);
+        Assert.EndsWith(
+            "there are /v1/completions, /v1/chat/completions, /v1/models, /tokenize, /detokenize, /health and /metrics",
+            message
+        );
         using var response = await server.Client.GetAsync(Path, Token);
         Assert.Equal(405, (await TestServer.ErrorAsync(response)).Status);
         Assert.Equal(["POST"], response.Content.Headers.Allow);
@@ -201,7 +204,7 @@ public sealed class ServerTests
         await stopping;
         await server.DisposeAsync();
 
-        async Task<int> HealthAsync() // 0 where it listens no more
+        async Task<int> HealthAsync() // 0 when the server has stopped listening
         {
             try
             {

@@ -13,7 +13,9 @@ using Xunit;
 
 namespace SimpleR1.Tests.Server;
 
-/// <summary>A server on a free port of the loopback interface, over a tiny random model whose tokens are bytes and five added ones.</summary>
+/// <summary>
+/// A server on a free loopback port, over a tiny random model whose tokens are the bytes and five added ones.
+/// </summary>
 internal sealed class TestServer : IAsyncDisposable
 {
     public const string Model = "tiny";
@@ -27,7 +29,8 @@ internal sealed class TestServer : IAsyncDisposable
 
     private TestServer(LocalCompletions source, HttpServer server)
     {
-        (Source, Server) = (source, server);
+        Source = source;
+        Server = server;
         Client = new HttpClient { BaseAddress = server.Address, Timeout = Patience };
     }
 
@@ -59,7 +62,7 @@ internal sealed class TestServer : IAsyncDisposable
             threads: 1
         );
 
-    /// <param name="weights">On a GPU, for one; disposed with the server.</param>
+    /// <param name="weights">Weights that the test made, for example on a GPU; disposed with the server.</param>
     public static async Task<TestServer> StartAsync(
         HttpOptions? options = null,
         EngineOptions? engine = null,
@@ -140,7 +143,7 @@ internal sealed class TestServer : IAsyncDisposable
         );
     }
 
-    /// <summary>The events of a stream up to [DONE]; fails where that is missing.</summary>
+    /// <summary>The events of a stream up to [DONE]; fails without [DONE].</summary>
     public async Task<List<JsonElement>> StreamAsync(string path, string json)
     {
         using var response = await SendAsync(path, json, HttpCompletionOption.ResponseHeadersRead);
@@ -154,7 +157,7 @@ internal sealed class TestServer : IAsyncDisposable
         return [.. lines[..^1].Select(line => JsonDocument.Parse(line["data: ".Length..]).RootElement)];
     }
 
-    /// <summary>A connection of one's own, to send what no client would.</summary>
+    /// <summary>A bare connection, to send what no client would.</summary>
     public async Task<Socket> ConnectAsync()
     {
         var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
