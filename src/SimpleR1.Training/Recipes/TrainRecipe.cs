@@ -1,5 +1,6 @@
 using System.ComponentModel;
 using SimpleR1.Cluster;
+using SimpleR1.Training.Algorithms;
 using SimpleR1.Training.Rewards;
 
 namespace SimpleR1.Training.Recipes;
@@ -187,24 +188,27 @@ public sealed record RewardSection : IRecipeSection
     [Description("A C# file with a public static method `double Name(RewardInput input)`.")]
     public string? File { get; init; }
 
+    [Description(
+        "Whether the reward judges answers: `accuracy` in the metrics counts samples with full marks by all that do, or by all "
+            + "rewards when none does. Without it: true for `accuracy` and `countdown`."
+    )]
+    public bool? JudgesAnswers { get; init; }
+
     [Description("`accuracy` only: without an answer block or \\boxed{}, take the last number.")]
     public bool AcceptLastNumber { get; init; }
 
     public IEnumerable<Conflict> Validate()
     {
         if (File is null && !BuiltInRewards.Names.Contains(Name))
-        {
-            string? near = RecipeNames.Nearest(Name, BuiltInRewards.Names);
             yield return new(
-                $"no built-in reward is called '{Name}'"
-                    + (
-                        near is null
-                            ? $" (there are {string.Join(", ", BuiltInRewards.Names)}); for your own, give 'file'"
-                            : $"; did you mean '{near}'?"
-                    ),
+                RecipeNames.Unknown(
+                    "built-in reward",
+                    Name,
+                    BuiltInRewards.Names,
+                    "; for a custom reward, give 'file'"
+                ),
                 "name"
             );
-        }
         if (AcceptLastNumber && (File is not null || Name != "accuracy"))
             yield return new("only the accuracy reward has this option", "accept_last_number", "name");
     }
@@ -219,6 +223,9 @@ public enum LossAverage
 
 public sealed record AlgorithmSection : IRecipeSection
 {
+    [Description(AlgorithmRegistry.Description)]
+    public string Name { get; init; } = "grpo";
+
     [Description("Divide a group's advantages by the standard deviation of its rewards (GRPO); false is Dr. GRPO.")]
     public bool NormalizeByStd { get; init; } = true;
 
@@ -255,6 +262,8 @@ public sealed record AlgorithmSection : IRecipeSection
 
     public IEnumerable<Conflict> Validate()
     {
+        if (!AlgorithmRegistry.Names.Contains(Name))
+            yield return new(RecipeNames.Unknown("algorithm", Name, AlgorithmRegistry.Names), "name");
         if (ClipLow >= 1)
             yield return new(
                 $"a ratio is never below 0, so a lower clip at 1 - {ClipLow} does nothing; use a value below 1",
