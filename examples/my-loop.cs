@@ -29,7 +29,7 @@ var events = new ExperimentEvents(
             $"step {r.Step}/{r.Steps}  reward {r.Reward:F3}  accuracy {r.Accuracy:P1}  uniform groups {r.UniformGroups:P0}  trained tokens {r.TrainedTokens}  {r.StepSeconds:F2} s"
         ),
     Evaluation: e => Console.WriteLine($"evaluation after step {e.Step}: {e.Accuracy:P1} of {e.Answers.Count}"),
-    Say: Console.WriteLine
+    Log: Console.WriteLine
 );
 var recipe = RecipeFile.Load<TrainRecipe>(path, overrides) with { Name = "my-loop" };
 await using var e = await Experiment.StartAsync(recipe, new("runs", ExistingRun.Overwrite, events), stop.Token);

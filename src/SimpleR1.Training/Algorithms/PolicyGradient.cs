@@ -1,6 +1,5 @@
 using SimpleR1.Models;
 using SimpleR1.Training.Policy;
-using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Rollouts;
 using static TorchSharp.torch;
 
@@ -14,6 +13,8 @@ public sealed class PolicyGradient(
     Decoder? reference
 )
 {
+    private readonly BatchBuilder batches = new(policy, options, reference);
+
     /// <summary>May be set between two updates.</summary>
     public Algorithm Algorithm { get; set; } = algorithm;
 
@@ -22,84 +23,45 @@ public sealed class PolicyGradient(
     /// <returns>One entry per optimizer step.</returns>
     public IReadOnlyList<UpdateStatistics> Update(IReadOnlyList<Rollout> rollouts, int step, double learningRate)
     {
-        var samples = Prepare(rollouts);
+        var epoch = batches.Build(rollouts, Algorithm);
         var updates = new List<UpdateStatistics>();
-        for (int epoch = 0; epoch < options.Epochs; epoch++)
-            foreach (var miniBatch in MiniBatches(samples))
-                updates.Add(
-                    policy.Update(
-                        [.. miniBatch.Select(s => s.Sequence)],
-                        options.Temperature,
-                        step,
-                        learningRate,
-                        (range, logProbs) =>
-                        {
-                            var part = miniBatch.Take(range).ToArray();
-                            Tensor Values(Func<Sample, IEnumerable<float>> of) => tensor(part.SelectMany(of).ToArray());
-                            return Algorithm.Loss(
-                                new LossInput
-                                {
-                                    LogProbs = logProbs,
-                                    OldLogProbs = samples[0].Old is null ? logProbs.detach() : Values(s => s.Old!),
-                                    EngineLogProbs = Values(s => s.Engine),
-                                    ReferenceLogProbs = reference is null ? null : Values(s => s.Reference!),
-                                    Advantages = Values(s => s.Advantages),
-                                    Weights = Values(s => Enumerable.Repeat(Weight(s, miniBatch), s.Sequence.Trained)),
-                                }
-                            );
-                        }
-                    )
-                );
+        for (int i = 0; i < options.Epochs; i++)
+            foreach (var batch in epoch)
+                updates.Add(Update(batch, step, learningRate));
         return updates;
     }
 
-    /// <summary>Per trained token: its advantage and its log-probs under the engine, the weights before the update, and the reference.</summary>
-    private sealed record Sample(
-        TrainingSequence Sequence,
-        float[] Advantages,
-        float[] Engine,
-        float[]? Old,
-        float[]? Reference
-    );
-
-    private List<Sample> Prepare(IReadOnlyList<Rollout> rollouts)
-    {
-        var advantages = new Dictionary<Rollout, float[]>(ReferenceEqualityComparer.Instance);
-        foreach (var group in rollouts.GroupBy(r => r.Group))
-        {
-            var members = group.ToArray();
-            var values = Algorithm.Advantages(members);
-            for (int i = 0; i < members.Length; i++)
-                advantages[members[i]] =
-                    values[i].Length == 1 ? [.. Enumerable.Repeat(values[i][0], members[i].Tokens.Length)] : values[i];
-        }
-        TrainingSequence[] sequences =
-        [
-            .. rollouts.Select(r => new TrainingSequence([.. r.PromptTokens, .. r.Tokens], r.PromptTokens.Length)),
-        ];
-        // With a single update the "old" log-probs are the current ones; otherwise they must be kept from before the first.
-        float[][]? old =
-            options.Epochs * options.MiniBatches > 1 ? policy.LogProbs(sequences, options.Temperature) : null;
-        float[][]? frozen = reference is null
-            ? null
-            : PolicyModel.LogProbs(reference, sequences, options.Temperature, options.TokensPerMicroBatch);
-        return [.. rollouts.Select((r, i) => new Sample(sequences[i], advantages[r], r.LogProbs, old?[i], frozen?[i]))];
-    }
-
-    /// <summary>Equal shares of the samples, every group spread over all of them.</summary>
-    private IEnumerable<List<Sample>> MiniBatches(List<Sample> samples)
-    {
-        for (int m = 0; m < options.MiniBatches; m++)
-            yield return [.. samples.Where((_, i) => i % options.MiniBatches == m)];
-    }
-
-    private float Weight(Sample sample, List<Sample> batch) =>
-        (float)(
-            options.LossAverage switch
-            {
-                LossAverage.Token => 1.0 / batch.Sum(s => s.Sequence.Trained),
-                LossAverage.Sequence => 1.0 / batch.Count / sample.Sequence.Trained,
-                _ => 1.0 / batch.Count / options.MaxNewTokens,
-            }
+    private UpdateStatistics Update(TrainingSample[] batch, int step, double learningRate) =>
+        policy.Update(
+            [.. batch.Select(s => s.Sequence)],
+            options.Temperature,
+            step,
+            learningRate,
+            (range, logProbs) => Algorithm.Loss(Input(batch[range], logProbs))
         );
+
+    /// <param name="samples">Of one micro-batch.</param>
+    /// <param name="logProbs">Of their trained tokens: [tokens], with gradient.</param>
+    private static LossInput Input(TrainingSample[] samples, Tensor logProbs)
+    {
+        bool hasOld = samples[0].OldLogProbs is not null;
+        bool hasReference = samples[0].ReferenceLogProbs is not null;
+        return new()
+        {
+            LogProbs = logProbs,
+            OldLogProbs = hasOld ? Floats(s => s.OldLogProbs!) : logProbs.detach(),
+            EngineLogProbs = Floats(s => s.EngineLogProbs),
+            ReferenceLogProbs = hasReference ? Floats(s => s.ReferenceLogProbs!) : null,
+            Advantages = Floats(s => s.Advantages),
+            Weights = Floats(s => s.Weights),
+            WeightVersions = tensor(
+                samples.SelectMany(s => s.Trained(s.WeightVersions)).Select(v => (long)v).ToArray()
+            ),
+            Sample = tensor(samples.SelectMany((s, i) => Enumerable.Repeat((long)i, s.Sequence.Trained)).ToArray()),
+            Samples = samples.Length,
+        };
+
+        Tensor Floats(Func<TrainingSample, float[]> values) =>
+            tensor(samples.SelectMany(s => s.Trained(values(s))).ToArray());
+    }
 }

@@ -4,15 +4,6 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.Training.Policy;
 
-/// <summary>Token ids whose tail is trained: from <paramref name="TrainFrom"/> (at least 1: the first token has nothing before it) to the end.</summary>
-public readonly record struct TrainingSequence(int[] Tokens, int TrainFrom)
-{
-    public int Trained => Tokens.Length - TrainFrom;
-
-    /// <summary>Tokens that the forward pass computes: the last one is only predicted.</summary>
-    public int Computed => Tokens.Length - 1;
-}
-
 /// <summary>Sequences of one micro-batch, one after another: no padding token is ever computed.</summary>
 public sealed class PackedBatch : IDisposable
 {
@@ -29,20 +20,22 @@ public sealed class PackedBatch : IDisposable
             row = 0;
         for (int s = 0; s < sequences.Count; s++)
         {
-            var (tokens, from) = sequences[s];
-            if (from < 1 || from >= tokens.Length)
-                throw new ArgumentException(
-                    $"sequence {s} of {tokens.Length} tokens: expected to train from 1 .. {tokens.Length - 1}, found {from}"
-                );
+            sequences[s].Check(s);
+            var (tokens, trainedPositions) = sequences[s];
             Offsets[s] = at;
+
+            // Every token but the last is computed
             for (int i = 0; i < tokens.Length - 1; i++)
             {
                 ids[at + i] = tokens[i];
                 positions[at + i] = i;
-                if (i + 1 < from)
-                    continue;
-                rows[row] = at + i;
-                targets[row++] = tokens[i + 1];
+            }
+
+            // A trained token is predicted by the row before it
+            foreach (int position in trainedPositions)
+            {
+                rows[row] = at + position - 1;
+                targets[row++] = tokens[position];
             }
             at += tokens.Length - 1;
         }

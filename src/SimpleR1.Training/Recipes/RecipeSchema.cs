@@ -118,6 +118,16 @@ internal static class RecipeNames
         return best.Name is not null && best.Distance <= Math.Max(2, name.Length / 3) ? best.Name : null;
     }
 
+    /// <summary>The message for a name that is not known, with the nearest one or all.</summary>
+    /// <param name="advice">What else to do when none is near.</param>
+    public static string Unknown(string kind, string name, IReadOnlyCollection<string> known, string advice = "")
+    {
+        string? near = Nearest(name, known);
+        return near is null
+            ? $"no {kind} is called '{name}' (there are {string.Join(", ", known)}){advice}"
+            : $"no {kind} is called '{name}'; did you mean '{near}'?";
+    }
+
     /// <summary>Levenshtein distance; a swap of neighbours counts once.</summary>
     private static int EditDistance(string a, string b)
     {

@@ -20,20 +20,23 @@ public static class BuiltInRewards
         AnswerOpen = "<answer>",
         AnswerClose = "</answer>";
 
-    private static readonly Dictionary<string, Reward> Known = new()
+    private static readonly Dictionary<string, (Reward Reward, bool JudgesAnswers)> Known = new()
     {
-        ["format"] = Format,
-        ["accuracy"] = input => Accuracy(input),
-        ["countdown"] = CountdownReward.Score,
+        ["format"] = (Format, JudgesAnswers: false),
+        ["accuracy"] = (input => Accuracy(input), JudgesAnswers: true),
+        ["countdown"] = (CountdownReward.Score, JudgesAnswers: true),
     };
 
     /// <summary>Names that <see cref="ByName"/> knows.</summary>
     public static IReadOnlyCollection<string> Names => Known.Keys;
 
+    /// <summary>True for a built-in reward that judges whether the answer solves the problem.</summary>
+    public static bool JudgesAnswers(string name) => Known.TryGetValue(name, out var known) && known.JudgesAnswers;
+
     /// <exception cref="ArgumentException">No built-in reward has this name.</exception>
     public static Reward ByName(string name) =>
-        Known.TryGetValue(name, out var reward)
-            ? reward
+        Known.TryGetValue(name, out var known)
+            ? known.Reward
             : throw new ArgumentException(
                 $"no built-in reward is called '{name}'; there are {string.Join(", ", Known.Keys)}"
             );

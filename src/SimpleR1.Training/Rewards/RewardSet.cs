@@ -4,7 +4,18 @@ using SimpleR1.Training.Recipes;
 namespace SimpleR1.Training.Rewards;
 
 /// <summary>A completion's pay: the weighted sum and each reward's own value, unweighted.</summary>
-public sealed record Score(double Total, IReadOnlyDictionary<string, double> ByName);
+public sealed record Score(double Total, IReadOnlyDictionary<string, double> ByName)
+{
+    /// <summary>
+    /// True when the answer solves the problem: full marks by every reward that judges answers, or by all rewards when none does.
+    /// </summary>
+    public bool Correct { get; init; }
+}
+
+/// <summary>A reward of a set.</summary>
+/// <param name="Weight">Factor in the sum.</param>
+/// <param name="JudgesAnswers">The reward is 1 or more exactly when the answer solves the problem.</param>
+public sealed record WeightedReward(string Name, double Weight, Reward Reward, bool JudgesAnswers = false);
 
 /// <summary>A reward threw or returned no number: a bug in the reward, which stops the run rather than training on it.</summary>
 public sealed class RewardException(string message, Exception? inner) : Exception(message, inner);
@@ -12,13 +23,16 @@ public sealed class RewardException(string message, Exception? inner) : Exceptio
 /// <summary>Several rewards with weights. Safe to call from several threads as long as the user's own rewards are.</summary>
 public sealed class RewardSet
 {
-    private readonly IReadOnlyList<(string Name, double Weight, Reward Reward)> rewards;
+    private readonly IReadOnlyList<WeightedReward> rewards;
+    private readonly string[] judges;
 
-    public RewardSet(IReadOnlyList<(string Name, double Weight, Reward Reward)> rewards)
+    public RewardSet(IReadOnlyList<WeightedReward> rewards)
     {
         if (rewards.GroupBy(r => r.Name).FirstOrDefault(g => g.Count() > 1) is { } twice)
             throw new ArgumentException($"the reward '{twice.Key}' is given twice; add the weights up");
         this.rewards = rewards;
+        var judging = rewards.Any(r => r.JudgesAnswers) ? rewards.Where(r => r.JudgesAnswers) : rewards;
+        judges = [.. judging.Select(r => r.Name)];
     }
 
     /// <summary>The rewards' names, in order.</summary>
@@ -29,7 +43,14 @@ public sealed class RewardSet
     public static RewardSet Load(IEnumerable<RewardSection> sections)
     {
         var files = new Dictionary<string, RewardFile>();
-        return new([.. sections.Select(section => (section.Name, section.Weight, Find(section)))]);
+        return new([
+            .. sections.Select(section => new WeightedReward(
+                section.Name,
+                section.Weight,
+                Find(section),
+                section.JudgesAnswers ?? BuiltInRewards.JudgesAnswers(section.Name)
+            )),
+        ]);
 
         Reward Find(RewardSection section)
         {
@@ -49,29 +70,36 @@ public sealed class RewardSet
     {
         double total = 0;
         var values = new Dictionary<string, double>(rewards.Count);
-        foreach (var (name, weight, reward) in rewards)
+        foreach (var reward in rewards)
         {
-            double value;
-            try
-            {
-                value = reward(input);
-            }
-            catch (Exception e)
-            {
-                throw new RewardException(
-                    $"the reward '{name}' threw {e.GetType().Name}: {e.Message}{Line(e)}\n{Where(input)}",
-                    e
-                );
-            }
-            if (!double.IsFinite(value))
-                throw new RewardException(
-                    $"the reward '{name}' returned {value}; it must return a finite number\n{Where(input)}",
-                    null
-                );
-            values[name] = value;
-            total += weight * value;
+            double value = Value(reward, input);
+            values[reward.Name] = value;
+            total += reward.Weight * value;
         }
-        return new(total, values);
+        bool correct = judges.Length > 0 && judges.All(name => values[name] >= 1);
+        return new(total, values) { Correct = correct };
+    }
+
+    private static double Value(WeightedReward reward, RewardInput input)
+    {
+        double value;
+        try
+        {
+            value = reward.Reward(input);
+        }
+        catch (Exception e)
+        {
+            throw new RewardException(
+                $"the reward '{reward.Name}' threw {e.GetType().Name}: {e.Message}{Line(e)}\n{Describe(input)}",
+                e
+            );
+        }
+        return double.IsFinite(value)
+            ? value
+            : throw new RewardException(
+                $"the reward '{reward.Name}' returned {value}; it must return a finite number\n{Describe(input)}",
+                null
+            );
     }
 
     private static string Line(Exception e) =>
@@ -79,8 +107,10 @@ public sealed class RewardSet
             ? $" ({frame.GetFileName()}:{frame.GetFileLineNumber()})"
             : "";
 
-    private static string Where(RewardInput input) =>
-        $"  problem: {Excerpt(input.Problem.Question)}\n  gold answer: {Excerpt(input.Problem.Answer)}\n  completion: {Excerpt(input.Completion)}";
+    private static string Describe(RewardInput input) =>
+        $"  problem: {Excerpt(input.Problem.Question)}\n"
+        + $"  gold answer: {Excerpt(input.Problem.Answer)}\n"
+        + $"  completion: {Excerpt(input.Completion)}";
 
     private static string Excerpt(string text) => text.Length <= 300 ? text : $"{text[..150]} … {text[^150..]}";
 }

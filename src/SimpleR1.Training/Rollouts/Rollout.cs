@@ -1,13 +1,12 @@
 using System.Text.Json;
-using System.Text.Json.Serialization;
 using SimpleR1.Inference;
 
 namespace SimpleR1.Training.Rollouts;
 
-/// <summary>One sampled completion and what it earned: plain data, so that it can be dumped, read by people, and replayed into the trainer.</summary>
+/// <summary>One sample and what it earned: plain data, so that it can be dumped, read by people, and replayed into the trainer.</summary>
 public sealed record Rollout
 {
-    /// <summary>Which prompt of the step; the samples with the same group are compared with each other.</summary>
+    /// <summary>Index of the prompt in its step; samples of the same group are compared with each other.</summary>
     public required int Group { get; init; }
     public required int Sample { get; init; }
     public required string Question { get; init; }
@@ -17,37 +16,42 @@ public sealed record Rollout
 
     /// <summary>Each reward's own value, before weights.</summary>
     public required IReadOnlyDictionary<string, double> Rewards { get; init; }
+
+    /// <summary>True when the answer solves the problem; see <see cref="Training.Rewards.Score.Correct"/>.</summary>
+    public bool Correct { get; init; }
     public required FinishReason FinishReason { get; init; }
-    public required int[] PromptTokens { get; init; }
 
-    /// <summary>Generated ids, the ending id included.</summary>
-    public required int[] Tokens { get; init; }
+    /// <summary>The whole conversation in order, from the prompt. With a single turn: the prompt, and what the policy sampled.</summary>
+    public required IReadOnlyList<Segment> Segments { get; init; }
 
-    /// <summary>log p of each generated token when it was sampled, by the inference engine.</summary>
-    public required float[] LogProbs { get; init; }
+    /// <summary>The first segment's ids.</summary>
+    public int[] PromptTokens => Segments[0].Tokens;
 
-    /// <summary>Version of the weights that made each token.</summary>
-    public required int[] WeightVersions { get; init; }
+    /// <summary>All sampled ids, the ending ids included.</summary>
+    public int[] Tokens => Sampled(s => s.Tokens);
 
-    /// <summary>The answer solves the problem: full marks by the rewards that judge answers, or by all where none does.</summary>
-    public bool Correct =>
-        Rewards
-            .Where(r => r.Key is "accuracy" or "countdown")
-            .DefaultIfEmpty(new("all", Rewards.Count > 0 ? Rewards.Values.Min() : 0))
-            .All(r => r.Value >= 1);
-    public int TotalTokens => PromptTokens.Length + Tokens.Length;
+    /// <summary>log p of each sampled token when the inference engine sampled it.</summary>
+    public float[] LogProbs => Sampled(s => s.LogProbs!);
 
-    private static readonly JsonSerializerOptions Json = new()
-    {
-        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
-        Converters = { new JsonStringEnumConverter(JsonNamingPolicy.SnakeCaseLower) },
-        Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-    };
+    /// <summary>Version of the weights that made each sampled token.</summary>
+    public int[] WeightVersions => Sampled(s => s.WeightVersions!);
+
+    /// <summary>Ids of the whole conversation.</summary>
+    public int TotalTokens => Segments.Sum(s => s.Tokens.Length);
+
+    /// <summary>The segments of a single turn.</summary>
+    public static IReadOnlyList<Segment> SingleTurn(int[] prompt, Completion completion) =>
+        [Segment.Read(prompt), new(completion.Tokens, completion.LogProbs, completion.WeightVersions)];
 
     /// <summary>One line of JSON. Floats are written so that they read back bit for bit.</summary>
-    public string ToJson() => JsonSerializer.Serialize(this, Json);
+    public string ToJson() => RolloutJson.Write(this);
 
     /// <exception cref="JsonException">The line is not a rollout.</exception>
-    public static Rollout FromJson(string line) =>
-        JsonSerializer.Deserialize<Rollout>(line, Json) ?? throw new JsonException("expected a rollout, found null");
+    public static Rollout FromJson(string line) => RolloutJson.Read(line);
+
+    private T[] Sampled<T>(Func<Segment, T[]> values)
+    {
+        var sampled = Segments.Where(s => s.IsSampled).ToArray();
+        return sampled.Length == 1 ? values(sampled[0]) : [.. sampled.SelectMany(values)];
+    }
 }

@@ -45,16 +45,3 @@ public sealed record Evaluation(int Step, IReadOnlyList<Rollout> Answers, double
                 System.IO.File.Delete(path);
     }
 }
-
-/// <summary>How a run ended.</summary>
-/// <param name="Files">What it wrote, to name at the end.</param>
-/// <param name="PeakMemory">Largest resident set of each process, in bytes.</param>
-public sealed record RunOutcome(
-    Evaluation? Before,
-    Evaluation? After,
-    int Step,
-    bool Interrupted,
-    double Seconds,
-    IReadOnlyList<string> Files,
-    IReadOnlyList<(string Process, long Bytes)> PeakMemory
-);

@@ -29,6 +29,9 @@ public sealed class RunFolder
     public string Evaluations => In("evaluations");
     public string Plot => In("plot.png");
 
+    /// <summary>Logs of the run's worker processes.</summary>
+    public string Logs => In("logs");
+
     private RunFolder(string path) => Path = path;
 
     /// <summary>Where a run's folder is or will be; checks that it can be used as asked, and touches nothing.</summary>
@@ -96,12 +99,26 @@ public sealed class RunFolder
                 entry == Metrics
                 || entry == Samples
                 || entry == Events
-                || entry == In("logs")
+                || entry == Logs
                 || entry == Checkpoints && !Directory.EnumerateFileSystemEntries(entry).Any()
             );
 
     /// <summary>Writes the resolved recipe.</summary>
     public void WriteRecipe(object recipe) => File.WriteAllText(Recipe, RecipeFile.Write(recipe));
+
+    /// <summary>Files and folders of the run that exist, relative to the working directory when they are inside it.</summary>
+    /// <param name="step">Names the checkpoint to list.</param>
+    public IReadOnlyList<string> Written(int step)
+    {
+        string[] all = [Recipe, Metrics, Samples, Evaluations, Plot, Events, Runs.Checkpoints.Folder(this, step), Logs];
+        return [.. all.Where(System.IO.Path.Exists).Select(Shortest)];
+    }
+
+    private static string Shortest(string path)
+    {
+        string relative = System.IO.Path.GetRelativePath(Environment.CurrentDirectory, path);
+        return relative.StartsWith("..", StringComparison.Ordinal) ? path : relative;
+    }
 
     private string In(string name) => System.IO.Path.Combine(Path, name);
 }

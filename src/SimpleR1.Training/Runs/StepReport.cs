@@ -1,3 +1,8 @@
+using SimpleR1.Cluster;
+using SimpleR1.Inference;
+using SimpleR1.Training.Policy;
+using SimpleR1.Training.Rollouts;
+
 namespace SimpleR1.Training.Runs;
 
 /// <summary>One training step as the console, metrics.jsonl and TensorBoard show it.</summary>
@@ -43,6 +48,75 @@ public sealed record StepReport
 
     public double GenerationTokensPerSecond => GeneratedTokens / Math.Max(1e-9, GenerationSeconds);
     public double TrainingTokensPerSecond => TrainedTokens / Math.Max(1e-9, TrainingSeconds);
+
+    /// <summary>The report of a step from what the step made.</summary>
+    /// <param name="rollouts">Those collected, whether trained on or not.</param>
+    /// <param name="updates">One entry per optimizer step.</param>
+    /// <param name="generationSeconds">Wall time of sampling and scoring.</param>
+    internal static StepReport From(
+        IReadOnlyList<Rollout> rollouts,
+        IReadOnlyList<UpdateStatistics> updates,
+        SyncReport sync,
+        StepProgress progress,
+        double generationSeconds
+    ) =>
+        new()
+        {
+            Step = progress.Step,
+            Steps = progress.Steps,
+
+            Reward = rollouts.Average(r => r.Reward),
+            Accuracy = rollouts.Average(r => r.Correct ? 1.0 : 0),
+            Length = rollouts.Average(r => r.Tokens.Length),
+            Truncated = rollouts.Average(r => r.FinishReason == FinishReason.Length ? 1.0 : 0),
+            UniformGroups = rollouts.GroupBy(r => r.Group).Average(g => IsUniform(g) ? 1.0 : 0),
+
+            Loss = updates.Average(u => u.Loss),
+            Entropy = updates.Average(u => u.Entropy),
+            GradientNorm = updates.Average(u => u.GradientNorm),
+            LearningRate = updates[^1].LearningRate,
+            Details = MeanDetails(rollouts, updates),
+
+            GenerationSeconds = generationSeconds,
+            GeneratedTokens = rollouts.Sum(r => (long)r.Tokens.Length),
+            TrainingSeconds = updates.Sum(u => u.Seconds),
+            TrainedTokens = updates.Sum(u => u.Tokens),
+            SyncSeconds = sync.TotalSeconds,
+            StepSeconds = progress.Seconds,
+            EtaSeconds = progress.EtaSeconds,
+        };
+
+    private static bool IsUniform(IEnumerable<Rollout> group)
+    {
+        double first = group.First().Reward;
+        return group.All(r => r.Reward == first);
+    }
+
+    private static SortedDictionary<string, double> MeanDetails(
+        IReadOnlyList<Rollout> rollouts,
+        IReadOnlyList<UpdateStatistics> updates
+    )
+    {
+        var details = new SortedDictionary<string, double>(StringComparer.Ordinal);
+        foreach (string name in rollouts[0].Rewards.Keys)
+            details["reward_" + name] = rollouts.Average(r => r.Rewards[name]);
+        foreach (string name in updates[0].Report.Keys)
+            details[name] = updates.Average(u => u.Report[name]);
+        return details;
+    }
+
+    /// <summary>This report with the share of sampled tokens that weights older than the step's first ones made.</summary>
+    internal StepReport WithOlderTokens(IReadOnlyList<Rollout> rollouts)
+    {
+        double older = rollouts.Sum(r => (double)r.WeightVersions.Count(version => version < Step - 1));
+        return this with
+        {
+            Details = new SortedDictionary<string, double>(Details.ToDictionary(), StringComparer.Ordinal)
+            {
+                ["tokens_of_older_weights"] = older / rollouts.Sum(r => r.Tokens.Length),
+            },
+        };
+    }
 
     /// <summary>Every number by its name in metrics.jsonl.</summary>
     public IEnumerable<KeyValuePair<string, double>> Metrics()

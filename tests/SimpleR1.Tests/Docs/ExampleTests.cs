@@ -97,10 +97,7 @@ public sealed class ExampleTests
                         Reward = reward,
                         Rewards = new Dictionary<string, double>(),
                         FinishReason = FinishReason.Stop,
-                        PromptTokens = [1, 2],
-                        Tokens = [3 + i, 4, 5],
-                        LogProbs = [-1, -1, -1],
-                        WeightVersions = [0, 0, 0],
+                        Segments = [Segment.Read([1, 2]), new([3 + i, 4, 5], [-1, -1, -1], [0, 0, 0])],
                     }
             ),
         ];

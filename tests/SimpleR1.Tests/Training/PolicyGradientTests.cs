@@ -35,10 +35,15 @@ public sealed class PolicyGradientTests
                         Reward = random.Next(3) / 2.0,
                         Rewards = new Dictionary<string, double>(),
                         FinishReason = FinishReason.Stop,
-                        PromptTokens = prompt,
-                        Tokens = [.. Enumerable.Range(0, length).Select(_ => random.Next(config.VocabularySize))],
-                        LogProbs = [.. Enumerable.Range(0, length).Select(_ => -4f - random.NextSingle())],
-                        WeightVersions = new int[length],
+                        Segments =
+                        [
+                            Segment.Read(prompt),
+                            new(
+                                [.. Enumerable.Range(0, length).Select(_ => random.Next(config.VocabularySize))],
+                                [.. Enumerable.Range(0, length).Select(_ => -4f - random.NextSingle())],
+                                new int[length]
+                            ),
+                        ],
                     }
                 );
             }

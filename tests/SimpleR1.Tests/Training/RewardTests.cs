@@ -134,7 +134,7 @@ public sealed class RewardTests : IDisposable
     [Fact]
     public void Score_of_a_reward_that_throws_names_the_reward_the_problem_and_the_completion()
     {
-        var set = new RewardSet([("broken", 1, _ => throw new FormatException("oh no"))]);
+        var set = new RewardSet([new("broken", 1, _ => throw new FormatException("oh no"))]);
         string message = Assert
             .Throws<RewardException>(() => set.Score(Input("half " + new string('x', 1000))))
             .Message;
@@ -144,7 +144,9 @@ public sealed class RewardTests : IDisposable
         Assert.True(message.Length < 800);
         Assert.Contains(
             "returned NaN",
-            Assert.Throws<RewardException>(() => new RewardSet([("nan", 1, _ => double.NaN)]).Score(Input(""))).Message
+            Assert
+                .Throws<RewardException>(() => new RewardSet([new("nan", 1, _ => double.NaN)]).Score(Input("")))
+                .Message
         );
     }
 

@@ -1,14 +1,15 @@
 using System.Numerics;
-using SimpleR1.Training.Data;
 
 namespace SimpleR1.Training.Rewards.Mathematics;
 
 /// <summary>Equality of parsed answers. The first argument is the gold answer.</summary>
 internal sealed class MathEquality(int decimals, bool calculated)
 {
-    private const int MaxItems = 64,
-        Points = 8;
+    private const int MaxItems = 64;
+    private const int Points = TestPoints.Count;
     private const double SymbolicTolerance = 1e-8;
+
+    private readonly RealSets realSets = new(0.5 * Math.Pow(10, -decimals));
 
     public bool Same(MathNode a, MathNode b)
     {
@@ -26,8 +27,8 @@ internal sealed class MathEquality(int decimals, bool calculated)
             return SameCollection(Items(a), Items(b));
         if (a.Kind == MathKind.Tuple && b.Kind == MathKind.Tuple)
             return a.Name == b.Name && InOrder(a.Items, b.Items);
-        if (IsRealSet(a) && IsRealSet(b))
-            return SameSolutions(a, b);
+        if (RealSets.IsSet(a) && RealSets.IsSet(b))
+            return realSets.Same(a, b);
         if (a.Has(MathKind.Matrix) || b.Has(MathKind.Matrix))
             return SameMatrix(a, b);
         return SameValue(a, b);
@@ -96,8 +97,8 @@ internal sealed class MathEquality(int decimals, bool calculated)
         for (int point = 0; point < 3; point++)
         {
             if (
-                a.Entries(At(point)) is not { } x
-                || b.Entries(At(point)) is not { } y
+                a.Entries(TestPoints.At(point)) is not { } x
+                || b.Entries(TestPoints.At(point)) is not { } y
                 || x.GetLength(0) != y.GetLength(0)
                 || x.GetLength(1) != y.GetLength(1)
             )
@@ -110,36 +111,36 @@ internal sealed class MathEquality(int decimals, bool calculated)
 
     private bool SameValue(MathNode a, MathNode b)
     {
-        if (
-            calculated
-            && IsLiteral(a)
-            && (
-                !IsLiteral(b)
-                || (a.Kind == MathKind.Number && a.Value.Denominator.IsOne && b is { Kind: MathKind.Divide, Name: "" })
-            )
-        )
+        if (calculated && IsUnfinished(a, b))
             return false;
-        if (
-            a.Kind == MathKind.Infinity
-            || b.Kind == MathKind.Infinity
-            || a.Has(MathKind.Infinity)
-            || b.Has(MathKind.Infinity)
-        )
-            return Endpoint(a) is { } x && Endpoint(b) is { } y && x.Equals(y);
+        if (a.Has(MathKind.Infinity) || b.Has(MathKind.Infinity))
+            return RealSets.Endpoint(a) is { } x && RealSets.Endpoint(b) is { } y && x.Equals(y);
         if (a.Exact() is { } p && b.Exact() is { } q)
         {
-            var difference = p - q;
-            return difference.Numerator.IsZero
-                || (
-                    !(p.Denominator.IsOne && q.Denominator.IsOne) && Close(p.ToDouble(), q.ToDouble(), symbolic: false)
-                );
+            bool whole = p.Denominator.IsOne && q.Denominator.IsOne;
+            return (p - q).Numerator.IsZero || !whole && Close(p.ToDouble(), q.ToDouble(), symbolic: false);
         }
+        return SameNumerically(a, b);
+    }
+
+    /// <summary>True when the gold answer is a number and the other is a calculation, or a division of a whole number.</summary>
+    private static bool IsUnfinished(MathNode gold, MathNode other)
+    {
+        if (!IsLiteral(gold))
+            return false;
+        bool isWhole = gold.Kind == MathKind.Number && gold.Value.Denominator.IsOne;
+        return !IsLiteral(other) || isWhole && other is { Kind: MathKind.Divide, Name: "" };
+    }
+
+    /// <summary>Equal values at the test points, of which half may be outside both domains.</summary>
+    private bool SameNumerically(MathNode a, MathNode b)
+    {
         bool symbolic = !a.IsConstant || !b.IsConstant;
         int compared = 0;
         for (int point = 0; point < (symbolic ? Points : 1); point++)
         {
-            Complex u = a.Numeric(At(point)),
-                v = b.Numeric(At(point));
+            Complex u = a.Numeric(TestPoints.At(point)),
+                v = b.Numeric(TestPoints.At(point));
             if (!Complex.IsFinite(u) && !Complex.IsFinite(v))
                 continue;
             if (!Complex.IsFinite(u) || !Complex.IsFinite(v) || !Close(u, v, symbolic))
@@ -181,12 +182,12 @@ internal sealed class MathEquality(int decimals, bool calculated)
                 return Same(Assigned(a), Assigned(b)) || Proportional(a, b);
             if (a.Items.Length == 2 && b.Items.Length == 2 && Proportional(a, b))
                 return true;
-            return !(a.Name + b.Name).Contains('=') && SameSolutions(a, b);
+            return !(a.Name + b.Name).Contains('=') && realSets.Same(a, b);
         }
         var (relation, other) = a.Kind == MathKind.Relation ? (a, b) : (b, a);
         if (IsAssignment(relation))
             return a == relation ? Same(Assigned(relation), other) : Same(other, Assigned(relation));
-        return IsRealSet(other) && !relation.Name.Contains('=') && SameSolutions(a, b);
+        return RealSets.IsSet(other) && !relation.Name.Contains('=') && realSets.Same(a, b);
     }
 
     /// <summary>x = 5, f(2) = 5, (p, q) = (3, 2), |AB| = 1, or a calculation such as 1/2 + 1/2 = 1.</summary>
@@ -232,7 +233,7 @@ internal sealed class MathEquality(int decimals, bool calculated)
         return Math.Abs(x) is 1 or 4 || (ratio.Value.Real > 0) == (Math.Sign(x) == Math.Sign(y));
 
         static Complex Difference(MathNode r, int point) =>
-            r.Items[0].Numeric(At(point)) - r.Items[1].Numeric(At(point));
+            r.Items[0].Numeric(TestPoints.At(point)) - r.Items[1].Numeric(TestPoints.At(point));
         static int? Direction(string op) =>
             op switch
             {
@@ -245,127 +246,4 @@ internal sealed class MathEquality(int decimals, bool calculated)
                 _ => null,
             };
     }
-
-    private static bool IsRealSet(MathNode node) =>
-        node.Kind is MathKind.Union or MathKind.Intersection or MathKind.Difference
-        || node is { Kind: MathKind.Tuple, Items.Length: 2 }
-        || node is { Kind: MathKind.Symbol, Name: "mathbbR" };
-
-    /// <summary>The same real numbers belong to both, tried at every end point, between them, beside them and beyond.</summary>
-    private bool SameSolutions(MathNode a, MathNode b)
-    {
-        if (
-            Unknowns(a).Concat(Unknowns(b)).Distinct().Count()
-            > (a.Kind == MathKind.Relation && b.Kind == MathKind.Relation ? 1 : 2)
-        )
-            return false;
-        double tolerance = 0.5 * Math.Pow(10, -decimals);
-        var ends = a.All()
-            .Concat(b.All())
-            .Where(n => n.IsConstant && n.Items.Length < 3)
-            .Select(Endpoint)
-            .OfType<double>()
-            .Where(double.IsFinite)
-            .SelectMany(e => new[] { e, -e })
-            .Distinct()
-            .Order()
-            .Take(MaxItems)
-            .ToList();
-        // ends that differ only by rounding are one point
-        for (int i = ends.Count - 1; i > 0; i--)
-            if (ends[i] - ends[i - 1] <= tolerance)
-                ends.RemoveAt(i);
-        List<double> points = [-1e6, 1e6, .. ends];
-        for (int i = 0; i < ends.Count; i++)
-        {
-            points.Add(ends[i] - 3 * tolerance);
-            points.Add(ends[i] + 3 * tolerance);
-            points.Add(i > 0 ? (ends[i] + ends[i - 1]) / 2 : ends[i] - 1);
-        }
-        for (int i = 0; i < 64; i++)
-            points.Add((i - 32) * 1.37);
-        bool any = false;
-        foreach (double x in points)
-        {
-            if (Contains(a, x, tolerance) is not { } inA || Contains(b, x, tolerance) is not { } inB || inA != inB)
-                return false;
-            any |= inA;
-        }
-        return any;
-    }
-
-    private static IEnumerable<string> Unknowns(MathNode node) =>
-        node.All()
-            .Where(n => n is { Kind: MathKind.Symbol, Name: not ("pi" or "e" or "i" or "mathbbR") })
-            .Select(n => n.Name);
-
-    /// <summary>Whether a number belongs to a set, or solves a chain of inequalities in one unknown; null where that can't be told.</summary>
-    private static bool? Contains(MathNode node, double x, double tolerance)
-    {
-        switch (node.Kind)
-        {
-            case MathKind.Symbol:
-                return node.Name == "mathbbR" ? true : null;
-            case MathKind.Union:
-                return Contains(node.Items[0], x, tolerance) | Contains(node.Items[1], x, tolerance);
-            case MathKind.Intersection:
-                return Contains(node.Items[0], x, tolerance) & Contains(node.Items[1], x, tolerance);
-            case MathKind.Difference:
-                return Contains(node.Items[0], x, tolerance) & !Contains(node.Items[1], x, tolerance);
-            case MathKind.Set:
-                return node.Items.Any(i => Endpoint(i) is { } member && Math.Abs(member - x) <= tolerance);
-            case MathKind.Tuple when node.Items.Length == 2:
-                if (Endpoint(node.Items[0]) is not { } low || Endpoint(node.Items[1]) is not { } high)
-                    return null;
-                bool atLow = Math.Abs(x - low) <= tolerance,
-                    atHigh = Math.Abs(x - high) <= tolerance;
-                return (atLow ? node.Name[0] == '[' : x > low) && (atHigh ? node.Name[1] == ']' : x < high);
-            case MathKind.Relation:
-                var values = node
-                    .Items.Select(i => i.Kind == MathKind.Infinity ? double.PositiveInfinity : i.Numeric(_ => x).Real)
-                    .ToArray();
-                bool all = true;
-                for (int i = 0; i < node.Name.Length; i++)
-                {
-                    bool equal = Math.Abs(values[i] - values[i + 1]) <= tolerance;
-                    all &= node.Name[i] switch
-                    {
-                        '<' => values[i] < values[i + 1] && !equal,
-                        '>' => values[i] > values[i + 1] && !equal,
-                        '≤' => values[i] < values[i + 1] || equal,
-                        '≥' => values[i] > values[i + 1] || equal,
-                        '≠' => !equal,
-                        _ => false,
-                    };
-                }
-                return all;
-            default:
-                return null;
-        }
-    }
-
-    /// <summary>A real constant, infinities included.</summary>
-    private static double? Endpoint(MathNode node) =>
-        node switch
-        {
-            { Kind: MathKind.Infinity } => double.PositiveInfinity,
-            { Kind: MathKind.Negate, Items: [{ Kind: MathKind.Infinity }] } => double.NegativeInfinity,
-            _ when node.IsConstant
-                    && !node.Has(MathKind.Infinity)
-                    && node.Numeric(At(0)) is { } value
-                    && Complex.IsFinite(value)
-                    && value.Imaginary == 0 => value.Real,
-            _ => null,
-        };
-
-    /// <summary>The unknowns' values at a point: real, the first points positive, the same in every run.</summary>
-    private static Func<string, Complex> At(int point) =>
-        name =>
-        {
-            ulong state = (ulong)point * 0x9E3779B97F4A7C15 + 1;
-            foreach (char c in name)
-                state = SplitMix64.Mix(state ^ c);
-            double value = 0.3 + 2.5 * new SplitMix64(state).NextDouble();
-            return point < Points / 2 || (state & 1) == 0 ? value : -value;
-        };
 }

@@ -1,0 +1,88 @@
+using SimpleR1.Models;
+using SimpleR1.Models.Prompts;
+using SimpleR1.Models.Tokenization;
+using SimpleR1.Training.Data;
+using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Rewards;
+using SimpleR1.Training.Rollouts;
+
+namespace SimpleR1.Training;
+
+/// <summary>All that a recipe's files hold, except weights: read and checked before anything slow starts.</summary>
+internal sealed record ExperimentInput
+{
+    public required ModelConfig Config { get; init; }
+    public required Tokenizer Tokenizer { get; init; }
+    public required PromptTemplate Template { get; init; }
+    public required RequestFactory Requests { get; init; }
+    public required RewardSet Rewards { get; init; }
+
+    /// <summary>Problems to train on; none of them is held out.</summary>
+    public required IReadOnlyList<Problem> Problems { get; init; }
+    public required IReadOnlyList<Problem> HeldOut { get; init; }
+
+    /// <summary>Longest prompt and completion together, in tokens.</summary>
+    public required int Context { get; init; }
+
+    /// <exception cref="InvalidDataException">A file is damaged, no problem is left to train on, or a prompt does not fit the context.</exception>
+    public static ExperimentInput Load(TrainRecipe recipe, Action<string> log)
+    {
+        // The model's files
+        var config = ModelConfigFile.Load(recipe.Model.Path);
+        var tokenizer = Tokenizer.Load(recipe.Model.Path);
+        tokenizer.CheckFits(config);
+        var template = PromptTemplate.Create(recipe.Model.Template, recipe.Model.System);
+
+        // Problems
+        var problems = Dataset.Load(recipe.Data.Train);
+        var heldOut = recipe.Data.Evaluation is { } evaluation ? Dataset.Load(evaluation) : [];
+
+        var input = new ExperimentInput
+        {
+            Config = config,
+            Tokenizer = tokenizer,
+            Template = template,
+            Requests = new(recipe, tokenizer, template),
+            Rewards = RewardSet.Load(recipe.Rewards),
+            Problems = WithoutHeldOut(problems, heldOut, log),
+            HeldOut = heldOut,
+            Context = Math.Min(config.MaxPositions, recipe.Model.MaxContext),
+        };
+        input.CheckPrompts(recipe.Rollout.MaxNewTokens);
+        return input;
+    }
+
+    private static Problem[] WithoutHeldOut(
+        IReadOnlyList<Problem> problems,
+        IReadOnlyList<Problem> heldOut,
+        Action<string> log
+    )
+    {
+        var questions = heldOut.Select(p => p.Question).ToHashSet();
+        Problem[] training = [.. problems.Where(p => !questions.Contains(p.Question))];
+        if (training.Length == 0)
+            throw new InvalidDataException(
+                "every training problem is also held out for evaluation; nothing is left to train on"
+            );
+        int removed = problems.Count - training.Length;
+        if (removed > 0)
+            log($"{removed} training problems are held out for evaluation and left out of training");
+        return training;
+    }
+
+    private void CheckPrompts(int newTokens)
+    {
+        int longest = Math.Max(newTokens, HeldOut.Count > 0 ? Requests.EvaluationTokens : 0);
+        foreach (var problem in Problems.Concat(HeldOut))
+        {
+            int length = Requests.Encode(problem).Length;
+            if (length + longest <= Context)
+                continue;
+            string beginning = problem.Question[..Math.Min(80, problem.Question.Length)];
+            throw new InvalidDataException(
+                $"a prompt of {length} tokens and {longest} new tokens do not fit the context of {Context}: "
+                    + $"lower rollout.max_new_tokens or leave out long problems. It begins: {beginning}"
+            );
+        }
+    }
+}

@@ -1,0 +1,22 @@
+using SimpleR1.Cluster.Membership;
+using SimpleR1.Training.Runs;
+using SimpleR1.WeightSync.Security;
+
+namespace SimpleR1.Training;
+
+/// <summary>Callbacks for a run's events.</summary>
+/// <param name="Log">Receives lines for a person.</param>
+public sealed record ExperimentEvents(Action<StepReport> Step, Action<Evaluation> Evaluation, Action<string> Log);
+
+/// <summary>What an experiment needs in addition to its recipe.</summary>
+/// <param name="RunsFolder">Folder that holds the run's folder, runs/NAME.</param>
+/// <param name="Existing">What to do with a run of the same name.</param>
+/// <param name="Join">The head whose workers to use; null starts a head and workers.</param>
+/// <param name="ServerKey">The cluster key of the recipe's servers; null when they have none.</param>
+public sealed record ExperimentOptions(
+    string RunsFolder,
+    ExistingRun Existing,
+    ExperimentEvents Events,
+    HeadAddress? Join = null,
+    ClusterKey? ServerKey = null
+);

@@ -1,0 +1,240 @@
+using SimpleR1.Cluster;
+using SimpleR1.Cluster.Trainer;
+using SimpleR1.Cluster.Worker;
+using SimpleR1.Models;
+using SimpleR1.Models.Checkpoints;
+using SimpleR1.Tensors;
+using SimpleR1.Tensors.Cuda;
+using SimpleR1.Training.Algorithms;
+using SimpleR1.Training.Data;
+using SimpleR1.Training.Policy;
+using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Rollouts;
+using SimpleR1.Training.Runs;
+using SimpleR1.Vllm;
+using SimpleR1.WeightSync;
+using SimpleR1.WeightSync.SharedMemory;
+using static TorchSharp.torch;
+
+namespace SimpleR1.Training;
+
+/// <summary>Starts an experiment: loads and checks its files, resumes its run, starts its workers. Owns all that must be disposed.</summary>
+internal sealed class ExperimentSetup : IAsyncDisposable
+{
+    private readonly ExperimentOptions options;
+    private TrainerCluster? cluster;
+    private VllmWorkers? servers; // instead of a cluster
+    private RunLog? log;
+    private IDisposable? runLock;
+
+    private ExperimentSetup(TrainRecipe recipe, ExperimentOptions options, RunFolder run, ExperimentInput input)
+    {
+        this.options = options;
+        Recipe = recipe;
+        Run = run;
+        Input = input;
+        Order = new(input.Problems.Count, recipe.Seed);
+        Prompts = new(recipe.Rollout, input.Requests, input.Problems, Order);
+    }
+
+    public TrainRecipe Recipe { get; }
+    public RunFolder Run { get; }
+    public ExperimentInput Input { get; }
+    public DataOrder Order { get; }
+    public PromptQueue Prompts { get; }
+    public ExperimentEvents Events => options.Events;
+    public StepClock Clock { get; } = new();
+
+    /// <summary>The thread of everything that touches the trainer's tensors.</summary>
+    public TensorThread Tensors { get; } = new("trainer");
+    public PolicyModel Policy { get; private set; } = null!;
+    public PolicyGradient Trainer { get; private set; } = null!;
+
+    /// <summary>Where the run starts: before its first step, or after that of its last checkpoint.</summary>
+    public RunState Start { get; private set; } = null!;
+    public IRolloutWorkers Workers => servers as IRolloutWorkers ?? cluster!.Workers;
+    public RunLog Log => log ?? throw new InvalidOperationException("the run has ended; nothing more can be logged");
+
+    /// <summary>Errors in files come before anything slow, and nothing is written before all input is good.</summary>
+    public static async Task<ExperimentSetup> StartAsync(
+        TrainRecipe recipe,
+        ExperimentOptions options,
+        CancellationToken stop
+    )
+    {
+        var run = RunFolder.Find(options.RunsFolder, recipe.Name, options.Existing);
+        var input = ExperimentInput.Load(recipe, options.Events.Log);
+        var setup = new ExperimentSetup(recipe, options, run, input);
+        try
+        {
+            await setup.Tensors.RunAsync(setup.LoadPolicy);
+            await setup.OpenRunAsync();
+            await setup.StartWorkersAsync(stop);
+            setup.Run.WriteRecipe(recipe);
+            return setup;
+        }
+        catch
+        {
+            await setup.DisposeAsync();
+            throw;
+        }
+    }
+
+    private void LoadPolicy()
+    {
+        CpuParallel.Threads = Environment.ProcessorCount;
+        var training = Recipe.Training;
+        var weights = SharedWeightMemory.Allocate(new WeightLayout(Input.Config));
+        Checkpoint.ReadInto(Recipe.Model.Path, weights);
+        Policy = new(
+            new(weights),
+            new(weights, Recipe.Optimizer),
+            new(training.TokensPerMicroBatch, training.GradientCheckpointing)
+        );
+        var algorithm = AlgorithmRegistry.Create(Recipe.Algorithm);
+        Trainer = new(Policy, algorithm, GradientOptions(), LoadReference(weights.Layout));
+        weights.Version = 0;
+        ulong startHash = WeightHash.Compute(weights.Pointer, weights.ByteLength);
+        Start = new(0, 0, 0, Recipe.Seed, startHash);
+    }
+
+    private PolicyGradientOptions GradientOptions() =>
+        new()
+        {
+            TokensPerMicroBatch = Recipe.Training.TokensPerMicroBatch,
+            Temperature = Recipe.Rollout.Temperature,
+            MaxNewTokens = Recipe.Rollout.MaxNewTokens,
+            LossAverage = Recipe.Algorithm.LossAverage,
+            Epochs = Recipe.Algorithm.Epochs,
+            MiniBatches = Recipe.Algorithm.MiniBatches,
+        };
+
+    /// <summary>The first model, frozen, when the algorithm compares with it.</summary>
+    private Decoder? LoadReference(WeightLayout layout)
+    {
+        if (Recipe.Algorithm.KlCoefficient == 0)
+            return null;
+        var frozen = new FlatWeights(layout, ScalarType.Float32, CPU);
+        Checkpoint.ReadInto(Recipe.Model.Path, frozen);
+        return new(frozen);
+    }
+
+    /// <summary>Locks the run's folder, makes or resumes it, and opens its logs.</summary>
+    private async Task OpenRunAsync()
+    {
+        runLock = Run.Lock();
+        RunFolder.Open(options.RunsFolder, Recipe.Name, options.Existing);
+        bool resume = options.Existing == ExistingRun.Resume;
+        if (resume)
+            await Tensors.RunAsync(Resume);
+        log = new(Run, resume ? Start.Step : null);
+    }
+
+    private void Resume()
+    {
+        if (Checkpoints.LoadLatest(Run, Policy, Recipe.Seed, Start.StartHash) is { } state)
+        {
+            Start = state;
+            Order.Position = state.DataPosition;
+            Prompts.Resume(state.Step, state.Carried);
+            Events.Log($"resumed after step {state.Step} from {Checkpoints.Folder(Run, state.Step)}");
+            if (state.Step >= Recipe.Training.Steps)
+                Events.Log(
+                    $"all {Recipe.Training.Steps} steps are done; to train on, resume with --set training.steps=N"
+                );
+        }
+        else
+            Events.Log($"{Run.Path} has no checkpoint yet; starting at the first step");
+        Policy.Weights.Version = Start.Step;
+        Evaluation.Cut(Run, Start.Step);
+    }
+
+    private async Task StartWorkersAsync(CancellationToken stop)
+    {
+        if (Recipe.Workers.Servers.Count > 0)
+            servers = await StartServersAsync(stop);
+        else
+            cluster = await StartClusterAsync(stop);
+    }
+
+    private Task<VllmWorkers> StartServersAsync(CancellationToken stop)
+    {
+        var w = Recipe.Workers;
+        (CudaDevice, ScalarType)? sender =
+            w.SendDevice.Length > 0 ? (CudaDevice.Parse(w.SendDevice)!, WorkerDevices.ParseType(w.Type)) : null;
+        if (sender is not null && options.ServerKey is not null)
+            Events.Log(
+                "the cluster key does not protect weights that NCCL sends to servers on GPUs: they travel in the clear"
+            );
+        return VllmWorkers.StartAsync(
+            [.. w.Servers.Select(s => new Uri(s))],
+            Environment.GetEnvironmentVariable("SIMPLE_R1_API_KEY"),
+            null,
+            stop,
+            options.ServerKey,
+            sender
+        );
+    }
+
+    private Task<TrainerCluster> StartClusterAsync(CancellationToken stop)
+    {
+        var w = Recipe.Workers;
+        var cluster = new ClusterOptions
+        {
+            Name = Recipe.Name,
+            Join = options.Join,
+            Port = w.Port,
+            LogFolder = Run.Logs,
+            Log = Events.Log,
+
+            Workers = w.Count,
+            Device = w.Device,
+            Type = w.Type,
+            ThreadsPerWorker = w.Threads,
+
+            SendDevice = w.SendDevice.Length > 0 ? w.SendDevice : null,
+            Transport = w.Transport,
+            OnUpdate = w.OnUpdate,
+            Overlap = w.Overlap,
+            Delta = w.Delta,
+        };
+        var engine = new Inference.EngineOptions
+        {
+            BlockSize = w.BlockSize,
+            KvCacheBytes = (long)w.KvCacheMib << 20,
+            MaxBatchedTokens = w.MaxBatchedTokens,
+            MaxSequences = w.MaxSequences,
+            MaxContext = Input.Context,
+        };
+        return TrainerCluster.StartAsync(cluster, new(Input.Config, Input.Tokenizer.Json, engine), stop);
+    }
+
+    /// <summary>Largest resident set of each process of the run, in bytes.</summary>
+    public IReadOnlyList<(string Process, long Bytes)> PeakMemory() =>
+        [
+            ("trainer", Cluster.Processes.ProcessMemory.Peak(Environment.ProcessId)),
+            .. cluster?.Workers.Status().Select(w => (w.Name, w.PeakMemoryBytes)) ?? [],
+        ];
+
+    /// <summary>Ends the run's logs: what they buffer is in their files then.</summary>
+    public void CloseLog()
+    {
+        log?.Dispose();
+        log = null;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (cluster is not null)
+            await cluster.DisposeAsync();
+        servers?.Dispose();
+        await Tensors.RunAsync(() =>
+        {
+            Policy?.Dispose();
+            Policy?.Weights.Dispose();
+        });
+        Tensors.Dispose();
+        log?.Dispose();
+        runLock?.Dispose();
+    }
+}

@@ -1,0 +1,50 @@
+using System.ComponentModel;
+
+namespace SimpleR1.Training.Recipes;
+
+/// <summary>Shape of the learning rate after the warm-up.</summary>
+public enum Schedule
+{
+    Constant,
+    Linear,
+    Cosine,
+}
+
+/// <summary>The <c>optimizer</c> section.</summary>
+public sealed record OptimizerSection
+{
+    [Description("Highest learning rate.")]
+    [Limits(AtLeast = 0)]
+    public double LearningRate { get; init; } = 1e-6;
+
+    [Description("Decay of the gradient's moving average.")]
+    [Limits(AtLeast = 0, Below = 1)]
+    public double Beta1 { get; init; } = 0.9;
+
+    [Description("Decay of the squared gradient's moving average.")]
+    [Limits(AtLeast = 0, Below = 1)]
+    public double Beta2 { get; init; } = 0.95;
+
+    [Description("Added to the denominator of the update.")]
+    [Limits(Above = 0)]
+    public double Epsilon { get; init; } = 1e-8;
+
+    [Description("Decoupled weight decay.")]
+    [Limits(AtLeast = 0)]
+    public double WeightDecay { get; init; }
+
+    [Description("Gradients are scaled down to this norm; 0 never scales.")]
+    [Limits(AtLeast = 0)]
+    public double MaxGradientNorm { get; init; } = 1;
+
+    [Description("Shape of the learning rate after the warm-up.")]
+    public Schedule Schedule { get; init; } = Schedule.Constant;
+
+    [Description("Steps in which the learning rate rises linearly from 0.")]
+    [Limits(AtLeast = 0)]
+    public int WarmupSteps { get; init; }
+
+    [Description("Learning rate of the last step, as a fraction of the highest.")]
+    [Limits(AtLeast = 0, AtMost = 1)]
+    public double FinalLearningRateRatio { get; init; } = 0.1;
+}

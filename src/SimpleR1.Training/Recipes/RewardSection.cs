@@ -1,0 +1,42 @@
+using System.ComponentModel;
+using SimpleR1.Training.Rewards;
+
+namespace SimpleR1.Training.Recipes;
+
+/// <summary>One entry of <c>rewards</c>.</summary>
+public sealed record RewardSection : IRecipeSection
+{
+    [Description("A built-in reward (`format`, `accuracy`, `countdown`), or the method's name in `file`.")]
+    public required string Name { get; init; }
+
+    [Description("Factor in the sum; negative for a penalty.")]
+    public double Weight { get; init; } = 1;
+
+    [Description("A C# file with a public static method `double Name(RewardInput input)`.")]
+    public string? File { get; init; }
+
+    [Description(
+        "Whether the reward judges answers: `accuracy` in the metrics counts samples with full marks by all that do, or by all "
+            + "rewards when none does. Without it: true for `accuracy` and `countdown`."
+    )]
+    public bool? JudgesAnswers { get; init; }
+
+    [Description("`accuracy` only: without an answer block or \\boxed{}, take the last number.")]
+    public bool AcceptLastNumber { get; init; }
+
+    public IEnumerable<Conflict> Validate()
+    {
+        if (File is null && !BuiltInRewards.Names.Contains(Name))
+            yield return new(
+                RecipeNames.Unknown(
+                    "built-in reward",
+                    Name,
+                    BuiltInRewards.Names,
+                    "; for a custom reward, give 'file'"
+                ),
+                "name"
+            );
+        if (AcceptLastNumber && (File is not null || Name != "accuracy"))
+            yield return new("only the accuracy reward has this option", "accept_last_number", "name");
+    }
+}

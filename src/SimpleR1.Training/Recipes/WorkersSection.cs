@@ -1,0 +1,103 @@
+using System.ComponentModel;
+using SimpleR1.Cluster;
+
+namespace SimpleR1.Training.Recipes;
+
+/// <summary>The <c>workers</c> section.</summary>
+[BareList(nameof(Servers))]
+public sealed record WorkersSection : IRecipeSection
+{
+    [Description("Worker processes.")]
+    [Limits(AtLeast = 1)]
+    public int Count { get; init; } = 1;
+
+    [Description("What they compute on: cpu, cuda, cuda:N, several with commas, or all for one GPU after another.")]
+    public string Device { get; init; } = "cpu";
+
+    [Description(
+        "Element type of weights and KV cache of workers on a GPU, and of what send_device sends to servers: bf16, f16 or f32."
+    )]
+    public string Type { get; init; } = "bf16";
+
+    [Description(
+        "The trainer's GPU that NCCL sends from: cuda or cuda:N, not a GPU of the workers. Several, with commas, send a "
+            + "slice each. Empty sends by shared memory or TCP. Servers on GPUs are sent to from one GPU; vLLM's own "
+            + "servers need it."
+    )]
+    public string SendDevice { get; init; } = "";
+
+    [Description("CPU threads of each; 0 shares the machine's cores among them.")]
+    [Limits(AtLeast = 0)]
+    public int Threads { get; init; }
+
+    [Description("KV cache of each worker, in MiB; 0 takes what a GPU has left.")]
+    [Limits(AtLeast = 0)]
+    public int KvCacheMib { get; init; } = 512;
+
+    [Description("Tokens that an engine computes in one step, prompts in chunks included.")]
+    [Limits(AtLeast = 1)]
+    public int MaxBatchedTokens { get; init; } = 2048;
+
+    [Description("Sequences that run at once in an engine.")]
+    [Limits(AtLeast = 1)]
+    public int MaxSequences { get; init; } = 256;
+
+    [Description("Tokens in one block of the KV cache.")]
+    [Limits(AtLeast = 1)]
+    public int BlockSize { get; init; } = 16;
+
+    [Description("How weights travel; auto takes NCCL between GPUs, shared memory on one machine, else TCP.")]
+    public WeightTransportChoice Transport { get; init; } = WeightTransportChoice.Auto;
+
+    [Description(
+        "What happens to sequences in flight when new weights come: keep keeps their keys and values, recompute "
+            + "computes them again, drain finishes the sequences first."
+    )]
+    public OnUpdate OnUpdate { get; init; } = OnUpdate.Keep;
+
+    [Description("Workers receive into a second buffer while they decode.")]
+    public bool Overlap { get; init; }
+
+    [Description("Over TCP, send only the elements that have changed, when that is less.")]
+    public bool Delta { get; init; }
+
+    [Description("Port of the head on this machine; 0 takes a free one.")]
+    [Limits(AtLeast = 0, AtMost = 65535)]
+    public int Port { get; init; }
+
+    [Description(
+        "Servers that speak vLLM's API and weight transfer, as vllm://HOST:PORT, instead of worker processes. Their API "
+            + "key is in SIMPLE_R1_API_KEY. When the trainer has a cluster key (--key), each server must have it too and "
+            + "PORT is its admin port; http://HOST:PORT or https://HOST:PORT is a server without one. See docs/vllm.md."
+    )]
+    public ValueList<string> Servers { get; init; } = [];
+
+    public IEnumerable<Conflict> Validate()
+    {
+        if (Type is not ("bf16" or "f16" or "f32"))
+            yield return new($"expected bf16, f16 or f32, found '{Type}'", "type");
+        if (Servers.Count > 0 && !IsOneSender(SendDevice))
+            yield return new(
+                $"expected cuda or cuda:N, found '{SendDevice}': servers are sent to from one GPU; "
+                    + "leave it out to send from the CPU's memory",
+                "send_device"
+            );
+        for (int i = 0; i < Servers.Count; i++)
+        {
+            if (!IsServer(Servers[i]))
+                yield return new($"expected vllm://HOST:PORT, found '{Servers[i]}'", $"servers.{i}");
+        }
+    }
+
+    /// <summary>Nothing, or one GPU.</summary>
+    private static bool IsOneSender(string device) =>
+        device is "" or "cuda"
+        || device.StartsWith("cuda:", StringComparison.Ordinal)
+            && int.TryParse(device.AsSpan(5), out int gpu)
+            && gpu >= 0;
+
+    private static bool IsServer(string text) =>
+        Uri.TryCreate(text, UriKind.Absolute, out var address)
+        && address.Scheme is ("vllm" or "http" or "https")
+        && address.Port > 0;
+}

@@ -1,0 +1,66 @@
+using SimpleR1.Inference;
+using SimpleR1.Models.Prompts;
+using SimpleR1.Models.Tokenization;
+using SimpleR1.Training.Data;
+using SimpleR1.Training.Recipes;
+
+namespace SimpleR1.Training.Rollouts;
+
+/// <summary>Turns problems into requests: the prompt as token ids, the recipe's sampling, and a seed that a resumed run repeats.</summary>
+internal sealed class RequestFactory(TrainRecipe recipe, Tokenizer tokenizer, PromptTemplate template)
+{
+    /// <summary>Longest answer of an evaluation, in tokens.</summary>
+    public int EvaluationTokens => recipe.Evaluation.MaxNewTokens ?? recipe.Rollout.MaxNewTokens;
+
+    /// <summary>A problem's prompt as token ids.</summary>
+    public int[] Encode(Problem problem) => tokenizer.EncodePrompt(template.Render(problem.Question));
+
+    /// <summary>A group of samples to train on.</summary>
+    /// <param name="place">Place of the prompt in its step; the request's seed follows from it.</param>
+    public GenerationRequest ForTraining(int step, int place, Problem problem) =>
+        new(
+            $"step-{step}-prompt-{place}",
+            Encode(problem),
+            Sampling(recipe.Rollout.Temperature) with
+            {
+                Samples = recipe.Rollout.SamplesPerPrompt,
+                MaxTokens = recipe.Rollout.MaxNewTokens,
+                Seed = Seed(step, place),
+            }
+        );
+
+    /// <summary>The answers to a held-out problem. Their seeds are the same after every step.</summary>
+    public GenerationRequest ForEvaluation(int step, int place, Problem problem) =>
+        new(
+            $"evaluation-{step}-{place}",
+            Encode(problem),
+            Sampling(recipe.Evaluation.Temperature) with
+            {
+                Samples = recipe.Evaluation.Samples,
+                MaxTokens = EvaluationTokens,
+                Seed = Seed(-1, place),
+            }
+        );
+
+    private SamplingParameters Sampling(double temperature)
+    {
+        bool greedy = temperature == 0; // the filters mean nothing then
+        return new()
+        {
+            Temperature = temperature,
+            TopP = greedy ? 1 : recipe.Rollout.TopP,
+            TopK = greedy ? 0 : recipe.Rollout.TopK,
+            MinP = greedy ? 0 : recipe.Rollout.MinP,
+            MaxTokens = recipe.Rollout.MaxNewTokens,
+            StopStrings = recipe.Rollout.Stop,
+            IncludeStopString = true,
+        };
+    }
+
+    /// <summary>Follows from the run's seed, the step and the place in the step, so that a resumed run draws the same samples.</summary>
+    private ulong Seed(int step, int place)
+    {
+        ulong run = SplitMix64.Mix(recipe.Seed ^ 0x5EED);
+        return SplitMix64.Mix(run + (ulong)(step + 2) * 0x1_0000_0001 + (ulong)place);
+    }
+}
