@@ -33,6 +33,7 @@ var root = new RootCommand(
     KeyCommand.Create(),
     ClusterSelfTestCommand.Create(),
     RecipeReferenceCommand.Create(),
+    CommandReferenceCommand.Create(),
 };
 
 // Ctrl-C is ours: a run finishes its step and saves.
