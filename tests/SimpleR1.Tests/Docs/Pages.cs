@@ -67,7 +67,7 @@ internal static class Pages
         .. Assembly
             .Load("simple-r1")
             .GetTypes()
-            .Where(t => t.Namespace == "SimpleR1.Commands")
+            .Where(t => t.Namespace?.StartsWith("SimpleR1.Commands", StringComparison.Ordinal) == true)
             .Select(t => t.GetMethod("Create", BindingFlags.Public | BindingFlags.Static))
             .Where(m => m?.ReturnType == typeof(Command))
             .Select(m => (Command)m!.Invoke(null, null)!),
