@@ -42,6 +42,7 @@ var root = new RootCommand(
     KeyCommand.Create(),
     ClusterSelfTestCommand.Create(),
     RecipeReferenceCommand.Create(),
+    CommandReferenceCommand.Create(),
 };
 
 var parsed = root.Parse(args.Length > 0 ? args : ["--help"]);

@@ -1,3 +1,4 @@
+using SimpleR1.WeightSync;
 using System.ComponentModel;
 using SimpleR1.Cluster;
 

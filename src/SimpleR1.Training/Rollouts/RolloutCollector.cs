@@ -99,7 +99,7 @@ internal sealed class RolloutCollector(IRolloutWorkers workers, RewardSet reward
         public PromptGroup Rest =>
             prompt with
             {
-                Request = prompt.Request with { Parts = [.. partial.OrderBy(p => p.Index)] },
+                Request = prompt.Request with { PartialSamples = [.. partial.OrderBy(p => p.Index)] },
                 Finished = finished,
             };
 

@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Diagnostics;
-using System.Reflection;
 using Xunit;
 using YamlDotNet.RepresentationModel;
 
@@ -11,15 +10,7 @@ public sealed class DeployTests
 {
     private static string Deploy => Path.Combine(SharedData.RepositoryRoot, "deploy");
 
-    private static Command Named(string name) =>
-        Assembly
-            .Load("simple-r1")
-            .GetTypes()
-            .Where(t => t.Namespace?.StartsWith("SimpleR1.Commands", StringComparison.Ordinal) == true)
-            .Select(t => t.GetMethod("Create", BindingFlags.Public | BindingFlags.Static))
-            .Where(m => m?.ReturnType == typeof(Command))
-            .Select(m => (Command)m!.Invoke(null, null)!)
-            .Single(c => c.Name == name);
+    private static Command Named(string name) => Pages.Commands.Single(c => c.Name == name);
 
     private static void RequireValid(IEnumerable<string> words)
     {
