@@ -1,6 +1,6 @@
-using SimpleR1.WeightSync;
 using System.ComponentModel;
 using SimpleR1.Cluster;
+using SimpleR1.WeightSync;
 
 namespace SimpleR1.Training.Recipes;
 

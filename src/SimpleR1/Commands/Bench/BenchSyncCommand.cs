@@ -3,6 +3,7 @@ using SimpleR1.Bench;
 using SimpleR1.Bench.Sync;
 using SimpleR1.Cluster;
 using SimpleR1.Commands.Options;
+using SimpleR1.WeightSync;
 
 namespace SimpleR1.Commands.Bench;
 
