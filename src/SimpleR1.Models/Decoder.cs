@@ -1,4 +1,5 @@
 using SimpleR1.Tensors;
+using SimpleR1.Tensors.Cuda;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Models;
@@ -32,6 +33,8 @@ public sealed class Decoder(FlatWeights weights) : IDisposable
     )
     {
         using var gradients = no_grad();
+        var arena = Weights.Device is { } gpu ? Arena.CurrentOf(gpu) : null;
+
         // x [tokens, hidden], and from the second layer on what the layer before has to add to it
         Tensor[] state = [Ops.Embedding(tape, Weights.Embedding, ids)];
         foreach (var parameters in Weights.Layers)
@@ -43,12 +46,12 @@ public sealed class Decoder(FlatWeights weights) : IDisposable
                 continue;
             }
 
-            Weights.Device?.Scratch.Flip();
+            arena?.Flip();
             using var scope = NewDisposeScope();
             state = [.. Run(null, state).Select(o => o.MoveToOuterDisposeScope())];
         }
 
-        Weights.Device?.Scratch.Flip();
+        arena?.Flip();
         return AddAndNorm(tape, state, Weights.FinalNorm).Normed;
     }
 

@@ -1,3 +1,5 @@
+using SimpleR1.Tensors.Operands;
+
 namespace SimpleR1.Models;
 
 /// <summary>Llama 3's frequency scaling of rotary embeddings (<c>rope_type: llama3</c>).</summary>
@@ -60,6 +62,8 @@ public sealed record ModelConfig
 
     /// <summary>Elements of a token's keys, and of its values: of all key/value heads.</summary>
     public int KeyValueSize => KeyValueHeads * HeadDimension;
+
+    public AttentionShape AttentionShape => new(Heads, KeyValueHeads, HeadDimension);
 
     /// <summary>Elements of a row of the fused q, k and v projection.</summary>
     public int QkvSize => QuerySize + 2 * KeyValueSize;

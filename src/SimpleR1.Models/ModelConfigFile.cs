@@ -1,6 +1,7 @@
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using SimpleR1.Models.Checkpoints;
+using SimpleR1.Tensors;
 
 namespace SimpleR1.Models;
 
@@ -231,12 +232,7 @@ public static class ModelConfigFile
     }
 
     private static string TorchName(WeightType type) =>
-        type switch
-        {
-            WeightType.F32 => "float32",
-            WeightType.F16 => "float16",
-            _ => "bfloat16",
-        };
+        ElementType.All.First(t => t.SafetensorsName == type.ToString()).TorchName;
 
     private static JsonObject RopeScaling(Llama3RopeScaling scaling) =>
         new()

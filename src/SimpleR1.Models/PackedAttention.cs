@@ -13,6 +13,6 @@ public sealed class PackedAttention(ModelConfig config, int[] offsets) : IAttent
     public Tensor Attend(Tape? tape, int layer, Tensor qkv, QueryKeyRotation rotation)
     {
         var rotated = rotation.Apply(tape, qkv);
-        return Ops.PackedAttention(tape, rotated, offsets, config.Heads, config.KeyValueHeads, config.HeadDimension);
+        return Ops.PackedAttention(tape, rotated, new(offsets, config.AttentionShape));
     }
 }

@@ -29,10 +29,10 @@ public sealed record QueryKeyRotation
     /// <summary>[tokens, (heads + 2 kvHeads) · d] → the same, normalised and rotated; may be done in place.</summary>
     public Tensor Apply(Tape? tape, Tensor qkv)
     {
-        var c = Config;
+        var shape = Config.AttentionShape;
         if (QueryNorm is not null)
-            qkv = Ops.QueryKeyNorm(tape, qkv, QueryNorm, KeyNorm!, c.Heads, c.KeyValueHeads, c.RmsNormEpsilon);
+            qkv = Ops.QueryKeyNorm(tape, qkv, new(QueryNorm, KeyNorm!, Config.RmsNormEpsilon, shape));
 
-        return Ops.Rotary(tape, qkv, Positions, Cosine, Sine, c.Heads + c.KeyValueHeads, c.HeadDimension);
+        return Ops.Rotary(tape, qkv, new(Positions, Cosine, Sine), shape);
     }
 }

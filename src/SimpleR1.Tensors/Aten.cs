@@ -5,16 +5,21 @@ using static TorchSharp.torch;
 namespace SimpleR1.Tensors;
 
 /// <summary>
-/// Any aten operation through libtorch's stable C interface (<c>torch_call_dispatcher</c>), autograd included,
-/// and tensors over memory of one's own. TorchSharp's tensor handle is the interface's tensor handle.
+/// Any aten operation through libtorch's stable C interface (<c>torch_call_dispatcher</c>), autograd included, and
+/// tensors over memory that others own. TorchSharp's tensor handle is the interface's tensor handle.
 /// </summary>
-/// <remarks>Shapes must be right before a call: some native errors abort the process. The named operations in Ops check.</remarks>
+/// <remarks>
+/// Shapes must be right before a call: some native errors abort the process. The operations of <see cref="Ops"/>
+/// check theirs.
+/// </remarks>
 public static unsafe partial class Aten
 {
     private const string Library = "torch_cpu";
     private const ulong AbiVersion = (2ul << 56) | (10ul << 48);
 
-    /// <summary>One slot of the dispatcher's argument stack; built by the conversions below, consumed by the call.</summary>
+    /// <summary>
+    /// One slot of the dispatcher's argument stack; built by the conversions below, consumed by the call.
+    /// </summary>
     public readonly record struct Argument(ulong Bits)
     {
         public static readonly Argument None = new(0);
@@ -49,7 +54,8 @@ public static unsafe partial class Aten
     }
 
     /// <summary>Calls <c>aten::name.overload</c> and returns its first result.</summary>
-    /// <exception cref="InvalidOperationException">libtorch refused the call (it prints why on standard error).</exception>
+    /// <exception cref="InvalidOperationException">libtorch refused the call; its message is on standard
+    /// error.</exception>
     public static Tensor Call(string name, string overload, params ReadOnlySpan<Argument> arguments)
     {
         Span<ulong> stack = stackalloc ulong[Math.Max(arguments.Length, 8)];
@@ -60,12 +66,15 @@ public static unsafe partial class Aten
         fixed (ulong* top = stack)
             if (torch_call_dispatcher(op, variant, top, AbiVersion) != 0)
                 throw new InvalidOperationException(
-                    $"libtorch refused aten::{name}{(overload == "" ? "" : "." + overload)}; its message is on standard error"
+                    $"libtorch refused aten::{name}{(overload == "" ? "" : "." + overload)}; "
+                        + "its message is on standard error"
                 );
         return Tensor.UnsafeCreateTensor((nint)stack[0]);
     }
 
-    /// <summary>A contiguous tensor over memory that the caller keeps alive and frees: on the CPU, or on this CUDA device.</summary>
+    /// <summary>
+    /// A contiguous tensor over memory that the caller keeps alive and frees: on the CPU, or on this CUDA device.
+    /// </summary>
     public static Tensor FromPointer(nint memory, long[] shape, ScalarType type, int? cudaDevice = null)
     {
         long* sizes = stackalloc long[shape.Length],
@@ -99,10 +108,9 @@ public static unsafe partial class Aten
         type switch
         {
             ScalarType.Float64 or ScalarType.Int64 => 8,
-            ScalarType.Float32 or ScalarType.Int32 => 4,
-            ScalarType.BFloat16 or ScalarType.Float16 => 2,
+            ScalarType.Int32 => 4,
             ScalarType.Byte or ScalarType.Int8 or ScalarType.Bool => 1,
-            _ => throw new ArgumentException($"element size of {type} is not known"),
+            _ => ElementType.Of(type).Bytes,
         };
 
     /// <summary>Address of the first element, storage offset included.</summary>

@@ -6,8 +6,9 @@ using TorchSharp;
 namespace SimpleR1.Tensors;
 
 /// <summary>
-/// Parallel loops for our CPU kernels on libtorch's own OpenMP threads. A second thread pool would fight with OpenMP's
-/// threads, which spin for a while after each matrix product; sharing the pool costs a microsecond a loop instead.
+/// Parallel loops for our CPU kernels on libtorch's own OpenMP threads. A second thread pool would compete with
+/// OpenMP's threads, which spin for a while after each matrix product; sharing their pool costs a microsecond a loop
+/// instead.
 /// </summary>
 public static unsafe class CpuParallel
 {
@@ -21,8 +22,14 @@ public static unsafe class CpuParallel
         set => torch.set_num_threads(value);
     }
 
-    /// <summary>Runs <paramref name="body"/> for 0 .. <paramref name="items"/>-1, each item on one thread, items handed out in order.</summary>
-    /// <remarks>Items should be worth some microseconds. An exception in an item is rethrown here, after all threads have stopped.</remarks>
+    /// <summary>
+    /// Runs <paramref name="body"/> for 0 .. <paramref name="items"/> − 1, each item on one thread; items are started
+    /// in order.
+    /// </summary>
+    /// <remarks>
+    /// Items should be worth some microseconds. An exception in an item is rethrown here, after all threads have
+    /// stopped.
+    /// </remarks>
     public static void For(int items, Action<int> body)
     {
         int threads = Math.Min(Threads, items);
@@ -64,8 +71,8 @@ public static unsafe class CpuParallel
             }
             catch (Exception e)
             {
-                Failure = e;
-            } // must not cross the native frame
+                Failure = e; // an exception must not cross the native frame
+            }
         }
     }
 

@@ -3,8 +3,9 @@ using System.Runtime.InteropServices;
 namespace SimpleR1.Tensors;
 
 /// <summary>
-/// glibc gives large blocks back to the system when they are freed and asks for them again, page fault by page fault; tensors of a training
-/// step are freed and made again all the time. Keeping them makes training on CPUs up to 45% faster.
+/// Settings of malloc that keep freed tensors' memory. glibc returns large freed blocks to the system and asks for
+/// them again, page fault by page fault, and a training step frees and makes tensors all the time. Keeping the memory
+/// makes training on CPUs up to 45% faster.
 /// </summary>
 public static partial class NativeMemoryTuning
 {
@@ -23,7 +24,7 @@ public static partial class NativeMemoryTuning
             _ = Mallopt(TrimThreshold, int.MaxValue);
             _ = Mallopt(TopPad, 64 << 20);
         }
-        catch (EntryPointNotFoundException) { } // musl has no mallopt, and no need of it
+        catch (EntryPointNotFoundException) { } // musl has no mallopt, and does not need it
     }
 
     [LibraryImport("libc", EntryPoint = "mallopt")]

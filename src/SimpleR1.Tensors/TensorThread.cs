@@ -3,8 +3,9 @@ using System.Collections.Concurrent;
 namespace SimpleR1.Tensors;
 
 /// <summary>
-/// The one thread that runs a process's tensor code. libtorch's dispose scopes and grad modes are per thread, and each thread that
-/// starts an OpenMP loop gets a pool of its own: work that moved between threads would run on several pools at once.
+/// The one thread that runs a process's tensor code. libtorch's dispose scopes and grad modes are per thread, and
+/// each thread that starts an OpenMP loop gets its own pool: work that moved between threads would run on several
+/// pools at once.
 /// </summary>
 public sealed class TensorThread : IDisposable
 {
@@ -25,7 +26,9 @@ public sealed class TensorThread : IDisposable
         thread.Start();
     }
 
-    /// <summary>Runs <paramref name="work"/> on the thread after what was queued before; its exception is the task's.</summary>
+    /// <summary>
+    /// Runs <paramref name="work"/> on the thread after what was queued before; its exception is the task's.
+    /// </summary>
     public Task<T> RunAsync<T>(Func<T> work)
     {
         var done = new TaskCompletionSource<T>(TaskCreationOptions.RunContinuationsAsynchronously);

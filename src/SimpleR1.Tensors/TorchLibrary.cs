@@ -6,8 +6,8 @@ using TorchSharp;
 namespace SimpleR1.Tensors;
 
 /// <summary>
-/// Which libtorch a process runs on. The CPU build comes with the program; for a GPU the CUDA build of a PyTorch installation on the
-/// machine is used, because its libraries are far too large to carry along.
+/// Which libtorch a process runs on. The CPU build comes with the program. For a GPU, the CUDA build of a PyTorch
+/// installation on the machine is used, because its libraries are far too large to ship.
 /// </summary>
 public static class TorchLibrary
 {
@@ -21,17 +21,23 @@ public static class TorchLibrary
         "libtorch.so",
     ];
 
-    /// <summary>Loads the CUDA build before anything else loads the CPU's. Call it first thing in a process that is to use a GPU.</summary>
-    /// <exception cref="DllNotFoundException">No CUDA build of libtorch was found; says where it was looked for and what to do.</exception>
+    /// <summary>
+    /// Loads the CUDA build. A process that uses a GPU calls this before anything else loads the CPU build.
+    /// </summary>
+    /// <exception cref="DllNotFoundException">No CUDA build of libtorch was found; the message lists the places and
+    /// what to do.</exception>
     public static void UseCuda()
     {
         string folder =
             FindCudaBuild()
             ?? throw new DllNotFoundException(
-                "no CUDA build of libtorch was found. Install PyTorch 2.10 or newer (pip install torch), or set SIMPLE_R1_TORCH to the folder of libtorch_cuda.so. Looked in: "
-                    + string.Join(", ", Candidates())
+                "no CUDA build of libtorch was found. Install PyTorch 2.10 or newer (pip install torch), "
+                    + "or set SIMPLE_R1_TORCH to the folder of libtorch_cuda.so. "
+                    + $"Looked in: {string.Join(", ", Candidates())}"
             );
-        // PyTorch keeps CUDA's own libraries in nvidia/*/lib beside itself, and its loader path does not always reach them.
+
+        // PyTorch keeps CUDA's own libraries in nvidia/*/lib next to itself, and its loader path does not always
+        // reach them.
         string packages = Path.GetFullPath(Path.Combine(folder, "..", "..", "nvidia"));
         if (Directory.Exists(packages))
             foreach (
@@ -42,12 +48,15 @@ public static class TorchLibrary
                     .SelectMany(d => Directory.EnumerateFiles(d, "*.so*"))
             )
                 NativeLibrary.TryLoad(library, out _);
+
         foreach (string name in CudaLibraries)
             NativeLibrary.Load(Path.Combine(folder, name));
         torch.InitializeDeviceType(DeviceType.CUDA);
     }
 
-    /// <summary>The folder of libtorch_cuda.so: SIMPLE_R1_TORCH, else a PyTorch installation; null where there is none.</summary>
+    /// <summary>
+    /// The folder of libtorch_cuda.so: SIMPLE_R1_TORCH, else a PyTorch installation; null where there is none.
+    /// </summary>
     public static string? FindCudaBuild() =>
         Candidates().FirstOrDefault(f => File.Exists(Path.Combine(f, "libtorch_cuda.so")));
 
@@ -57,20 +66,23 @@ public static class TorchLibrary
         _ = torch.get_num_threads(); // loads it
         string loaded =
             File.ReadLines("/proc/self/maps")
-                .Select(l => l[(l.IndexOf('/') is var i and >= 0 ? i : l.Length)..])
-                .FirstOrDefault(p => CpuLibraries.Contains(Path.GetFileName(p)))
+                .Where(line => line.Contains('/'))
+                .Select(line => line[line.IndexOf('/')..])
+                .FirstOrDefault(path => CpuLibraries.Contains(Path.GetFileName(path)))
             ?? "not loaded";
-        return $"{torch.__version__}, {(torch.cuda.is_available() ? $"{torch.cuda.device_count()} CUDA devices" : "CPU")}, {loaded}; CUDA build on this machine: {FindCudaBuild() ?? "none"}";
+        string devices = torch.cuda.is_available() ? $"{torch.cuda.device_count()} CUDA devices" : "CPU";
+        return $"{torch.__version__}, {devices}, {loaded}; CUDA build on this machine: {FindCudaBuild() ?? "none"}";
     }
 
     private static IEnumerable<string> Candidates()
     {
-        if (Environment.GetEnvironmentVariable("SIMPLE_R1_TORCH") is { Length: > 0 } set)
+        if (Environment.GetEnvironmentVariable("SIMPLE_R1_TORCH") is { Length: > 0 } folder)
         {
-            yield return set;
-            yield return Path.Combine(set, "lib");
+            yield return folder;
+            yield return Path.Combine(folder, "lib");
             yield break;
         }
+
         string home = Environment.GetFolderPath(Environment.SpecialFolder.UserProfile);
         string[] roots =
         [
@@ -88,11 +100,14 @@ public static class TorchLibrary
         foreach (string packages in new[] { "site-packages", "dist-packages" })
             if (Directory.Exists(Path.Combine(python, packages, "torch", "lib")))
                 yield return Path.Combine(python, packages, "torch", "lib");
-        if (AskPython() is { } asked)
-            yield return asked;
+        if (AskPython() is { } installed)
+            yield return installed;
     }
 
-    /// <summary>Where the python3 on the path keeps its torch package; found without importing it.</summary>
+    /// <summary>
+    /// The folder of the torch package of the python3 on the path, found without importing it; null where there is
+    /// none.
+    /// </summary>
     private static string? AskPython()
     {
         try
@@ -114,7 +129,7 @@ public static class TorchLibrary
         }
         catch (Win32Exception)
         {
-            return null;
-        } // no python3
+            return null; // no python3
+        }
     }
 }

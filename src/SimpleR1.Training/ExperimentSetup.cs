@@ -1,6 +1,5 @@
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Trainer;
-using SimpleR1.Cluster.Worker;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
 using SimpleR1.Tensors;
@@ -161,7 +160,7 @@ internal sealed class ExperimentSetup : IAsyncDisposable
     {
         var w = Recipe.Workers;
         (CudaDevice, ScalarType)? sender =
-            w.SendDevice.Length > 0 ? (CudaDevice.Parse(w.SendDevice)!, WorkerDevices.ParseType(w.Type)) : null;
+            w.SendDevice.Length > 0 ? (CudaDevice.Parse(w.SendDevice)!, ElementType.Parse(w.Type).Scalar) : null;
         if (sender is not null && options.ServerKey is not null)
             Events.Log(
                 "the cluster key does not protect weights that NCCL sends to servers on GPUs: they travel in the clear"

@@ -44,13 +44,13 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
     )
     {
         (clear, keyed) = (new(here), new(here, clusterKey));
-        if (from is var (gpu, type) && gpu.Beside() is var stream)
+        if (from is var (gpu, type) && gpu.WithOwnStream() is var stream)
             this.from = (new(stream), stream, type);
         places =
         [
             .. servers.Select(address =>
             {
-                NcclCollectives? nccl = from is var (sender, _) ? new(sender.Beside()) : null; // servers are sent to at the same time
+                NcclCollectives? nccl = from is var (sender, _) ? new(sender.WithOwnStream()) : null; // servers are sent to at the same time
                 var (tcp, serverKey) =
                     address.Scheme == "vllm" && clusterKey is not null ? (keyed, clusterKey) : (clear, null);
                 return new Place(new(address, key, tcp, Timeout, serverKey, nccl), nccl);

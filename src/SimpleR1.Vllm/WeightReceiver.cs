@@ -17,7 +17,7 @@ internal sealed class WeightReceiver(LocalCompletions source, TcpCollectives tcp
 {
     private readonly SemaphoreSlim turn = new(1, 1);
     private readonly NcclCollectives? nccl =
-        source.Weights.Device is { } gpu && NcclSupport.Missing is null ? new(gpu.Beside()) : null;
+        source.Weights.Device is { } gpu && NcclSupport.Missing is null ? new(gpu.WithOwnStream()) : null;
     private readonly TensorReceiver tensors = new(source.Weights);
     private IWeightGroup? group;
     private InitInfo? init;

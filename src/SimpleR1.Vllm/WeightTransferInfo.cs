@@ -1,5 +1,6 @@
 using System.Text.Json.Serialization;
 using SimpleR1.Models;
+using SimpleR1.Tensors;
 using SimpleR1.Vllm.Rendezvous;
 using static TorchSharp.torch;
 
@@ -38,12 +39,10 @@ internal sealed record UpdateInfo(
 )
 {
     private const long DefaultBufferBytes = 1L << 30;
-    private static readonly Dictionary<string, ScalarType> Types = new()
-    {
-        ["float32"] = ScalarType.Float32,
-        ["bfloat16"] = ScalarType.BFloat16,
-        ["float16"] = ScalarType.Float16,
-    };
+    private static readonly Dictionary<string, ScalarType> Types = ElementType.All.ToDictionary(
+        t => t.TorchName,
+        t => t.Scalar
+    );
 
     [JsonPropertyName("packed"), JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public bool? Packed { get; init; }

@@ -73,7 +73,7 @@ public static unsafe class WeightHash
         string[] types =
             held == weights.Flat.dtype
                 ? ["ELEMENT=float"]
-                : [CudaOps.Element(weights.Flat.dtype), CudaOps.Element(held, "HELD")];
+                : [ElementType.Of(weights.Flat.dtype).Definition(), ElementType.Of(held).Definition("HELD")];
         var kernel = gpu.Kernels.Get("WeightHash", "weight_hash", types);
         long words = weights.Layout.Length * held.ElementSize() / sizeof(ulong); // layouts are whole words long
 

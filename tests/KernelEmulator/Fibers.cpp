@@ -44,7 +44,8 @@ emulated_switch:
 static Fiber* next_of(Fiber* from)
 {
     size_t i = from - fibers.data();
-    do i = i + 1 == fibers.size() ? 0 : i + 1; while (fibers[i].done);
+    do i = i + 1 == fibers.size() ? 0 : i + 1;
+    while (fibers[i].done);
     return &fibers[i];
 }
 
@@ -98,15 +99,17 @@ void run(void (*kernel)(void**), void** parameters, Dim grid, Dim block_dim, uns
                 for (size_t i = 0; i < threads; i++)
                 {
                     Fiber& f = fibers[i];
-                    f.thread = {(unsigned)(i % block_dim.x), (unsigned)(i / block_dim.x % block_dim.y), (unsigned)(i / block_dim.x / block_dim.y)};
+                    f.thread = {
+                        (unsigned)(i % block_dim.x), (unsigned)(i / block_dim.x % block_dim.y),
+                        (unsigned)(i / block_dim.x / block_dim.y)};
                     if (f.stack.empty()) f.stack.resize(StackBytes);
                     f.done = false;
                     f.copies.clear();
                     f.groups = 0;
                     warps[i / 32].alive++;
                     auto top = (void**)(((uintptr_t)f.stack.data() + StackBytes) & ~(uintptr_t)15);
-                    *--top = nullptr;       // keeps the stack aligned as after a call
-                    *--top = (void*)start;  // where emulated_switch returns to
+                    *--top = nullptr; // keeps the stack aligned as after a call
+                    *--top = (void*)start; // where emulated_switch returns to
                     for (int r = 0; r < 6; r++) *--top = nullptr;
                     f.stack_pointer = top;
                 }
@@ -114,4 +117,4 @@ void run(void (*kernel)(void**), void** parameters, Dim grid, Dim block_dim, uns
                 emulated_switch(&scheduler_stack, current->stack_pointer);
             }
 }
-}
+} // namespace emulated

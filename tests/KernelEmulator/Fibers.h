@@ -7,8 +7,16 @@
 
 namespace emulated
 {
-struct Dim { unsigned x, y, z; };
-struct Copy { void* to; const void* from; int group; };
+struct Dim
+{
+    unsigned x, y, z;
+};
+struct Copy
+{
+    void* to;
+    const void* from;
+    int group;
+};
 
 struct Fiber
 {
@@ -59,4 +67,4 @@ inline void block_barrier() { meet(whole_block); }
 
 /// Runs kernel(parameters) for each thread of each block, one block after another.
 void run(void (*kernel)(void**), void** parameters, Dim grid, Dim block_dim, unsigned shared_bytes);
-}
+} // namespace emulated

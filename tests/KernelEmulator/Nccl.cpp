@@ -1,6 +1,7 @@
-// A stand-in for NCCL's control paths, as far as SimpleR1 calls them: processes that join a group, broadcasts in a stream's order, errors, aborts.
-// Bytes go over loopback TCP through rank 0. It says nothing about NCCL's speed. What it can be told by its environment:
-// EMULATED_NCCL_DELAY_US, a pause after each 64 KiB sent; EMULATED_NCCL_SILENT, a lost peer is no error: like a kernel that waits forever.
+// A stand-in for NCCL's control paths, as far as SimpleR1 calls them: processes that join a group, broadcasts in a
+// stream's order, errors, aborts. Bytes go over loopback TCP through rank 0. It says nothing about NCCL's speed. Its
+// environment variables: EMULATED_NCCL_DELAY_US, a pause after each 64 KiB sent; EMULATED_NCCL_SILENT, a lost peer is
+// no error, as in a kernel that waits forever.
 #include <arpa/inet.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -18,14 +19,32 @@
 #include <vector>
 #include "Nccl.h"
 
-enum { Success = 0, SystemError = 2, InvalidArgument = 4, RemoteError = 6, InProgress = 7 };
+enum
+{
+    Success = 0,
+    SystemError = 2,
+    InvalidArgument = 4,
+    RemoteError = 6,
+    InProgress = 7
+};
 static const int Magic = 0x4c43434e;
 
-struct Id { int magic; int port; char rest[120]; };
+struct Id
+{
+    int magic;
+    int port;
+    char rest[120];
+};
 static std::mutex listening;
 static std::map<int, int> listeners; // port → socket, of ids made here
 
-struct Transfer { char* memory; size_t bytes; int root; bool done = false; }; // root −1: a sum of floats over all ranks
+struct Transfer
+{
+    char* memory;
+    size_t bytes;
+    int root;
+    bool done = false;
+}; // root −1: a sum of floats over all ranks
 
 struct Comm
 {
@@ -54,7 +73,8 @@ static bool move(Comm* c, int socket, char* memory, size_t bytes, bool sending)
         pollfd p{socket, (short)(sending ? POLLOUT : POLLIN), 0};
         if (poll(&p, 1, 50) == 0) continue;
         size_t n = bytes - at < 65536 ? bytes - at : 65536;
-        ssize_t moved = sending ? send(socket, memory + at, n, MSG_NOSIGNAL | MSG_DONTWAIT) : recv(socket, memory + at, n, MSG_DONTWAIT);
+        ssize_t moved = sending ? send(socket, memory + at, n, MSG_NOSIGNAL | MSG_DONTWAIT)
+                                : recv(socket, memory + at, n, MSG_DONTWAIT);
         if (moved < 0 && (errno == EAGAIN || errno == EINTR)) continue;
         if (moved <= 0) return false;
         at += moved;
@@ -81,7 +101,12 @@ static bool join(Comm* c)
             if (poll(&p, 1, 50) == 0) continue;
             int s = accept(listener, nullptr, nullptr), hello[2];
             if (s < 0) continue;
-            if (!move(c, s, (char*)hello, sizeof hello, false) || hello[0] != Magic || hello[1] < 1 || hello[1] >= c->size) { close(s); continue; }
+            if (!move(c, s, (char*)hello, sizeof hello, false) || hello[0] != Magic || hello[1] < 1 ||
+                hello[1] >= c->size)
+            {
+                close(s);
+                continue;
+            }
             c->peers[hello[1]] = s;
             joined++;
         }
@@ -104,7 +129,8 @@ static bool join(Comm* c)
 
 static bool sum(Comm* c, Transfer& t)
 {
-    if (c->rank != 0) return move(c, c->peers[0], t.memory, t.bytes, true) && move(c, c->peers[0], t.memory, t.bytes, false);
+    if (c->rank != 0)
+        return move(c, c->peers[0], t.memory, t.bytes, true) && move(c, c->peers[0], t.memory, t.bytes, false);
     std::vector<float> other(t.bytes / sizeof(float));
     for (int r = 1; r < c->size; r++)
     {
@@ -161,84 +187,102 @@ static int launch(const void* from, void* to, size_t bytes, int root, Comm* c, v
     auto t = std::make_shared<Transfer>();
     *t = {(char*)to, bytes, root};
     bool begun = false;
-    emulated::wait_in_stream(stream, [=]() mutable
-    {
-        std::lock_guard<std::mutex> lock(c->gate);
-        if (!begun)
+    emulated::wait_in_stream(
+        stream,
+        [=]() mutable
         {
-            if ((c->rank == root || root < 0) && from != to) memcpy(to, from, t->bytes);
-            c->transfers.push_back(t);
-            c->changed.notify_all();
-            begun = true;
+            std::lock_guard<std::mutex> lock(c->gate);
+            if (!begun)
+            {
+                if ((c->rank == root || root < 0) && from != to) memcpy(to, from, t->bytes);
+                c->transfers.push_back(t);
+                c->changed.notify_all();
+                begun = true;
+            }
+            return t->done || c->aborted;
         }
-        return t->done || c->aborted;
-    });
+    );
     return Success;
 }
 
 extern "C"
 {
-int ncclGetVersion(int* v) { *v = 22000; return 0; }
-const char* ncclGetErrorString(int e)
-{
-    switch (e)
+    int ncclGetVersion(int* v)
     {
-        case Success: return "no error";
-        case RemoteError: return "remote process exited or there was a network error";
-        case InProgress: return "NCCL operation in progress";
-        default: return "emulated NCCL error";
+        *v = 22000;
+        return 0;
     }
-}
-const char* ncclGetLastError(void*) { return "of the stand-in"; }
-int ncclGetUniqueId(Id* id)
-{
-    memset(id, 0, sizeof *id);
-    int s = socket(AF_INET, SOCK_STREAM, 0);
-    sockaddr_in at{};
-    at.sin_family = AF_INET;
-    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    socklen_t length = sizeof at;
-    if (s < 0 || bind(s, (sockaddr*)&at, sizeof at) != 0 || listen(s, 64) != 0 || getsockname(s, (sockaddr*)&at, &length) != 0) return SystemError;
-    id->magic = Magic;
-    id->port = ntohs(at.sin_port);
-    std::lock_guard<std::mutex> lock(listening);
-    listeners[id->port] = s;
-    return Success;
-}
-int ncclCommInitRankConfig(Comm** comm, int size, Id id, int rank, void*)
-{
-    if (id.magic != Magic || rank < 0 || rank >= size) return InvalidArgument;
-    auto c = new Comm;
-    c->rank = rank;
-    c->size = size;
-    c->id = id;
-    *comm = c;
-    c->thread = std::thread(run, c);
-    return InProgress;
-}
-int ncclCommGetAsyncError(Comm* c, int* error) { *error = c->error; return Success; }
-int ncclBroadcast(const void* from, void* to, size_t count, int type, int root, Comm* c, void* stream)
-{
-    static const int sizes[] = {1, 1, 4, 4, 8, 8, 2, 4, 8, 2};
-    return launch(from, to, count * sizes[type], root, c, stream);
-}
-int ncclAllReduce(const void* from, void* to, size_t count, int type, int operation, Comm* c, void* stream)
-{
-    const int Float32 = 7, Sum = 0;
-    return type == Float32 && operation == Sum ? launch(from, to, count * sizeof(float), -1, c, stream) : InvalidArgument;
-}
-int ncclGroupStart() { return Success; }
-int ncclGroupEnd() { return Success; }
-int ncclCommAbort(Comm* c)
-{
+    const char* ncclGetErrorString(int e)
     {
-        std::lock_guard<std::mutex> lock(c->gate);
-        c->aborted = true;
-        c->changed.notify_all();
+        switch (e)
+        {
+        case Success:
+            return "no error";
+        case RemoteError:
+            return "remote process exited or there was a network error";
+        case InProgress:
+            return "NCCL operation in progress";
+        default:
+            return "emulated NCCL error";
+        }
     }
-    c->thread.join();
-    for (int s : c->peers)
-        if (s >= 0) close(s);
-    return Success; // the object stays: a stream may still ask it
-}
+    const char* ncclGetLastError(void*) { return "of the stand-in"; }
+    int ncclGetUniqueId(Id* id)
+    {
+        memset(id, 0, sizeof *id);
+        int s = socket(AF_INET, SOCK_STREAM, 0);
+        sockaddr_in at{};
+        at.sin_family = AF_INET;
+        at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        socklen_t length = sizeof at;
+        if (s < 0 || bind(s, (sockaddr*)&at, sizeof at) != 0 || listen(s, 64) != 0 ||
+            getsockname(s, (sockaddr*)&at, &length) != 0)
+            return SystemError;
+        id->magic = Magic;
+        id->port = ntohs(at.sin_port);
+        std::lock_guard<std::mutex> lock(listening);
+        listeners[id->port] = s;
+        return Success;
+    }
+    int ncclCommInitRankConfig(Comm** comm, int size, Id id, int rank, void*)
+    {
+        if (id.magic != Magic || rank < 0 || rank >= size) return InvalidArgument;
+        auto c = new Comm;
+        c->rank = rank;
+        c->size = size;
+        c->id = id;
+        *comm = c;
+        c->thread = std::thread(run, c);
+        return InProgress;
+    }
+    int ncclCommGetAsyncError(Comm* c, int* error)
+    {
+        *error = c->error;
+        return Success;
+    }
+    int ncclBroadcast(const void* from, void* to, size_t count, int type, int root, Comm* c, void* stream)
+    {
+        static const int sizes[] = {1, 1, 4, 4, 8, 8, 2, 4, 8, 2};
+        return launch(from, to, count * sizes[type], root, c, stream);
+    }
+    int ncclAllReduce(const void* from, void* to, size_t count, int type, int operation, Comm* c, void* stream)
+    {
+        const int Float32 = 7, Sum = 0;
+        return type == Float32 && operation == Sum ? launch(from, to, count * sizeof(float), -1, c, stream)
+                                                   : InvalidArgument;
+    }
+    int ncclGroupStart() { return Success; }
+    int ncclGroupEnd() { return Success; }
+    int ncclCommAbort(Comm* c)
+    {
+        {
+            std::lock_guard<std::mutex> lock(c->gate);
+            c->aborted = true;
+            c->changed.notify_all();
+        }
+        c->thread.join();
+        for (int s : c->peers)
+            if (s >= 0) close(s);
+        return Success; // the object stays: a stream may still ask it
+    }
 }

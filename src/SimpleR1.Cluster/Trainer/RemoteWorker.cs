@@ -212,7 +212,7 @@ internal sealed class RemoteWorker(
         var message = new SetupMessage(session, Wire.ToJson(setup with { TokenizerJson = null }), setup.TokenizerJson);
         var reply = await CallAsync(g => g.SetupAsync(message), options.StartTimeout, "build its engine", cancellation);
         ProcessId = reply.ProcessId;
-        ElementType = Enum.Parse<ScalarType>(reply.ElementType);
+        ElementType = Tensors.ElementType.ParseScalar(reply.ElementType).Scalar;
         Reach = reply.Reach;
         if (reply.Failure is { } failure)
             Fail("it could not build its engine: " + failure);

@@ -10,7 +10,10 @@ internal sealed record RolloutShare(int Id, int Worker, List<GenerationRequest> 
 
     /// <summary>Tokens of a sample that were there before.</summary>
     public int Had(Completion c) =>
-        Requests.Find(r => r.Id == c.RequestId)?.PartialSamples?.FirstOrDefault(p => p.Index == c.SampleIndex)?.Tokens.Length
+        Requests
+            .Find(r => r.Id == c.RequestId)
+            ?.PartialSamples?.FirstOrDefault(p => p.Index == c.SampleIndex)
+            ?.Tokens.Length
         ?? 0;
 }
 
@@ -40,7 +43,8 @@ internal sealed class RolloutLedger
         /// <summary>By index, the samples that are missing, with what was known of them at the start.</summary>
         public readonly SortedDictionary<int, PartialSample> Open = new(
             (
-                request.PartialSamples ?? [.. Enumerable.Range(0, request.Sampling.Samples).Select(i => new PartialSample(i))]
+                request.PartialSamples
+                ?? [.. Enumerable.Range(0, request.Sampling.Samples).Select(i => new PartialSample(i))]
             ).ToDictionary(p => p.Index)
         );
         public readonly HashSet<int> Done = [];
@@ -60,7 +64,12 @@ internal sealed class RolloutLedger
 
         /// <summary>What is left to ask for.</summary>
         public GenerationRequest Remaining =>
-            Done.Count == 0 && Told.Count == 0 ? Request : Request with { PartialSamples = [.. Open.Values.Select(WithTold)] };
+            Done.Count == 0 && Told.Count == 0
+                ? Request
+                : Request with
+                {
+                    PartialSamples = [.. Open.Values.Select(WithTold)],
+                };
 
         public PartialSample WithTold(PartialSample part) =>
             !Told.TryGetValue(part.Index, out var told)

@@ -114,7 +114,7 @@ public sealed partial class WorkerPool
 
     private Task<ulong> HashAsync(FlatWeights weights, ScalarType held) =>
         hashing.RunAsync(() =>
-            WeightHash.Of(weights, held, weights.Device is { } gpu ? hashingStream ??= gpu.Beside() : null)
+            WeightHash.Of(weights, held, weights.Device is { } gpu ? hashingStream ??= gpu.WithOwnStream() : null)
         );
 
     /// <summary>Brings a joiner to the current weights, where the trainer still has them; else it waits for the next push.</summary>

@@ -241,7 +241,7 @@ internal sealed class LiveWeights : IDisposable
     {
         CpuParallel.Threads = threads;
         spare ??= live!.Device is { } gpu
-            ? new FlatWeights(live.Layout, live.Flat.dtype, gpu.Beside())
+            ? new FlatWeights(live.Layout, live.Flat.dtype, gpu.WithOwnStream())
             : new FlatWeights(live.Layout, live.Flat.dtype, CPU);
         return spare;
     }

@@ -1,5 +1,4 @@
 using SimpleR1.Tensors.Cuda;
-using static TorchSharp.torch;
 
 namespace SimpleR1.Cluster.Worker;
 
@@ -39,14 +38,4 @@ public static class WorkerDevices
             )
             : names;
     }
-
-    /// <summary>bf16, f16 or f32.</summary>
-    public static ScalarType ParseType(string text) =>
-        text switch
-        {
-            "bf16" => ScalarType.BFloat16,
-            "f16" => ScalarType.Float16,
-            "f32" => ScalarType.Float32,
-            _ => throw new ArgumentException($"type: expected bf16, f16 or f32, found '{text}'"),
-        };
 }

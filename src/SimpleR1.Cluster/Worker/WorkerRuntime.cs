@@ -108,7 +108,7 @@ internal sealed class WorkerRuntime : IAsyncDisposable
                 CpuParallel.Threads = threads; // a loop's threads belong to the thread that starts it
                 var gpu = CudaDevice.Parse(device);
                 var layout = new WeightLayout(setup.Config);
-                var elementType = gpu is null ? ScalarType.Float32 : WorkerDevices.ParseType(type);
+                var elementType = gpu is null ? ScalarType.Float32 : Tensors.ElementType.Parse(type).Scalar;
                 var live = Weights.Allocate(layout, gpu, elementType);
                 return new Engine(new Models.Decoder(live), tokenizer, setup.Engine);
             });

@@ -2,7 +2,7 @@ using SimpleR1.Inference.Scheduling;
 using SimpleR1.Models;
 using SimpleR1.Tensors;
 using static TorchSharp.torch;
-using Kernel = SimpleR1.Tensors.Cpu.PagedAttention;
+using Kernel = SimpleR1.Tensors.Cpu.Attention.PagedAttention;
 
 namespace SimpleR1.Inference.Cpu;
 

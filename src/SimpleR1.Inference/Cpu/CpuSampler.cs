@@ -47,9 +47,9 @@ internal sealed unsafe class CpuSampler(ModelConfig config)
             sum = Sampling.SumExp(x, vocabulary, max, scale, threshold);
         else
         {
-            threshold = SamplingFilters.Threshold(x, vocabulary, max, scale, s.TopK, s.TopP, s.MinP);
+            threshold = SamplingFilters.Threshold(x, vocabulary, new(max, scale, s.TopK, s.TopP, s.MinP));
             uint position = (uint)sequence.OutputLength;
-            (token, sum) = Sampling.Draw(x, vocabulary, max, top, scale, threshold, sequence.Seed, position);
+            (token, sum) = Sampling.Draw(x, vocabulary, top, new(max, scale, threshold), new(sequence.Seed, position));
         }
 
         double logSum = Math.Log(sum);

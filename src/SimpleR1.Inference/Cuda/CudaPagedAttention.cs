@@ -51,7 +51,7 @@ internal sealed class CudaPagedAttention : IAttention, IDisposable
         // Kernels.
         string[] blocks = [$"KV_HEADS={config.KeyValueHeads}", $"BLOCK={layout.BlockSize}"];
         string[] heads = [$"HEADS={config.Heads}", $"GROUP={config.GroupSize}", $"HEAD_DIM={dimension}"];
-        string[] shape = [CudaOps.Element(type), .. heads, .. blocks];
+        string[] shape = [ElementType.Of(type).Definition(), .. heads, .. blocks];
         rotary = gpu.Kernels.Get("RotaryCache", "rotary_cache", shape);
         prepare = gpu.Kernels.Get("StepInputs", "prepare_step", blocks);
         if (HasTensorCores(config, type))
@@ -145,7 +145,7 @@ internal sealed class CudaPagedAttention : IAttention, IDisposable
         Require.On(gpu, qkv, [-1, config.QkvSize], qkv.dtype);
 
         Rotate(layer, qkv, rotation);
-        var output = gpu.Scratch.Take([tokens, config.QuerySize], qkv.dtype); // [tokens, heads · d]
+        var output = Arena.CurrentOf(gpu).Take([tokens, config.QuerySize], qkv.dtype); // [tokens, heads · d]
         if (plain is not null)
             LaunchPlain(layer, qkv, output, rotation.Positions);
         if (plain is null && Current.Decodes)

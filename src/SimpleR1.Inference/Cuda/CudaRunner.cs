@@ -20,6 +20,7 @@ internal sealed class CudaRunner : IModelRunner
     private readonly CudaDevice gpu;
     private readonly Decoder decoder;
     private readonly EngineOptions options;
+    private readonly Arena arena; // the forward pass's results
     private readonly DeviceMemory idMemory; // [2, MaxBatchedTokens] int64: ids, positions
     private readonly DeviceMemory logitMemory;
     private readonly DeviceMemory cache;
@@ -66,7 +67,8 @@ internal sealed class CudaRunner : IModelRunner
 
         // What depends on the sizes of a step.
         const string advice = "lower the most sequences or tokens of a step";
-        gpu.Scratch.Reserve(decoder.ActivationBytes(options.MaxBatchedTokens), advice);
+        arena = new(gpu);
+        arena.Reserve(decoder.ActivationBytes(options.MaxBatchedTokens), advice);
         inputs = new(gpu, sequences, Depth);
         tables = new(gpu, config, options, inputs, advice);
         idMemory = gpu.Allocate(16L * options.MaxBatchedTokens, "token ids");
@@ -107,6 +109,7 @@ internal sealed class CudaRunner : IModelRunner
         // The forward pass.
         using var scope = NewDisposeScope();
         using var gradients = no_grad();
+        using var results = arena.Enter();
         gpu.Profile?.HoldBack();
         turn.Begin.Record();
         var edits = sampler.AddEdits(sampling);
@@ -255,7 +258,7 @@ internal sealed class CudaRunner : IModelRunner
     /// <returns>[count, hidden]</returns>
     private Tensor Forward(nint tokenPositions, int count)
     {
-        gpu.Scratch.Reset();
+        arena.Reset();
         nint ids = idMemory.Pointer;
         nint positions = ids + 8 * options.MaxBatchedTokens;
         attention.Prepare(tokenPositions, count, tables.Tokens, ids, positions);
@@ -284,21 +287,13 @@ internal sealed class CudaRunner : IModelRunner
     private string Describe()
     {
         string weights =
-            $"{CudaDevice.Gigabytes(decoder.Weights.ByteLength)} in {TypeName(decoder.Weights.Flat.dtype)}";
+            $"{CudaDevice.Gigabytes(decoder.Weights.ByteLength)} in {ElementType.Of(decoder.Weights.Flat.dtype).Name}";
         return $"cuda:{gpu.Index} ({gpu.Name}): weights {weights}, "
-            + $"activations {CudaDevice.Gigabytes(gpu.Scratch.Bytes)}, "
+            + $"activations {CudaDevice.Gigabytes(arena.Bytes)}, "
             + $"logits {CudaDevice.Gigabytes(logitMemory.Bytes)}, "
             + $"KV cache {CudaDevice.Gigabytes(cache.Bytes)} = {Blocks:N0} blocks of {options.BlockSize} tokens, "
             + $"{CudaDevice.Gigabytes(gpu.FreeMemory().Free)} free";
     }
-
-    private static string TypeName(ScalarType type) =>
-        type switch
-        {
-            ScalarType.BFloat16 => "bf16",
-            ScalarType.Float16 => "f16",
-            _ => "f32",
-        };
 
     public void Dispose()
     {
@@ -316,6 +311,7 @@ internal sealed class CudaRunner : IModelRunner
         sampler.Dispose();
         tables.Dispose();
         inputs.Dispose();
+        arena.Dispose();
         foreach (var memory in new[] { idMemory, logitMemory, cache })
             memory.Dispose();
     }

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
 using static TorchSharp.torch;
 
@@ -92,12 +93,7 @@ public static unsafe class Checkpoint
     )
     {
         Directory.CreateDirectory(folder);
-        SafetensorsWriter.WriteFolder(
-            folder,
-            [.. weights.Layout.CheckpointTensors.Select(SourceOf)],
-            type,
-            shardBytes
-        );
+        SafetensorsWriter.WriteFolder(folder, [.. weights.Layout.CheckpointTensors.Select(SourceOf)], type, shardBytes);
         File.WriteAllText(Path.Combine(folder, "config.json"), ModelConfigFile.ToJson(weights.Layout.Config, type));
 
         if (source is null || Path.GetFullPath(source) == Path.GetFullPath(folder))
@@ -178,7 +174,7 @@ public static unsafe class Checkpoint
                     $"'{wanted.Name}': expected shape [{shape}] from config.json, "
                         + $"found [{string.Join(", ", entry.Shape)}]"
                 );
-            else if (entry.Type is not ("F32" or "F16" or "BF16"))
+            else if (ElementType.All.All(t => t.SafetensorsName != entry.Type))
                 problems.Add($"'{wanted.Name}': expected dtype F32, F16 or BF16, found {entry.Type}");
         }
 

@@ -9,16 +9,17 @@ namespace SimpleR1.Models.Checkpoints;
 /// <summary>Converts between the element types of weights, via f32: rounds to nearest, ties to even; NaN stays NaN.</summary>
 internal static unsafe class NumberConversion
 {
+    private static readonly Dictionary<ScalarType, WeightType> weightTypes = ElementType.All.ToDictionary(
+        t => t.Scalar,
+        t => Enum.Parse<WeightType>(t.SafetensorsName)
+    );
+
     public static int Size(WeightType type) => type == WeightType.F32 ? 4 : 2;
 
     public static WeightType Of(ScalarType type) =>
-        type switch
-        {
-            ScalarType.Float32 => WeightType.F32,
-            ScalarType.Float16 => WeightType.F16,
-            ScalarType.BFloat16 => WeightType.BF16,
-            _ => throw new NotSupportedException($"weights are f32, f16 or bf16, not {type}"),
-        };
+        weightTypes.TryGetValue(type, out var weightType)
+            ? weightType
+            : throw new NotSupportedException($"weights are {ElementType.Names}, not {type}");
 
     /// <summary>Converts elements on this thread.</summary>
     /// <param name="from"><paramref name="count"/> elements of type <paramref name="fromType"/></param>
@@ -74,19 +75,14 @@ internal static unsafe class NumberConversion
             gpu.Kernels.Get(
                     "NumberConversion",
                     "convert_numbers",
-                    CudaOps.Element(ScalarTypeOf(fromType), "FROM"),
-                    CudaOps.Element(ScalarTypeOf(toType))
+                    ElementTypeOf(fromType).Definition("FROM"),
+                    ElementTypeOf(toType).Definition()
                 )
                 .Launch(((int)Math.Min((count + 255) / 256, 16 * gpu.Multiprocessors), 1), 256, 0, from, to, count);
     }
 
-    private static ScalarType ScalarTypeOf(WeightType type) =>
-        type switch
-        {
-            WeightType.F32 => ScalarType.Float32,
-            WeightType.F16 => ScalarType.Float16,
-            _ => ScalarType.BFloat16,
-        };
+    private static ElementType ElementTypeOf(WeightType type) =>
+        ElementType.All.First(t => t.SafetensorsName == type.ToString());
 
     private static void Widen(byte* from, WeightType type, float* to, int count)
     {

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.IO.MemoryMappedFiles;
 using System.Text.Json;
+using SimpleR1.Tensors;
 
 namespace SimpleR1.Models.Checkpoints;
 
@@ -112,13 +113,9 @@ public sealed unsafe class SafetensorsFile : IDisposable
     private (nint Data, WeightType Type) Data(SafetensorsEntry entry) =>
         (
             (nint)(data + entry.Begin),
-            entry.Type switch
-            {
-                "F32" => WeightType.F32,
-                "F16" => WeightType.F16,
-                "BF16" => WeightType.BF16,
-                _ => throw Bad($"tensor '{entry.Name}': dtype {entry.Type} is not supported (F32, F16 and BF16 are)"),
-            }
+            ElementType.All.Any(t => t.SafetensorsName == entry.Type)
+                ? Enum.Parse<WeightType>(entry.Type)
+                : throw Bad($"tensor '{entry.Name}': dtype {entry.Type} is not supported (F32, F16 and BF16 are)")
         );
 
     /// <summary>The stored bytes of a tensor of less than 2 GiB.</summary>

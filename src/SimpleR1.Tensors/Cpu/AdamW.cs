@@ -1,41 +1,37 @@
 using System.Numerics;
+using SimpleR1.Tensors.Operands;
 
 namespace SimpleR1.Tensors.Cpu;
 
-/// <summary>Passes over flat f32 buffers: the AdamW update (Loshchilov and Hutter 2019) and the gradient's norm.</summary>
+/// <summary>
+/// Passes over flat f32 buffers: the AdamW update (Loshchilov and Hutter 2019) and the gradient's norm.
+/// </summary>
 internal static unsafe class AdamW
 {
     private const int Chunk = 1 << 14;
 
     /// <summary>
-    /// m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g², w ← w − lr·(m/(1−β₁ᵗ) / (√(v/(1−β₂ᵗ)) + ε) + λw), with g scaled by <paramref name="gradientScale"/> first.
+    /// m ← β₁m + (1−β₁)g, v ← β₂v + (1−β₂)g², w ← w − lr·(m/(1−β₁ᵗ) / (√(v/(1−β₂ᵗ)) + ε) + λw); g is scaled by
+    /// <see cref="AdamWSettings.GradientScale"/> first.
     /// </summary>
-    public static void Step(
-        float* weight,
-        float* gradient,
-        float* m,
-        float* v,
-        long length,
-        long step,
-        double learningRate,
-        double beta1,
-        double beta2,
-        double epsilon,
-        double weightDecay,
-        double gradientScale
-    )
+    public static void Step(Range range, long length, AdamWSettings settings)
     {
-        double correction1 = 1 - Math.Pow(beta1, step),
-            correction2 = 1 - Math.Pow(beta2, step);
-        float rate = (float)(learningRate / correction1),
+        double correction1 = 1 - Math.Pow(settings.Beta1, settings.Step),
+            correction2 = 1 - Math.Pow(settings.Beta2, settings.Step);
+        float rate = (float)(settings.LearningRate / correction1),
             root = (float)(1 / Math.Sqrt(correction2)),
-            keep = (float)(1 - learningRate * weightDecay);
-        float b1 = (float)beta1,
-            b2 = (float)beta2,
-            c1 = (float)(1 - beta1),
-            c2 = (float)(1 - beta2),
-            eps = (float)epsilon,
-            scale = (float)gradientScale;
+            keep = (float)(1 - settings.LearningRate * settings.WeightDecay);
+        float b1 = (float)settings.Beta1,
+            b2 = (float)settings.Beta2,
+            c1 = (float)(1 - settings.Beta1),
+            c2 = (float)(1 - settings.Beta2),
+            eps = (float)settings.Epsilon,
+            scale = (float)settings.GradientScale;
+        float* weight = range.Weight,
+            gradient = range.Gradient,
+            m = range.Mean,
+            v = range.Variance;
+
         CpuParallel.For(
             (int)((length + Chunk - 1) / Chunk),
             item =>
@@ -80,5 +76,14 @@ internal static unsafe class AdamW
             }
         );
         return sums.Sum();
+    }
+
+    /// <summary>Where the update's four arrays begin.</summary>
+    internal readonly struct Range(float* weight, float* gradient, float* mean, float* variance)
+    {
+        public readonly float* Weight = weight;
+        public readonly float* Gradient = gradient;
+        public readonly float* Mean = mean;
+        public readonly float* Variance = variance;
     }
 }

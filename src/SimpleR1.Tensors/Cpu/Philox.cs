@@ -5,8 +5,9 @@ using System.Runtime.Intrinsics.X86;
 namespace SimpleR1.Tensors.Cpu;
 
 /// <summary>
-/// Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): 128 random bits that are a function of a 64-bit key and a
-/// 128-bit counter. Nothing is carried from draw to draw, so any number can be had at any time, in any order, on any device.
+/// Philox4x32-10 (Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3"): 128 random bits that are a
+/// function of a 64-bit key and a 128-bit counter. Nothing is carried from draw to draw, so any number can be had at
+/// any time, in any order, on any device.
 /// </summary>
 public static class Philox
 {
@@ -49,7 +50,9 @@ public static class Philox
         return (c0, c1, c2, c3);
     }
 
-    /// <summary>High and low halves of the 64-bit products: even and odd lanes are multiplied apart, then put back together.</summary>
+    /// <summary>
+    /// High and low halves of the 64-bit products: even and odd lanes are multiplied apart, then put back together.
+    /// </summary>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static (Vector512<uint> High, Vector512<uint> Low) Product(Vector512<uint> x, uint multiplier)
     {

@@ -4,14 +4,16 @@ using System.Runtime.Intrinsics;
 namespace SimpleR1.Tensors.Cpu;
 
 /// <summary>
-/// Draws a token from softmax(x · scale) over logits x ≥ threshold, with the normaliser, in one pass. The draw is Gumbel-max (argmax of
-/// x · scale + Gumbel noise) in its equal form as a race: argmax of pᵢ / eᵢ with eᵢ ~ Exp(1), which needs no second logarithm.
+/// Draws a token from softmax(x · scale) over logits x ≥ threshold, with the normaliser, in one pass. The draw is
+/// Gumbel-max (argmax of x · scale + Gumbel noise) in its equal form as a race: argmax of pᵢ / eᵢ with eᵢ ~ Exp(1),
+/// which needs no second logarithm.
 /// </summary>
 /// <remarks>
-/// The noise of token t at output position n of a sample is a function of (sample's stream seed, n, t) alone: word (t mod 64) / 16 of the
-/// Philox draw with the seed as key and counter (t / 64 · 16 + t mod 16, n, 0, 0). v = (word + ½) / 2³², e = −log(1 − v).
-/// Since e ≥ v, a token with p ≤ best · v can't win: almost all logarithms are skipped that way, and, because v ≥ 2⁻³³, where all 64 tokens of
-/// a block have p ≤ best · 2⁻³³, the random numbers too. Both skips change nothing about who wins.
+/// The noise of token t at output position n of a sample is a function of (sample's stream seed, n, t) alone: word (t
+/// mod 64) / 16 of the Philox draw with the seed as key and counter (t / 64 · 16 + t mod 16, n, 0, 0). v = (word + ½)
+/// / 2³², e = −log(1 − v). Since e ≥ v, a token with p ≤ best · v can't win: this skips almost all logarithms.
+/// Because v ≥ 2⁻³³, a block whose 64 tokens all have p ≤ best · 2⁻³³ needs no random numbers either. Neither skip
+/// changes which token wins.
 /// </remarks>
 public static unsafe class Sampling
 {
@@ -20,7 +22,17 @@ public static unsafe class Sampling
     private const int BlocksPerPartialSum = 64; // 4,096 tokens: f32 sums of 150,000 terms lose digits
     private const float Margin = 1 - 1e-5f; // the skip's own rounding must not lose a winner
 
-    /// <summary>The seed of sample <paramref name="sample"/>'s stream (SplitMix64's finalizer, Steele et al. 2014).</summary>
+    /// <summary>What is drawn from: softmax(x · scale) over x ≥ threshold.</summary>
+    /// <param name="Max">The largest logit.</param>
+    /// <param name="Scale">1 / temperature</param>
+    public readonly record struct Distribution(float Max, float Scale, float Threshold);
+
+    /// <summary>Which random numbers decide: those of a sample's stream at an output position.</summary>
+    public readonly record struct Noise(ulong Seed, uint Position);
+
+    /// <summary>
+    /// The seed of sample <paramref name="sample"/>'s stream (SplitMix64's finalizer, Steele et al. 2014).
+    /// </summary>
     public static ulong StreamSeed(ulong seed, int sample)
     {
         ulong z = seed + 0x9E3779B97F4A7C15 * ((ulong)(uint)sample + 1);
@@ -29,11 +41,15 @@ public static unsafe class Sampling
         return z ^ (z >> 31);
     }
 
-    /// <summary>The largest logit and the smallest token that has it. NaN where a logit is NaN or +∞; −∞ (a masked token) is allowed.</summary>
+    /// <summary>
+    /// The largest logit and the smallest token that has it. NaN where a logit is NaN or +∞; −∞ (a masked token) is
+    /// allowed.
+    /// </summary>
     public static (float Max, int Token) Max(float* x, int count)
     {
         var infinity = Vector512.Create(float.PositiveInfinity);
-        var (top, ordinary) = (-infinity, Vector512<float>.AllBitsSet);
+        var top = -infinity;
+        var ordinary = Vector512<float>.AllBitsSet;
         int i = 0;
         for (; i <= count - Lanes; i += Lanes)
         {
@@ -44,20 +60,18 @@ public static unsafe class Sampling
         float max = float.NegativeInfinity;
         for (int lane = 0; lane < Lanes; lane++)
             max = MathF.Max(max, top[lane]);
-        bool fine = ordinary.AsUInt32() == Vector512<uint>.AllBitsSet;
+        bool finite = ordinary.AsUInt32() == Vector512<uint>.AllBitsSet;
         for (; i < count; i++)
         {
-            fine &= x[i] < float.PositiveInfinity;
+            finite &= x[i] < float.PositiveInfinity;
             max = MathF.Max(max, x[i]);
         }
-        if (!fine)
+        if (!finite)
             return (float.NaN, -1);
-        int token = 0;
-        for (
-            var wanted = Vector512.Create(max);
-            token <= count - Lanes && !Vector512.EqualsAny(Vector512.Load(x + token), wanted);
 
-        )
+        int token = 0;
+        var wanted = Vector512.Create(max);
+        while (token <= count - Lanes && !Vector512.EqualsAny(Vector512.Load(x + token), wanted))
             token += Lanes;
         while (x[token] != max)
             token++;
@@ -66,25 +80,16 @@ public static unsafe class Sampling
 
     /// <summary>Σ exp((x − max) · scale) over x ≥ threshold.</summary>
     public static double SumExp(float* x, int count, float max, float scale, float threshold) =>
-        new Race(max, scale, threshold).Run(x, count, draw: false);
+        new Race(new(max, scale, threshold)).Run(x, count, draw: false);
 
-    /// <summary>Draws one token. <paramref name="top"/> is a token with the largest logit, <paramref name="max"/>.</summary>
+    /// <summary>Draws one token. <paramref name="top"/> is a token with the largest logit.</summary>
     /// <returns>The token, and Σ exp((x − max) · scale) over x ≥ threshold.</returns>
-    public static (int Token, double Sum) Draw(
-        float* x,
-        int count,
-        float max,
-        int top,
-        float scale,
-        float threshold,
-        ulong seed,
-        uint position
-    )
+    public static (int Token, double Sum) Draw(float* x, int count, int top, Distribution distribution, Noise noise)
     {
-        var race = new Race(max, scale, threshold)
+        var race = new Race(distribution)
         {
-            Seed = seed,
-            Position = position,
+            Seed = noise.Seed,
+            Position = noise.Position,
             Winner = top,
         };
         race.Enter(x, count, top / Block * Block); // the likely winner first: the better the best, the more is skipped
@@ -92,8 +97,11 @@ public static unsafe class Sampling
         return (race.Winner, sum);
     }
 
-    private ref struct Race(float max, float scale, float threshold)
+    private ref struct Race(Distribution distribution)
     {
+        private readonly float max = distribution.Max,
+            scale = distribution.Scale,
+            threshold = distribution.Threshold;
         private double best;
         public ulong Seed;
         public uint Position;
@@ -112,7 +120,9 @@ public static unsafe class Sampling
             return sum;
         }
 
-        /// <summary>Lets the 64 tokens from <paramref name="start"/> on race, and returns their weights' sum by lanes.</summary>
+        /// <summary>
+        /// Lets the 64 tokens from <paramref name="start"/> on race, and returns their weights' sum by lanes.
+        /// </summary>
         public Vector512<float> Enter(float* x, int count, int start)
         {
             var p = Weights(x, count, start);
@@ -129,14 +139,17 @@ public static unsafe class Sampling
 
         private void Enter(int token, Vector512<float> p, Vector512<uint> random)
         {
-            var v = Vector512.ConvertToSingle(random) * 2.3283064e-10f + Vector512.Create(1.1641532e-10f); // · 2⁻³² + 2⁻³³
+            // · 2⁻³² + 2⁻³³.
+            var v = Vector512.ConvertToSingle(random) * 2.3283064e-10f + Vector512.Create(1.1641532e-10f);
             ulong able = Vector512.GreaterThan(p, v * ((float)best * Margin)).ExtractMostSignificantBits();
             for (; able != 0; able &= able - 1)
             {
                 int lane = BitOperations.TrailingZeroCount(able);
                 double score = p[lane] / Exponential(random[lane]);
-                if (score > best || (score == best && token + lane < Winner))
-                    (best, Winner) = (score, token + lane);
+                if (score < best || (score == best && token + lane >= Winner))
+                    continue;
+                best = score;
+                Winner = token + lane;
             }
         }
 
@@ -170,36 +183,31 @@ public static unsafe class Sampling
     private static double Exponential(uint word) => -Math.Log(1 - (word + 0.5) / 4294967296.0);
 
     /// <summary>The same draw in plain loops and doubles: what <see cref="Draw"/> is tested against.</summary>
-    public static (int Token, double Sum) Reference(
-        ReadOnlySpan<float> x,
-        float max,
-        float scale,
-        float threshold,
-        ulong seed,
-        uint position
-    )
+    public static (int Token, double Sum) Reference(ReadOnlySpan<float> x, Distribution distribution, Noise noise)
     {
-        var (winner, best, sum) = (-1, 0.0, 0.0);
+        var (max, scale, threshold) = distribution;
+        int winner = -1;
+        double best = 0,
+            sum = 0;
         for (int t = 0; t < x.Length; t++)
         {
             if (!(x[t] >= threshold))
                 continue;
-            var (w0, w1, w2, w3) = Philox.Draw(seed, (uint)(t / Block * Lanes + t % Lanes), position, 0, 0);
+            var (w0, w1, w2, w3) = Philox.Draw(noise.Seed, (uint)(t / Block * Lanes + t % Lanes), noise.Position, 0, 0);
+            uint word = (t % Block / Lanes) switch
+            {
+                0 => w0,
+                1 => w1,
+                2 => w2,
+                _ => w3,
+            };
             double p = Math.Exp(((double)x[t] - max) * scale),
-                score =
-                    p
-                    / Exponential(
-                        (t % Block / Lanes) switch
-                        {
-                            0 => w0,
-                            1 => w1,
-                            2 => w2,
-                            _ => w3,
-                        }
-                    );
+                score = p / Exponential(word);
             sum += p;
-            if (score > best)
-                (best, winner) = (score, t);
+            if (score <= best)
+                continue;
+            best = score;
+            winner = t;
         }
         return (winner, sum);
     }

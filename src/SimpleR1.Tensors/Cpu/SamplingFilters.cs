@@ -3,26 +3,32 @@ using System.Runtime.Intrinsics;
 namespace SimpleR1.Tensors.Cpu;
 
 /// <summary>
-/// Top-k, top-p and min-p as one number: the smallest logit that is kept. Found by selection, never by sorting the vocabulary.
-/// Logits equal to that number are all kept, so that ties may keep more than k tokens and more than the mass p.
+/// Top-k, top-p and min-p as one number: the smallest logit that is kept. Found by selection, never by sorting the
+/// vocabulary. Logits equal to that number are all kept, so that ties may keep more than k tokens and more than the
+/// mass p.
 /// </summary>
 public static unsafe class SamplingFilters
 {
     private const int Lanes = 16,
         Block = 64;
 
-    /// <summary>Top-k first, then top-p on the mass that is left, then min-p (which scaling the mass does not change).</summary>
+    /// <param name="Max">The largest logit.</param>
+    /// <param name="Scale">1 / temperature</param>
+    /// <param name="TopK">0 keeps all.</param>
+    public readonly record struct Settings(float Max, float Scale, int TopK, double TopP, double MinP);
+
+    /// <summary>
+    /// Top-k first, then top-p on the mass that is left, then min-p (which scaling the mass does not change).
+    /// </summary>
     /// <param name="x">[count] logits, not yet scaled</param>
-    /// <param name="max">Their maximum.</param>
-    /// <param name="scale">1 / temperature</param>
-    /// <param name="topK">0 keeps all.</param>
-    public static float Threshold(float* x, int count, float max, float scale, int topK, double topP, double minP)
+    public static float Threshold(float* x, int count, Settings settings)
     {
+        int topK = settings.TopK;
         float threshold = topK > 0 && topK < count ? KthLargest(x, count, topK) : float.NegativeInfinity;
-        if (topP < 1)
-            threshold = Math.Max(threshold, Nucleus(x, count, max, scale, threshold, topP));
-        if (minP > 0)
-            threshold = Math.Max(threshold, (float)(max + Math.Log(minP) / scale));
+        if (settings.TopP < 1)
+            threshold = Math.Max(threshold, Nucleus(x, count, threshold, settings));
+        if (settings.MinP > 0)
+            threshold = Math.Max(threshold, (float)(settings.Max + Math.Log(settings.MinP) / settings.Scale));
         return threshold;
     }
 
@@ -32,7 +38,9 @@ public static unsafe class SamplingFilters
         float* work = Scratch.Rent(count + Block);
         float least = float.NegativeInfinity;
         int blocks = count / Block;
-        if (blocks >= k) // the k-th largest of the blocks' maxima is a lower bound that leaves few to select from
+
+        // The k-th largest of the blocks' maxima is a lower bound that leaves few to select from.
+        if (blocks >= k)
         {
             for (int b = 0; b < blocks; b++)
             {
@@ -46,11 +54,17 @@ public static unsafe class SamplingFilters
         return Select(work, Gather(x, count, least, work), k);
     }
 
-    /// <summary>The smallest logit of the smallest set of most probable tokens (among x ≥ threshold) whose mass reaches <paramref name="topP"/>.</summary>
-    private static float Nucleus(float* x, int count, float max, float scale, float threshold, double topP)
+    /// <summary>
+    /// The smallest logit of the smallest set of most probable tokens (among x ≥ threshold) whose mass reaches top-p.
+    /// </summary>
+    private static float Nucleus(float* x, int count, float threshold, Settings settings)
     {
+        float max = settings.Max,
+            scale = settings.Scale;
+        double topP = settings.TopP;
         double total = Sampling.SumExp(x, count, max, scale, threshold),
             wanted = topP * total;
+
         // Tokens below this weight have less than 1 − p of the mass together: the set never needs them.
         double least = max + Math.Log((1 - topP) * total / count) / scale;
         float* work = Scratch.Rent(2L * count + Block),
@@ -58,10 +72,12 @@ public static unsafe class SamplingFilters
         int left = Gather(x, count, Math.Max(threshold, (float)Math.Min(least - 1e-3 / scale, max)), work);
         for (int i = 0; i < left; i++)
             weights[i] = MathF.Exp((work[i] - max) * scale);
+
+        // Quickselect by mass: [from, to) is undecided, and all before it is in the set.
         int from = 0,
             to = left;
         float smallest = max;
-        while (from < to) // quickselect by mass: [from, to) holds what is undecided, all before it is in the set
+        while (from < to)
         {
             float pivot = Pivot(work, from, to);
             int above = from,
@@ -93,7 +109,7 @@ public static unsafe class SamplingFilters
                 smallest = pivot;
             }
         }
-        return smallest; // rounding left a sliver of mass that no token has
+        return smallest; // rounding left a little mass that no token has
     }
 
     /// <summary>Copies all x ≥ least to <paramref name="to"/>; returns how many.</summary>

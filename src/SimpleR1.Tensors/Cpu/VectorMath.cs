@@ -5,7 +5,10 @@ namespace SimpleR1.Tensors.Cpu;
 /// <summary>Elementary functions on 16 floats at a time.</summary>
 public static class VectorMath
 {
-    /// <summary>eˣ to 2e-7 relative for x ≤ 88, 0 below −87; NaN stays NaN. (Cody and Waite's reduction, the Cephes library's polynomial.)</summary>
+    /// <summary>
+    /// eˣ to 2e-7 relative for x ≤ 88, 0 below −87; NaN stays NaN. (Cody and Waite's reduction, the Cephes library's
+    /// polynomial.)
+    /// </summary>
     public static Vector512<float> Exp(Vector512<float> x)
     {
         var n = Vector512.Round(x * 1.44269504f);
@@ -18,7 +21,9 @@ public static class VectorMath
         p = Vector512.FusedMultiplyAdd(p, r, Vector512.Create(1.6666665459e-1f));
         p = Vector512.FusedMultiplyAdd(p, r, Vector512.Create(5.0000001201e-1f));
         p = Vector512.FusedMultiplyAdd(p, r * r, r + Vector512<float>.One);
-        var power = Vector512.ShiftLeft(Vector512.ConvertToInt32Native(n) + Vector512.Create(127), 23).AsSingle(); // 2ⁿ by its exponent bits
+
+        // 2ⁿ by its exponent bits.
+        var power = Vector512.ShiftLeft(Vector512.ConvertToInt32Native(n) + Vector512.Create(127), 23).AsSingle();
         return Vector512.AndNot(p * power, Vector512.LessThan(x, Vector512.Create(-87f)));
     }
 }

@@ -1,58 +1,14 @@
 using System.Text;
-using static SimpleR1.Tensors.Cuda.CudaDriver;
+using SimpleR1.Tensors.Cuda.Libraries;
+using static SimpleR1.Tensors.Cuda.Libraries.CudaDriver;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tensors.Cuda;
 
-/// <summary>Memory of a GPU, freed with this object.</summary>
-public sealed class DeviceMemory(CudaDevice device, nint pointer, long bytes) : IDisposable
-{
-    private nint pointer = pointer;
-
-    public CudaDevice Device => device;
-    public nint Pointer => pointer != 0 ? pointer : throw new ObjectDisposedException(nameof(DeviceMemory));
-    public long Bytes => bytes;
-
-    /// <summary>The memory, or a part of it, as a tensor; valid as long as this object.</summary>
-    /// <param name="offset">In bytes.</param>
-    public Tensor Tensor(long[] shape, ScalarType type, long offset = 0) =>
-        device.Wrap(Pointer + (nint)offset, shape, type);
-
-    public void Dispose()
-    {
-        if (Interlocked.Exchange(ref pointer, 0) is var freed and not 0)
-            device.Free(freed, bytes);
-    }
-}
-
-/// <summary>Host memory that the GPU reads and writes directly, and copies from without stopping the host.</summary>
-public sealed unsafe class PinnedMemory : IDisposable
-{
-    private nint pointer;
-
-    public PinnedMemory(CudaDevice device, long bytes)
-    {
-        device.Use();
-        Check(cuMemHostAlloc(out pointer, (nuint)bytes, 3)); // portable and mapped: with unified addressing the pointer is the device's too
-        Bytes = bytes;
-    }
-
-    public nint Pointer => pointer;
-    public long Bytes { get; }
-
-    public Span<T> Span<T>()
-        where T : unmanaged => new((void*)pointer, checked((int)(Bytes / sizeof(T))));
-
-    public void Dispose()
-    {
-        if (Interlocked.Exchange(ref pointer, 0) is var freed and not 0)
-            Check(cuMemFreeHost(freed));
-    }
-}
-
 /// <summary>
-/// One NVIDIA GPU: its memory, one stream on which everything happens in order, and kernels. Launches return at once; what they compute is
-/// there after <see cref="Synchronize"/> or when an event has been reached. One thread at a time.
+/// One NVIDIA GPU: its memory, one stream on which everything happens in order, and kernels. Launches return at once;
+/// their results exist after <see cref="Synchronize"/> or when an event has been reached. One thread uses it at a
+/// time.
 /// </summary>
 public sealed unsafe class CudaDevice
 {
@@ -67,37 +23,23 @@ public sealed unsafe class CudaDevice
 
     private readonly nint context;
     private readonly Lazy<CublasLt> blas; // not needed where only memory is copied
+    private readonly SortedDictionary<nint, long> allocations = []; // locked; tells emulated tensors from the CPU's
     private DeviceMemory? word;
-    private readonly SortedDictionary<nint, long> allocations = []; // locked; how emulated tensors are told from the CPU's
 
     private CudaDevice(int index)
     {
-        Check(cuInit(0));
-        Check(cuDeviceGetCount(out int count));
-        if (index < 0 || index >= count)
-            throw new CudaDeviceMissingException(
-                $"cuda:{index}: this machine has {count} CUDA device{(count == 1 ? "" : "s")} (CUDA_VISIBLE_DEVICES may hide some)"
-            );
-        Check(cuDeviceGet(out int device, index));
-        byte* name = stackalloc byte[256];
-        Check(cuDeviceGetName(name, 256, device));
-        Name = Encoding.UTF8.GetString(name, new ReadOnlySpan<byte>(name, 256).IndexOf((byte)0));
-        byte* uuid = stackalloc byte[16];
-        Check(cuDeviceGetUuid_v2(uuid, device));
-        Uuid = new(new ReadOnlySpan<byte>(uuid, 16), bigEndian: true);
-        int Attribute(int attribute)
-        {
-            Check(cuDeviceGetAttribute(out int value, attribute, device));
-            return value;
-        }
+        int device = Find(index);
         Index = index;
-        Multiprocessors = Attribute(CudaDriver.Multiprocessors);
-        ComputeCapability = 10 * Attribute(ComputeMajor) + Attribute(ComputeMinor);
-        SharedMemoryPerBlock = Attribute(CudaDriver.SharedMemoryPerBlock);
+        Name = NameOf(device);
+        Uuid = UuidOf(device);
+        Multiprocessors = Attribute(device, CudaDriver.Multiprocessors);
+        ComputeCapability = 10 * Attribute(device, ComputeMajor) + Attribute(device, ComputeMinor);
+        SharedMemoryPerBlock = Attribute(device, CudaDriver.SharedMemoryPerBlock);
         if (ComputeCapability < 80)
             throw new CudaDeviceMissingException(
                 $"{Name} has compute capability {ComputeCapability / 10.0:0.0}; 8.0 (Ampere) or newer is needed"
             );
+
         Check(cuDevicePrimaryCtxRetain(out context, device));
         EarlyLaunch = ComputeCapability >= 90 && Environment.GetEnvironmentVariable("SIMPLE_R1_EARLY_LAUNCH") != "0";
         Use();
@@ -105,13 +47,16 @@ public sealed unsafe class CudaDevice
         Stream = stream;
         blas = new(() => new(this, CublasWorkspace));
         Kernels = new(this);
-        Scratch = new(this);
+        Operations = new(this);
     }
 
     public int Index { get; }
     public string Name { get; }
 
-    /// <summary>Of this GPU (or part of one) alone, in every process and machine; nvidia-smi -L shows it.</summary>
+    /// <summary>
+    /// The id of this GPU (or part of one), the same in every process and different on every machine; nvidia-smi -L
+    /// shows it.
+    /// </summary>
     public Guid Uuid { get; }
     public int Multiprocessors { get; }
 
@@ -122,42 +67,52 @@ public sealed unsafe class CudaDevice
     public int SharedMemoryPerBlock { get; }
     public nint Stream { get; }
 
-    /// <summary>Where operations put their results.</summary>
-    public Arena Scratch { get; }
+    /// <summary>The decoder's operations, as <see cref="Ops"/> calls them.</summary>
+    internal CudaKernels Operations { get; }
     public KernelLibrary Kernels { get; }
 
-    /// <summary>Eight bytes for a kernel whose only result is a number: taken once, for allocating and freeing wait for all that the GPU has to do.</summary>
+    /// <summary>
+    /// Eight bytes for a kernel whose only result is a number. Taken once, because allocating and freeing wait for
+    /// all launched work.
+    /// </summary>
     internal DeviceMemory Word => word ??= Allocate(sizeof(ulong), "a number");
     internal CublasLt Blas => blas.Value;
 
-    /// <summary>Whether kernels may be started while the one before them ends (programmatic dependent launch, Hopper and newer).</summary>
+    /// <summary>
+    /// Whether kernels may be started while the one before them ends (programmatic dependent launch, Hopper and
+    /// newer).
+    /// </summary>
     public bool EarlyLaunch { get; set; }
 
-    /// <summary>A graph is being recorded: nothing may be measured or allocated.</summary>
+    /// <summary>Whether a graph is being recorded: nothing may be measured or allocated then.</summary>
     public bool Capturing { get; internal set; }
 
-    /// <summary>Set to find out where GPU time goes.</summary>
+    /// <summary>Where launches are timed, while it is set.</summary>
     public KernelProfile? Profile { get; set; }
 
     /// <summary>The GPU with this index; opened once a process.</summary>
     /// <exception cref="CudaDeviceMissingException">There is no such device, or it is too old.</exception>
-    /// <exception cref="DllNotFoundException">A library is missing; says which and how to get it.</exception>
+    /// <exception cref="DllNotFoundException">A library is missing; the message names it and how to get it.</exception>
     public static CudaDevice Open(int index)
     {
         lock (gate)
         {
-            if (opened.Find(d => d.Index == index) is { } there)
-                return there;
+            var device = opened.Find(d => d.Index == index);
+            if (device is not null)
+                return device;
             if (!CudaLibraries.Emulated)
                 TorchLibrary.UseCuda();
-            var device = new CudaDevice(index);
+            device = new CudaDevice(index);
             opened.Add(device);
             return device;
         }
     }
 
-    /// <summary>The same GPU for another thread: with a stream of its own, so that neither waits for what the other launches.</summary>
-    public CudaDevice Beside() => new(Index);
+    /// <summary>
+    /// The same GPU for another thread, with its own stream, so that neither waits for what the other launches.
+    /// Tensors in its memory are not for <see cref="Ops"/>, which finds a tensor's device by its index.
+    /// </summary>
+    public CudaDevice WithOwnStream() => new(Index);
 
     /// <summary>GPUs that this process can see; 0 where there is no driver.</summary>
     public static int Count
@@ -172,7 +127,7 @@ public sealed unsafe class CudaDevice
     }
 
     /// <summary>"cpu" → null, "cuda" or "cuda:1" → that GPU.</summary>
-    /// <exception cref="ArgumentException">Neither.</exception>
+    /// <exception cref="ArgumentException">The text names no device.</exception>
     public static CudaDevice? Parse(string text) =>
         text switch
         {
@@ -204,11 +159,9 @@ public sealed unsafe class CudaDevice
         current = this;
     }
 
-    // ---- memory
-
     /// <param name="purpose">Named when there is no room: "the KV cache".</param>
     /// <param name="remedy">What to change then.</param>
-    /// <exception cref="CudaOutOfMemoryException">It doesn't fit.</exception>
+    /// <exception cref="CudaOutOfMemoryException">The memory doesn't fit.</exception>
     public DeviceMemory Allocate(long bytes, string purpose, string remedy = "use a smaller model or another GPU")
     {
         Use();
@@ -216,7 +169,8 @@ public sealed unsafe class CudaDevice
         int result = cuMemAlloc_v2(out nint pointer, (nuint)bytes);
         if (result == OutOfMemory)
             throw new CudaOutOfMemoryException(
-                $"{purpose} needs {Gigabytes(bytes)} on cuda:{Index} ({Name}), {Gigabytes(FreeMemory().Free)} of {Gigabytes(FreeMemory().Total)} are free; {remedy}"
+                $"{purpose} needs {Gigabytes(bytes)} on cuda:{Index} ({Name}), "
+                    + $"{Gigabytes(FreeMemory().Free)} of {Gigabytes(FreeMemory().Total)} are free; {remedy}"
             );
         Check(result, "cuMemAlloc(");
         lock (allocations)
@@ -232,16 +186,16 @@ public sealed unsafe class CudaDevice
         return memory;
     }
 
-    internal void Free(nint pointer, long bytes)
+    internal void Free(nint pointer)
     {
         Use();
-        Synchronize(); // nothing under way may still use it
+        Synchronize(); // nothing in flight may still use it
         lock (allocations)
             allocations.Remove(pointer);
         Check(cuMemFree_v2(pointer));
     }
 
-    /// <summary>Bytes that are free now, over all processes, and in all.</summary>
+    /// <summary>Bytes that are free now, with all processes counted, and bytes in total.</summary>
     public (long Free, long Total) FreeMemory()
     {
         Use();
@@ -265,7 +219,7 @@ public sealed unsafe class CudaDevice
         Check(cuMemsetD8Async(pointer, value, (nuint)bytes, Stream));
     }
 
-    /// <summary>Copies numbers to the device and waits until they are there.</summary>
+    /// <summary>Copies numbers to the device and waits until the copy is complete.</summary>
     public void Write<T>(nint device, ReadOnlySpan<T> values)
         where T : unmanaged
     {
@@ -306,9 +260,7 @@ public sealed unsafe class CudaDevice
         }
     }
 
-    // ---- order
-
-    /// <summary>Waits until everything launched so far is done; errors of kernels show here.</summary>
+    /// <summary>Waits until everything launched so far is done; errors of kernels surface here.</summary>
     public void Synchronize()
     {
         Use();
@@ -316,59 +268,38 @@ public sealed unsafe class CudaDevice
     }
 
     public static string Gigabytes(long bytes) => $"{bytes / (double)(1L << 30):0.00} GiB";
-}
 
-/// <summary>A point in the stream that can be waited for.</summary>
-public sealed class CudaEvent : IDisposable
-{
-    private readonly CudaDevice device;
-    private nint handle;
-
-    /// <param name="timed">Whether <see cref="MillisecondsSince"/> will be asked.</param>
-    public CudaEvent(CudaDevice device, bool timed = false)
+    /// <summary>The driver's number of the device with this index.</summary>
+    private static int Find(int index)
     {
-        this.device = device;
-        device.Use();
-        Check(cuEventCreate(out handle, timed ? 0u : 2u));
+        Check(cuInit(0));
+        Check(cuDeviceGetCount(out int count));
+        if (index < 0 || index >= count)
+            throw new CudaDeviceMissingException(
+                $"cuda:{index}: this machine has {count} CUDA device{(count == 1 ? "" : "s")} "
+                    + "(CUDA_VISIBLE_DEVICES may hide some)"
+            );
+        Check(cuDeviceGet(out int device, index));
+        return device;
     }
 
-    /// <summary>Marks what has been launched so far.</summary>
-    public void Record()
+    private static string NameOf(int device)
     {
-        device.Use();
-        Check(cuEventRecord(handle, device.Stream));
+        byte* name = stackalloc byte[256];
+        Check(cuDeviceGetName(name, 256, device));
+        return Encoding.UTF8.GetString(name, new ReadOnlySpan<byte>(name, 256).IndexOf((byte)0));
     }
 
-    public void Wait()
+    private static Guid UuidOf(int device)
     {
-        device.Use();
-        Check(cuEventSynchronize(handle));
+        byte* uuid = stackalloc byte[16];
+        Check(cuDeviceGetUuid_v2(uuid, device));
+        return new(new ReadOnlySpan<byte>(uuid, 16), bigEndian: true);
     }
 
-    /// <summary>Whether the GPU has come so far.</summary>
-    public bool Reached
+    private static int Attribute(int device, int attribute)
     {
-        get
-        {
-            device.Use();
-            int result = cuEventQuery(handle);
-            if (result != NotReady)
-                Check(result, "cuEventQuery(");
-            return result == 0;
-        }
-    }
-
-    /// <summary>GPU time between two recorded events that have been reached.</summary>
-    public double MillisecondsSince(CudaEvent earlier)
-    {
-        Check(cuEventElapsedTime(out float milliseconds, earlier.handle, handle));
-        return milliseconds;
-    }
-
-    public void Dispose()
-    {
-        device.Use();
-        if (Interlocked.Exchange(ref handle, 0) is var freed and not 0)
-            Check(cuEventDestroy_v2(freed));
+        Check(cuDeviceGetAttribute(out int value, attribute, device));
+        return value;
     }
 }

@@ -1,4 +1,4 @@
-using static SimpleR1.Tensors.Cuda.CudaDriver;
+using static SimpleR1.Tensors.Cuda.Libraries.CudaDriver;
 
 namespace SimpleR1.Tensors.Cuda;
 
@@ -8,13 +8,20 @@ public sealed class CudaGraph : IDisposable
     private readonly CudaDevice device;
     private nint executable;
 
-    private CudaGraph(CudaDevice device, nint executable) => (this.device, this.executable) = (device, executable);
+    private CudaGraph(CudaDevice device, nint executable)
+    {
+        this.device = device;
+        this.executable = executable;
+    }
 
-    /// <summary>Records what <paramref name="work"/> launches; nothing of it runs. It must not allocate, copy from pageable memory, or wait.</summary>
+    /// <summary>
+    /// Records what <paramref name="work"/> launches, without running it. The work must not allocate, copy from
+    /// pageable memory, or wait.
+    /// </summary>
     public static CudaGraph Capture(CudaDevice device, Action work)
     {
         device.Use();
-        Check(cuStreamBeginCapture_v2(device.Stream, 2)); // relaxed: what else this process does with CUDA does not disturb it
+        Check(cuStreamBeginCapture_v2(device.Stream, 2)); // relaxed: other CUDA calls of this process do not disturb it
         nint graph;
         device.Capturing = true;
         try
@@ -52,7 +59,8 @@ public sealed class CudaGraph : IDisposable
     public void Dispose()
     {
         device.Use();
-        if (Interlocked.Exchange(ref executable, 0) is var freed and not 0)
+        nint freed = Interlocked.Exchange(ref executable, 0);
+        if (freed != 0)
             Check(cuGraphExecDestroy(freed));
     }
 }

@@ -1,8 +1,9 @@
 namespace SimpleR1.Tensors.Cuda;
 
 /// <summary>
-/// GPU time by kernel: events around every launch while it is <see cref="CudaDevice.Profile"/>. They cannot look into graphs and keep kernels from
-/// overlapping, so that small ones seem some microseconds longer: what two events with nothing between them measure is subtracted.
+/// GPU time by kernel, from events around every launch while this is <see cref="CudaDevice.Profile"/>. Events cannot
+/// look into graphs. They keep kernels from overlapping, so that small kernels seem some microseconds longer: the
+/// time between two events with nothing between them is subtracted.
 /// </summary>
 public sealed class KernelProfile(CudaDevice device) : IDisposable
 {
@@ -11,7 +12,10 @@ public sealed class KernelProfile(CudaDevice device) : IDisposable
     private readonly Dictionary<string, (long Calls, double Milliseconds)> sums = [];
     private double emptyMilliseconds = double.MaxValue;
 
-    /// <summary>Holds the GPU back for 20 ms, so that the host gets ahead: where the GPU waited for launches, they would be measured.</summary>
+    /// <summary>
+    /// Keeps the GPU busy for 20 ms, so that the host gets ahead: a GPU that waits for launches would add their time
+    /// to what is measured.
+    /// </summary>
     public void HoldBack() => device.Kernels.Get("Delay", "delay", "ELEMENT=float").Launch((1, 1), 32, 0, 20_000_000);
 
     /// <summary>Runs a launch between two events.</summary>
@@ -19,14 +23,18 @@ public sealed class KernelProfile(CudaDevice device) : IDisposable
     {
         if (open.Count >= 4096)
             Sum();
-        var (begin, end) = (Take(), Take());
+        CudaEvent begin = Take(),
+            end = Take();
         begin.Record();
         launch();
         end.Record();
         open.Add((name, begin, end));
         if (open.Count % 64 > 0)
             return;
-        var (first, second) = (Take(), Take());
+
+        // Now and then two events with nothing between them.
+        CudaEvent first = Take(),
+            second = Take();
         first.Record();
         second.Record();
         open.Add(("", first, second));
@@ -45,7 +53,7 @@ public sealed class KernelProfile(CudaDevice device) : IDisposable
         ];
     }
 
-    private CudaEvent Take() => spare.TryPop(out var one) ? one : new(device, timed: true);
+    private CudaEvent Take() => spare.TryPop(out var unused) ? unused : new(device, timed: true);
 
     private void Sum()
     {
@@ -69,7 +77,7 @@ public sealed class KernelProfile(CudaDevice device) : IDisposable
     public void Dispose()
     {
         Sum();
-        foreach (var one in spare)
-            one.Dispose();
+        foreach (var unused in spare)
+            unused.Dispose();
     }
 }

@@ -1,5 +1,6 @@
 using SimpleR1.Models;
 using SimpleR1.Tensors;
+using SimpleR1.Tensors.Operands;
 using SimpleR1.Training.Recipes;
 using static TorchSharp.torch;
 
@@ -26,22 +27,21 @@ public sealed class Optimizer(FlatWeights weights, OptimizerSection options) : I
         double limit = options.MaxGradientNorm,
             scale = limit > 0 && gradientNorm > limit ? limit / gradientNorm : 1;
         Steps++;
+        var buffers = new AdamWBuffers(weights.Flat, Gradient, Mean, Variance);
         foreach (var slot in weights.Layout.Slots)
-            Ops.AdamWStep(
-                weights.Flat,
-                Gradient,
-                Mean,
-                Variance,
-                slot.Offset,
-                slot.Length,
-                Steps,
-                learningRate,
-                options.Beta1,
-                options.Beta2,
-                options.Epsilon,
-                slot.Shape.Length > 1 ? options.WeightDecay : 0,
-                scale
-            );
+        {
+            var settings = new AdamWSettings
+            {
+                Step = Steps,
+                LearningRate = learningRate,
+                Beta1 = options.Beta1,
+                Beta2 = options.Beta2,
+                Epsilon = options.Epsilon,
+                WeightDecay = slot.Shape.Length > 1 ? options.WeightDecay : 0,
+                GradientScale = scale,
+            };
+            Ops.AdamWStep(buffers, slot.Offset, slot.Length, settings);
+        }
         return learningRate;
     }
 

@@ -1,5 +1,6 @@
 using System.ComponentModel;
 using SimpleR1.Cluster;
+using SimpleR1.Tensors;
 using SimpleR1.WeightSync;
 
 namespace SimpleR1.Training.Recipes;
@@ -75,8 +76,8 @@ public sealed record WorkersSection : IRecipeSection
 
     public IEnumerable<Conflict> Validate()
     {
-        if (Type is not ("bf16" or "f16" or "f32"))
-            yield return new($"expected bf16, f16 or f32, found '{Type}'", "type");
+        if (ElementType.Find(Type) is null)
+            yield return new($"expected {ElementType.Names}, found '{Type}'", "type");
         if (Servers.Count > 0 && !IsOneSender(SendDevice))
             yield return new(
                 $"expected cuda or cuda:N, found '{SendDevice}': servers are sent to from one GPU; "

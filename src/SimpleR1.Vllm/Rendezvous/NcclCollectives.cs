@@ -4,7 +4,7 @@ using SimpleR1.WeightSync.Nccl;
 namespace SimpleR1.Vllm.Rendezvous;
 
 /// <summary>Groups of vLLM's protocol between GPUs: <see cref="IWeightGroup.Broadcast"/> takes device memory of this GPU. NCCL encrypts nothing.</summary>
-/// <param name="gpu">With a stream that nothing else uses meanwhile (<see cref="CudaDevice.Beside"/>).</param>
+/// <param name="gpu">With a stream that nothing else uses meanwhile (<see cref="CudaDevice.WithOwnStream"/>).</param>
 public sealed class NcclCollectives(CudaDevice gpu) : ICollectives
 {
     private readonly CancellationTokenSource disposed = new();

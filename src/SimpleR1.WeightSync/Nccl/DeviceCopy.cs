@@ -6,7 +6,7 @@ using static TorchSharp.torch;
 namespace SimpleR1.WeightSync.Nccl;
 
 /// <summary>A copy of the trainer's weights on a GPU in another type, to be sent from there; its memory is kept from update to update.</summary>
-/// <param name="gpu">The GPU with a stream that nothing else uses (<see cref="CudaDevice.Beside"/>); for one thread.</param>
+/// <param name="gpu">The GPU with a stream that nothing else uses (<see cref="CudaDevice.WithOwnStream"/>); for one thread.</param>
 public sealed unsafe class DeviceCopy(CudaDevice gpu) : IDisposable
 {
     private DeviceUpload? upload;

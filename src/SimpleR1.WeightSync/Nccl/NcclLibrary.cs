@@ -1,6 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
-using SimpleR1.Tensors.Cuda;
+using SimpleR1.Tensors.Cuda.Libraries;
 
 namespace SimpleR1.WeightSync.Nccl;
 

@@ -17,7 +17,7 @@ internal sealed class NcclSender : IDisposable
 
     public NcclSender(CudaDevice trainer)
     {
-        gpu = trainer.Beside();
+        gpu = trainer.WithOwnStream();
         copy = new(gpu);
     }
 

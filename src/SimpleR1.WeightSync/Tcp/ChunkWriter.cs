@@ -25,7 +25,7 @@ internal sealed unsafe class ChunkWriter : IDisposable
         this.weights = weights;
         if (weights.Device is null)
             return;
-        gpu = weights.Device.Beside();
+        gpu = weights.Device.WithOwnStream();
         upload = new(gpu, BufferBytes);
     }
 

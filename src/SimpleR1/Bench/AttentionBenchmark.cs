@@ -63,7 +63,7 @@ internal sealed class AttentionBenchmark(
 
     private void Fill(DeviceMemory memory, int seed) =>
         gpu
-            .Kernels.Get("RandomFill", "random_fill", CudaOps.Element(type))
+            .Kernels.Get("RandomFill", "random_fill", ElementType.Of(type).Definition())
             .Launch((4 * gpu.Multiprocessors, 1), 256, 0, memory, memory.Bytes / type.ElementSize(), 0f, 1f, seed);
 
     /// <summary>Writes block tables and plan of the step to the GPU.</summary>

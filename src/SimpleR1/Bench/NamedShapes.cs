@@ -1,4 +1,5 @@
 using SimpleR1.Models;
+using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
 using static TorchSharp.torch;
 
@@ -102,7 +103,7 @@ public static class NamedShapes
     public static FlatWeights RandomWeights(ModelConfig config, ScalarType type, CudaDevice gpu)
     {
         var weights = new FlatWeights(new WeightLayout(config), type, gpu);
-        var fill = gpu.Kernels.Get("RandomFill", "random_fill", CudaOps.Element(type));
+        var fill = gpu.Kernels.Get("RandomFill", "random_fill", ElementType.Of(type).Definition());
         uint seed = 1;
 
         foreach (var slot in weights.Layout.Slots)

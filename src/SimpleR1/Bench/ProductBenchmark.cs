@@ -37,9 +37,10 @@ internal sealed class ProductBenchmark(FlatWeights weights, string model, Action
         var type = weights.Flat.dtype;
         long elements = Rows[^1] * inputs;
         using var memory = gpu.Allocate(elements * type.ElementSize(), "the benchmark's input");
-        gpu.Kernels.Get("RandomFill", "random_fill", CudaOps.Element(type))
+        gpu.Kernels.Get("RandomFill", "random_fill", ElementType.Of(type).Definition())
             .Launch((gpu.Multiprocessors, 1), 256, 0, memory, elements, 0f, 1f, 3);
-        gpu.Scratch.Reserve(Rows[^1] * outputs * 4, "");
+        using var arena = new Arena(gpu);
+        arena.Reserve(Rows[^1] * outputs * 4, "");
 
         double Time(int rows)
         {
@@ -47,7 +48,8 @@ internal sealed class ProductBenchmark(FlatWeights weights, string model, Action
             var x = memory.Tensor([rows, inputs], type);
             void Multiply(int layer)
             {
-                gpu.Scratch.Reset();
+                using var results = arena.Enter();
+                arena.Reset();
                 Ops.Linear(null, x, weights[$"layers.{layer}.{name}"]);
             }
             return 1e6 * GpuTimer.TimeEach(gpu, weights.Layout.Config.Layers, Multiply);

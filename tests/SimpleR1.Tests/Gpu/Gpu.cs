@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using SimpleR1.Models;
 using SimpleR1.Tensors.Cuda;
+using SimpleR1.Tensors.Cuda.Libraries;
 using SimpleR1.WeightSync.SharedMemory;
 using Xunit;
 using static TorchSharp.torch;
@@ -8,14 +9,17 @@ using static TorchSharp.torch;
 namespace SimpleR1.Tests.Gpu;
 
 /// <summary>
-/// The device that tests of GPU code run on: a real GPU where there is one, else, with SIMPLE_R1_EMULATE_GPU set, the emulator of tests/KernelEmulator,
-/// compiled here by g++, on which the same C# and the same kernels run on the CPU. Without both the tests are skipped, visibly.
+/// The device that tests of GPU code run on: a real GPU where there is one, else, with SIMPLE_R1_EMULATE_GPU set, the
+/// emulator of tests/KernelEmulator, compiled here by g++, on which the same C# and the same kernels run on the CPU.
+/// Without both the tests are skipped, visibly.
 /// </summary>
 public static class Gpu
 {
     private static readonly Lazy<string?> missing = new(Prepare);
 
-    /// <summary>Whether tests are made smaller: on the emulator, and for sanitizers when SIMPLE_R1_SMALL_TESTS is set.</summary>
+    /// <summary>
+    /// Whether tests are made smaller: on the emulator, and for sanitizers when SIMPLE_R1_SMALL_TESTS is set.
+    /// </summary>
     public static bool Small =>
         CudaLibraries.Emulated || Environment.GetEnvironmentVariable("SIMPLE_R1_SMALL_TESTS") is { Length: > 0 };
 
@@ -28,7 +32,9 @@ public static class Gpu
             HeadDimension = 16,
         };
 
-    /// <summary>Random weights of <see cref="TinyConfig"/>, as a trainer has them: f32, in memory that workers can map.</summary>
+    /// <summary>
+    /// Random weights of <see cref="TinyConfig"/>, as a trainer has them: f32, in memory that workers can map.
+    /// </summary>
     public static FlatWeights TinyWeights()
     {
         var weights = SharedWeightMemory.Allocate(new WeightLayout(TinyConfig));
@@ -52,8 +58,11 @@ public static class Gpu
             || Environment.GetEnvironmentVariable(CudaLibraries.EmulatorVariable) is { Length: > 0 }
         )
             return null;
-        if (Environment.GetEnvironmentVariable("SIMPLE_R1_EMULATE_GPU") is not { Length: > 0 }) // beside all other tests it would take minutes of their cores
-            return "needs an NVIDIA GPU; to run it on the kernel emulator: SIMPLE_R1_EMULATE_GPU=1 dotnet run -c Release --project tests/SimpleR1.Tests -- -trait Category=Gpu";
+
+        // In parallel with all other tests the emulator would take minutes of their cores.
+        if (Environment.GetEnvironmentVariable("SIMPLE_R1_EMULATE_GPU") is not { Length: > 0 })
+            return "needs an NVIDIA GPU; to run it on the kernel emulator: SIMPLE_R1_EMULATE_GPU=1 "
+                + "dotnet run -c Release --project tests/SimpleR1.Tests -- -trait Category=Gpu";
         string sources = Path.Combine(SharedData.RepositoryRoot, "tests", "KernelEmulator"),
             folder = Path.Combine(Path.GetTempPath(), $"simple-r1-emulator-{Environment.UserName}");
         string[] files = [.. Directory.GetFiles(sources).Order(StringComparer.Ordinal)];

@@ -70,6 +70,13 @@ public sealed class GpuEngineTests
             ];
         }
 
+        public List<Completion> Submit(params GenerationRequest[] requests)
+        {
+            var completions = new List<Completion>();
+            Engine.Submit(requests, onCompletion: completions.Add);
+            return completions;
+        }
+
         public void Dispose()
         {
             Engine.Dispose();
@@ -77,6 +84,36 @@ public sealed class GpuEngineTests
             if (weights.Device is not null)
                 weights.Dispose();
         }
+    }
+
+    /// <summary>
+    /// Two engines of one device, of different sizes, step by step in turn: each keeps its own activations and
+    /// graphs.
+    /// </summary>
+    [Fact]
+    public void Two_engines_on_one_device_do_not_disturb_each_other()
+    {
+        using var cpu = TinyModels.Random(Config());
+        GenerationRequest[] requests = [new("a", [1, 2, 3, 4, 5], Greedy with { MaxTokens = 12 })];
+        List<int> expected;
+        using (var alone = new Model(cpu, ScalarType.Float32))
+            expected = [.. alone.Run(requests)[0].Tokens];
+
+        using var small = new Model(cpu, ScalarType.Float32, Options with { MaxBatchedTokens = 64, MaxSequences = 8 });
+        var fromSmall = small.Submit(requests);
+        for (int step = 0; step < 4; step++)
+            Assert.True(small.Engine.Step());
+        using var large = new Model(cpu, ScalarType.Float32); // takes more memory than the small one has
+        var fromLarge = large.Submit(requests);
+        bool smallRuns = true,
+            largeRuns = true;
+        while (smallRuns || largeRuns)
+        {
+            smallRuns = smallRuns && small.Engine.Step();
+            largeRuns = largeRuns && large.Engine.Step();
+        }
+        Assert.Equal(expected, fromSmall[0].Tokens);
+        Assert.Equal(expected, fromLarge[0].Tokens);
     }
 
     private static void AssertSame(List<Completion> expected, List<Completion> found, double tolerance)
@@ -170,7 +207,8 @@ public sealed class GpuEngineTests
         ];
         var expected = onCpu.Run(requests);
         AssertSame(expected, f32.Run(requests), 1e-3);
-        // The tokens that f32 took, under bf16: prompts of growing length, one token each, whose log-prob is that of the most probable token.
+        // The tokens that f32 took, under bf16: prompts of growing length, one token each, whose log-prob is that of
+        // the most probable token.
         var differences = new List<double>();
         foreach (var (request, completion) in requests.Zip(expected))
         {
@@ -291,7 +329,8 @@ public sealed class GpuEngineTests
             AssertSame(expected, found, 1e-3);
             return;
         }
-        // In bf16 another order of sums may break a tie: only a token whose probability was about that of the first may replace it.
+        // In bf16 another order of sums may break a tie: only a token whose probability was about that of the first
+        // may replace it.
         foreach (var (a, b) in expected.Zip(found))
             for (int i = 0; i < a.Tokens.Length; i++)
             {
@@ -450,7 +489,10 @@ public sealed class GpuEngineTests
         Assert.Contains("culprit", error.Message);
     }
 
-    /// <summary>Requests of every kind on a pool far too small; each ends, no block is left, and a sample of results equals the CPU's.</summary>
+    /// <summary>
+    /// Requests of every kind on a pool far too small; each ends, no block is left, and a sample of results equals
+    /// the CPU's.
+    /// </summary>
     [Fact]
     public void Random_requests_on_a_tiny_pool_all_end_and_leave_nothing()
     {
@@ -488,12 +530,12 @@ public sealed class GpuEngineTests
                     submitted.Add(request.Id, request);
                 model.Engine.Submit(batch, onCompletion: completions.Add);
             }
-            if (
-                random.Next(12) == 0
-                && "r" + Math.Max(0, submitted.Count - 1 - random.Next(25)) is var id
-                && model.Engine.Abort(id)
-            )
-                aborted.Add(id);
+            if (random.Next(12) == 0)
+            {
+                string id = "r" + Math.Max(0, submitted.Count - 1 - random.Next(25));
+                if (model.Engine.Abort(id))
+                    aborted.Add(id);
+            }
             model.Engine.Step();
             model.Engine.CheckInvariants();
             if (memory == 0 && submitted.Count > requests / 4)

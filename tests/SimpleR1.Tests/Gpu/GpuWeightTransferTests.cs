@@ -5,6 +5,7 @@ using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Server;
 using SimpleR1.Tensors.Cuda;
+using SimpleR1.Tensors.Cuda.Libraries;
 using SimpleR1.Tests.Cli;
 using SimpleR1.Tests.Server;
 using SimpleR1.Tests.Vllm;
@@ -16,7 +17,9 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Gpu;
 
-/// <summary>vLLM's weight transfer between GPUs, from both sides, with the stand-in for NCCL: see <see cref="NcclTests"/>.</summary>
+/// <summary>
+/// vLLM's weight transfer between GPUs, from both sides, with the stand-in for NCCL: see <see cref="NcclTests"/>.
+/// </summary>
 [Collection("GPU"), Trait("Category", "Gpu")]
 public sealed class GpuWeightTransferTests
 {
@@ -126,7 +129,10 @@ public sealed class GpuWeightTransferTests
         group.Broadcast(memory.Pointer, bytes.Length);
     }
 
-    /// <summary>A trainer as others write them: tensors in another order, in two updates, the tied output matrix among them, packed with a small buffer or one by one.</summary>
+    /// <summary>
+    /// A trainer as others write them: tensors in another order, in two updates, the tied output matrix among them,
+    /// packed with a small buffer or one by one.
+    /// </summary>
     [Theory]
     [
         InlineData(ScalarType.BFloat16, ScalarType.BFloat16, false, true),
@@ -153,7 +159,7 @@ public sealed class GpuWeightTransferTests
             expected = [.. values.Select(v => Gpu.Round(Gpu.Round(v, wire), live))];
         var samples = await SampleAsync(gpu, expected, live);
         await using var server = await StartAsync(gpu, live);
-        var here = gpu.Beside();
+        var here = gpu.WithOwnStream();
         using var collectives = new NcclCollectives(here);
         using var group = await JoinAsync(server, collectives, packed, byStore);
         (string Name, long[] Shape, float[] Values)[] tensors =
@@ -219,12 +225,16 @@ public sealed class GpuWeightTransferTests
             : $"\"master_address\":\"127.0.0.1\",\"master_port\":{store.Port}";
         await server.PostAsync(
             "/init_weight_transfer_engine",
-            $"{{\"init_info\":{{{where},\"rank_offset\":1,\"world_size\":2,\"packed\":{(packed ? "true" : "false")},\"packed_buffer_size_bytes\":3000}}}}"
+            $"{{\"init_info\":{{{where},\"rank_offset\":1,\"world_size\":2,"
+                + $"\"packed\":{(packed ? "true" : "false")},\"packed_buffer_size_bytes\":3000}}}}"
         );
         return await join;
     }
 
-    /// <summary>What an engine samples that has always had these weights. Before a server starts: a device is for one thread at a time.</summary>
+    /// <summary>
+    /// What an engine samples that has always had these weights. Before a server starts: a device is for one thread
+    /// at a time.
+    /// </summary>
     private static async Task<List<Completion>> SampleAsync(CudaDevice gpu, float[] values, ScalarType type)
     {
         using var cpu = new FlatWeights(new WeightLayout(Config), ScalarType.Float32, CPU);
@@ -255,7 +265,7 @@ public sealed class GpuWeightTransferTests
             ScalarType.BFloat16,
             new() { WeightTimeout = TimeSpan.FromSeconds(5) }
         );
-        var here = gpu.Beside();
+        var here = gpu.WithOwnStream();
         using var collectives = new NcclCollectives(here);
         var group = await JoinAsync(server, collectives, packed: false, byStore: false);
         using var weights = TinyModels.Random(Config, 99);
@@ -309,7 +319,7 @@ public sealed class GpuWeightTransferTests
         Assert.Equal(Values(weights).Select(v => Gpu.Round(v, ScalarType.BFloat16)), await LiveAsync(server));
     }
 
-    /// <summary>With a cluster key and without; a server on a CPU beside it is sent to by TCP.</summary>
+    /// <summary>With a cluster key and without; another server on a CPU gets the weights by TCP.</summary>
     [Theory, InlineData(false), InlineData(true)]
     public async Task Trainer_with_a_gpu_sends_by_nccl_to_servers_on_gpus_and_by_tcp_to_others(bool keyed)
     {
@@ -388,12 +398,12 @@ public sealed class GpuWeightTransferTests
         Assert.Equal(before, await StandingAsync(server, gpu));
     }
 
-    /// <summary>The engine stands still: nobody else uses its memory.</summary>
+    /// <summary>The engine is paused: nothing else uses its memory.</summary>
     private static Task<float[]> StandingAsync(TestServer server, CudaDevice gpu) =>
         Task.Run(
             () =>
                 Gpu.Download(
-                    gpu.Beside(),
+                    gpu.WithOwnStream(),
                     server.Source.Weights.Pointer,
                     (int)server.Source.Weights.Layout.Length,
                     server.Source.Weights.Flat.dtype
@@ -509,7 +519,8 @@ public sealed class GpuWeightTransferTests
         using var refused = await client.PostAsync(
             "/init_weight_transfer_engine",
             Json(
-                $"{{\"init_info\":{{\"nccl_unique_id_b64\":\"{Convert.ToBase64String(new byte[128])}\",\"rank_offset\":1,\"world_size\":2}}}}"
+                $"{{\"init_info\":{{\"nccl_unique_id_b64\":\"{Convert.ToBase64String(new byte[128])}\","
+                    + "\"rank_offset\":1,\"world_size\":2}}"
             ),
             Token
         );

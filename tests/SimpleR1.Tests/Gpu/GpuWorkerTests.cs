@@ -15,7 +15,10 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Gpu;
 
-/// <summary>Workers that compute on a GPU, in another element type than the trainer's f32: what they hold is hashed on the device.</summary>
+/// <summary>
+/// Workers that compute on a GPU, in another element type than the trainer's f32: what they hold is hashed on the
+/// device.
+/// </summary>
 [Collection("GPU"), Trait("Category", "Gpu")]
 public sealed class GpuWorkerTests
 {

@@ -7,6 +7,7 @@ using SimpleR1.Cluster;
 using SimpleR1.Cluster.Trainer;
 using SimpleR1.Models;
 using SimpleR1.Tensors.Cuda;
+using SimpleR1.Tensors.Cuda.Libraries;
 using SimpleR1.Tests.Cli;
 using SimpleR1.Vllm.Rendezvous;
 using SimpleR1.WeightSync;
@@ -17,8 +18,9 @@ using static TorchSharp.torch;
 namespace SimpleR1.Tests.Gpu;
 
 /// <summary>
-/// The control paths of weight sync by NCCL: on the emulator with its stand-in for NCCL (threads and processes of one machine), which says nothing about speed.
-/// On a real GPU those that need members in one process are skipped: NCCL takes each GPU of a process once.
+/// The control paths of weight sync by NCCL: on the emulator with its stand-in for NCCL (threads and processes of one
+/// machine), which says nothing about speed. On a real GPU those that need members in one process are skipped: NCCL
+/// takes each GPU of a process once.
 /// </summary>
 [Collection("GPU"), Trait("Category", "Gpu")]
 public sealed partial class NcclTests
@@ -55,7 +57,7 @@ public sealed partial class NcclTests
             .Select(_ =>
                 (
                     Transport: new NcclTransport(),
-                    Weights: new FlatWeights(whole.Layout, ScalarType.BFloat16, gpu.Beside())
+                    Weights: new FlatWeights(whole.Layout, ScalarType.BFloat16, gpu.WithOwnStream())
                 )
             )
             .ToArray();
@@ -110,10 +112,10 @@ public sealed partial class NcclTests
     {
         var gpu = Require();
         using var host = Gpu.TinyWeights();
-        using var source = host.CopyTo(gpu.Beside(), type);
+        using var source = host.CopyTo(gpu.WithOwnStream(), type);
         using var sender = new NcclTransport(timeout: Long);
         using var worker = new NcclTransport();
-        using var weights = new FlatWeights(source.Layout, ScalarType.BFloat16, gpu.Beside());
+        using var weights = new FlatWeights(source.Layout, ScalarType.BFloat16, gpu.WithOwnStream());
         Assert.True(sender.CanOffer(source));
         Assert.False(sender.CanOffer(host));
         using var offer = sender.Offer(source, BroadcastPlan.For(source, 1, held: ScalarType.BFloat16), ["a"]);
@@ -131,7 +133,7 @@ public sealed partial class NcclTests
         using var source = Gpu.TinyWeights();
         using var sender = new NcclTransport([gpu], Short);
         using var worker = new NcclTransport();
-        using var weights = new FlatWeights(source.Layout, ScalarType.BFloat16, gpu.Beside());
+        using var weights = new FlatWeights(source.Layout, ScalarType.BFloat16, gpu.WithOwnStream());
         using var offer = sender.Offer(source, BroadcastPlan.For(source, 1, held: ScalarType.BFloat16), ["a", "never"]);
         var error = await Assert.ThrowsAnyAsync<Exception>(() =>
             Task.Run(() => worker.Receive(offer.Invitations[0], weights, Short, Cancel), Cancel)
@@ -151,7 +153,7 @@ public sealed partial class NcclTests
         using var source = Gpu.TinyWeights();
         using var sender = new NcclTransport([gpu], Long);
         using var worker = new NcclTransport();
-        using var weights = new FlatWeights(source.Layout, ScalarType.BFloat16, gpu.Beside());
+        using var weights = new FlatWeights(source.Layout, ScalarType.BFloat16, gpu.WithOwnStream());
         using var stop = new CancellationTokenSource();
         var offer = sender.Offer(source, BroadcastPlan.For(source, 1, held: ScalarType.BFloat16), ["a", "never"]);
         var receiving = Task.Run(() => worker.Receive(offer.Invitations[0], weights, Long, stop.Token), Cancel);
@@ -159,7 +161,9 @@ public sealed partial class NcclTests
         await Assert.ThrowsAsync<OperationCanceledException>(() => receiving);
         offer.Dispose(); // breaks off the sender's part too
         await Assert.ThrowsAnyAsync<Exception>(() => offer.Sending);
-        using var again = sender.Offer(source, BroadcastPlan.For(source, 1, held: ScalarType.BFloat16), ["a"]); // a new group
+
+        // A new group.
+        using var again = sender.Offer(source, BroadcastPlan.For(source, 1, held: ScalarType.BFloat16), ["a"]);
         Assert.Equal(
             WeightHash.Of(source, ScalarType.BFloat16),
             await Task.Run(() => worker.Receive(again.Invitations[0], weights, Long, Cancel).Hash, Cancel)
@@ -170,7 +174,7 @@ public sealed partial class NcclTests
     public async Task Vllms_group_forms_and_broadcasts_device_memory()
     {
         var gpu = Require();
-        var (here, there) = (gpu.Beside(), gpu.Beside());
+        var (here, there) = (gpu.WithOwnStream(), gpu.WithOwnStream());
         using var store = new TcpStoreServer(new(System.Net.IPAddress.Loopback, 0));
         var leading = Task.Run(() => StatelessGroup.Lead(store, new NcclCollectives(here), 2, Long), Cancel);
         using var follower = await Task.Run(
@@ -188,12 +192,15 @@ public sealed partial class NcclTests
         Assert.Equal(numbers, there.Read<int>(to.Pointer, 1024));
     }
 
-    /// <summary>A member written against NCCL itself does what vLLM's do: an all-reduce of one number, and only then a broadcast. Ours take part, and add nothing to it.</summary>
+    /// <summary>
+    /// A member written against NCCL itself does what vLLM's do: an all-reduce of one number, and only then a
+    /// broadcast. Ours take part, and add nothing to it.
+    /// </summary>
     [Fact]
     public async Task Member_that_warms_up_as_vLLMs_do_finds_ours_doing_the_same()
     {
         var gpu = Require();
-        var (here, there) = (gpu.Beside(), gpu.Beside());
+        var (here, there) = (gpu.WithOwnStream(), gpu.WithOwnStream());
         byte[] id = NcclCommunicator.NewId();
         using var memory = here.Allocate(256, "a test");
         here.Write<float>(memory.Pointer, [3]);
@@ -257,7 +264,7 @@ public sealed partial class NcclTests
         var gpu = Require();
         using var host = Gpu.TinyWeights();
         using var weights = sourceOnGpu
-            ? new FlatWeights(host.Layout, ScalarType.BFloat16, gpu.Beside())
+            ? new FlatWeights(host.Layout, ScalarType.BFloat16, gpu.WithOwnStream())
             : Gpu.TinyWeights();
         void Change()
         {
@@ -311,13 +318,8 @@ public sealed partial class NcclTests
             {
                 var pool = cluster.Workers;
                 Change();
-                Assert.Equal(
-                    ("nccl", 3),
-                    (
-                        (await pool.PushWeightsAsync(weights, 0, Cancel)) is var first ? first.Transport : "",
-                        first.Workers.Count
-                    )
-                );
+                var first = await pool.PushWeightsAsync(weights, 0, Cancel);
+                Assert.Equal(("nccl", 3), (first.Transport, first.Workers.Count));
                 Change();
                 armed = 1;
                 var clock = Stopwatch.StartNew();
@@ -326,14 +328,12 @@ public sealed partial class NcclTests
                     clock.Elapsed < TimeSpan.FromSeconds(15),
                     $"the update took {clock.Elapsed.TotalSeconds:0.0} s\n{string.Join('\n', log)}"
                 );
+                string phase = when == nameof(UpdatePhase.Verify) ? "(verify|commit)" : when.ToLowerInvariant();
                 Assert.True(
                     report.Workers.SequenceEqual([1, 3])
                         && report.Dropped.Count == 1
                         && report.Dropped[0].Contains(victim!.Name)
-                        && Regex.IsMatch(
-                            report.Dropped[0],
-                            $"in the {(when == nameof(UpdatePhase.Verify) ? "(verify|commit)" : when.ToLowerInvariant())} phase"
-                        ),
+                        && Regex.IsMatch(report.Dropped[0], $"in the {phase} phase"),
                     string.Join('\n', [.. log, .. report.Dropped])
                 );
                 ulong hash = WeightHash.Of(host, ScalarType.BFloat16);
@@ -343,7 +343,8 @@ public sealed partial class NcclTests
                     holds => Assert.Equal((1, hash), (holds.Version, holds.Hash))
                 );
                 if ((when, signal) == (nameof(UpdatePhase.Transfer), 9))
-                    Assert.Contains(log, line => line.Contains("form a new group")); // what is sent to a stopped process waits in sockets, and the others may have had theirs
+                    // What is sent to a stopped process waits in sockets, and the others may have had theirs.
+                    Assert.Contains(log, line => line.Contains("form a new group"));
                 int count = 0;
                 await foreach (
                     var completion in pool.GenerateAsync(
@@ -428,7 +429,10 @@ public sealed partial class NcclTests
         }
     }
 
-    /// <summary>On a real GPU by the real NCCL: each process says that it is on a host of its own, and what they send goes through sockets.</summary>
+    /// <summary>
+    /// On a real GPU by the real NCCL: each process says that it is on a separate host, and what they send goes
+    /// through sockets.
+    /// </summary>
     [Fact]
     public async Task Updates_by_nccl_survive_what_is_done_to_workers()
     {

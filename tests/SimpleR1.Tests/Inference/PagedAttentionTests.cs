@@ -1,5 +1,5 @@
 using System.Runtime.InteropServices;
-using SimpleR1.Tensors.Cpu;
+using SimpleR1.Tensors.Cpu.Attention;
 using Xunit;
 
 namespace SimpleR1.Tests.Inference;
@@ -140,9 +140,7 @@ public sealed unsafe class PagedAttentionTests
                     Keys,
                     Values,
                     new float[segment.Start * shape.OutputRow],
-                    [past],
-                    Tables,
-                    shape
+                    new([past], Tables, shape)
                 );
             }
         }
@@ -150,7 +148,7 @@ public sealed unsafe class PagedAttentionTests
         public float[] Reference()
         {
             var output = Poisoned(tokens * shape.OutputRow);
-            PagedAttention.Reference(Qkv, [.. Keys], [.. Values], output, segments, Tables, shape);
+            PagedAttention.Reference(Qkv, [.. Keys], [.. Values], output, new(segments, Tables, shape));
             return output;
         }
 

@@ -37,19 +37,16 @@ public sealed class SamplingParameterTests
             {
                 var (max, top) = Sampling.Max(p, x.Length);
                 float scale = (float)(1 / temperature),
-                    threshold = SamplingFilters.Threshold(p, x.Length, max, scale, topK, topP, minP);
+                    threshold = SamplingFilters.Threshold(p, x.Length, new(max, scale, topK, topP, minP));
                 for (int i = 0; i < Draws; i++)
                     counts[
                         Sampling
                             .Draw(
                                 p,
                                 x.Length,
-                                max,
                                 top,
-                                scale,
-                                threshold,
-                                Sampling.StreamSeed((ulong)(i / 4), i % 4),
-                                (uint)(i % 3)
+                                new(max, scale, threshold),
+                                new(Sampling.StreamSeed((ulong)(i / 4), i % 4), (uint)(i % 3))
                             )
                             .Token
                     ]++;

@@ -66,8 +66,8 @@ public sealed unsafe class SamplingTests
                 var (max, top) = Sampling.Max(x, count);
                 Assert.Equal((logits.Max(), Array.IndexOf(logits, logits.Max())), (max, top));
                 threshold = Math.Min(threshold, max);
-                var expected = Sampling.Reference(logits, max, scale, threshold, (ulong)trial, (uint)trial);
-                var found = Sampling.Draw(x, count, max, top, scale, threshold, (ulong)trial, (uint)trial);
+                var expected = Sampling.Reference(logits, new(max, scale, threshold), new((ulong)trial, (uint)trial));
+                var found = Sampling.Draw(x, count, top, new(max, scale, threshold), new((ulong)trial, (uint)trial));
                 Assert.Equal(expected.Token, found.Token);
                 Assert.Equal(1, found.Sum / expected.Sum, 1e-6);
                 Assert.Equal(found.Sum, Sampling.SumExp(x, count, max, scale, threshold));
@@ -127,7 +127,7 @@ public sealed unsafe class SamplingTests
                 expected = Math.Max(expected, (float)(max + Math.Log(minP) / scale));
             fixed (float* x = logits)
             {
-                float found = SamplingFilters.Threshold(x, count, max, scale, topK, topP, minP);
+                float found = SamplingFilters.Threshold(x, count, new(max, scale, topK, topP, minP));
                 if (!close)
                     Assert.Equal(logits.Count(v => v >= expected), logits.Count(v => v >= found));
             }

@@ -6,8 +6,8 @@ namespace SimpleR1.Tests.Tensors;
 public sealed class GarbageCollectionTests
 {
     /// <summary>
-    /// As published, TorchSharp's operators fail here within seconds: the Scalars they make on the way (0.5, and the alpha of an addition) are
-    /// freed while libtorch reads them. build/KeepScalars.cs mends it.
+    /// As published, TorchSharp's operators fail here within seconds: the Scalars they make on the way (0.5, and the
+    /// alpha of an addition) are freed while libtorch reads them. build/KeepScalars.cs mends it.
     /// </summary>
     [Fact]
     public async Task Operators_survive_garbage_collections_at_any_moment()

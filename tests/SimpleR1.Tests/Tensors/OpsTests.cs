@@ -1,7 +1,8 @@
 using SimpleR1.Tensors;
+using SimpleR1.Tensors.Cpu.Attention;
+using SimpleR1.Tensors.Operands;
 using Xunit;
 using static TorchSharp.torch;
-using Cpu = SimpleR1.Tensors.Cpu;
 
 namespace SimpleR1.Tests.Tensors;
 
@@ -21,21 +22,20 @@ public sealed class OpsTests
     public void Packed_attention_equals_the_plain_reference(int heads, int keyValueHeads, int dimension, int[] offsets)
     {
         using var scope = NewDisposeScope();
-        var shape = new Cpu.PackedAttentionKernel.Shape(heads, keyValueHeads, dimension);
+        var shape = new AttentionShape(heads, keyValueHeads, dimension);
         var qkv = Random(1, offsets[^1], shape.QkvRow);
         var output = full(offsets[^1], shape.OutputRow, float.NaN); // poisoned: every element must be written
         unsafe
         {
-            Cpu.PackedAttentionKernel.Forward(
+            PackedAttentionKernel.Forward(
                 (float*)Aten.DataPointer(qkv),
                 (float*)Aten.DataPointer(output),
                 null,
-                offsets,
-                shape
+                new(offsets, shape)
             );
         }
         var expected = new float[offsets[^1] * shape.OutputRow];
-        Cpu.PackedAttentionKernel.Reference(qkv.data<float>().ToArray(), expected, offsets, shape);
+        PackedAttentionKernel.Reference(qkv.data<float>().ToArray(), expected, new(offsets, shape));
         double worst = output.data<float>().ToArray().Zip(expected).Max(p => Math.Abs((double)p.First - p.Second));
         Assert.True(worst < 1e-5, $"largest difference {worst:E2}");
     }
@@ -79,7 +79,9 @@ public sealed class OpsTests
             gradient = zeros_like(table);
         using var tape = new Tape();
         tape.Parameter(table, gradient);
-        var y = Tape.Torch(tape, t => (t.pow(2) + t.sin()).sum([1L], keepdim: true), Ops.Embedding(tape, table, ids)); // [4, 1]
+
+        // [4, 1].
+        var y = Tape.Torch(tape, t => (t.pow(2) + t.sin()).sum([1L], keepdim: true), Ops.Embedding(tape, table, ids));
         tape.Backward(y, ones(4, 1));
         var leaf = table.detach().requires_grad_(true);
         var rows = leaf.index_select(0, ids);
@@ -112,13 +114,18 @@ public sealed class OpsTests
         );
         Assert.Contains(
             "found [3, 8]",
-            Assert.Throws<ArgumentException>(() => Ops.PackedAttention(null, x, [0, 3], 2, 1, 8)).Message
+            Assert.Throws<ArgumentException>(() => Ops.PackedAttention(null, x, new([0, 3], new(2, 1, 8)))).Message
         );
         Assert.Contains(
             "context of 4",
             Assert
                 .Throws<ArgumentOutOfRangeException>(() =>
-                    Ops.Rotary(null, zeros(1, 24), tensor(new long[] { 4 }), zeros(4, 4), zeros(4, 4), 2, 8)
+                    Ops.Rotary(
+                        null,
+                        zeros(1, 24),
+                        new(tensor(new long[] { 4 }), zeros(4, 4), zeros(4, 4)),
+                        new(1, 1, 8)
+                    )
                 )
                 .Message
         );

@@ -27,7 +27,7 @@ internal sealed class VllmStandIn : IAsyncDisposable
             free.Start();
             Address = new($"http://127.0.0.1:{((IPEndPoint)free.LocalEndpoint).Port}/");
         }
-        gpus = [.. Enumerable.Range(0, workers).Select(_ => gpu?.Beside())];
+        gpus = [.. Enumerable.Range(0, workers).Select(_ => gpu?.WithOwnStream())];
         groups = new IWeightGroup?[workers];
         Held = [.. Enumerable.Range(0, workers).Select(_ => new Dictionary<string, byte[]>())];
         listener.Prefixes.Add(Address.ToString());

@@ -62,7 +62,7 @@ internal sealed unsafe class MemberGroup : IDisposable
         {
             string name =
                 rank == 0 ? WorkerDevices.ExpandGpus(cluster.SendDevice!)[0] : devices[(rank - 1) % devices.Count];
-            return CudaDevice.Parse(name)!.Beside();
+            return CudaDevice.Parse(name)!.WithOwnStream();
         }
         CudaDevice[] gpus = [.. Enumerable.Range(0, size).Select(Gpu)];
         if (gpus.DistinctBy(NcclSupport.Identify).Count() < size)

@@ -38,7 +38,7 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> l
 
         using var weights = CreateSource();
         bool gpu = cluster.Device != "cpu";
-        var type = gpu ? WorkerDevices.ParseType(cluster.Type) : ScalarType.Float32;
+        var type = gpu ? ElementType.Parse(cluster.Type).Scalar : ScalarType.Float32;
         long bytes = layout.Length * type.ElementSize();
         LogSetting(weights, bytes);
 
@@ -97,14 +97,14 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> l
         if (options.Cluster.SendDevice is not { } device || options.Changed < 1)
             throw new ArgumentException("--source gpu: give --send-device too, and no --changed");
         var gpu = CudaDevice.Parse(WorkerDevices.ExpandGpus(device)[0])!;
-        return new(layout, WorkerDevices.ParseType(options.Cluster.Type), gpu);
+        return new(layout, ElementType.Parse(options.Cluster.Type).Scalar, gpu);
     }
 
     private unsafe void Change(FlatWeights weights, int version)
     {
         if (weights.Device is { } gpu)
         {
-            gpu.Kernels.Get("RandomFill", "random_fill", CudaOps.Element(weights.Flat.dtype))
+            gpu.Kernels.Get("RandomFill", "random_fill", ElementType.Of(weights.Flat.dtype).Definition())
                 .Launch((4 * gpu.Multiprocessors, 1), 256, 0, weights.Pointer, layout.Length, 0f, 1f, version);
             gpu.Synchronize();
         }

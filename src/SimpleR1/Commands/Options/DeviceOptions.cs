@@ -24,26 +24,17 @@ internal sealed class DeviceOptions(Command command, string defaultDevice = "cpu
     public static Option<string> AddType(Command command)
     {
         var option = command
-            .AddDefault("--type", "bf16")
+            .AddDefault("--type", SimpleR1.Tensors.ElementType.BF16.Name)
             .Describe("Element type of weights and KV cache on a GPU (a CPU computes in f32)");
-        option.AcceptOnlyFromAmong("bf16", "f16", "f32");
+        option.AcceptOnlyFromAmong([.. SimpleR1.Tensors.ElementType.All.Select(t => t.Name)]);
         return option;
     }
 
     /// <summary>The GPU; null for the CPU.</summary>
     public CudaDevice? Gpu(ParseResult parse) => CudaDevice.Parse(parse.GetValue(device)!);
 
-    public ScalarType ElementType(ParseResult parse, CudaDevice? gpu)
-    {
-        if (gpu is null)
-            return ScalarType.Float32;
-        return parse.GetValue(type) switch
-        {
-            "f32" => ScalarType.Float32,
-            "f16" => ScalarType.Float16,
-            _ => ScalarType.BFloat16,
-        };
-    }
+    public ScalarType ElementType(ParseResult parse, CudaDevice? gpu) =>
+        gpu is null ? ScalarType.Float32 : SimpleR1.Tensors.ElementType.Parse(parse.GetValue(type)!).Scalar;
 
     public EngineOptions Engine(ParseResult parse, CudaDevice? gpu) =>
         gpu is null
