@@ -92,12 +92,7 @@ public static unsafe class Checkpoint
     )
     {
         Directory.CreateDirectory(folder);
-        SafetensorsWriter.WriteFolder(
-            folder,
-            [.. weights.Layout.CheckpointTensors.Select(SourceOf)],
-            type,
-            shardBytes
-        );
+        SafetensorsWriter.WriteFolder(folder, [.. weights.Layout.CheckpointTensors.Select(SourceOf)], type, shardBytes);
         File.WriteAllText(Path.Combine(folder, "config.json"), ModelConfigFile.ToJson(weights.Layout.Config, type));
 
         if (source is null || Path.GetFullPath(source) == Path.GetFullPath(folder))
@@ -194,7 +189,8 @@ public static unsafe class Checkpoint
     }
 
     /// <summary>
-    /// A tied checkpoint may repeat its embedding as lm_head, and old ones hold rotary tables: both are recomputed here.
+    /// A tied checkpoint may repeat its embedding as lm_head, and old ones hold rotary tables: both are recomputed
+    /// here.
     /// </summary>
     private static bool IsRedundant(string name, ModelConfig config) =>
         (name == Output && config.TieEmbeddings) || name.EndsWith("rotary_emb.inv_freq", StringComparison.Ordinal);

@@ -6,7 +6,9 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.Models.Checkpoints;
 
-/// <summary>Converts between the element types of weights, via f32: rounds to nearest, ties to even; NaN stays NaN.</summary>
+/// <summary>
+/// Converts between the element types of weights, via f32: rounds to nearest, ties to even; NaN stays NaN.
+/// </summary>
 internal static unsafe class NumberConversion
 {
     public static int Size(WeightType type) => type == WeightType.F32 ? 4 : 2;

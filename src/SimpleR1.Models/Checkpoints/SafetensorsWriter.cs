@@ -120,7 +120,13 @@ public static unsafe class SafetensorsWriter
         {
             int count = (int)Math.Min(ChunkElements, tensor.Length - first);
             fixed (byte* converted = buffer)
-                NumberConversion.Convert((byte*)((float*)tensor.Values + first), WeightType.F32, converted, type, count);
+                NumberConversion.Convert(
+                    (byte*)((float*)tensor.Values + first),
+                    WeightType.F32,
+                    converted,
+                    type,
+                    count
+                );
             file.Write(buffer, 0, count * NumberConversion.Size(type));
         }
     }
