@@ -55,8 +55,8 @@ internal static unsafe class NumberConversion
     public static void ConvertAll(byte* from, WeightType fromType, byte* to, WeightType toType, long count)
     {
         const int item = 1 << 16;
-        int fromSize = Size(fromType),
-            toSize = Size(toType);
+        int fromSize = Size(fromType);
+        int toSize = Size(toType);
         CpuParallel.For(
             checked((int)((count + item - 1) / item)),
             i =>
