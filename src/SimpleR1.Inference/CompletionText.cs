@@ -4,8 +4,8 @@ using SimpleR1.Models.Tokenization;
 namespace SimpleR1.Inference;
 
 /// <summary>
-/// The text of a completion as it grows. Text that may be the beginning of a stop string is held back until it is certain,
-/// so that the pieces handed out, put together, are the completion's text in the end.
+/// The text of a completion as it grows. Text that may be the beginning of a stop string is held back until it is
+/// certain, so that the pieces handed out, put together, are the completion's text in the end.
 /// </summary>
 internal sealed class CompletionText(Tokenizer tokenizer, IReadOnlyList<string> stops, bool includeStop)
 {
@@ -28,7 +28,9 @@ internal sealed class CompletionText(Tokenizer tokenizer, IReadOnlyList<string> 
     /// <summary>Adds a token's text. A vocabulary padded beyond the tokenizer's has ids without text.</summary>
     /// <param name="mayStop">Whether a stop string ends the completion here (not before its minimum length).</param>
     /// <param name="piece">The text that has become certain.</param>
-    /// <returns>Whether a stop string was found. The text ends before it, or after it if it is to be included.</returns>
+    /// <returns>
+    /// Whether a stop string was found. The text ends before it, or after it if it is to be included.
+    /// </returns>
     public bool Append(int token, bool mayStop, out string piece)
     {
         if (tokenizer.TokenText(token) is not null)
@@ -49,7 +51,9 @@ internal sealed class CompletionText(Tokenizer tokenizer, IReadOnlyList<string> 
         return false;
     }
 
-    /// <summary>Hands out what is still held back, when something other than a stop string ends the completion.</summary>
+    /// <summary>
+    /// Hands out what is still held back, when something other than a stop string ends the completion.
+    /// </summary>
     public string Flush()
     {
         string piece = HandOut(held + decoder.Flush());

@@ -8,9 +8,9 @@ using SimpleR1.Models.Tokenization;
 namespace SimpleR1.Inference;
 
 /// <summary>
-/// Completes prompts with one model: continuous batching over a paged KV cache. Synchronous and single-threaded: its owner
-/// calls <see cref="Step"/> until it returns false, and may do anything between two steps, a weight update included.
-/// <see cref="EngineThread"/> is the asynchronous edge.
+/// Completes prompts with one model: continuous batching over a paged KV cache. Synchronous and single-threaded: its
+/// owner calls <see cref="Step"/> until it returns false, and may do anything between two steps, a weight update
+/// included. <see cref="EngineThread"/> is the asynchronous edge.
 /// </summary>
 public sealed class Engine : IDisposable
 {
@@ -20,7 +20,7 @@ public sealed class Engine : IDisposable
     private readonly Scheduler scheduler;
     private readonly IModelRunner runner;
     private readonly Dictionary<string, List<Sequence>> active = [];
-    private readonly Queue<(List<Sequence> Sampling, int WeightVersion)> launched = []; // steps whose tokens are in flight
+    private readonly Queue<(List<Sequence> Sampling, int WeightVersion)> launched = []; // steps in flight
     private readonly Stack<List<Sequence>> spareLists = []; // lists to use again
     private int watched; // sequences whose next step depends on the token that the last one drew
     private long arrivals;
@@ -85,7 +85,8 @@ public sealed class Engine : IDisposable
         };
 
     /// <summary>
-    /// Enqueues requests, all or none. Callbacks run inside <see cref="Step"/> and <see cref="Abort"/>, on their thread.
+    /// Enqueues requests, all or none. Callbacks run inside <see cref="Step"/> and <see cref="Abort"/>, on their
+    /// thread.
     /// </summary>
     /// <exception cref="ArgumentException">
     /// A request is out of range, can never fit, or has the id of a request that is still running.
@@ -112,7 +113,9 @@ public sealed class Engine : IDisposable
             Enqueue(request, submission);
     }
 
-    /// <summary>Ends all samples of a request that still run; they complete as aborted, with the tokens they have.</summary>
+    /// <summary>
+    /// Ends all samples of a request that still run; they complete as aborted, with the tokens they have.
+    /// </summary>
     /// <returns>Whether the request was running.</returns>
     public bool Abort(string requestId)
     {
@@ -125,12 +128,14 @@ public sealed class Engine : IDisposable
     }
 
     /// <summary>
-    /// Runs one forward pass over what the scheduler chose, and draws the next token of each sequence that has all of its
-    /// tokens computed. On a GPU this launches the step and takes the tokens of the step before: the GPU computes while the
-    /// host thinks.
+    /// Runs one forward pass over what the scheduler chose, and draws the next token of each sequence that has all of
+    /// its tokens computed. On a GPU this launches the step and takes the tokens of the step before: the GPU computes
+    /// while the host thinks.
     /// </summary>
     /// <returns>False when there is nothing to do.</returns>
-    /// <exception cref="ArithmeticException">Logits are not finite. After an exception the engine takes no more work.</exception>
+    /// <exception cref="ArithmeticException">
+    /// Logits are not finite. After an exception the engine takes no more work.
+    /// </exception>
     public bool Step()
     {
         ThrowIfFailed();
@@ -158,7 +163,9 @@ public sealed class Engine : IDisposable
         }
     }
 
-    /// <summary>Takes the tokens of all launched steps. Afterwards nothing runs, and the weights may be written.</summary>
+    /// <summary>
+    /// Takes the tokens of all launched steps. Afterwards nothing runs, and the weights may be written.
+    /// </summary>
     public void Quiesce()
     {
         ThrowIfFailed();
@@ -175,8 +182,8 @@ public sealed class Engine : IDisposable
     }
 
     /// <summary>
-    /// Makes steps until every sequence that has started is finished, and starts no other. Afterwards nothing runs, as after
-    /// <see cref="Quiesce"/>.
+    /// Makes steps until every sequence that has started is finished, and starts no other. Afterwards nothing runs, as
+    /// after <see cref="Quiesce"/>.
     /// </summary>
     /// <exception cref="TimeoutException">The sequences take longer; they continue at the next step.</exception>
     public void FinishStarted(TimeSpan timeout)
@@ -203,12 +210,14 @@ public sealed class Engine : IDisposable
     }
 
     /// <summary>
-    /// Sets the version that the tokens of later steps are marked with. The weights themselves are written straight into
-    /// <see cref="Weights"/>, between two steps, after <see cref="Quiesce"/>.
+    /// Sets the version that the tokens of later steps are marked with. The weights themselves are written straight
+    /// into <see cref="Weights"/>, between two steps, after <see cref="Quiesce"/>.
     /// </summary>
     public void SetWeightVersion(int version) => WeightVersion = version;
 
-    /// <summary>Forgets cached prefixes; call it after each weight update. Running sequences keep their keys and values.</summary>
+    /// <summary>
+    /// Forgets cached prefixes; call it after each weight update. Running sequences keep their keys and values.
+    /// </summary>
     public void ResetPrefixCache() => pool.ResetCache();
 
     /// <summary>
@@ -229,7 +238,8 @@ public sealed class Engine : IDisposable
         int withBlocks = scheduler.Waiting.Count(s => s.Blocks.Count > 0);
         if (running + waiting != sequences || withBlocks > 0)
             throw new InvalidOperationException(
-                $"engine: {sequences} sequences are active, {running} run and {waiting} wait, {withBlocks} of these with blocks"
+                $"engine: {sequences} sequences are active, {running} run and {waiting} wait, "
+                    + $"{withBlocks} of these with blocks"
             );
     }
 
@@ -366,7 +376,9 @@ public sealed class Engine : IDisposable
         sequence.Submission.OnCompletion?.Invoke(completion);
     }
 
-    /// <summary>With nothing running, all blocks must be free: a leak shows here, not as a full cache hours later.</summary>
+    /// <summary>
+    /// With nothing running, all blocks must be free: a leak shows here, not as a full cache hours later.
+    /// </summary>
     private void CheckIdle()
     {
         if (active.Count > 0 || idle)

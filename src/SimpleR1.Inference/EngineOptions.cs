@@ -15,15 +15,19 @@ public sealed record EngineOptions
     public long KvCacheBytes { get; init; }
 
     /// <summary>
-    /// Share of a GPU's whole memory that may be in use after the engine has taken its own; other processes' use counts too.
+    /// Share of a GPU's whole memory that may be in use after the engine has taken its own; other processes' use counts
+    /// too.
     /// </summary>
     public double GpuMemoryUtilization { get; init; } = 0.9;
 
-    /// <summary>Record decode steps as CUDA graphs. Without graphs the tokens are the same but slower; for debugging.</summary>
+    /// <summary>
+    /// Record decode steps as CUDA graphs. Without graphs the tokens are the same but slower; for debugging.
+    /// </summary>
     public bool CudaGraphs { get; init; } = true;
 
     /// <summary>
-    /// Most tokens of one step; longer prompts are computed in chunks, between which other sequences continue to decode.
+    /// Most tokens of one step; longer prompts are computed in chunks, between which other sequences continue to
+    /// decode.
     /// </summary>
     public int MaxBatchedTokens { get; init; } = 2048;
 
@@ -44,7 +48,9 @@ public sealed record EngineOptions
     /// <summary>The longest context with this model.</summary>
     public int ContextOf(ModelConfig config) => MaxContext == 0 ? config.MaxPositions : MaxContext;
 
-    /// <exception cref="ArgumentException">Some options are out of range or don't fit the model; all are named.</exception>
+    /// <exception cref="ArgumentException">
+    /// Some options are out of range or don't fit the model; all are named.
+    /// </exception>
     public void Check(ModelConfig config)
     {
         var problems = new List<string>();

@@ -3,7 +3,9 @@ using System.Reflection;
 
 namespace SimpleR1.Inference;
 
-/// <summary>What an engine is doing and has done since it started. Sent between processes as JSON, by these names.</summary>
+/// <summary>
+/// What an engine is doing and has done since it started. Sent between processes as JSON, by these names.
+/// </summary>
 public sealed record EngineStatistics
 {
     private static readonly PropertyInfo[] Figures = typeof(EngineStatistics).GetProperties();
@@ -53,7 +55,9 @@ public sealed record EngineStatistics
     /// <summary>The part of <see cref="StepSeconds"/> in which a GPU worked; 0 on a CPU.</summary>
     public double GpuSeconds { get; init; }
 
-    /// <summary>Time the host waited for the GPU; if it is much less than a step's, the GPU waits for the host.</summary>
+    /// <summary>
+    /// Time the host waited for the GPU; if it is much less than a step's, the GPU waits for the host.
+    /// </summary>
     public double WaitSeconds { get; init; }
 
     /// <summary>Time the host took to prepare and launch steps.</summary>

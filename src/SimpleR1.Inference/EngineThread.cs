@@ -4,8 +4,8 @@ using System.Threading.Channels;
 namespace SimpleR1.Inference;
 
 /// <summary>
-/// An engine on its own thread, for asynchronous callers. Their calls are queued and run between two steps; when the engine
-/// fails, every waiting and later call fails with its exception.
+/// An engine on its own thread, for asynchronous callers. Their calls are queued and run between two steps; when the
+/// engine fails, every waiting and later call fails with its exception.
 /// </summary>
 public sealed class EngineThread : IAsyncDisposable
 {
@@ -24,7 +24,8 @@ public sealed class EngineThread : IAsyncDisposable
 
     /// <param name="create">Makes the engine, on its thread; the thread disposes it.</param>
     /// <param name="drainTimeout">
-    /// How long <see cref="DisposeAsync"/> lets running requests finish before it aborts them; by default it aborts at once.
+    /// How long <see cref="DisposeAsync"/> lets running requests finish before it aborts them; by default it aborts at
+    /// once.
     /// </param>
     public EngineThread(Func<Engine> create, TimeSpan drainTimeout = default)
     {
@@ -70,7 +71,8 @@ public sealed class EngineThread : IAsyncDisposable
         );
 
     /// <summary>
-    /// Runs a request and returns its tokens as they are sampled. Cancelling, or leaving the loop, aborts what still runs.
+    /// Runs a request and returns its tokens as they are sampled. Cancelling, or leaving the loop, aborts what still
+    /// runs.
     /// </summary>
     public IAsyncEnumerable<TokenEvent> StreamAsync(
         GenerationRequest request,
@@ -128,7 +130,9 @@ public sealed class EngineThread : IAsyncDisposable
     }
 
     /// <summary>Submits requests, and returns results until every sample has completed.</summary>
-    /// <param name="submit">Submits to the engine; gets a callback for each result and whether it is its sample's last.</param>
+    /// <param name="submit">
+    /// Submits to the engine; gets a callback for each result and whether it is its sample's last.
+    /// </param>
     private async IAsyncEnumerable<T> StartAsync<T>(
         IReadOnlyList<GenerationRequest> requests,
         Action<Engine, Action<T, bool>> submit,

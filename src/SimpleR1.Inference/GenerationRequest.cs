@@ -7,8 +7,8 @@ public sealed record GenerationRequest(string Id, int[] PromptTokens, SamplingPa
     public int Priority { get; init; }
 
     /// <summary>
-    /// The samples to complete, of all <see cref="SamplingParameters.Samples"/>, and what each has already; null is all of
-    /// them, from their first token.
+    /// The samples to complete, of all <see cref="SamplingParameters.Samples"/>, and what each has already; null is all
+    /// of them, from their first token.
     /// </summary>
     public IReadOnlyList<PartialSample>? PartialSamples { get; init; }
 
@@ -21,8 +21,9 @@ public sealed record GenerationRequest(string Id, int[] PromptTokens, SamplingPa
 }
 
 /// <summary>
-/// A sample that was interrupted, by a lost worker or by the end of a step. It continues as if it had never stopped: with the
-/// same draws, penalties and stop strings, and the engine's current weights. Only keys and values are computed again.
+/// A sample that was interrupted, by a lost worker or by the end of a step. It continues as if it had never stopped:
+/// with the same draws, penalties and stop strings, and the engine's current weights. Only keys and values are computed
+/// again.
 /// </summary>
 /// <param name="Index">Which of the request's samples, from 0.</param>
 public sealed record PartialSample(int Index)

@@ -3,8 +3,9 @@ using SimpleR1.Inference.Scheduling;
 namespace SimpleR1.Inference;
 
 /// <summary>
-/// Where an engine's steps run: the forward pass over a batch, the KV cache and the draw. The engine decides what runs; a
-/// runner computes it. A runner may hand back results with a delay, so that a GPU is never without work while the host thinks.
+/// Where an engine's steps run: the forward pass over a batch, the KV cache and the draw. The engine decides what runs;
+/// a runner computes it. A runner may hand back results with a delay, so that a GPU is never without work while the
+/// host thinks.
 /// </summary>
 internal interface IModelRunner : IDisposable
 {

@@ -5,8 +5,9 @@ using static TorchSharp.torch;
 namespace SimpleR1.Inference;
 
 /// <summary>
-/// How the memory for keys and values is cut up: [layers, keys | values, blocks, block]. A block holds one layer's keys, or
-/// values, of <see cref="BlockSize"/> positions and all key/value heads; each device orders the inside of a block its own way.
+/// How the memory for keys and values is cut up: [layers, keys | values, blocks, block]. A block holds one layer's
+/// keys, or values, of <see cref="BlockSize"/> positions and all key/value heads; each device orders the inside of a
+/// block its own way.
 /// </summary>
 /// <param name="Type">Element type of keys and values.</param>
 /// <param name="BlockSize">Positions of a block.</param>

@@ -11,7 +11,9 @@ internal sealed class RequestCheck(GenerationRequest request, ModelConfig config
     private readonly int prompt = request.PromptTokens.Length;
 
     /// <param name="blocks">Blocks of the KV cache.</param>
-    /// <exception cref="ArgumentException">The request is out of range or can never fit; all problems are named.</exception>
+    /// <exception cref="ArgumentException">
+    /// The request is out of range or can never fit; all problems are named.
+    /// </exception>
     public void Run(int blocks, bool hasTokenizer)
     {
         CheckPrompt(blocks);
@@ -28,7 +30,8 @@ internal sealed class RequestCheck(GenerationRequest request, ModelConfig config
         Require(prompt > 0, "the prompt is empty; give at least one token (the beginning-of-text id, for example)");
         Require(
             prompt < context,
-            $"the prompt has {prompt} tokens, the context is {context}; at most {context - 1} leave room for a completion"
+            $"the prompt has {prompt} tokens, the context is {context}; "
+                + $"at most {context - 1} leave room for a completion"
         );
 
         long positions = Math.Min((long)prompt + s.MaxTokens, context) - 1; // the last token is never computed

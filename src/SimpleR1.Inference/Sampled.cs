@@ -4,8 +4,8 @@ using SimpleR1.Tensors.Cpu;
 namespace SimpleR1.Inference;
 
 /// <summary>
-/// A drawn token, its log-probability under the distribution it was drawn from, and the most probable tokens if the request
-/// asks for them.
+/// A drawn token, its log-probability under the distribution it was drawn from, and the most probable tokens if the
+/// request asks for them.
 /// </summary>
 internal readonly unsafe record struct Sampled(int Token, float LogProb, TokenLogProb[]? Top)
 {

@@ -4,12 +4,14 @@ namespace SimpleR1.Inference;
 public sealed record SamplingParameters
 {
     /// <summary>
-    /// Completions of the prompt. Sample j of a request draws from its own stream, derived from (<see cref="Seed"/>, j).
+    /// Completions of the prompt. Sample j of a request draws from its own stream, derived from (<see cref="Seed"/>,
+    /// j).
     /// </summary>
     public int Samples { get; init; } = 1;
 
     /// <summary>
-    /// 0 is greedy: the most probable token (the smallest id among equals), with its log-prob at temperature 1, filters ignored.
+    /// 0 is greedy: the most probable token (the smallest id among equals), with its log-prob at temperature 1, filters
+    /// ignored.
     /// </summary>
     public double Temperature { get; init; } = 1;
 
@@ -31,8 +33,8 @@ public sealed record SamplingParameters
     public required int MaxTokens { get; init; }
 
     /// <summary>
-    /// Ids that end the completion, in addition to the model's own end-of-sequence ids. The ending id is part of the output
-    /// tokens; its text is part of the text only with <see cref="IncludeStopString"/>.
+    /// Ids that end the completion, in addition to the model's own end-of-sequence ids. The ending id is part of the
+    /// output tokens; its text is part of the text only with <see cref="IncludeStopString"/>.
     /// </summary>
     public IReadOnlyList<int> StopTokenIds { get; init; } = [];
     public IReadOnlyList<string> StopStrings { get; init; } = [];

@@ -1,8 +1,8 @@
 namespace SimpleR1.Inference;
 
 /// <summary>
-/// One token of a running sample, as streaming sends it. <see cref="Completion"/> is set on a sample's last event; the texts
-/// of all its events, put together, are the completion's text.
+/// One token of a running sample, as streaming sends it. <see cref="Completion"/> is set on a sample's last event; the
+/// texts of all its events, put together, are the completion's text.
 /// </summary>
 public sealed record TokenEvent
 {

@@ -4,7 +4,9 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.Models;
 
-/// <summary>The forward pass of every <see cref="ModelFamily"/>: one definition for training, prefill and decode.</summary>
+/// <summary>
+/// The forward pass of every <see cref="ModelFamily"/>: one definition for training, prefill and decode.
+/// </summary>
 public sealed class Decoder(FlatWeights weights) : IDisposable
 {
     private readonly RotaryTables rotary = new(weights.Layout.Config, weights.Device);

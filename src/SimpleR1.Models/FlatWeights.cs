@@ -64,7 +64,9 @@ public sealed unsafe class FlatWeights : IDisposable
     /// <summary>[vocabulary, hidden]: the output projection, which may be the embedding itself.</summary>
     public Tensor Output => this[Layout.Output];
 
-    /// <summary>The owner of the memory, if libtorch did not allocate it (this is how shared memory is recognised).</summary>
+    /// <summary>
+    /// The owner of the memory, if libtorch did not allocate it (this is how shared memory is recognised).
+    /// </summary>
     public IDisposable? MemoryOwner { get; }
 
     /// <summary>The GPU that holds the weights; null on the CPU.</summary>
@@ -77,7 +79,8 @@ public sealed unsafe class FlatWeights : IDisposable
     public int Version { get; set; } = -1;
 
     /// <summary>
-    /// Hash of the weights if a weight transfer has proven it, otherwise 0. Code that writes to the weights sets it to 0 first.
+    /// Hash of the weights if a weight transfer has proven it, otherwise 0. Code that writes to the weights sets it to
+    /// 0 first.
     /// </summary>
     public ulong ProvenHash { get; set; }
 

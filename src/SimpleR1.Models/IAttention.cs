@@ -4,8 +4,8 @@ using static TorchSharp.torch;
 namespace SimpleR1.Models;
 
 /// <summary>
-/// What a token may look at. The decoder is one definition; the caller decides where keys and values live: in the packed
-/// batch itself (training), or in the paged cache (inference, which also writes the new ones).
+/// What a token may look at. The decoder is one definition; the caller decides where keys and values live: in the
+/// packed batch itself (training), or in the paged cache (inference, which also writes the new ones).
 /// </summary>
 public interface IAttention
 {

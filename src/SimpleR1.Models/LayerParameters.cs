@@ -11,7 +11,8 @@ namespace SimpleR1.Models;
 public readonly record struct Projection(Tensor Weight, Tensor? Bias = null);
 
 /// <summary>
-/// The parameters of one decoder layer: views into <see cref="FlatWeights"/>, made once, so that a step looks up no names.
+/// The parameters of one decoder layer: views into <see cref="FlatWeights"/>, made once, so that a step looks up no
+/// names.
 /// </summary>
 public sealed record LayerParameters
 {

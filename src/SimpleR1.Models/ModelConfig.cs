@@ -25,7 +25,8 @@ public sealed record ModelConfig
     public required int Heads { get; init; }
 
     /// <summary>
-    /// Key/value heads; each serves <see cref="Heads"/> / <see cref="KeyValueHeads"/> query heads (grouped-query attention).
+    /// Key/value heads; each serves <see cref="Heads"/> / <see cref="KeyValueHeads"/> query heads (grouped-query
+    /// attention).
     /// </summary>
     public required int KeyValueHeads { get; init; }
 

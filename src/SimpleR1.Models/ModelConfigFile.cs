@@ -55,9 +55,13 @@ public static class ModelConfigFile
         "transformers.js_config",
     ];
 
-    /// <summary>Reads <c>config.json</c>, and the end-of-sequence ids of <c>generation_config.json</c> if present.</summary>
+    /// <summary>
+    /// Reads <c>config.json</c>, and the end-of-sequence ids of <c>generation_config.json</c> if present.
+    /// </summary>
     /// <exception cref="FileNotFoundException">The folder has no config.json.</exception>
-    /// <exception cref="NotSupportedException">The architecture or an option is unknown or unsupported; all are named.</exception>
+    /// <exception cref="NotSupportedException">
+    /// The architecture or an option is unknown or unsupported; all are named.
+    /// </exception>
     /// <exception cref="InvalidDataException">A size is missing or makes no sense.</exception>
     public static ModelConfig Load(string folder)
     {
@@ -244,7 +248,9 @@ public static class ModelConfigFile
             ["original_max_position_embeddings"] = scaling.OriginalMaxPositions,
         };
 
-    /// <summary>A config's keys, and which of them nothing has read yet: an option that is not read may not be ignored.</summary>
+    /// <summary>
+    /// A config's keys, and which of them nothing has read yet: an option that is not read may not be ignored.
+    /// </summary>
     private sealed class Reader(JsonObject json)
     {
         private readonly HashSet<string> unread = [.. json.Select(p => p.Key).Where(k => !Harmless.Contains(k))];

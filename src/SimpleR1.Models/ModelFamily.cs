@@ -32,7 +32,8 @@ public sealed record ModelFamily(string Name, string Architecture)
     public static ModelFamily OfArchitecture(string architecture) =>
         All.FirstOrDefault(f => f.Architecture == architecture)
         ?? throw new NotSupportedException(
-            $"architecture '{architecture}' is not supported (supported: {string.Join(", ", All.Select(f => f.Architecture))})"
+            $"architecture '{architecture}' is not supported "
+                + $"(supported: {string.Join(", ", All.Select(f => f.Architecture))})"
         );
 
     /// <exception cref="KeyNotFoundException">No family has this name.</exception>

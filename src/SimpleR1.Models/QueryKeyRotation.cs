@@ -4,8 +4,8 @@ using static TorchSharp.torch;
 namespace SimpleR1.Models;
 
 /// <summary>
-/// What happens to the q and k heads before attention: the norm of each head (in families that have it), then the rotary
-/// embedding. The attention applies it, because a GPU does it in one pass with the write into the cache.
+/// What happens to the q and k heads before attention: the norm of each head (in families that have it), then the
+/// rotary embedding. The attention applies it, because a GPU does it in one pass with the write into the cache.
 /// </summary>
 public sealed record QueryKeyRotation
 {

@@ -4,13 +4,15 @@ using System.Text;
 namespace SimpleR1.Models;
 
 /// <summary>
-/// Where every parameter of a model lies in one contiguous buffer, in the order and fusion that the forward pass computes with.
-/// Pure data: two processes with equal configs get equal layouts, and <see cref="Fingerprint"/> proves it.
+/// Where every parameter of a model lies in one contiguous buffer, in the order and fusion that the forward pass
+/// computes with. Pure data: two processes with equal configs get equal layouts, and <see cref="Fingerprint"/> proves
+/// it.
 /// </summary>
 public sealed class WeightLayout
 {
     /// <summary>
-    /// Slots start at multiples of this many elements, so that every view is aligned for vector loads (256 bytes in f32).
+    /// Slots start at multiples of this many elements, so that every view is aligned for vector loads (256 bytes in
+    /// f32).
     /// </summary>
     public const int Alignment = 64;
 
@@ -54,7 +56,9 @@ public sealed class WeightLayout
     /// <exception cref="KeyNotFoundException">No slot has that name.</exception>
     public WeightSlot this[string name] => byName[name];
 
-    /// <summary>SHA-256 (hex) over names, shapes and offsets: equal exactly if two flat buffers mean the same weights.</summary>
+    /// <summary>
+    /// SHA-256 (hex) over names, shapes and offsets: equal exactly if two flat buffers mean the same weights.
+    /// </summary>
     public string Fingerprint()
     {
         string text = string.Join('\n', tensors.Select(t => $"{t.Name} {string.Join('x', t.Shape)} {t.Offset}"));

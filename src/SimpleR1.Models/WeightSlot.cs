@@ -1,6 +1,8 @@
 namespace SimpleR1.Models;
 
-/// <summary>One tensor inside the flat buffer. <paramref name="Offset"/> and <paramref name="Length"/> count elements.</summary>
+/// <summary>
+/// One tensor inside the flat buffer. <paramref name="Offset"/> and <paramref name="Length"/> count elements.
+/// </summary>
 public sealed record WeightSlot(string Name, long[] Shape, long Offset, long Length)
 {
     /// <summary>The weight of an RMS norm, which is 1 in a new model; other weights are drawn around 0.</summary>

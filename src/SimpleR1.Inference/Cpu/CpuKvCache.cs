@@ -3,9 +3,9 @@ using System.Runtime.InteropServices;
 namespace SimpleR1.Inference.Cpu;
 
 /// <summary>
-/// Keys and values of all blocks on the CPU, f32. A layer's keys are [blocks, kvHeads, headDimension, blockSize] (transposed
-/// inside a block: 16 positions are one vector, so that scores need no horizontal sums), its values [blocks, kvHeads,
-/// blockSize, headDimension].
+/// Keys and values of all blocks on the CPU, f32. A layer's keys are [blocks, kvHeads, headDimension, blockSize]
+/// (transposed inside a block: 16 positions are one vector, so that scores need no horizontal sums), its values
+/// [blocks, kvHeads, blockSize, headDimension].
 /// </summary>
 internal sealed unsafe class CpuKvCache(KvLayout layout) : IDisposable
 {

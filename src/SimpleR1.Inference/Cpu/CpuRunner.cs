@@ -74,7 +74,9 @@ internal sealed unsafe class CpuRunner : IModelRunner
     public void Synchronize() { }
 
     /// <summary>Writes ids and positions of the step's tokens.</summary>
-    /// <param name="lastRows">Filled with the last row of each sequence whose tokens are all computed with this step.</param>
+    /// <param name="lastRows">
+    /// Filled with the last row of each sequence whose tokens are all computed with this step.
+    /// </param>
     /// <returns>Number of tokens.</returns>
     private int WriteInputs(IReadOnlyList<(Sequence Sequence, int Count)> batch, List<long> lastRows)
     {

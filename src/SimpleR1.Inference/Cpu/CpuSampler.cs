@@ -6,9 +6,9 @@ using SimpleR1.Tensors.Cpu;
 namespace SimpleR1.Inference.Cpu;
 
 /// <summary>
-/// From logits to tokens: logit bias, bad words, minimum length, penalties, temperature, top-k, top-p, min-p, then the draw.
-/// Greedy sampling (temperature 0) takes the largest logit, the smallest id among equals; its log-prob is that of temperature 1
-/// without filters.
+/// From logits to tokens: logit bias, bad words, minimum length, penalties, temperature, top-k, top-p, min-p, then the
+/// draw. Greedy sampling (temperature 0) takes the largest logit, the smallest id among equals; its log-prob is that of
+/// temperature 1 without filters.
 /// </summary>
 internal sealed unsafe class CpuSampler(ModelConfig config)
 {
@@ -78,7 +78,9 @@ internal sealed unsafe class CpuSampler(ModelConfig config)
                 x[eos] = float.NegativeInfinity;
     }
 
-    /// <summary>Penalties as in vLLM: repetition over prompt and output, presence and frequency over the output.</summary>
+    /// <summary>
+    /// Penalties as in vLLM: repetition over prompt and output, presence and frequency over the output.
+    /// </summary>
     private static void AddPenalties(float* x, Sequence sequence, SamplingParameters s)
     {
         if (sequence.OutputCounts is not { } counts)

@@ -7,8 +7,8 @@ namespace SimpleR1.Inference.Cuda;
 internal readonly record struct SequenceRows(Sequence Sequence, int Count, int FirstRow);
 
 /// <summary>
-/// The inputs of a step in which some sequences compute several tokens. All room is reserved first, because reserving more may
-/// move what is reserved; then it is filled. Addresses are known after the inputs are sent.
+/// The inputs of a step in which some sequences compute several tokens. All room is reserved first, because reserving
+/// more may move what is reserved; then it is filled. Addresses are known after the inputs are sent.
 /// </summary>
 /// <param name="tokensPerItem">Tokens of an item of paged_prefill; 0 without that kernel.</param>
 internal sealed class CudaMixedStep(CudaStepInputs inputs, int tokensPerItem)

@@ -6,9 +6,9 @@ using static TorchSharp.torch;
 namespace SimpleR1.Inference.Cuda;
 
 /// <summary>
-/// Attention over the paged cache on a GPU: rotates and stores the step's keys and values, then runs one kernel for sequences
-/// with one new token and one for those with many. In f32, and for head sizes that the tensor-core kernels don't have, a plain
-/// kernel serves both.
+/// Attention over the paged cache on a GPU: rotates and stores the step's keys and values, then runs one kernel for
+/// sequences with one new token and one for those with many. In f32, and for head sizes that the tensor-core kernels
+/// don't have, a plain kernel serves both.
 /// </summary>
 internal sealed class CudaPagedAttention : IAttention, IDisposable
 {
@@ -83,7 +83,9 @@ internal sealed class CudaPagedAttention : IAttention, IDisposable
 
     private int WarpCount => decodeBlocks * Warps;
 
-    /// <summary>Launches prepare_step: ids and positions of the tokens, and where each of paged_decode's warps starts.</summary>
+    /// <summary>
+    /// Launches prepare_step: ids and positions of the tokens, and where each of paged_decode's warps starts.
+    /// </summary>
     /// <param name="tokenPositions">[count]: the position of each token, in the order of <c>Current.Slots</c>.</param>
     /// <param name="tokens">The tokens of all slots.</param>
     /// <param name="ids">[count] int64, written.</param>
@@ -155,7 +157,9 @@ internal sealed class CudaPagedAttention : IAttention, IDisposable
         return output;
     }
 
-    /// <summary>Launches rotary_cache: normalises and rotates q and k, and writes keys and values into the cache.</summary>
+    /// <summary>
+    /// Launches rotary_cache: normalises and rotates q and k, and writes keys and values into the cache.
+    /// </summary>
     private void Rotate(int layer, Tensor qkv, QueryKeyRotation rotation)
     {
         var s = Current;
@@ -215,7 +219,9 @@ internal sealed class CudaPagedAttention : IAttention, IDisposable
         );
     }
 
-    /// <summary>Launches paged_decode alone: rotated qkv [rows, …] and the layer's cache → output [rows, heads · d].</summary>
+    /// <summary>
+    /// Launches paged_decode alone: rotated qkv [rows, …] and the layer's cache → output [rows, heads · d].
+    /// </summary>
     internal void LaunchDecode(int layer, Tensor qkv, Tensor output)
     {
         if (decode is null)

@@ -8,14 +8,17 @@ using static TorchSharp.torch;
 namespace SimpleR1.Inference.Cuda;
 
 /// <summary>
-/// Steps on a GPU. The host runs one step ahead: it launches a step before it has read what the last one drew, because all
-/// that a step needs of the last one, the drawn tokens, is in a table on the device. Steps in which every sequence decodes are
-/// recorded as CUDA graphs, one for each size.
+/// Steps on a GPU. The host runs one step ahead: it launches a step before it has read what the last one drew, because
+/// all that a step needs of the last one, the drawn tokens, is in a table on the device. Steps in which every sequence
+/// decodes are recorded as CUDA graphs, one for each size.
 /// </summary>
 internal sealed class CudaRunner : IModelRunner
 {
-    private const int Depth = 3; // steps whose pinned memory is kept apart: one runs, one is launched, one is being written
-    private const long KeptFree = 384L << 20; // for graphs, and for cuBLAS's kernels, which are loaded when they are first used
+    /// <summary>Steps whose pinned memory is kept apart: one runs, one is launched, one is being written.</summary>
+    private const int Depth = 3;
+
+    /// <summary>Bytes for graphs, and for cuBLAS's kernels, which are loaded when they are first used.</summary>
+    private const long KeptFree = 384L << 20;
 
     private readonly CudaDevice gpu;
     private readonly Decoder decoder;
@@ -30,7 +33,7 @@ internal sealed class CudaRunner : IModelRunner
     private readonly CudaPagedAttention attention;
     private readonly CudaSampler sampler;
     private readonly CudaMixedStep mixed;
-    private readonly Dictionary<int, CudaGraph?> graphs = []; // by bucket; null: run once without one, recorded the next time
+    private readonly Dictionary<int, CudaGraph?> graphs = []; // by bucket; null: ran once, recorded the next time
     private readonly Turn[] turns;
     private readonly Sampled[] sampled;
     private readonly List<SequenceRows> rows = []; // in the order of the batch
@@ -147,7 +150,9 @@ internal sealed class CudaRunner : IModelRunner
 
     public void Synchronize() => gpu.Synchronize();
 
-    /// <summary>Gives each sequence its rows: first those with one new token, then the others, in the order of the batch.</summary>
+    /// <summary>
+    /// Gives each sequence its rows: first those with one new token, then the others, in the order of the batch.
+    /// </summary>
     /// <param name="decoding">Number of sequences with one new token.</param>
     /// <param name="count">Number of rows.</param>
     private void PlaceRows(IReadOnlyList<(Sequence Sequence, int Count)> batch, out int decoding, out int count)
@@ -217,7 +222,9 @@ internal sealed class CudaRunner : IModelRunner
         decoder.LogitsInto(hidden, logits.narrow(0, 0, count));
     }
 
-    /// <summary>Sizes that graphs are recorded for. Padding costs at most a sixteenth in sizes where it costs anything.</summary>
+    /// <summary>
+    /// Sizes that graphs are recorded for. Padding costs at most a sixteenth in sizes where it costs anything.
+    /// </summary>
     private static int Bucket(int count) =>
         count switch
         {

@@ -27,8 +27,9 @@ internal readonly record struct CudaSampledRows
 }
 
 /// <summary>
-/// From logits to tokens on a GPU, with the CPU sampler's rules: bias, masks, penalties, temperature, filters, the draw. Tokens
-/// and log-probs are written straight into pinned memory, and tokens also into the table that the next step reads.
+/// From logits to tokens on a GPU, with the CPU sampler's rules: bias, masks, penalties, temperature, filters, the
+/// draw. Tokens and log-probs are written straight into pinned memory, and tokens also into the table that the next
+/// step reads.
 /// </summary>
 internal sealed unsafe class CudaSampler : IDisposable
 {
@@ -220,7 +221,8 @@ internal sealed unsafe class CudaSampler : IDisposable
     }
 
     /// <summary>
-    /// Copies the logits of rows that report their most probable tokens to the host: rare, and small compared with a step.
+    /// Copies the logits of rows that report their most probable tokens to the host: rare, and small compared with a
+    /// step.
     /// </summary>
     private void DownloadTop(int turn, Tensor logits)
     {

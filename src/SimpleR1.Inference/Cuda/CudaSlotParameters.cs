@@ -3,7 +3,9 @@ using SimpleR1.Inference.Scheduling;
 
 namespace SimpleR1.Inference.Cuda;
 
-/// <summary>How a slot's sequence is sampled, as kernels read it: struct Parameters of Kernels/SlotParameters.cuh.</summary>
+/// <summary>
+/// How a slot's sequence is sampled, as kernels read it: struct Parameters of Kernels/SlotParameters.cuh.
+/// </summary>
 [StructLayout(LayoutKind.Sequential)]
 internal struct CudaSlotParameters
 {

@@ -3,7 +3,9 @@ using SimpleR1.Tensors.Cuda;
 
 namespace SimpleR1.Inference.Cuda;
 
-/// <summary>A table that <see cref="CudaStepInputs"/> can write to; the numbers are the kernel's, scatter in StepInputs.cu.</summary>
+/// <summary>
+/// A table that <see cref="CudaStepInputs"/> can write to; the numbers are the kernel's, scatter in StepInputs.cu.
+/// </summary>
 internal enum SlotTable
 {
     Tokens = 0,
@@ -12,9 +14,9 @@ internal enum SlotTable
 }
 
 /// <summary>
-/// The host's inputs of a step, collected in pinned memory and sent by one or two copies. The fixed part always lies at the same
-/// place, so that graphs can read it: the plan of paged_decode and (slot, position) of each row that decodes. The rest is as
-/// long as needed.
+/// The host's inputs of a step, collected in pinned memory and sent by one or two copies. The fixed part always lies at
+/// the same place, so that graphs can read it: the plan of paged_decode and (slot, position) of each row that decodes.
+/// The rest is as long as needed.
 /// </summary>
 internal sealed unsafe class CudaStepInputs : IDisposable
 {
@@ -76,7 +78,9 @@ internal sealed unsafe class CudaStepInputs : IDisposable
         runs.Clear();
     }
 
-    /// <summary>Reserves room for numbers in the rest; their <see cref="Address"/> is known after <see cref="Send"/>.</summary>
+    /// <summary>
+    /// Reserves room for numbers in the rest; their <see cref="Address"/> is known after <see cref="Send"/>.
+    /// </summary>
     /// <returns>The room, which is valid until the next call; see <see cref="Room"/>.</returns>
     public Span<int> Add(int count, out int offset)
     {

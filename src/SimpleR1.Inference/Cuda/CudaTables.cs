@@ -6,8 +6,8 @@ using SimpleR1.Tensors.Cuda;
 namespace SimpleR1.Inference.Cuda;
 
 /// <summary>
-/// The device's tables of running sequences, a row for each slot: tokens, block tables, sampling parameters. A step sends only
-/// what the device does not have yet.
+/// The device's tables of running sequences, a row for each slot: tokens, block tables, sampling parameters. A step
+/// sends only what the device does not have yet.
 /// </summary>
 internal sealed class CudaTables : IDisposable
 {
@@ -48,7 +48,8 @@ internal sealed class CudaTables : IDisposable
     public nint Parameters => parameters.Pointer;
 
     /// <summary>
-    /// Adds to the inputs what the device does not have of a sequence: all of it when it is newly admitted, else new blocks.
+    /// Adds to the inputs what the device does not have of a sequence: all of it when it is newly admitted, else new
+    /// blocks.
     /// </summary>
     public void Update(Sequence sequence)
     {

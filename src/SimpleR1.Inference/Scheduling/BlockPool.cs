@@ -1,14 +1,15 @@
 namespace SimpleR1.Inference.Scheduling;
 
 /// <summary>
-/// Who holds which KV block. Blocks are counted by reference. A full block can be registered under (the prefix before it, its
-/// tokens), and other sequences can then find it, also after its last holder has released it, until it is allocated again.
-/// Free blocks are allocated in the order in which they were freed.
+/// Who holds which KV block. Blocks are counted by reference. A full block can be registered under (the prefix before
+/// it, its tokens), and other sequences can then find it, also after its last holder has released it, until it is
+/// allocated again. Free blocks are allocated in the order in which they were freed.
 /// </summary>
 /// <remarks>
-/// A prefix is known by a number that is given once and never again. Number + tokens therefore stand for the whole text before,
-/// exactly: a hash collision is only a miss, never a wrong block. <see cref="ResetCache"/> starts from a new root number: what
-/// was computed before can't be reached from it, even if a sequence still holds an old prefix and registers blocks after it.
+/// A prefix is known by a number that is given once and never again. Number + tokens therefore stand for the whole text
+/// before, exactly: a hash collision is only a miss, never a wrong block. <see cref="ResetCache"/> starts from a new
+/// root number: what was computed before can't be reached from it, even if a sequence still holds an old prefix and
+/// registers blocks after it.
 /// </remarks>
 public sealed class BlockPool
 {
@@ -98,7 +99,9 @@ public sealed class BlockPool
         Free++;
     }
 
-    /// <summary>Looks up the block that holds <paramref name="blockTokens"/> after the prefix <paramref name="parent"/>.</summary>
+    /// <summary>
+    /// Looks up the block that holds <paramref name="blockTokens"/> after the prefix <paramref name="parent"/>.
+    /// </summary>
     /// <param name="prefix">The prefix that ends with the block; 0 if there is none.</param>
     public bool TryFind(long parent, ReadOnlySpan<int> blockTokens, out int block, out long prefix)
     {

@@ -1,9 +1,9 @@
 namespace SimpleR1.Inference.Scheduling;
 
 /// <summary>
-/// Decides which sequences compute how many tokens in a step: those that decode first, then prompts in chunks, then new ones,
-/// under a budget of tokens. When blocks run out, the last sequence in order gives up its own and is computed again later
-/// (preemption by recomputation).
+/// Decides which sequences compute how many tokens in a step: those that decode first, then prompts in chunks, then new
+/// ones, under a budget of tokens. When blocks run out, the last sequence in order gives up its own and is computed
+/// again later (preemption by recomputation).
 /// </summary>
 internal sealed class Scheduler(BlockPool pool, int maxBatchedTokens, int maxSequences)
 {
@@ -150,7 +150,9 @@ internal sealed class Scheduler(BlockPool pool, int maxBatchedTokens, int maxSeq
         return true;
     }
 
-    /// <summary>Fills a sequence's block table with the blocks that the prefix cache has, without acquiring them.</summary>
+    /// <summary>
+    /// Fills a sequence's block table with the blocks that the prefix cache has, without acquiring them.
+    /// </summary>
     /// <param name="prefix">The prefix that ends with the last of them.</param>
     /// <returns>How many of them are free.</returns>
     private int FindCached(Sequence sequence, out long prefix)
@@ -183,9 +185,9 @@ internal sealed class Scheduler(BlockPool pool, int maxBatchedTokens, int maxSeq
     }
 
     /// <summary>
-    /// Makes blocks findable from the step on that fills them: a step writes all its keys and values of a layer before any
-    /// attention of that layer reads, so that sequences admitted together share a prompt that is computed in the same step.
-    /// A block whose last token is still being drawn has no name yet; it gets one in the next step.
+    /// Makes blocks findable from the step on that fills them: a step writes all its keys and values of a layer before
+    /// any attention of that layer reads, so that sequences admitted together share a prompt that is computed in the
+    /// same step. A block whose last token is still being drawn has no name yet; it gets one in the next step.
     /// </summary>
     private void Register(Sequence sequence, int tokens)
     {

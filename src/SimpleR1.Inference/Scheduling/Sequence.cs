@@ -18,8 +18,8 @@ internal sealed record SequenceOrigin(
 internal sealed record Submission(Action<TokenEvent>? OnToken, Action<Completion>? OnCompletion);
 
 /// <summary>
-/// One sample of a request while the engine works on it. The last tokens may be drawn on the device but not known here yet:
-/// the scheduler plans with <see cref="Length"/>, which counts them; everything else sees the known ones.
+/// One sample of a request while the engine works on it. The last tokens may be drawn on the device but not known here
+/// yet: the scheduler plans with <see cref="Length"/>, which counts them; everything else sees the known ones.
 /// </summary>
 /// <param name="text">Decodes the output; null without a tokenizer.</param>
 internal sealed class Sequence(SequenceOrigin origin, CompletionText? text)

@@ -190,7 +190,8 @@ public static unsafe class Checkpoint
     }
 
     /// <summary>
-    /// A tied checkpoint may repeat its embedding as lm_head, and old ones hold rotary tables: both are recomputed here.
+    /// A tied checkpoint may repeat its embedding as lm_head, and old ones hold rotary tables: both are recomputed
+    /// here.
     /// </summary>
     private static bool IsRedundant(string name, ModelConfig config) =>
         (name == Output && config.TieEmbeddings) || name.EndsWith("rotary_emb.inv_freq", StringComparison.Ordinal);

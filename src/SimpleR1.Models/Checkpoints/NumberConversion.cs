@@ -6,7 +6,9 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.Models.Checkpoints;
 
-/// <summary>Converts between the element types of weights, via f32: rounds to nearest, ties to even; NaN stays NaN.</summary>
+/// <summary>
+/// Converts between the element types of weights, via f32: rounds to nearest, ties to even; NaN stays NaN.
+/// </summary>
 internal static unsafe class NumberConversion
 {
     private static readonly Dictionary<ScalarType, WeightType> weightTypes = ElementType.All.ToDictionary(
@@ -54,8 +56,8 @@ internal static unsafe class NumberConversion
     public static void ConvertAll(byte* from, WeightType fromType, byte* to, WeightType toType, long count)
     {
         const int item = 1 << 16;
-        int fromSize = Size(fromType),
-            toSize = Size(toType);
+        int fromSize = Size(fromType);
+        int toSize = Size(toType);
         CpuParallel.For(
             checked((int)((count + item - 1) / item)),
             i =>

@@ -13,8 +13,8 @@ public static class ChatTemplate
     public static readonly IReadOnlyList<string> Roles = ["system", "user", "assistant"];
 
     /// <summary>
-    /// Renders messages. chatml takes any conversation, and adds a system message if there is none; the other templates take
-    /// one question.
+    /// Renders messages. chatml takes any conversation, and adds a system message if there is none; the other templates
+    /// take one question.
     /// </summary>
     /// <exception cref="ArgumentException">The template has no place for these messages.</exception>
     public static string Render(PromptTemplate template, IReadOnlyList<ChatMessage> messages)

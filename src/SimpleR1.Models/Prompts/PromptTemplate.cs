@@ -12,8 +12,8 @@ public sealed record PromptTemplate(string Name, string Text)
         + "i.e., <think> reasoning process here </think> <answer> answer here </answer>.";
 
     /// <summary>
-    /// Built-in templates. A completion starts right after the text: for the r1-zero ones, with <c>&lt;think&gt;</c>, which the
-    /// model must write itself.
+    /// Built-in templates. A completion starts right after the text: for the r1-zero ones, with <c>&lt;think&gt;</c>,
+    /// which the model must write itself.
     /// </summary>
     public static readonly IReadOnlyDictionary<string, string> BuiltIn = new Dictionary<string, string>
     {

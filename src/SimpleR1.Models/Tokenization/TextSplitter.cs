@@ -4,7 +4,9 @@ using System.Text.RegularExpressions;
 
 namespace SimpleR1.Models.Tokenization;
 
-/// <summary>What a <c>tokenizer.json</c> does to text before byte-pair encoding: its normalizer and its pre-tokenizer.</summary>
+/// <summary>
+/// What a <c>tokenizer.json</c> does to text before byte-pair encoding: its normalizer and its pre-tokenizer.
+/// </summary>
 internal sealed class TextSplitter
 {
     private const RegexOptions Options = RegexOptions.Compiled | RegexOptions.CultureInvariant;
@@ -22,10 +24,12 @@ internal sealed class TextSplitter
     /// <summary>The vocabulary is spelt in bytes.</summary>
     public bool ByteLevel { get; private set; }
 
+    /// <summary>The words that are encoded one by one.</summary>
     public IEnumerable<string> Split(string text)
     {
         foreach (var normalize in normalizers)
             text = normalize(text);
+
         IEnumerable<string> words = text.Length == 0 ? [] : [text];
         foreach (var split in splits)
             words = words.SelectMany(split);
@@ -53,9 +57,9 @@ internal sealed class TextSplitter
             }
             case "Replace" when e.GetProperty("pattern").TryGetProperty("String", out var pattern):
             {
-                string from = pattern.GetString()!,
-                    to = e.GetProperty("content").GetString()!;
-                normalizers.Add(t => t.Replace(from, to, StringComparison.Ordinal));
+                string old = pattern.GetString()!;
+                string replacement = e.GetProperty("content").GetString()!;
+                normalizers.Add(t => t.Replace(old, replacement, StringComparison.Ordinal));
                 break;
             }
             case var other:
@@ -76,29 +80,36 @@ internal sealed class TextSplitter
                     AddSplit(part);
                 break;
             case "ByteLevel":
-                ByteLevel = true;
-                if (Flag(e, "add_prefix_space"))
-                    splits.Add(w => [w.StartsWith(' ') ? w : " " + w]);
-                if (!e.TryGetProperty("use_regex", out var regex) || regex.GetBoolean())
-                    AddPattern(Gpt2Pattern);
+                AddByteLevel(e);
                 break;
             case "Split" when !Flag(e, "invert") && e.GetProperty("behavior").GetString() == "Isolated":
-                var pattern = e.GetProperty("pattern");
-                AddPattern(
-                    pattern.TryGetProperty("Regex", out var r)
-                        ? r.GetString()!
-                        : Regex.Escape(pattern.GetProperty("String").GetString()!)
-                );
+                AddPattern(PatternOf(e.GetProperty("pattern")));
                 break;
             case "Digits":
                 AddPattern(Flag(e, "individual_digits") ? @"\p{N}" : @"\p{N}+");
                 break;
             case var other:
+                string behavior = other == "Split" ? "with this behavior " : "";
                 throw new NotSupportedException(
-                    $"tokenizer.json: pre-tokenizer '{other}' {(other == "Split" ? "with this behavior " : "")}is not supported (ByteLevel, Split/Isolated, Digits and Sequence are)"
+                    $"tokenizer.json: pre-tokenizer '{other}' {behavior}is not supported "
+                        + "(ByteLevel, Split/Isolated, Digits and Sequence are)"
                 );
         }
     }
+
+    private void AddByteLevel(JsonElement e)
+    {
+        ByteLevel = true;
+        if (Flag(e, "add_prefix_space"))
+            splits.Add(w => [w.StartsWith(' ') ? w : " " + w]);
+        if (!e.TryGetProperty("use_regex", out var regex) || regex.GetBoolean())
+            AddPattern(Gpt2Pattern);
+    }
+
+    private static string PatternOf(JsonElement pattern) =>
+        pattern.TryGetProperty("Regex", out var regex)
+            ? regex.GetString()!
+            : Regex.Escape(pattern.GetProperty("String").GetString()!);
 
     private static bool Flag(JsonElement e, string name) =>
         e.TryGetProperty(name, out var value) && value.ValueKind == JsonValueKind.True;
@@ -112,30 +123,48 @@ internal sealed class TextSplitter
 
     private static IEnumerable<string> Cut(string word, Regex regex)
     {
-        string seen = AstralProxy(word);
-        int at = 0;
-        foreach (var match in regex.EnumerateMatches(seen).ToRanges())
+        int done = 0;
+        foreach (var match in Matches(regex, AstralProxy(word)))
         {
-            var (start, end) = (Whole(word, match.Start.Value), Whole(word, match.End.Value));
-            if (start > at)
-                yield return word[at..start];
-            if (end > Math.Max(at, start))
-                yield return word[Math.Max(at, start)..end];
-            at = Math.Max(at, end);
+            int start = PastPair(word, match.Start.Value);
+            int end = PastPair(word, match.End.Value);
+            if (start > done)
+                yield return word[done..start];
+
+            int first = Math.Max(done, start);
+            if (end > first)
+                yield return word[first..end];
+            done = Math.Max(done, end);
         }
-        if (at < word.Length)
-            yield return word[at..];
+
+        if (done < word.Length)
+            yield return word[done..];
+    }
+
+    /// <summary>All matches as ranges; the regex's own enumerator can't live across a yield.</summary>
+    private static List<Range> Matches(Regex regex, string text)
+    {
+        var ranges = new List<Range>();
+        foreach (var match in regex.EnumerateMatches(text))
+            ranges.Add(match.Index..(match.Index + match.Length));
+        return ranges;
     }
 
     /// <summary>An index that would cut a surrogate pair moves past it.</summary>
-    private static int Whole(string text, int index) =>
-        index > 0 && index < text.Length && char.IsLowSurrogate(text[index]) && char.IsHighSurrogate(text[index - 1])
-            ? index + 1
-            : index;
+    private static int PastPair(string text, int index)
+    {
+        bool cutsPair =
+            index > 0
+            && index < text.Length
+            && char.IsLowSurrogate(text[index])
+            && char.IsHighSurrogate(text[index - 1]);
+        return cutsPair ? index + 1 : index;
+    }
 
     /// <summary>
-    /// .NET's regex classes look at UTF-16 units, so that \p{L} and \p{N} miss letters and digits beyond U+FFFF. In a string of the same
-    /// length each such pair is replaced by two units of a letter or a digit, and the match's borders are applied to the original.
+    /// A string of the same length whose letters and digits beyond U+FFFF are two units of another letter or digit:
+    /// .NET's regex classes look at UTF-16 units, so that \p{L} and \p{N} would miss them. Matches are then cut out of
+    /// the original.
     /// </summary>
     private static string AstralProxy(string text)
     {
@@ -144,33 +173,25 @@ internal sealed class TextSplitter
         {
             if (!char.IsSurrogatePair(text[i], text[i + 1]))
                 continue;
-            char stand = CharUnicodeInfo.GetUnicodeCategory(text, i) switch
+            char substitute = CharUnicodeInfo.GetUnicodeCategory(text, i) switch
             {
                 <= UnicodeCategory.OtherLetter => 'ʟ',
                 UnicodeCategory.DecimalDigitNumber or UnicodeCategory.LetterNumber or UnicodeCategory.OtherNumber =>
                     '١',
                 _ => '\0',
             };
-            if (stand != '\0')
+            if (substitute != '\0')
             {
+                // The second unit of a digit is a digit too: a pattern that takes one digit at a time matches each unit, and
+                // PastPair joins them.
                 proxy ??= text.ToCharArray();
-                // The second unit of a digit is a digit too: a pattern that takes one digit at a time matches each unit, and Whole joins them.
-                proxy[i] = proxy[i + 1] = stand;
+                proxy[i] = substitute;
+                proxy[i + 1] = substitute;
             }
+
             i++;
         }
-        return proxy is null ? text : new string(proxy);
-    }
-}
 
-internal static class MatchRanges
-{
-    /// <summary>All matches as ranges; the enumerator itself can't live across a yield.</summary>
-    public static List<Range> ToRanges(this Regex.ValueMatchEnumerator matches)
-    {
-        var ranges = new List<Range>();
-        foreach (var match in matches)
-            ranges.Add(match.Index..(match.Index + match.Length));
-        return ranges;
+        return proxy is null ? text : new string(proxy);
     }
 }

@@ -4,7 +4,9 @@ using System.Text.RegularExpressions;
 
 namespace SimpleR1.Models.Tokenization;
 
-/// <summary>Text ↔ token ids, from a Hugging Face <c>tokenizer.json</c> (byte-level BPE, and Llama 2's BPE with byte fallback).</summary>
+/// <summary>
+/// Text ↔ token ids, from a Hugging Face <c>tokenizer.json</c> (byte-level BPE, and Llama 2's BPE with byte fallback).
+/// </summary>
 public sealed class Tokenizer
 {
     private readonly Bpe bpe;
@@ -15,7 +17,7 @@ public sealed class Tokenizer
     private readonly byte[]?[] bytes;
     private readonly bool[] special;
     private readonly bool stripLeadingSpace;
-    private readonly int[] prefix;
+    private readonly int[] promptPrefix; // ids in front of every prompt
 
     private Tokenizer(byte[] json)
     {
@@ -26,52 +28,39 @@ public sealed class Tokenizer
         string? type = model.TryGetProperty("type", out var t) ? t.GetString() : "BPE";
         if (type != "BPE")
             throw new NotSupportedException($"tokenizer.json: model '{type}' is not supported (BPE is)");
+
+        // Byte-pair encoding.
         splitter = new(Get(root, "normalizer"), Get(root, "pre_tokenizer"));
         foreach (var entry in model.GetProperty("vocab").EnumerateObject())
             idByText[entry.Name] = entry.Value.GetInt32();
-        var addedTokens = Get(root, "added_tokens") is { ValueKind: JsonValueKind.Array } list
-            ? list.EnumerateArray().ToArray()
-            : [];
-        int? unknown =
-            Get(model, "unk_token").ValueKind == JsonValueKind.String
-                ? idByText.GetValueOrDefault(model.GetProperty("unk_token").GetString()!)
-                : null;
-        bpe = new(
-            idByText,
-            Merges(model),
-            splitter.ByteLevel,
-            Get(model, "ignore_merges").ValueKind == JsonValueKind.True,
-            unknown
-        );
+        bpe = MakeBpe(model);
 
+        // The text of each id; added tokens stand for their own text.
+        var addedTokens = AddedTokens(root);
         foreach (var token in addedTokens)
-            idByText[token.GetProperty("content").GetString()!] = token.GetProperty("id").GetInt32();
+            idByText[TextOf(token)] = token.GetProperty("id").GetInt32();
         VocabularySize = idByText.Values.Max() + 1;
         texts = new string?[VocabularySize];
         bytes = new byte[]?[VocabularySize];
         special = new bool[VocabularySize];
-        bool metaspace = DecoderParts(Get(root, "decoder")).Any(p => p.Type == "Replace");
-        stripLeadingSpace = DecoderParts(Get(root, "decoder")).Any(p => p.Type == "Strip");
+        var decoderParts = DecoderParts(Get(root, "decoder")).ToArray();
+        bool metaspace = decoderParts.Contains("Replace");
+        stripLeadingSpace = decoderParts.Contains("Strip");
         foreach (var (text, id) in idByText)
-            (texts[id], bytes[id]) = (text, TokenBytes(text, metaspace));
+        {
+            texts[id] = text;
+            bytes[id] = TokenBytes(text, metaspace);
+        }
+
         foreach (var token in addedTokens)
         {
             int id = token.GetProperty("id").GetInt32();
             bytes[id] = Encoding.UTF8.GetBytes(texts[id]!);
             special[id] = Get(token, "special").ValueKind == JsonValueKind.True;
         }
-        if (addedTokens.Length > 0)
-            added = new Regex(
-                string.Join(
-                    '|',
-                    addedTokens
-                        .Select(a => a.GetProperty("content").GetString()!)
-                        .OrderByDescending(a => a.Length)
-                        .Select(Regex.Escape)
-                ),
-                RegexOptions.Compiled | RegexOptions.CultureInvariant
-            );
-        prefix = [.. TemplatePrefix(Get(root, "post_processor"))];
+
+        added = PatternOf(addedTokens);
+        promptPrefix = [.. TemplatePrefix(Get(root, "post_processor"))];
     }
 
     /// <summary>The file's bytes, to send to another process.</summary>
@@ -81,16 +70,21 @@ public sealed class Tokenizer
     public int VocabularySize { get; }
 
     /// <summary>Reads <c>tokenizer.json</c> of a model folder.</summary>
-    /// <exception cref="FileNotFoundException">The folder has none.</exception>
-    /// <exception cref="NotSupportedException">It asks for something else than BPE, or for a step that is not supported; named.</exception>
+    /// <exception cref="FileNotFoundException">The folder has no tokenizer.json.</exception>
+    /// <exception cref="NotSupportedException">
+    /// The file asks for something other than BPE, or for a step that is not supported; named.
+    /// </exception>
+    /// <exception cref="InvalidDataException">The file is not a tokenizer.json.</exception>
     public static Tokenizer Load(string folder)
     {
         string path = Path.Combine(folder, "tokenizer.json");
         if (!File.Exists(path))
             throw new FileNotFoundException(
-                $"{path}: not found. A model folder needs tokenizer.json beside config.json (slow tokenizers: convert with transformers' save_pretrained).",
+                $"{path}: not found. A model folder needs tokenizer.json next to config.json "
+                    + "(slow tokenizers: convert with transformers' save_pretrained).",
                 path
             );
+
         try
         {
             return new(File.ReadAllBytes(path));
@@ -103,26 +97,30 @@ public sealed class Tokenizer
 
     public static Tokenizer FromJson(byte[] json) => new(json);
 
-    /// <summary>Text → ids. Added tokens written in the text are recognised; none is added.</summary>
+    /// <summary>Text → ids. Added tokens written in the text are recognised; no other token is added.</summary>
     public int[] Encode(string text)
     {
         var ids = new List<int>();
-        int at = 0;
+        int done = 0;
         if (added is not null)
             foreach (var match in added.EnumerateMatches(text))
             {
-                EncodePlain(text[at..match.Index], ids);
+                EncodePlain(text[done..match.Index], ids);
                 ids.Add(idByText[text.Substring(match.Index, match.Length)]);
-                at = match.Index + match.Length;
+                done = match.Index + match.Length;
             }
-        EncodePlain(text[at..], ids);
+
+        EncodePlain(text[done..], ids);
         return [.. ids];
     }
 
-    /// <summary>Like <see cref="Encode"/>, with the ids in front that the model was trained to see first (Llama's beginning of text).</summary>
-    public int[] EncodePrompt(string text) => [.. prefix, .. Encode(text)];
+    /// <summary>
+    /// Like <see cref="Encode"/>, with the ids in front that the model was trained to see first (Llama's beginning of
+    /// text).
+    /// </summary>
+    public int[] EncodePrompt(string text) => [.. promptPrefix, .. Encode(text)];
 
-    /// <summary>Ids → text, special tokens left out unless asked for. Bytes that are no UTF-8 become U+FFFD.</summary>
+    /// <summary>Ids → text, special tokens left out unless asked for. Bytes that are not UTF-8 become U+FFFD.</summary>
     public string Decode(ReadOnlySpan<int> ids, bool withSpecialTokens = false)
     {
         var stream = Stream(withSpecialTokens);
@@ -132,7 +130,7 @@ public sealed class Tokenizer
         return text.Append(stream.Flush()).ToString();
     }
 
-    /// <summary>A decoder that takes ids one at a time and never gives out half a character.</summary>
+    /// <summary>A decoder that takes ids one at a time and never returns half a character.</summary>
     public StreamingDecoder Stream(bool withSpecialTokens = false) =>
         new(id => withSpecialTokens || !special[id] ? Bytes(id) : [], stripLeadingSpace);
 
@@ -140,7 +138,10 @@ public sealed class Tokenizer
 
     public string? TokenText(int id) => id < VocabularySize ? texts[id] : null;
 
-    /// <summary>The bytes an id stands for, of a special token its text's; none where a padded vocabulary has an id without text.</summary>
+    /// <summary>
+    /// The bytes an id stands for; a special token's are those of its text, and an id of a padded vocabulary without
+    /// text has none.
+    /// </summary>
     public ReadOnlySpan<byte> TokenBytes(int id) => id >= 0 && id < VocabularySize ? bytes[id] : [];
 
     public bool IsSpecial(int id) => id < VocabularySize && special[id];
@@ -150,7 +151,9 @@ public sealed class Tokenizer
     {
         if (VocabularySize > config.VocabularySize)
             throw new InvalidDataException(
-                $"the tokenizer does not fit the model: it has ids up to {VocabularySize - 1}, the model's vocabulary has {config.VocabularySize}. Use the tokenizer.json that came with the model."
+                $"the tokenizer does not fit the model: it has ids up to {VocabularySize - 1}, "
+                    + $"the model's vocabulary has {config.VocabularySize}. "
+                    + "Use the tokenizer.json that came with the model."
             );
     }
 
@@ -180,6 +183,28 @@ public sealed class Tokenizer
     private static JsonElement Get(JsonElement e, string name) =>
         e.TryGetProperty(name, out var value) ? value : default;
 
+    private static string TextOf(JsonElement addedToken) => addedToken.GetProperty("content").GetString()!;
+
+    private static JsonElement[] AddedTokens(JsonElement root) =>
+        Get(root, "added_tokens") is { ValueKind: JsonValueKind.Array } list ? [.. list.EnumerateArray()] : [];
+
+    /// <summary>Finds any added token, the longest first; null if there is none.</summary>
+    private static Regex? PatternOf(JsonElement[] addedTokens)
+    {
+        if (addedTokens.Length == 0)
+            return null;
+        var texts = addedTokens.Select(TextOf).OrderByDescending(text => text.Length).Select(Regex.Escape);
+        return new(string.Join('|', texts), RegexOptions.Compiled | RegexOptions.CultureInvariant);
+    }
+
+    private Bpe MakeBpe(JsonElement model)
+    {
+        bool hasUnknown = Get(model, "unk_token").ValueKind == JsonValueKind.String;
+        int? unknown = hasUnknown ? idByText.GetValueOrDefault(model.GetProperty("unk_token").GetString()!) : null;
+        bool ignoreMerges = Get(model, "ignore_merges").ValueKind == JsonValueKind.True;
+        return new(idByText, Merges(model), splitter.ByteLevel, ignoreMerges, unknown);
+    }
+
     private static IEnumerable<(string, string)> Merges(JsonElement model)
     {
         foreach (var merge in model.GetProperty("merges").EnumerateArray())
@@ -195,65 +220,38 @@ public sealed class Tokenizer
         }
     }
 
-    private static IEnumerable<(string Type, JsonElement Element)> DecoderParts(JsonElement decoder)
+    /// <summary>The types of the decoder's steps.</summary>
+    private static IEnumerable<string> DecoderParts(JsonElement decoder)
     {
         if (decoder.ValueKind is JsonValueKind.Null or JsonValueKind.Undefined)
             return [];
+
         string type = decoder.GetProperty("type").GetString()!;
         return type switch
         {
             "Sequence" => decoder.GetProperty("decoders").EnumerateArray().SelectMany(DecoderParts),
-            "ByteLevel" or "ByteFallback" or "Fuse" or "Replace" or "Strip" => [(type, decoder)],
+            "ByteLevel" or "ByteFallback" or "Fuse" or "Replace" or "Strip" => [type],
             _ => throw new NotSupportedException(
-                $"tokenizer.json: decoder '{type}' is not supported (ByteLevel, ByteFallback, Fuse, Replace, Strip and Sequence are)"
+                $"tokenizer.json: decoder '{type}' is not supported "
+                    + "(ByteLevel, ByteFallback, Fuse, Replace, Strip and Sequence are)"
             ),
         };
     }
 
+    /// <summary>The special tokens that the post-processor puts in front of a text.</summary>
     private IEnumerable<int> TemplatePrefix(JsonElement processor)
     {
         if (processor.ValueKind is JsonValueKind.Null or JsonValueKind.Undefined)
             yield break;
-        var parts =
-            processor.GetProperty("type").GetString() == "Sequence"
-                ? processor.GetProperty("processors").EnumerateArray().ToArray()
-                : [processor];
+
+        bool isSequence = processor.GetProperty("type").GetString() == "Sequence";
+        JsonElement[] parts = isSequence ? [.. processor.GetProperty("processors").EnumerateArray()] : [processor];
         foreach (var part in parts.Where(p => p.GetProperty("type").GetString() == "TemplateProcessing"))
-        foreach (
-            var piece in part.GetProperty("single")
-                .EnumerateArray()
-                .TakeWhile(p => p.TryGetProperty("SpecialToken", out _))
-        )
-            yield return idByText[piece.GetProperty("SpecialToken").GetProperty("id").GetString()!];
-    }
-}
-
-/// <summary>Turns ids into text piece by piece; bytes of an unfinished character wait for the rest.</summary>
-public sealed class StreamingDecoder
-{
-    private readonly Func<int, byte[]> bytesOf;
-    private readonly System.Text.Decoder utf8 = new UTF8Encoding(false, false).GetDecoder();
-    private bool stripSpace;
-
-    internal StreamingDecoder(Func<int, byte[]> bytesOf, bool stripLeadingSpace) =>
-        (this.bytesOf, stripSpace) = (bytesOf, stripLeadingSpace);
-
-    /// <summary>The text that became certain with this id; often empty.</summary>
-    public string Append(int id) => Convert(bytesOf(id), flush: false);
-
-    /// <summary>What still waits, at the end (an incomplete character becomes U+FFFD).</summary>
-    public string Flush() => Convert([], flush: true);
-
-    private string Convert(ReadOnlySpan<byte> bytes, bool flush)
-    {
-        Span<char> characters = new char[utf8.GetCharCount(bytes, flush)];
-        utf8.GetChars(bytes, characters, flush);
-        if (stripSpace && characters.Length > 0)
+        foreach (var piece in part.GetProperty("single").EnumerateArray())
         {
-            if (characters[0] == ' ')
-                characters = characters[1..];
-            stripSpace = false;
+            if (!piece.TryGetProperty("SpecialToken", out var token))
+                break;
+            yield return idByText[token.GetProperty("id").GetString()!];
         }
-        return characters.ToString();
     }
 }

@@ -5,7 +5,9 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.Bench;
 
-/// <summary>Shapes of well-known models, to measure with random weights where the model itself is not at hand.</summary>
+/// <summary>
+/// Shapes of well-known models, to measure with random weights where the model itself is not at hand.
+/// </summary>
 public static class NamedShapes
 {
     private static readonly ModelConfig Qwen25 = new()

@@ -8,14 +8,17 @@ public sealed class BlockPoolTests
 {
     private const int Size = 2;
 
-    /// <summary>The pool's rules without its structures: prefixes are strings that say when they were named, the free list is a list.</summary>
+    /// <summary>
+    /// The pool's rules without its structures: prefixes are strings that say when they were named, the free list is a
+    /// list.
+    /// </summary>
     private sealed class Model(int count)
     {
         public readonly int[] References = new int[count];
         public readonly List<int> FreeOrder = [.. Enumerable.Range(0, count)];
         public readonly Dictionary<(string Parent, int Token), (int Block, string Name)> Cached = [];
-        public int Names,
-            Epoch;
+        public int Names;
+        public int Epoch;
 
         public bool IsCached(int block) => Cached.Values.Any(c => c.Block == block);
 
@@ -41,7 +44,9 @@ public sealed class BlockPoolTests
             .Sample(
                 operations =>
                 {
-                    var (pool, model, holders) = (new BlockPool(6, Size), new Model(6), new List<Holder>());
+                    var pool = new BlockPool(6, Size);
+                    var model = new Model(6);
+                    var holders = new List<Holder>();
                     foreach (var (kind, pick, token) in operations)
                     {
                         var holder = holders.Count > 0 ? holders[pick % holders.Count] : null;
@@ -99,7 +104,8 @@ public sealed class BlockPoolTests
         }
         model.References[block]++;
         holder.Blocks.Add(block);
-        (holder.Name, holder.Prefix) = (cached.Name, prefix);
+        holder.Name = cached.Name;
+        holder.Prefix = prefix;
     }
 
     private static void End(BlockPool pool, Model model, Holder holder)
@@ -129,9 +135,9 @@ public sealed class BlockPoolTests
     public void Cached_blocks_are_evicted_least_recently_freed_first_and_after_uncached_ones()
     {
         var pool = new BlockPool(3, Size);
-        int a = pool.Allocate(),
-            b = pool.Allocate(),
-            plain = pool.Allocate();
+        int a = pool.Allocate();
+        int b = pool.Allocate();
+        int plain = pool.Allocate();
         pool.Register(a, pool.Root, [1, 1]);
         pool.Register(b, pool.Root, [2, 2]);
         pool.Release(b);

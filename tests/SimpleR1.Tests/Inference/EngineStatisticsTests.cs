@@ -26,7 +26,9 @@ public sealed class EngineStatisticsTests
     [Fact]
     public void Sum_of_no_engines_is_zero() => Assert.Equal(new EngineStatistics(), EngineStatistics.Sum([]));
 
-    /// <summary>Statistics whose i-th figure is <paramref name="first"/> + i, so that none can stand for another.</summary>
+    /// <summary>
+    /// Statistics whose i-th figure is <paramref name="first"/> + i, so that none can stand for another.
+    /// </summary>
     private static EngineStatistics Filled(int first)
     {
         var statistics = new EngineStatistics();

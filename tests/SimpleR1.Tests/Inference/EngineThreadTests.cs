@@ -16,6 +16,7 @@ public sealed class EngineThreadTests
     {
         private readonly TestEngine test = new();
         private EngineThread? thread;
+
         public EngineThread Thread => thread ??= new(() => test.Engine, drain);
 
         public async ValueTask DisposeAsync()
@@ -78,7 +79,9 @@ public sealed class EngineThreadTests
             call.WaitAsync(Patience, TestContext.Current.CancellationToken)
         );
         Assert.False(await host.Thread.BetweenStepsAsync(e => e.HasWork));
-        Assert.Single(await host.Thread.GenerateAsync([Request("left")], TestContext.Current.CancellationToken)); // its id is free again
+
+        // The aborted request's id is free again.
+        Assert.Single(await host.Thread.GenerateAsync([Request("left")], TestContext.Current.CancellationToken));
     }
 
     [Fact]

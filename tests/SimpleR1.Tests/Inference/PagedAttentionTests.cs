@@ -36,8 +36,8 @@ public sealed unsafe class PagedAttentionTests
         )
         {
             var setup = new Setup(shape, start, count, random);
-            float[] expected = setup.Reference(),
-                found = setup.Kernel();
+            float[] expected = setup.Reference();
+            float[] found = setup.Kernel();
             double worst = expected.Zip(found).Max(p => Math.Abs(p.First - p.Second));
             Assert.True(worst < 2e-6, $"largest difference {worst:E2}"); // NaN fails too: poison was read
         }
@@ -49,24 +49,19 @@ public sealed unsafe class PagedAttentionTests
         var shape = new PagedAttention.Shape(6, 2, 64, 16);
         var whole = new Setup(shape, [0], [600], new Random(3));
         float[] expected = whole.Kernel();
-        float[] keys = Poisoned(whole.Keys.Length),
-            values = Poisoned(whole.Values.Length),
-            found = new float[expected.Length];
-        int at = 0;
+        float[] keys = Poisoned(whole.Keys.Length);
+        float[] values = Poisoned(whole.Values.Length);
+        var found = new float[expected.Length];
+        int start = 0;
         foreach (int count in new[] { 1, 250, 5, 1, 100, 17, 200, 1, 1, 24 })
         {
-            Run(
-                whole.Qkv.AsSpan(at * shape.QkvRow, count * shape.QkvRow),
-                keys,
-                values,
-                found.AsSpan(at * shape.OutputRow, count * shape.OutputRow),
-                [new(0, count, at, 0)],
-                whole.Tables,
-                shape
-            );
-            at += count;
+            var batch = new PagedAttention.Batch([new(0, count, start, 0)], whole.Tables, shape);
+            var qkv = whole.Qkv.AsSpan(start * shape.QkvRow, count * shape.QkvRow);
+            Run(batch, qkv, keys, values, found.AsSpan(start * shape.OutputRow, count * shape.OutputRow));
+            start += count;
         }
-        Assert.Equal(600, at);
+
+        Assert.Equal(600, start);
         Assert.Equal(
             MemoryMarshal.AsBytes(expected.AsSpan()).ToArray(),
             MemoryMarshal.AsBytes(found.AsSpan()).ToArray()
@@ -81,16 +76,13 @@ public sealed unsafe class PagedAttentionTests
     }
 
     private static void Run(
+        PagedAttention.Batch batch,
         ReadOnlySpan<float> qkv,
         float[] keys,
         float[] values,
-        Span<float> output,
-        PagedAttention.Segment[] segments,
-        int[] tables,
-        PagedAttention.Shape shape
+        Span<float> output
     )
     {
-        var batch = new PagedAttention.Batch(segments, tables, shape);
         fixed (
             float* q = qkv,
                 k = keys,
@@ -103,21 +95,24 @@ public sealed unsafe class PagedAttentionTests
         }
     }
 
-    /// <summary>Sequences with random contexts in scattered blocks; every slot that no token is written to is NaN.</summary>
+    /// <summary>
+    /// Sequences with random contexts in scattered blocks; every slot that no token is written to is NaN.
+    /// </summary>
     private sealed class Setup
     {
         private readonly PagedAttention.Shape shape;
         private readonly PagedAttention.Segment[] segments;
         private readonly int tokens;
-        public readonly float[] Qkv,
-            Keys,
-            Values;
+        public readonly float[] Qkv;
+        public readonly float[] Keys;
+        public readonly float[] Values;
         public readonly int[] Tables;
 
         public Setup(PagedAttention.Shape shape, int[] start, int[] count, Random random)
         {
             this.shape = shape;
-            var (list, table) = (new List<PagedAttention.Segment>(), new List<int>());
+            var list = new List<PagedAttention.Segment>();
+            var table = new List<int>();
             for (int s = 0; s < start.Length; s++)
             {
                 list.Add(new(tokens, count[s], start[s], table.Count));
@@ -125,12 +120,17 @@ public sealed unsafe class PagedAttentionTests
                 for (int b = 0; b * shape.BlockSize < start[s] + count[s]; b++)
                     table.Add(table.Count);
             }
+
             segments = [.. list];
             Tables = [.. table];
             random.Shuffle(Tables);
             int elements = Tables.Length * shape.KeyValueHeads * shape.Dimension * shape.BlockSize;
-            (Keys, Values, Qkv) = (Poisoned(elements), Poisoned(elements), Random(tokens * shape.QkvRow, random));
-            foreach (var segment in segments) // the context before the new tokens, written by the plain loops
+            Keys = Poisoned(elements);
+            Values = Poisoned(elements);
+            Qkv = Random(tokens * shape.QkvRow, random);
+
+            // The context before the new tokens, written by the plain loops.
+            foreach (var segment in segments)
             {
                 if (segment.Start == 0)
                     continue;
@@ -155,7 +155,7 @@ public sealed unsafe class PagedAttentionTests
         public float[] Kernel()
         {
             var output = Poisoned(tokens * shape.OutputRow);
-            Run(Qkv, [.. Keys], [.. Values], output, segments, Tables, shape);
+            Run(new(segments, Tables, shape), Qkv, [.. Keys], [.. Values], output);
             return output;
         }
 

@@ -9,8 +9,9 @@ using Xunit;
 namespace SimpleR1.Tests.Inference;
 
 /// <summary>
-/// The real Qwen2.5-Coder-0.5B-Instruct against transformers in f32. SIMPLE_R1_QWEN names the unpacked model folder; half a minute, 5 GB:
-/// <c>SIMPLE_R1_QWEN=FOLDER dotnet test -c Release --filter-class "*QwenReferenceTests"</c>.
+/// The real Qwen2.5-Coder-0.5B-Instruct against transformers in f32. SIMPLE_R1_QWEN names the unpacked model folder.
+/// Takes half a minute and 5 GB: <c>SIMPLE_R1_QWEN=FOLDER dotnet test -c Release --filter-class
+/// "*QwenReferenceTests"</c>.
 /// </summary>
 public sealed class QwenReferenceTests
 {
@@ -39,22 +40,14 @@ public sealed class QwenReferenceTests
 
             var greedy = prompt.GetProperty("greedy").EnumerateArray().ToArray();
             using var engine = new Engine(decoder, tokenizer, new() { KvCacheBytes = 128 << 20 });
+            var sampling = new SamplingParameters
+            {
+                MaxTokens = greedy.Length,
+                Temperature = 0,
+                TopLogProbs = 5,
+            };
             Completion? completion = null;
-            engine.Submit(
-                [
-                    new(
-                        "r",
-                        ids,
-                        new()
-                        {
-                            MaxTokens = greedy.Length,
-                            Temperature = 0,
-                            TopLogProbs = 5,
-                        }
-                    ),
-                ],
-                onCompletion: c => completion = c
-            );
+            engine.Submit([new("r", ids, sampling)], onCompletion: c => completion = c);
             while (engine.Step())
                 engine.CheckInvariants();
             Assert.Equal(greedy.Select(g => g.GetProperty("id").GetInt32()), completion!.Tokens);

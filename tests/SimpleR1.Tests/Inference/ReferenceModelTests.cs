@@ -9,7 +9,9 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Inference;
 
-/// <summary>The engine's paged path and the training path against reference logits and greedy text, and against each other.</summary>
+/// <summary>
+/// The engine's paged path and the training path against reference logits and greedy text, and against each other.
+/// </summary>
 public sealed class ReferenceModelTests
 {
     [Theory]
@@ -52,68 +54,62 @@ public sealed class ReferenceModelTests
         using var document = JsonDocument.Parse(File.ReadAllBytes(Path.Combine(folder, "reference_logits_fp64.json")));
         using var weights = Checkpoint.Load(folder);
         var tokenizer = Tokenizer.Load(folder);
+        using var decoder = new Decoder(weights);
         foreach (var item in document.RootElement.EnumerateArray())
         {
-            int[] prompt = Ints(item.GetProperty("prompt_ids")),
-                greedy = Ints(item.GetProperty("greedy_ids"));
+            int[] prompt = Ints(item.GetProperty("prompt_ids"));
+            int[] greedy = Ints(item.GetProperty("greedy_ids"));
             Assert.Equal(121, greedy.Length);
-            var completion = Complete(
-                weights,
-                tokenizer,
-                prompt,
-                new()
-                {
-                    MaxTokens = greedy.Length,
-                    Temperature = 0,
-                    IgnoreEos = true,
-                    TopLogProbs = 5,
-                }
-            );
+            var sampling = new SamplingParameters
+            {
+                MaxTokens = greedy.Length,
+                Temperature = 0,
+                IgnoreEos = true,
+                TopLogProbs = 5,
+            };
+            var completion = Complete(weights, tokenizer, prompt, sampling);
             Assert.Equal(greedy, completion.Tokens);
             Assert.Equal(item.GetProperty("text").GetString(), completion.Text);
             AssertTrainerAgrees(weights, prompt, completion, 1e-5);
-
-            // top5: per position [id, logit, log-prob]
-            var top = item.GetProperty("top5").EnumerateArray().ToArray();
-            for (int i = 0; i < top.Length; i++)
-            for (int j = 0; j < 5; j++)
-                Assert.Equal(
-                    top[i][j][2].GetDouble(),
-                    completion.TopLogProbs![i].Single(t => t.Token == top[i][j][0].GetInt32()).LogProb,
-                    2e-4
-                );
-
-            using var scope = NewDisposeScope();
-            using var batch = new PackedBatch([new([.. prompt, .. greedy], 1)]);
-            using var decoder = new Decoder(weights);
-            if (item.TryGetProperty("first_step_all_logits", out var firstLogits)) // after the first token
-            {
-                float[] logits = decoder
-                    .Logits(
-                        decoder.Hidden(batch.Ids, batch.Positions, new PackedAttention(decoder.Config, batch.Offsets))
-                    )
-                    .data<float>()
-                    .ToArray()[..decoder.Config.VocabularySize];
-                double worst = firstLogits
-                    .EnumerateArray()
-                    .Select(e => e.GetDouble())
-                    .Zip(logits)
-                    .Max(p => Math.Abs(p.First - p.Second));
-                Assert.True(worst <= 2e-4, $"largest logit difference of the training path: {worst:E2}");
-            }
-            float[] promptLogProbs = batch.LogProbs(decoder, null, 1).LogProbs.data<float>().ToArray()[
-                ..(prompt.Length - 1)
-            ];
-            Assert.True(
-                item.GetProperty("prompt_logprobs")
-                    .EnumerateArray()
-                    .Select(e => e.GetDouble())
-                    .Zip(promptLogProbs)
-                    .Max(p => Math.Abs(p.First - p.Second)) <= 2e-4,
-                "prompt log-probs"
-            );
-            Assert.Equal(greedy, GreedyByTrainingPath(decoder, prompt, greedy.Length));
+            AssertTop(item, completion);
+            AssertTrainingPath(item, decoder, prompt, greedy);
         }
+    }
+
+    /// <summary>top5: per position [id, logit, log-prob].</summary>
+    private static void AssertTop(JsonElement item, Completion completion)
+    {
+        var top = item.GetProperty("top5").EnumerateArray().ToArray();
+        for (int i = 0; i < top.Length; i++)
+        for (int j = 0; j < 5; j++)
+        {
+            var found = completion.TopLogProbs![i].Single(t => t.Token == top[i][j][0].GetInt32());
+            Assert.Equal(top[i][j][2].GetDouble(), found.LogProb, 2e-4);
+        }
+    }
+
+    private static void AssertTrainingPath(JsonElement item, Decoder decoder, int[] prompt, int[] greedy)
+    {
+        using var scope = NewDisposeScope();
+        using var batch = new PackedBatch([new([.. prompt, .. greedy], 1)]);
+        if (item.TryGetProperty("first_step_all_logits", out var firstLogits)) // after the first token
+        {
+            var attention = new PackedAttention(decoder.Config, batch.Offsets);
+            var hidden = decoder.Hidden(batch.Ids, batch.Positions, attention);
+            float[] logits = decoder.Logits(hidden).data<float>().ToArray()[..decoder.Config.VocabularySize];
+            AssertNear(firstLogits, logits, 2e-4);
+        }
+
+        float[] logProbs = batch.LogProbs(decoder, null, 1).LogProbs.data<float>().ToArray();
+        AssertNear(item.GetProperty("prompt_logprobs"), logProbs[..(prompt.Length - 1)], 2e-4);
+        Assert.Equal(greedy, GreedyByTrainingPath(decoder, prompt, greedy.Length));
+    }
+
+    private static void AssertNear(JsonElement expected, float[] found, double tolerance)
+    {
+        var pairs = expected.EnumerateArray().Select(e => e.GetDouble()).Zip(found);
+        double worst = pairs.Max(p => Math.Abs(p.First - p.Second));
+        Assert.True(worst <= tolerance, $"largest difference of the training path: {worst:E2}");
     }
 
     private static int[] GreedyByTrainingPath(Decoder decoder, int[] prompt, int count)

@@ -4,7 +4,9 @@ using Xunit;
 
 namespace SimpleR1.Tests.Inference;
 
-/// <summary>Each sampling parameter through the engine, against distributions computed here from the training path's logits.</summary>
+/// <summary>
+/// Each sampling parameter through the engine, against distributions computed here from the training path's logits.
+/// </summary>
 public sealed class SamplingParameterTests
 {
     private const int Draws = 100_000;
@@ -26,35 +28,11 @@ public sealed class SamplingParameterTests
     public void Draws_follow_the_exact_distribution(double temperature, int topK, double topP, double minP)
     {
         using var test = new TestEngine(new() { MaxSequences = 512, PrefixCaching = false });
-        double[] logits = EngineTests.Logits(test, Prompt)[^1];
+        double[] logits = TestEngine.Logits(test, Prompt)[^1];
         double[] expected = Distribution(logits, temperature, topK, topP, minP);
-        // Drawing straight from the sampler's kernels: a forward pass for each of 100,000 draws would test nothing more.
-        long[] counts = new long[logits.Length];
-        float[] x = [.. logits.Select(l => (float)l)];
-        unsafe
-        {
-            fixed (float* p = x)
-            {
-                var (max, top) = Sampling.Max(p, x.Length);
-                float scale = (float)(1 / temperature),
-                    threshold = SamplingFilters.Threshold(p, x.Length, new(max, scale, topK, topP, minP));
-                for (int i = 0; i < Draws; i++)
-                    counts[
-                        Sampling
-                            .Draw(
-                                p,
-                                x.Length,
-                                top,
-                                new(max, scale, threshold),
-                                new(Sampling.StreamSeed((ulong)(i / 4), i % 4), (uint)(i % 3))
-                            )
-                            .Token
-                    ]++;
-            }
-        }
-        AssertFits(expected, counts);
-
         var sampling = One with { Temperature = temperature, TopK = topK, TopP = topP, MinP = minP, Samples = 2_000 };
+        AssertFits(expected, CountDraws(logits, sampling));
+
         var completions = test.Run(new GenerationRequest("r", Prompt, sampling));
         AssertFits(
             expected,
@@ -64,13 +42,39 @@ public sealed class SamplingParameterTests
             Assert.Equal(Math.Log(expected[c.Tokens[0]]), c.LogProbs[0], 1e-5);
     }
 
-    /// <summary>χ² of the counts, at most 5 standard deviations above its mean; nothing where nothing may be.</summary>
+    /// <summary>
+    /// Counts of the tokens of 100,000 draws, straight from the sampler's kernels: a forward pass for each would test
+    /// nothing more.
+    /// </summary>
+    private static unsafe long[] CountDraws(double[] logits, SamplingParameters s)
+    {
+        var counts = new long[logits.Length];
+        float[] values = [.. logits.Select(l => (float)l)];
+        int count = values.Length;
+        fixed (float* x = values)
+        {
+            var (max, top) = Sampling.Max(x, count);
+            float scale = (float)(1 / s.Temperature);
+            float threshold = SamplingFilters.Threshold(x, count, new(max, scale, s.TopK, s.TopP, s.MinP));
+            for (int i = 0; i < Draws; i++)
+            {
+                ulong seed = Sampling.StreamSeed((ulong)(i / 4), i % 4);
+                counts[Sampling.Draw(x, count, top, new(max, scale, threshold), new(seed, (uint)(i % 3))).Token]++;
+            }
+        }
+
+        return counts;
+    }
+
+    /// <summary>
+    /// χ² of the counts is at most 5 standard deviations above its mean; no token is drawn that may not be.
+    /// </summary>
     private static void AssertFits(double[] expected, long[] counts)
     {
-        double chi = 0,
-            draws = counts.Sum(),
-            rareExpected = 0,
-            rareFound = 0;
+        double chi = 0;
+        double draws = counts.Sum();
+        double rareExpected = 0;
+        double rareFound = 0;
         int cells = 0;
         for (int t = 0; t < expected.Length; t++)
         {
@@ -101,11 +105,11 @@ public sealed class SamplingParameterTests
     /// <summary>By sorting: top-k, then top-p, then min-p.</summary>
     private static double[] Distribution(double[] logits, double temperature, int topK, double topP, double minP)
     {
-        double[] p = [.. EngineTests.LogSoftmax(logits, temperature).Select(Math.Exp)];
+        double[] p = [.. TestEngine.LogSoftmax(logits, temperature).Select(Math.Exp)];
         int[] order = [.. Enumerable.Range(0, p.Length).OrderByDescending(t => p[t])];
         var kept = order.Take(topK == 0 ? p.Length : topK).ToList();
-        double total = kept.Sum(t => p[t]),
-            mass = 0;
+        double total = kept.Sum(t => p[t]);
+        double mass = 0;
         if (topP < 1)
             kept = [.. kept.TakeWhile(t => (mass += p[t]) - p[t] < topP * total)];
         kept.RemoveAll(t => p[t] < minP * p[order[0]]);
@@ -119,7 +123,7 @@ public sealed class SamplingParameterTests
     {
         using var test = new TestEngine();
         var completion = test.Run(new GenerationRequest("r", Prompt, sampling))[0];
-        logits = EngineTests.Logits(test, [.. Prompt, .. completion.Tokens])[(Prompt.Length - 1)..^1];
+        logits = TestEngine.Logits(test, [.. Prompt, .. completion.Tokens])[(Prompt.Length - 1)..^1];
         return completion;
     }
 
@@ -130,7 +134,7 @@ public sealed class SamplingParameterTests
         for (int i = 0; i < 12; i++)
         {
             Assert.Equal(Array.IndexOf(logits[i], logits[i].Max()), completion.Tokens[i]);
-            Assert.Equal(EngineTests.LogSoftmax(logits[i], 1).Max(), completion.LogProbs[i], 1e-5);
+            Assert.Equal(TestEngine.LogSoftmax(logits[i], 1).Max(), completion.LogProbs[i], 1e-5);
         }
     }
 
@@ -154,7 +158,7 @@ public sealed class SamplingParameterTests
                 logits[i][t] = logits[i][t] > 0 ? logits[i][t] / 1.4 : logits[i][t] * 1.4;
             foreach (int t in output.Distinct())
                 logits[i][t] -= 0.2 * output.Count(o => o == t) + 0.3;
-            Assert.Equal(EngineTests.LogSoftmax(logits[i], 0.8)[completion.Tokens[i]], completion.LogProbs[i], 1e-5);
+            Assert.Equal(TestEngine.LogSoftmax(logits[i], 0.8)[completion.Tokens[i]], completion.LogProbs[i], 1e-5);
         }
         Assert.True(completion.Tokens.Distinct().Count() < 40, "some token must repeat for the frequency to count");
     }
@@ -176,7 +180,7 @@ public sealed class SamplingParameterTests
         {
             logits[i][7] += 6;
             logits[i][8] = double.NegativeInfinity;
-            Assert.Equal(EngineTests.LogSoftmax(logits[i], 1)[completion.Tokens[i]], completion.LogProbs[i], 1e-5);
+            Assert.Equal(TestEngine.LogSoftmax(logits[i], 1)[completion.Tokens[i]], completion.LogProbs[i], 1e-5);
         }
     }
 
@@ -185,8 +189,8 @@ public sealed class SamplingParameterTests
     {
         var sampling = One with { MaxTokens = 60, Temperature = 0, MinTokens = 0 };
         int[] free = Run(sampling).Tokens;
-        int[] pair = free[10..12],
-            single = [free[30]];
+        int[] pair = free[10..12];
+        int[] single = [free[30]];
         int[] bound = Run(sampling with { BadWords = [pair, single] }).Tokens;
         Assert.NotEqual(-1, free.AsSpan().IndexOf(pair));
         Assert.Equal(-1, bound.AsSpan().IndexOf(pair));
@@ -263,7 +267,7 @@ public sealed class SamplingParameterTests
     }
 
     [Fact]
-    public void Seeds_and_samples_have_streams_of_their_own_that_repeat()
+    public void Seeds_and_samples_have_separate_streams_that_repeat()
     {
         var sampling = One with { MaxTokens = 25, Temperature = 1.5 };
         int[] first = Run(sampling with { Seed = 1 }).Tokens;

@@ -1,4 +1,5 @@
 using System.Runtime.Intrinsics;
+using SimpleR1.Inference;
 using SimpleR1.Tensors.Cpu;
 using Xunit;
 
@@ -26,7 +27,9 @@ public sealed unsafe class SamplingTests
         var random = new Random(1);
         for (int i = 0; i < 200; i++)
         {
-            var (key, first, second) = ((ulong)random.NextInt64(), (uint)random.Next(), (uint)random.Next());
+            ulong key = (ulong)random.NextInt64();
+            uint first = (uint)random.Next();
+            uint second = (uint)random.Next();
             var (a, b, c, d) = Philox.Draw16(key, first, second);
             for (int lane = 0; lane < 16; lane++)
                 Assert.Equal(Philox.Draw(key, first + (uint)lane, second, 0, 0), (a[lane], b[lane], c[lane], d[lane]));
@@ -34,7 +37,7 @@ public sealed unsafe class SamplingTests
     }
 
     [Fact]
-    public void Vector_exp_is_within_2e_7_and_keeps_what_is_special()
+    public void Vector_exp_is_within_2e_7_and_keeps_special_values()
     {
         double worst = 0;
         for (float x = -86.9f; x < 88; x += 0.0013f)
@@ -59,14 +62,14 @@ public sealed unsafe class SamplingTests
                 logits[i] = (float)((random.NextDouble() + random.NextDouble() - 1) * spread);
             if (count > 5)
                 logits[random.Next(count)] = float.NegativeInfinity;
-            float scale = (float)(0.2 + 3 * random.NextDouble()),
-                threshold = trial % 2 == 0 ? float.NegativeInfinity : (float)(spread * 0.3);
+            float scale = (float)(0.2 + 3 * random.NextDouble());
+            float threshold = trial % 2 == 0 ? float.NegativeInfinity : (float)(spread * 0.3);
             fixed (float* x = logits)
             {
                 var (max, top) = Sampling.Max(x, count);
                 Assert.Equal((logits.Max(), Array.IndexOf(logits, logits.Max())), (max, top));
                 threshold = Math.Min(threshold, max);
-                var expected = Sampling.Reference(logits, new(max, scale, threshold), new((ulong)trial, (uint)trial));
+                var expected = Sampling.Reference(logits, max, scale, threshold, (ulong)trial, (uint)trial);
                 var found = Sampling.Draw(x, count, top, new(max, scale, threshold), new((ulong)trial, (uint)trial));
                 Assert.Equal(expected.Token, found.Token);
                 Assert.Equal(1, found.Sum / expected.Sum, 1e-6);
@@ -79,10 +82,10 @@ public sealed unsafe class SamplingTests
     [InlineData(float.NaN), InlineData(float.PositiveInfinity)]
     public void Max_of_logits_that_are_not_finite_is_NaN_wherever_they_are(float bad)
     {
-        for (int at = 0; at < 40; at++)
+        for (int index = 0; index < 40; index++)
         {
-            float[] logits = new float[40];
-            logits[at] = bad;
+            var logits = new float[40];
+            logits[index] = bad;
             fixed (float* x = logits)
                 Assert.True(float.IsNaN(Sampling.Max(x, 40).Max));
         }
@@ -95,43 +98,55 @@ public sealed unsafe class SamplingTests
         var random = new Random(count);
         for (int trial = 0; trial < Math.Clamp(400_000 / count, 60, 600); trial++)
         {
-            float[] logits = new float[count];
+            var logits = new float[count];
             double spread = 0.1 + random.NextDouble() * 10;
             for (int i = 0; i < count; i++)
                 logits[i] = (float)(Math.Log(random.NextDouble() + 1e-9) * spread);
             if (trial % 3 == 0)
                 for (int i = 0; i < count; i++)
                     logits[i] = MathF.Round(logits[i]); // many ties
-            int topK = trial % 4 == 1 ? 0 : random.Next(1, count + 3);
-            double topP = trial % 4 == 2 ? 1 : 0.02 + 0.97 * random.NextDouble(),
-                minP = trial % 4 == 3 ? 0.3 * random.NextDouble() : 0;
-            float scale = (float)(0.3 + random.NextDouble()),
-                max = logits.Max();
 
-            float[] sorted = [.. logits.OrderDescending()];
-            float expected = topK > 0 && topK < count ? sorted[topK - 1] : float.NegativeInfinity;
-            double total = logits.Where(x => x >= expected).Sum(x => Math.Exp((x - max) * (double)scale)),
-                mass = 0;
-            bool close = false; // a mass so near to p that rounding decides
-            if (topP < 1)
-                foreach (float x in sorted)
-                {
-                    mass += Math.Exp((x - max) * (double)scale);
-                    close |= Math.Abs(mass - topP * total) < 1e-5 * total;
-                    if (mass < topP * total)
-                        continue;
-                    expected = Math.Max(expected, x);
-                    break;
-                }
-            if (minP > 0)
-                expected = Math.Max(expected, (float)(max + Math.Log(minP) / scale));
+            int topK = trial % 4 == 1 ? 0 : random.Next(1, count + 3);
+            double topP = trial % 4 == 2 ? 1 : 0.02 + 0.97 * random.NextDouble();
+            double minP = trial % 4 == 3 ? 0.3 * random.NextDouble() : 0;
+            float scale = (float)(0.3 + random.NextDouble());
+            var filters = new SamplingParameters
+            {
+                MaxTokens = 1,
+                TopK = topK,
+                TopP = topP,
+                MinP = minP,
+            };
+            float expected = ThresholdBySorting(logits, scale, filters, out bool close);
             fixed (float* x = logits)
             {
-                float found = SamplingFilters.Threshold(x, count, new(max, scale, topK, topP, minP));
+                float found = SamplingFilters.Threshold(x, count, new(logits.Max(), scale, topK, topP, minP));
                 if (!close)
                     Assert.Equal(logits.Count(v => v >= expected), logits.Count(v => v >= found));
             }
         }
+    }
+
+    /// <param name="close">A mass is so near to p that rounding decides.</param>
+    private static float ThresholdBySorting(float[] logits, float scale, SamplingParameters s, out bool close)
+    {
+        float max = logits.Max();
+        float[] sorted = [.. logits.OrderDescending()];
+        float threshold = s.TopK > 0 && s.TopK < logits.Length ? sorted[s.TopK - 1] : float.NegativeInfinity;
+        double total = logits.Where(x => x >= threshold).Sum(x => Math.Exp((x - max) * (double)scale));
+        double mass = 0;
+        close = false;
+        foreach (float x in s.TopP < 1 ? sorted : [])
+        {
+            mass += Math.Exp((x - max) * (double)scale);
+            close |= Math.Abs(mass - s.TopP * total) < 1e-5 * total;
+            if (mass < s.TopP * total)
+                continue;
+            threshold = Math.Max(threshold, x);
+            break;
+        }
+
+        return s.MinP > 0 ? Math.Max(threshold, (float)(max + Math.Log(s.MinP) / scale)) : threshold;
     }
 
     [Fact]

@@ -25,7 +25,7 @@ public sealed class PromptTemplateTests
         );
 
     [Fact]
-    public void A_text_of_ones_own_needs_the_placeholder()
+    public void A_custom_text_needs_the_placeholder()
     {
         Assert.Equal("Q: 2+2\nA:", PromptTemplate.Create("Q: {question}\nA:").Render("2+2"));
         Assert.Contains("r1-zero", Assert.Throws<ArgumentException>(() => PromptTemplate.Create("r1zero")).Message);

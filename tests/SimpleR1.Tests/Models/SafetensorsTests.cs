@@ -16,8 +16,8 @@ public sealed unsafe class SafetensorsTests : IDisposable
     private string WriteRaw(string header, int dataBytes, long? claimedLength = null)
     {
         string path = Path.Combine(folder, "raw.safetensors");
-        byte[] json = Encoding.UTF8.GetBytes(header),
-            length = new byte[8];
+        byte[] json = Encoding.UTF8.GetBytes(header);
+        var length = new byte[8];
         BinaryPrimitives.WriteInt64LittleEndian(length, claimedLength ?? json.Length);
         File.WriteAllBytes(path, [.. length, .. json, .. new byte[dataBytes]]);
         return path;
@@ -93,46 +93,52 @@ public sealed unsafe class SafetensorsTests : IDisposable
                 {
                     float[] values = [.. special, .. random];
                     foreach (var type in Enum.GetValues<WeightType>())
-                    {
-                        string path = Path.Combine(folder, $"{Guid.NewGuid():N}.safetensors");
-                        fixed (float* p = values)
-                            SafetensorsWriter.Write(path, [new("x", [values.Length], (nint)p)], type);
-                        var read = new float[values.Length];
-                        using (var file = SafetensorsFile.Open(path))
-                            fixed (float* to = read)
-                                file.Read(file.Entries["x"], to);
-                        File.Delete(path);
-                        for (int i = 0; i < values.Length; i++)
-                        {
-                            float want = type switch
-                            {
-                                WeightType.F32 => values[i],
-                                WeightType.F16 => (float)(Half)values[i],
-                                _ => NearestBFloat16(values[i]),
-                            };
-                            Assert.True(
-                                want.Equals(read[i]),
-                                $"{type}: {values[i]:R} became {read[i]:R}, expected {want:R}"
-                            );
-                        }
-                    }
+                        AssertRounded(values, WriteAndRead(values, type), type);
                 },
                 iter: 30
             );
     }
 
-    /// <summary>Of the two bf16 neighbours the nearer, on a tie the one with an even last bit.</summary>
+    private float[] WriteAndRead(float[] values, WeightType type)
+    {
+        string path = Path.Combine(folder, $"{Guid.NewGuid():N}.safetensors");
+        fixed (float* p = values)
+            SafetensorsWriter.Write(path, [new("x", [values.Length], (nint)p)], type);
+        var read = new float[values.Length];
+        using (var file = SafetensorsFile.Open(path))
+            fixed (float* p = read)
+                file.Read(file.Entries["x"], p);
+        File.Delete(path);
+        return read;
+    }
+
+    private static void AssertRounded(float[] values, float[] read, WeightType type)
+    {
+        for (int i = 0; i < values.Length; i++)
+        {
+            float expected = type switch
+            {
+                WeightType.F32 => values[i],
+                WeightType.F16 => (float)(Half)values[i],
+                _ => NearestBFloat16(values[i]),
+            };
+            Assert.True(expected.Equals(read[i]), $"{type}: {values[i]:R} became {read[i]:R}, expected {expected:R}");
+        }
+    }
+
+    /// <summary>The nearer of the two bf16 neighbours; on a tie, the one with an even last bit.</summary>
     private static float NearestBFloat16(float value)
     {
         if (!float.IsFinite(value))
             return value;
         uint bits = BitConverter.SingleToUInt32Bits(value) & 0xFFFF0000;
-        float below = BitConverter.UInt32BitsToSingle(bits),
-            above = BitConverter.UInt32BitsToSingle(bits + 0x10000);
+        float below = BitConverter.UInt32BitsToSingle(bits);
+        float above = BitConverter.UInt32BitsToSingle(bits + 0x10000);
         double aboveValue = float.IsFinite(above) ? above : Math.CopySign(Math.Pow(2, 128), value);
-        double down = Math.Abs((double)value - below),
-            up = Math.Abs(aboveValue - value);
-        return down < up || down == up && (bits >> 16 & 1) == 0 ? below : above;
+        double down = Math.Abs((double)value - below);
+        double up = Math.Abs(aboveValue - value);
+        bool isEven = (bits >> 16 & 1) == 0;
+        return down < up || (down == up && isEven) ? below : above;
     }
 
     [Fact]

@@ -33,8 +33,8 @@ public sealed class TokenizerTests
         foreach (string line in File.ReadLines(Path.Combine(folder, "encodings.jsonl")))
         {
             using var document = JsonDocument.Parse(line);
-            string text = document.RootElement.GetProperty("text").GetString()!,
-                decoded = document.RootElement.GetProperty("decoded").GetString()!;
+            string text = document.RootElement.GetProperty("text").GetString()!;
+            string decoded = document.RootElement.GetProperty("decoded").GetString()!;
             int[] ids = [.. document.RootElement.GetProperty("ids").EnumerateArray().Select(e => e.GetInt32())];
             count++;
             if (!tokenizer.Encode(text).SequenceEqual(ids))
