@@ -160,19 +160,20 @@ internal sealed class ExperimentSetup : IAsyncDisposable
     private Task<VllmWorkers> StartServersAsync(CancellationToken stop)
     {
         var w = Recipe.Workers;
-        (CudaDevice, ScalarType)? sender =
-            w.SendDevice.Length > 0 ? (CudaDevice.Parse(w.SendDevice)!, WorkerDevices.ParseType(w.Type)) : null;
+        var sender = w.SendDevice.Length > 0 ? CudaDevice.Parse(w.SendDevice) : null;
         if (sender is not null && options.ServerKey is not null)
             Events.Log(
                 "the cluster key does not protect weights that NCCL sends to servers on GPUs: they travel in the clear"
             );
         return VllmWorkers.StartAsync(
-            [.. w.Servers.Select(s => new Uri(s))],
-            Environment.GetEnvironmentVariable("SIMPLE_R1_API_KEY"),
-            null,
-            stop,
-            options.ServerKey,
-            sender
+            new([.. w.Servers.Select(s => new Uri(s))])
+            {
+                ApiKey = Environment.GetEnvironmentVariable("SIMPLE_R1_API_KEY"),
+                ClusterKey = options.ServerKey,
+                SendFrom = sender,
+                SendType = WorkerDevices.ParseType(w.Type),
+            },
+            stop
         );
     }
 
