@@ -34,7 +34,7 @@ public sealed class WeightCallTests
         }
         long steps = server.Source.Statistics.Steps;
         var waiting = server.CompleteAsync("\"prompt\":\"a\",\"max_tokens\":3");
-        await GetAsync(server, "/v1/models"); // the rest of the server goes on
+        await GetAsync(server, "/v1/models"); // the rest of the server continues
         Assert.False(waiting.IsCompleted);
         Assert.Equal(steps, server.Source.Statistics.Steps);
         Assert.Equal("resumed", (await Post(server, "/resume")).GetProperty("status").GetString());
