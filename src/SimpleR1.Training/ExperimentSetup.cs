@@ -1,5 +1,6 @@
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Trainer;
+using SimpleR1.Cluster.Worker;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
 using SimpleR1.Tensors;
@@ -159,19 +160,20 @@ internal sealed class ExperimentSetup : IAsyncDisposable
     private Task<VllmWorkers> StartServersAsync(CancellationToken stop)
     {
         var w = Recipe.Workers;
-        (CudaDevice, ScalarType)? sender =
-            w.SendDevice.Length > 0 ? (CudaDevice.Parse(w.SendDevice)!, ElementType.Parse(w.Type).Scalar) : null;
+        var sender = w.SendDevice.Length > 0 ? CudaDevice.Parse(w.SendDevice) : null;
         if (sender is not null && options.ServerKey is not null)
             Events.Log(
                 "the cluster key does not protect weights that NCCL sends to servers on GPUs: they travel in the clear"
             );
         return VllmWorkers.StartAsync(
-            [.. w.Servers.Select(s => new Uri(s))],
-            Environment.GetEnvironmentVariable("SIMPLE_R1_API_KEY"),
-            null,
-            stop,
-            options.ServerKey,
-            sender
+            new([.. w.Servers.Select(s => new Uri(s))])
+            {
+                ApiKey = Environment.GetEnvironmentVariable("SIMPLE_R1_API_KEY"),
+                ClusterKey = options.ServerKey,
+                SendFrom = sender,
+                SendType = WorkerDevices.ParseType(w.Type),
+            },
+            stop
         );
     }
 

@@ -1,6 +1,7 @@
 using SimpleR1.Server;
 using SimpleR1.Server.Sources;
-using SimpleR1.Vllm.Rendezvous;
+using SimpleR1.Vllm.Collectives;
+using SimpleR1.Vllm.Serving;
 
 namespace SimpleR1.Vllm;
 

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Net;
+using System.Net.Sockets;
 using System.Runtime.CompilerServices;
 using System.Threading.Channels;
 using SimpleR1.Cluster;
@@ -8,94 +9,86 @@ using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
-using SimpleR1.Vllm.Rendezvous;
+using SimpleR1.Vllm.Collectives;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.Nccl;
-using SimpleR1.WeightSync.Security;
-using static TorchSharp.torch;
 
 namespace SimpleR1.Vllm;
 
-/// <summary>Servers that speak vLLM's API, as a trainer's workers. Each request goes to the server that has the fewest tokens to make; one that fails ends the run.</summary>
+/// <summary>
+/// Servers that speak vLLM's API, as a trainer's workers. Each request goes to the server with the fewest tokens left
+/// to make; a server that fails ends the run.
+/// </summary>
 public sealed class VllmWorkers : IRolloutWorkers, IDisposable
 {
-    /// <summary>Requests that a server has at once: enough to fill its batch, few enough that those who finish first get more.</summary>
+    /// <summary>
+    /// Requests that a server has at the same time: enough to fill its batch, few enough that fast servers get more.
+    /// </summary>
     private const int RequestsAtOnce = 64;
     private static readonly TimeSpan Timeout = TimeSpan.FromMinutes(10);
+    private static readonly TimeSpan BusyPause = TimeSpan.FromMilliseconds(200);
 
-    private readonly TcpCollectives clear,
-        keyed;
+    private readonly VllmServers settings;
+    private readonly TcpCollectives clear;
+    private readonly TcpCollectives keyed;
     private readonly TensorThread copying = new("device copy");
-    private readonly (DeviceCopy Copy, CudaDevice Gpu, ScalarType Type)? from; // sent from a GPU
+    private readonly CudaDevice? sender; // with a stream of its own
+    private readonly DeviceCopy? copy; // of the weights, on the GPU that sends them
     private readonly Place[] places;
 
     private sealed record Place(VllmConnection Server, NcclCollectives? Nccl)
     {
         public readonly SemaphoreSlim Turns = new(RequestsAtOnce);
+
+        /// <summary>Tokens that its requests may still take, under the lock of the places.</summary>
         public long Outstanding;
     }
 
-    private VllmWorkers(
-        IReadOnlyList<Uri> servers,
-        string? key,
-        ClusterKey? clusterKey,
-        IPAddress here,
-        (CudaDevice Gpu, ScalarType Type)? from
-    )
+    private VllmWorkers(VllmServers settings, IPAddress here)
     {
-        (clear, keyed) = (new(here), new(here, clusterKey));
-        if (from is var (gpu, type) && gpu.WithOwnStream() is var stream)
-            this.from = (new(stream), stream, type);
-        places =
-        [
-            .. servers.Select(address =>
-            {
-                NcclCollectives? nccl = from is var (sender, _) ? new(sender.WithOwnStream()) : null; // servers are sent to at the same time
-                var (tcp, serverKey) =
-                    address.Scheme == "vllm" && clusterKey is not null ? (keyed, clusterKey) : (clear, null);
-                return new Place(new(address, key, tcp, Timeout, serverKey, nccl), nccl);
-            }),
-        ];
+        this.settings = settings;
+        clear = new(here);
+        keyed = new(here, settings.ClusterKey);
+        if (settings.SendFrom is { } gpu)
+        {
+            sender = gpu.WithOwnStream();
+            copy = new(sender);
+        }
+        places = [.. settings.Addresses.Select(Connect)];
     }
 
-    /// <summary>Forms a group with each server.</summary>
-    /// <param name="servers">vllm://host:port, with a cluster key the admin port; http:// is for servers without a key, whatever the trainer has.</param>
-    /// <param name="key">Their bearer key; null where they want none.</param>
-    /// <param name="here">This machine's address for the servers, where they are on others.</param>
-    /// <param name="clusterKey">The key of the servers at vllm://; null where they have none.</param>
-    /// <param name="from">The GPU of this machine that weights are sent from by NCCL, to servers that take that, and the type in which; null sends from the CPU by TCP.</param>
-    /// <exception cref="IOException">A server can't be reached, has another key, or refuses; says which.</exception>
-    /// <exception cref="DllNotFoundException">There is a GPU to send from, but no NCCL; says how to get it.</exception>
-    /// <inheritdoc cref="VllmConnection.JoinAsync" path="/exception[@cref='T:System.NotSupportedException' or @cref='T:System.TimeoutException']"/>
-    public static async Task<VllmWorkers> StartAsync(
-        IReadOnlyList<Uri> servers,
-        string? key,
-        IPAddress? here,
-        CancellationToken cancellation,
-        ClusterKey? clusterKey = null,
-        (CudaDevice Gpu, ScalarType Type)? from = null
-    )
+    private Place Connect(Uri address)
     {
-        if (from is not null && NcclSupport.Missing is { } missing)
+        // Each server has a stream of its own, because all are sent to in parallel.
+        var nccl = settings.SendFrom is { } gpu ? new NcclCollectives(gpu.WithOwnStream()) : null;
+        var key = address.Scheme == "vllm" ? settings.ClusterKey : null;
+        var endpoint = new VllmEndpoint(address, settings.ApiKey, key);
+        return new(new(endpoint, key is null ? clear : keyed, Timeout, nccl), nccl);
+    }
+
+    /// <summary>Connects, and forms a group with each server.</summary>
+    /// <exception cref="IOException">
+    /// A server cannot be reached, has another key, or refuses; the message names it.
+    /// </exception>
+    /// <exception cref="DllNotFoundException">There is a GPU to send from, but NCCL is not installed.</exception>
+    /// <exception cref="NotSupportedException">
+    /// A server receives weights by NCCL only, and there is no GPU to send from.
+    /// </exception>
+    /// <exception cref="TimeoutException">A server's workers did not join.</exception>
+    public static async Task<VllmWorkers> StartAsync(VllmServers servers, CancellationToken cancellation)
+    {
+        if (servers.SendFrom is not null && NcclSupport.Missing is { } missing)
             throw new DllNotFoundException($"workers.send_device: weights can't be sent by NCCL: {missing}");
-        here ??= servers.All(s => s.IsLoopback)
-            ? IPAddress.Loopback
-            : await OwnAddressAsync(servers.First(s => !s.IsLoopback), cancellation);
-        var workers = new VllmWorkers(servers, key, clusterKey, here, from);
-        async Task JoinAsync(VllmConnection server)
-        {
-            try
-            {
-                await server.JoinAsync(here, cancellation);
-            }
-            catch (HttpRequestException e)
-            {
-                throw new IOException($"{server.Address}: {e.Message}", e);
-            }
-        }
+
+        var remote = servers.Addresses.FirstOrDefault(s => !s.IsLoopback);
+        var here = servers.Here ?? IPAddress.Loopback;
+        if (servers.Here is null && remote is not null)
+            here = await OwnAddressAsync(remote, cancellation);
+
+        var workers = new VllmWorkers(servers, here);
         try
         {
-            await Task.WhenAll(workers.places.Select(p => JoinAsync(p.Server)));
+            await Task.WhenAll(workers.places.Select(p => JoinAsync(p.Server, here, cancellation)));
             return workers;
         }
         catch
@@ -105,13 +98,22 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
         }
     }
 
-    /// <summary>The address that this machine has in the server's direction; nothing is sent to find out.</summary>
+    private static async Task JoinAsync(VllmConnection server, IPAddress here, CancellationToken cancellation)
+    {
+        try
+        {
+            await server.JoinAsync(here, cancellation);
+        }
+        catch (HttpRequestException e)
+        {
+            throw new IOException($"{server.Address}: {e.Message}", e);
+        }
+    }
+
+    /// <summary>The address that this machine has in the server's direction; finding it out sends nothing.</summary>
     private static async Task<IPAddress> OwnAddressAsync(Uri server, CancellationToken cancellation)
     {
-        using var socket = new System.Net.Sockets.Socket(
-            System.Net.Sockets.SocketType.Dgram,
-            System.Net.Sockets.ProtocolType.Udp
-        );
+        using var socket = new Socket(SocketType.Dgram, ProtocolType.Udp);
         await socket.ConnectAsync(server.Host, server.Port, cancellation);
         var address = ((IPEndPoint)socket.LocalEndPoint!).Address;
         return address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address;
@@ -129,16 +131,18 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
         {
             try
             {
-                foreach (var completion in await OneAsync(request, stop.Token))
+                foreach (var completion in await CompletionsAsync(request, stop.Token))
                     finished.Writer.TryWrite(completion);
                 if (Interlocked.Decrement(ref left) == 0)
                     finished.Writer.TryComplete();
             }
             catch (Exception e)
             {
-                finished.Writer.TryComplete(e);
-            } // is the reader's
+                finished.Writer.TryComplete(e); // the reader throws it
+            }
         }
+
+        // All requests run at once; the servers' turns limit them.
         var running = requests.Select(CompleteAsync).ToArray();
         if (requests.Count == 0)
             finished.Writer.TryComplete();
@@ -154,7 +158,10 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
         }
     }
 
-    private async Task<IReadOnlyList<Completion>> OneAsync(GenerationRequest request, CancellationToken cancellation)
+    private async Task<IReadOnlyList<Completion>> CompletionsAsync(
+        GenerationRequest request,
+        CancellationToken cancellation
+    )
     {
         long cost = request.PromptTokens.Length + (long)request.Sampling.Samples * request.Sampling.MaxTokens;
         Place place;
@@ -163,28 +170,11 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
             place = places.MinBy(p => p.Outstanding)!;
             place.Outstanding += cost;
         }
+
         await place.Turns.WaitAsync(cancellation);
         try
         {
-            while (true)
-            {
-                try
-                {
-                    return await place.Server.GenerateAsync(request, cancellation);
-                }
-                catch (HttpRequestException e) when (e.StatusCode == HttpStatusCode.TooManyRequests)
-                {
-                    await Task.Delay(200, cancellation);
-                } // others use it too
-                catch (HttpRequestException e) when (e.StatusCode == HttpStatusCode.BadRequest)
-                {
-                    throw new ArgumentException(e.Message, e);
-                }
-                catch (HttpRequestException e)
-                {
-                    throw new IOException($"{place.Server.Address}: {e.Message}", e);
-                }
-            }
+            return await CompletionsAsync(place.Server, request, cancellation);
         }
         finally
         {
@@ -194,44 +184,74 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
         }
     }
 
-    /// <remarks>Unlike a cluster's workers, these servers don't prove by a hash what they hold: the protocol has none.</remarks>
+    private static async Task<IReadOnlyList<Completion>> CompletionsAsync(
+        VllmConnection server,
+        GenerationRequest request,
+        CancellationToken cancellation
+    )
+    {
+        while (true)
+        {
+            try
+            {
+                return await server.GenerateAsync(request, cancellation);
+            }
+            catch (HttpRequestException e) when (e.StatusCode == HttpStatusCode.TooManyRequests)
+            {
+                await Task.Delay(BusyPause, cancellation); // the server has other clients too
+            }
+            catch (HttpRequestException e) when (e.StatusCode == HttpStatusCode.BadRequest)
+            {
+                throw new ArgumentException(e.Message, e);
+            }
+            catch (HttpRequestException e)
+            {
+                throw new IOException($"{server.Address}: {e.Message}", e);
+            }
+        }
+    }
+
+    /// <remarks>
+    /// Unlike a cluster's workers, these servers do not prove by a hash what they hold: the protocol has none.
+    /// </remarks>
     public async Task<SyncReport> PushWeightsAsync(
         FlatWeights source,
         int version,
         CancellationToken cancellation = default
     )
     {
+        // Convert on the sending GPU before any engine is paused.
         var clock = Stopwatch.StartNew();
-        var sent = places.Any(p => p.Server.FromGpu) ? await copying.RunAsync(() => OnGpu(source)) : source; // before any engine stands still
+        bool sendsFromGpu = places.Any(p => p.Server.FromGpu);
+        var onGpu = sendsFromGpu ? await copying.RunAsync(() => OnGpu(source)) : source;
+
         try
         {
             await Task.WhenAll(
-                places.Select(p => p.Server.PushWeightsAsync(p.Server.FromGpu ? sent : source, version, cancellation))
+                places.Select(p => p.Server.PushWeightsAsync(p.Server.FromGpu ? onGpu : source, version, cancellation))
             );
         }
         catch (HttpRequestException e)
         {
             throw new IOException($"weights version {version} could not be sent: {e.Message}", e);
         }
-        double seconds = clock.Elapsed.TotalSeconds;
-        string transports = string.Join(" and ", places.Select(p => p.Server.Transport).Distinct());
+
         return new()
         {
             Version = version,
             Hash = WeightHash.Compute(source.Pointer, source.ByteLength),
-            Bytes = sent.ByteLength,
+            Bytes = onGpu.ByteLength,
             Workers = [.. Enumerable.Range(1, places.Length)],
-            Transport = "vllm, " + transports,
-            TransferSeconds = seconds,
+            Transport = "vllm, " + string.Join(" and ", places.Select(p => p.Server.Transport).Distinct()),
+            TransferSeconds = clock.Elapsed.TotalSeconds,
         };
     }
 
     private FlatWeights OnGpu(FlatWeights source)
     {
-        var (copy, gpu, type) = from!.Value;
-        var sent = copy.Of(source, type);
-        gpu.Synchronize(); // it is sent by other streams
-        return sent;
+        var converted = copy!.Of(source, settings.SendType);
+        sender!.Synchronize(); // other streams send the copy
+        return converted;
     }
 
     public void Dispose()
@@ -244,6 +264,6 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
         clear.Dispose();
         keyed.Dispose();
         copying.Dispose();
-        from?.Copy.Dispose();
+        copy?.Dispose();
     }
 }

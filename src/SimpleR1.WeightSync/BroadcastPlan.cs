@@ -8,13 +8,16 @@ namespace SimpleR1.WeightSync;
 public sealed record PlanSlice(int Owner, long First, long Length);
 
 /// <summary>
-/// What will be sent: pure data, of the layout, the element types and the chunk size alone. Each end computes a plan from its own
-/// buffer, and the plans are compared before the first byte moves. Otherwise bytes that mean something else at the other end
-/// could arrive in live weights.
+/// What will be sent: pure data, of the layout, the element types and the chunk size alone. Each end computes a plan
+/// from its own buffer, and the plans are compared before the first byte moves. Otherwise bytes that mean something
+/// else at the other end could arrive in live weights.
 /// </summary>
 public sealed record BroadcastPlan
 {
-    /// <summary>Size of the pieces that are checked, and sent again, one by one: small enough to be hashed while still in the cache.</summary>
+    /// <summary>
+    /// Size of the pieces that are checked, and sent again, one by one: small enough to be hashed while still in the
+    /// cache.
+    /// </summary>
     public const int DefaultChunkBytes = 1 << 20;
 
     /// <summary><see cref="WeightLayout.Fingerprint"/></summary>
@@ -24,8 +27,8 @@ public sealed record BroadcastPlan
     public required ScalarType SourceType { get; init; }
 
     /// <summary>
-    /// Element type that the receiver holds, and that the hash is computed in. Where it differs from <see cref="SourceType"/>,
-    /// elements are converted in transit, rounded to nearest.
+    /// Element type that the receiver holds, and that the hash is computed in. Where it differs from
+    /// <see cref="SourceType"/>, elements are converted in transit, rounded to nearest.
     /// </summary>
     public required ScalarType ElementType { get; init; }
 
@@ -46,7 +49,9 @@ public sealed record BroadcastPlan
     public int Chunks => checked((int)((ByteLength + ChunkBytes - 1) / ChunkBytes));
 
     /// <param name="held">Element type that the receivers hold; that of the source by default.</param>
-    /// <exception cref="ArgumentOutOfRangeException">The chunk size is no positive multiple of 8, or no trainer sends.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">
+    /// The chunk size is no positive multiple of 8, or no trainer sends.
+    /// </exception>
     public static BroadcastPlan For(
         FlatWeights source,
         int version,
@@ -86,8 +91,8 @@ public sealed record BroadcastPlan
     }
 
     /// <summary>
-    /// What each trainer rank sends, in the order of ranks: slices of equal length, multiples of the layout's alignment. The last
-    /// slice is the remainder.
+    /// What each trainer rank sends, in the order of ranks: slices of equal length, multiples of the layout's
+    /// alignment. The last slice is the remainder.
     /// </summary>
     public IEnumerable<PlanSlice> Slices()
     {
@@ -103,7 +108,9 @@ public sealed record BroadcastPlan
     }
 
     /// <summary>Checks that the receiver's buffer means the same as the sender's.</summary>
-    /// <exception cref="InvalidOperationException">The buffers differ; the message names the differences, with both values.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// The buffers differ; the message names the differences, with both values.
+    /// </exception>
     public void RequireSame(FlatWeights receiver) => Require(receiver, ElementType, "receiver");
 
     /// <summary>Checks that the plan was made from the sender's buffer.</summary>

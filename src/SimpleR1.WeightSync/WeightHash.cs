@@ -9,22 +9,29 @@ using static TorchSharp.torch;
 namespace SimpleR1.WeightSync;
 
 /// <summary>
-/// A 64-bit hash of a weight buffer: Σ over 64-bit words of mix(word ⊕ (index + 1)·φ), mod 2⁶⁴. Each word's term depends on its
-/// place, and the sum on no order, so any split over chunks, threads, ranks or GPU blocks gives the same number.
-/// It distinguishes damaged or mixed-up weights from the right ones; it is no defence against someone who forges them.
+/// A 64-bit hash of a weight buffer: Σ over 64-bit words of mix(word ⊕ (index + 1)·φ), mod 2⁶⁴. Each word's term
+/// depends on its place, and the sum on no order, so any split over chunks, threads, ranks or GPU blocks gives the same
+/// number. It distinguishes damaged or mixed-up weights from the right ones; it is no defence against someone who
+/// forges them.
 /// </summary>
 public static unsafe class WeightHash
 {
     private const ulong Golden = 0x9E3779B97F4A7C15; // 2⁶⁴ / φ
     private const ulong First = 0xFF51AFD7ED558CCD; // MurmurHash3's 64-bit finaliser, with Second
     private const ulong Second = 0xC4CEB9FE1A85EC53;
-    private const int ItemBytes = 1 << 20; // an item of the parallel loops: large against their overhead, small against the cache
+    private const int ItemBytes = 1 << 20; // of parallel loops: large against their overhead, small against the cache
 
-    /// <summary>Hash of weights, computed where they are: a GPU's weights by its own kernel, so that only 8 bytes come back.</summary>
+    /// <summary>
+    /// Hash of weights, computed where they are: a GPU's weights by its own kernel, so that only 8 bytes come back.
+    /// </summary>
     public static ulong Of(FlatWeights weights) => Of(weights, weights.Flat.dtype);
 
-    /// <summary>The hash that these weights have when they are held in another type; no copy of that size is made.</summary>
-    /// <param name="stream">The same GPU with a stream of this thread's, where the weights' own stream is another thread's.</param>
+    /// <summary>
+    /// The hash that these weights have when they are held in another type; no copy of that size is made.
+    /// </summary>
+    /// <param name="stream">
+    /// The same GPU with a stream of this thread's, where the weights' own stream is another thread's.
+    /// </param>
     public static ulong Of(FlatWeights weights, ScalarType held, CudaDevice? stream = null)
     {
         if ((stream ?? weights.Device) is { } gpu)
@@ -85,7 +92,9 @@ public static unsafe class WeightHash
     /// <summary>Hash of <paramref name="bytes"/> bytes of host memory; the last word is padded with zeros.</summary>
     public static ulong Compute(nint memory, long bytes) => Parallel((byte*)memory, null, bytes);
 
-    /// <summary>Copies, and hashes the copied bytes in the same pass over the memory. The buffers must not overlap.</summary>
+    /// <summary>
+    /// Copies, and hashes the copied bytes in the same pass over the memory. The buffers must not overlap.
+    /// </summary>
     public static ulong CopyAndHash(nint source, nint destination, long bytes) =>
         Parallel((byte*)source, (byte*)destination, bytes);
 

@@ -22,7 +22,9 @@ public sealed record TrainerTransportOptions
     /// <summary>Over TCP, send only what has changed since the last version, where that is less.</summary>
     public bool Delta { get; init; }
 
-    /// <summary>Whether the trainer names GPUs to send from: <see cref="WeightTransportChoice.Auto"/> then tries NCCL first.</summary>
+    /// <summary>
+    /// Whether the trainer names GPUs to send from: <see cref="WeightTransportChoice.Auto"/> then tries NCCL first.
+    /// </summary>
     public bool HasSendGpus { get; init; }
 
     /// <summary>Finds the GPUs that NCCL sends from; called only where NCCL is used.</summary>
@@ -39,7 +41,9 @@ public sealed record TrainerTransportOptions
 public static class WeightTransports
 {
     /// <summary>The trainer's transports, the preferred ones first.</summary>
-    /// <exception cref="DllNotFoundException">NCCL is chosen, or <see cref="TrainerTransportOptions.HasSendGpus"/>, and it is not installed.</exception>
+    /// <exception cref="DllNotFoundException">
+    /// NCCL is chosen, or <see cref="TrainerTransportOptions.HasSendGpus"/>, and it is not installed.
+    /// </exception>
     public static IReadOnlyList<IWeightTransport> ForTrainer(TrainerTransportOptions options) =>
         options.Choice switch
         {
@@ -55,7 +59,9 @@ public static class WeightTransports
         [new NcclTransport(), new SharedMemoryTransport(), new TcpTransport(key: key)];
 
     /// <summary>The reason why no transport of the run can bring these weights to a worker, with what to do.</summary>
-    /// <param name="addressTaken">Whether the trainer or another worker already takes part at the worker's address in the group.</param>
+    /// <param name="addressTaken">
+    /// Whether the trainer or another worker already takes part at the worker's address in the group.
+    /// </param>
     public static string WhyUnreachable(FlatWeights source, bool addressTaken)
     {
         if (addressTaken)

@@ -3,8 +3,12 @@ using SimpleR1.WeightSync;
 namespace SimpleR1.Cluster.Trainer;
 
 /// <summary>Workers of one element type to which the same transports offer the weights.</summary>
-/// <param name="Transports">One collective transport, or all others that can send; empty where the weights cannot reach these workers.</param>
-/// <param name="AddressesTaken">Whether the workers were kept out of a collective because their addresses in it are taken.</param>
+/// <param name="Transports">
+/// One collective transport, or all others that can send; empty where the weights cannot reach these workers.
+/// </param>
+/// <param name="AddressesTaken">
+/// Whether the workers were kept out of a collective because their addresses in it are taken.
+/// </param>
 internal sealed record UpdateGroup(
     List<RemoteWorker> Members,
     IReadOnlyList<IWeightTransport> Transports,
@@ -24,14 +28,16 @@ internal sealed record UpdateGroup(
         Offers.Select(offer => offer.Invitations[Members.IndexOf(member)]);
 }
 
-/// <summary>Decides which workers receive together and by what, and makes the offers to them. Disposing it ends the offers.</summary>
+/// <summary>
+/// Decides which workers receive together and by what, and makes the offers to them. Disposing it ends the offers.
+/// </summary>
 internal sealed class UpdateOffers(UpdateRequest request, IReadOnlyList<IWeightTransport> transports) : IDisposable
 {
     private readonly List<WeightOffer> offers = [];
 
     /// <summary>
-    /// Who goes together: of each element type, the workers that a collective transport reaches, and the rest. Where every
-    /// transport is collective, it is used again even for workers that are to be sent to one by one.
+    /// Who goes together: of each element type, the workers that a collective transport reaches, and the rest. Where
+    /// every transport is collective, it is used again even for workers that are to be sent to one by one.
     /// </summary>
     public IReadOnlyList<UpdateGroup> Groups(IEnumerable<RemoteWorker> workers, bool collectively)
     {

@@ -17,14 +17,15 @@ internal enum UpdatePhase
 
 /// <summary>What an update sends, and to whom.</summary>
 /// <param name="IsLate">
-/// The workers joined after the push. The trainer may change the weights during the update; the workers then wait for the next push.
+/// The workers joined after the push. The trainer may change the weights during the update; the workers then wait for
+/// the next push.
 /// </param>
 internal sealed record UpdateRequest(IReadOnlyList<RemoteWorker> Workers, FlatWeights Source, int Version, bool IsLate);
 
 /// <summary>
-/// One update of some workers, in four phases. Prepare: every engine pauses between two steps. Transfer. Verify: each worker proves by a
-/// hash what it holds. Commit: every token carries the version from now on, and the engines resume. A worker that is lost
-/// during the update is reported with the phase and dropped; the others finish.
+/// One update of some workers, in four phases. Prepare: every engine pauses between two steps. Transfer. Verify: each
+/// worker proves by a hash what it holds. Commit: every token carries the version from now on, and the engines resume.
+/// A worker that is lost during the update is reported with the phase and dropped; the others finish.
 /// </summary>
 /// <param name="hash">Computes the trainer's hash of weights as they are when held in a type.</param>
 internal sealed class WeightUpdate(
@@ -35,7 +36,8 @@ internal sealed class WeightUpdate(
     CancellationToken cancellation
 )
 {
-    private const int Regroupings = 4; // times that a collective which lost members forms again; then workers are sent to one by one
+    // A collective that loses members forms again so often; then its workers are sent to one by one.
+    private const int Regroupings = 4;
     private static readonly TimeSpan PingPause = TimeSpan.FromSeconds(1);
 
     private readonly int version = request.Version;
@@ -60,7 +62,9 @@ internal sealed class WeightUpdate(
 
     private string PhaseText => $"in the {phase.ToString().ToLowerInvariant()} phase";
 
-    /// <exception cref="InvalidOperationException">The weights changed during the update, or no transport can send them to any worker.</exception>
+    /// <exception cref="InvalidOperationException">
+    /// The weights changed during the update, or no transport can send them to any worker.
+    /// </exception>
     public async Task<SyncReport> RunAsync()
     {
         using var watch = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
@@ -231,8 +235,8 @@ internal sealed class WeightUpdate(
     }
 
     /// <summary>
-    /// Cancels the transfer when a member of the group is lost or the trainer's own part fails, so that nobody waits for a transfer
-    /// that cannot finish.
+    /// Cancels the transfer when a member of the group is lost or the trainer's own part fails, so that nobody waits
+    /// for a transfer that cannot finish.
     /// </summary>
     private static async Task GuardAsync(UpdateGroup group, Task all, int attempt)
     {

@@ -5,7 +5,8 @@ using SimpleR1.Inference;
 namespace SimpleR1.Cluster.Worker;
 
 /// <summary>
-/// The engine's thread while it is paused between two steps: it carries out orders, until one returns false or none comes in time.
+/// The engine's thread while it is paused between two steps: it carries out orders, until one returns false or none
+/// comes in time.
 /// </summary>
 internal sealed class EnginePause
 {
@@ -49,7 +50,9 @@ internal sealed class EnginePause
         return pause;
     }
 
-    /// <summary>Queues an order, which restarts the wait for the next one; one that returns false ends the pause.</summary>
+    /// <summary>
+    /// Queues an order, which restarts the wait for the next one; one that returns false ends the pause.
+    /// </summary>
     public void Order(Func<Engine, bool> order) => orders.Add(order);
 
     /// <summary>Restarts the wait for the next order.</summary>

@@ -10,8 +10,8 @@ using static TorchSharp.torch;
 namespace SimpleR1.Cluster.Worker;
 
 /// <summary>
-/// The weights that a worker's engine computes with, and the worker's end of an update: prepare, receive, verify, then commit or
-/// abandon. Each call may be repeated when its answer was lost; it has the effect of one.
+/// The weights that a worker's engine computes with, and the worker's end of an update: prepare, receive, verify, then
+/// commit or abandon. Each call may be repeated when its answer was lost; it has the effect of one.
 /// </summary>
 internal sealed class LiveWeights : IDisposable
 {
@@ -89,7 +89,8 @@ internal sealed class LiveWeights : IDisposable
     }
 
     /// <summary>
-    /// Pauses the engine between two steps, where the update does not overlap with decoding, and returns when it is paused.
+    /// Pauses the engine between two steps, where the update does not overlap with decoding, and returns when it is
+    /// paused.
     /// </summary>
     public async Task PrepareAsync(PrepareMessage message)
     {
@@ -120,7 +121,8 @@ internal sealed class LiveWeights : IDisposable
         // Unverified weights must never be sampled from, so the process ends here.
         void EndProcess() =>
             WorkerProcess.End(
-                $"the engine was paused for a weight update that was neither sent nor committed within {timeout.TotalSeconds:0} s"
+                "the engine was paused for a weight update that was neither sent nor committed "
+                    + $"within {timeout.TotalSeconds:0} s"
             );
     }
 
@@ -138,21 +140,21 @@ internal sealed class LiveWeights : IDisposable
         var received = new TaskCompletionSource<ReceiptMessage>(TaskCreationOptions.RunContinuationsAsynchronously);
         var cancellation = current.Begin(attempt, received.Task);
         if (overlaps)
-            _ = receiving.RunAsync(() => Receive(Spare()));
+            _ = receiving.RunAsync(() => ReceiveInto(Spare()));
         else
             pause!.Order(_ =>
             {
-                Receive(live!);
+                ReceiveInto(live!);
                 return true;
             });
         return received.Task;
 
-        void Receive(FlatWeights into)
+        void ReceiveInto(FlatWeights into)
         {
             try
             {
                 var parsed = invitations.Select(Wire.FromJson<WeightInvitation>).ToArray();
-                received.SetResult(this.Receive(current.Message.Version, into, parsed, timeout, cancellation));
+                received.SetResult(Receive(current.Message.Version, into, parsed, timeout, cancellation));
             }
             catch (Exception e)
             {
@@ -185,7 +187,8 @@ internal sealed class LiveWeights : IDisposable
         if (by is null)
             return Failed(
                 "none",
-                $"this worker can follow none of the transports offered ({string.Join(", ", invitations.Select(i => i.Transport))}); "
+                "this worker can follow none of the transports offered "
+                    + $"({string.Join(", ", invitations.Select(i => i.Transport))}); "
                     + "shared memory needs a trainer on the same machine, in the same container and of the same user"
             );
 
@@ -236,7 +239,10 @@ internal sealed class LiveWeights : IDisposable
         return received;
     }
 
-    /// <summary>Weights like the live ones. On a GPU they have their own stream, so that receiving and decoding do not wait for each other.</summary>
+    /// <summary>
+    /// Weights like the live ones. On a GPU they have their own stream, so that receiving and decoding do not wait for
+    /// each other.
+    /// </summary>
     private FlatWeights Spare()
     {
         CpuParallel.Threads = threads;
@@ -246,7 +252,9 @@ internal sealed class LiveWeights : IDisposable
         return spare;
     }
 
-    /// <summary>Cancels an attempt to receive that cannot succeed, because another worker of its group was lost.</summary>
+    /// <summary>
+    /// Cancels an attempt to receive that cannot succeed, because another worker of its group was lost.
+    /// </summary>
     public void CancelTransfer(string name, int attempt)
     {
         if (update is { } current && current.Message.Update == name)
@@ -304,7 +312,9 @@ internal sealed class LiveWeights : IDisposable
             running.RecomputeRunning();
     }
 
-    /// <summary>The swap of an update that overlapped: one copy within the device, hashed again where that costs nothing.</summary>
+    /// <summary>
+    /// The swap of an update that overlapped: one copy within the device, hashed again where that costs nothing.
+    /// </summary>
     private static void Copy(FlatWeights from, FlatWeights to)
     {
         if (to.Device is { } gpu)
@@ -317,7 +327,10 @@ internal sealed class LiveWeights : IDisposable
             to.ProvenHash = WeightHash.CopyAndHash(from.Pointer, to.Pointer, to.ByteLength);
     }
 
-    /// <summary>Ends the update without weights that could be sampled from; one that overlapped leaves the live weights as they were.</summary>
+    /// <summary>
+    /// Ends the update without weights that could be sampled from; one that overlapped leaves the live weights as they
+    /// were.
+    /// </summary>
     public async Task AbandonAsync(string name)
     {
         if (update is null)
@@ -337,7 +350,9 @@ internal sealed class LiveWeights : IDisposable
         update = null;
     }
 
-    /// <summary>Version and hash, computed now between two steps, of the weights that the engine computes with.</summary>
+    /// <summary>
+    /// Version and hash, computed now between two steps, of the weights that the engine computes with.
+    /// </summary>
     public Task<CommitReply> HeldWeightsAsync() =>
         engine()
             .BetweenStepsAsync(running => new CommitReply(running.WeightVersion, WeightHash.Of(running.Weights), 0));

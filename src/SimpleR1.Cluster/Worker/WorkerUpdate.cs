@@ -16,7 +16,10 @@ internal sealed class WorkerUpdate(PrepareMessage message)
         Task.FromException<ReceiptMessage>(new InvalidOperationException("Nothing has been received"));
 
     /// <summary>Begins an attempt and cancels the one before.</summary>
-    /// <returns>Requested when the attempt is cancelled, which may have happened before it began: the two calls can overtake each other.</returns>
+    /// <returns>
+    /// Requested when the attempt is cancelled, which may have happened before it began: the two calls can overtake
+    /// each other.
+    /// </returns>
     public CancellationToken Begin(int attempt, Task<ReceiptMessage> receipt)
     {
         cancellation.Cancel();

@@ -5,19 +5,25 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.WeightSync.Nccl;
 
-/// <summary>A copy of the trainer's weights on a GPU in another type, to be sent from there; its memory is kept from update to update.</summary>
-/// <param name="gpu">The GPU with a stream that nothing else uses (<see cref="CudaDevice.WithOwnStream"/>); for one thread.</param>
+/// <summary>
+/// A copy of the trainer's weights on a GPU in another type, to be sent from there; its memory is kept from update to
+/// update.
+/// </summary>
+/// <param name="gpu">
+/// The GPU with a stream that nothing else uses (<see cref="CudaDevice.WithOwnStream"/>); for one thread.
+/// </param>
 public sealed unsafe class DeviceCopy(CudaDevice gpu) : IDisposable
 {
     private DeviceUpload? upload;
     private FlatWeights? copy;
 
     /// <summary>
-    /// Converts and copies, rounding to nearest. The result belongs to this object, is complete when the stream has run so far, and
-    /// is overwritten by the next call.
+    /// Converts and copies, rounding to nearest. The result belongs to this object, is complete when the stream has run
+    /// so far, and is overwritten by the next call.
     /// </summary>
     /// <param name="source">
-    /// Weights on the CPU, or on this GPU with no pending writes. They must not change before the stream has run so far.
+    /// Weights on the CPU, or on this GPU with no pending writes. They must not change before the stream has run so
+    /// far.
     /// </param>
     /// <param name="type">bf16, f16 or f32.</param>
     /// <param name="slices">The slices to bring up to date; all of the weights by default.</param>

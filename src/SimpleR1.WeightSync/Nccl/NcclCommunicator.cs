@@ -5,20 +5,30 @@ using static SimpleR1.WeightSync.Nccl.NcclLibrary;
 namespace SimpleR1.WeightSync.Nccl;
 
 /// <summary>
-/// A group of processes, one GPU each, as one of them sees it. Every wait asks for errors of other processes, has a deadline that names what it is for,
-/// and ends when cancelled; after any failure the group is of no more use, here and for the others, and is aborted.
+/// A group of processes with one GPU each, as one of them sees it. Every wait polls for errors of other processes, has
+/// a deadline whose message names what was awaited, and ends when cancelled. After any failure the group is of no more
+/// use, here and for the others, and is aborted.
 /// </summary>
 internal sealed unsafe class NcclCommunicator : IDisposable
 {
-    private static readonly TimeSpan Eager = TimeSpan.FromMilliseconds(50); // polled without pause: transfers within a machine take milliseconds
+    // Waits poll without a pause for so long: transfers within a machine take milliseconds.
+    private static readonly TimeSpan Eager = TimeSpan.FromMilliseconds(50);
 
     private readonly int size;
     private nint handle;
 
-    private NcclCommunicator(nint handle, int size) => (this.handle, this.size) = (handle, size);
+    private NcclCommunicator(nint handle, int size)
+    {
+        this.handle = handle;
+        this.size = size;
+    }
 
-    /// <summary>An id for a group to meet by, made by its rank 0: 128 bytes, in which NCCL says where that listens.</summary>
-    /// <exception cref="DllNotFoundException">NCCL is not installed; says how to.</exception>
+    /// <summary>
+    /// An id for a group to meet by, made by its rank 0: 128 bytes, in which NCCL encodes where that rank listens.
+    /// </summary>
+    /// <exception cref="DllNotFoundException">
+    /// NCCL is not installed; the message explains how to install it.
+    /// </exception>
     public static byte[] NewId()
     {
         if (Missing is { } missing)
@@ -28,33 +38,37 @@ internal sealed unsafe class NcclCommunicator : IDisposable
         return new Span<byte>(&id, IdBytes).ToArray();
     }
 
-    /// <summary>Returns when all have joined.</summary>
-    /// <exception cref="TimeoutException">Not all came.</exception>
-    /// <exception cref="IOException">NCCL says no, or another process was lost.</exception>
-    /// <exception cref="OperationCanceledException">Cancelled.</exception>
+    /// <summary>Joins a group; returns when all have joined.</summary>
+    /// <exception cref="TimeoutException">Not all joined in time.</exception>
+    /// <exception cref="IOException">NCCL reports an error, or another process was lost.</exception>
+    /// <exception cref="OperationCanceledException"><paramref name="cancellation"/> was requested.</exception>
+    /// <exception cref="DllNotFoundException">NCCL is not installed.</exception>
     public static NcclCommunicator Join(
         CudaDevice gpu,
-        ReadOnlySpan<byte> id,
-        int rank,
-        int size,
+        NcclPlace place,
         TimeSpan timeout,
         CancellationToken cancellation
     )
     {
         if (Missing is { } missing)
             throw new DllNotFoundException(missing);
-        if (id.Length != IdBytes)
-            throw new ArgumentException($"an NCCL id has {IdBytes} bytes, this one {id.Length}", nameof(id));
+        if (place.Id.Length != IdBytes)
+            throw new ArgumentException($"an NCCL id has {IdBytes} bytes, this one {place.Id.Length}", nameof(place));
+
+        // Begin to join: the call does not wait.
         gpu.Use();
-        UniqueId bytes;
-        id.CopyTo(new(&bytes, IdBytes));
+        UniqueId id;
+        place.Id.CopyTo(new Span<byte>(&id, IdBytes));
         var config = Config.NonBlocking;
         nint handle;
-        Check(ncclCommInitRankConfig(&handle, size, bytes, rank, &config));
-        var joined = new NcclCommunicator(handle, size);
+        Check(ncclCommInitRankConfig(&handle, place.Size, id, place.Rank, &config));
+
+        // Wait for the others.
+        var joined = new NcclCommunicator(handle, place.Size);
+        string awaited = $"{place.Size} processes to join an NCCL group, as rank {place.Rank}";
         try
         {
-            Wait(joined.Ready, $"{size} processes to join an NCCL group, as rank {rank}", timeout, cancellation);
+            Wait(joined.Ready, awaited, timeout, cancellation);
             return joined;
         }
         catch
@@ -64,8 +78,11 @@ internal sealed unsafe class NcclCommunicator : IDisposable
         }
     }
 
-    /// <summary>Broadcasts as one operation, behind what the stream has to do: each rank's bytes from <c>Root</c>'s memory into the same place of the others'.</summary>
-    /// <param name="pieces">The same, in the same order, in every process.</param>
+    /// <summary>
+    /// Broadcasts as one operation, after the stream's earlier work: each piece from <c>Root</c>'s memory into the same
+    /// place of the others' memory.
+    /// </summary>
+    /// <param name="pieces">The same pieces, in the same order, in every process.</param>
     public void Broadcast(
         CudaDevice gpu,
         IEnumerable<(nint Memory, long Bytes, int Root)> pieces,
@@ -85,7 +102,10 @@ internal sealed unsafe class NcclCommunicator : IDisposable
             cancellation
         );
 
-    /// <summary>The all-reduce of one number by which vLLM's communicators warm up as soon as they have joined: every member must take part, or all wait for it.</summary>
+    /// <summary>
+    /// The all-reduce of one number by which vLLM's communicators warm up as soon as they have joined. Every member
+    /// must take part, or all wait for it.
+    /// </summary>
     public void WarmUp(CudaDevice gpu, TimeSpan timeout, CancellationToken cancellation)
     {
         nint number = gpu.Word.Pointer;
@@ -95,7 +115,8 @@ internal sealed unsafe class NcclCommunicator : IDisposable
             Run(
                 gpu,
                 () => Check(ncclAllReduce(number, number, 1, Float32, Sum, handle, gpu.Stream)),
-                $"{size} processes to warm up their NCCL group (an all-reduce of one number, as vLLM's communicators do)",
+                $"{size} processes to warm up their NCCL group "
+                    + "(an all-reduce of one number, as vLLM's communicators do)",
                 timeout,
                 cancellation
             );
@@ -107,13 +128,14 @@ internal sealed unsafe class NcclCommunicator : IDisposable
         }
     }
 
-    /// <summary>Launches one operation behind what the stream has to do, and waits for it.</summary>
+    /// <summary>Launches one operation after the stream's earlier work, and waits for it.</summary>
     private void Run(CudaDevice gpu, Action launch, string awaited, TimeSpan timeout, CancellationToken cancellation)
     {
         gpu.Use();
         Check(ncclGroupStart());
         launch();
         Check(ncclGroupEnd());
+
         Wait(Ready, $"NCCL to launch {awaited}", timeout, cancellation);
         using var done = new CudaEvent(gpu);
         done.Record();
@@ -142,7 +164,7 @@ internal sealed unsafe class NcclCommunicator : IDisposable
         while (!reached())
         {
             if (cancellation.IsCancellationRequested)
-                throw new OperationCanceledException($"Broken off while waiting for {awaited}", cancellation);
+                throw new OperationCanceledException($"Cancelled while waiting for {awaited}", cancellation);
             var waited = Stopwatch.GetElapsedTime(start);
             if (waited > timeout)
                 throw new TimeoutException($"Waited {timeout.TotalSeconds:0.#} s for {awaited}");
@@ -153,10 +175,13 @@ internal sealed unsafe class NcclCommunicator : IDisposable
         }
     }
 
-    /// <summary>Leaves at once, whatever is under way; what other processes of the group have under way fails.</summary>
+    /// <summary>
+    /// Leaves at once, even during an operation; operations that other processes of the group have under way fail.
+    /// </summary>
     public void Dispose()
     {
-        if (Interlocked.Exchange(ref handle, 0) is var left and not 0)
-            _ = ncclCommAbort(left); // nothing could be done about its result
+        nint left = Interlocked.Exchange(ref handle, 0);
+        if (left != 0)
+            _ = ncclCommAbort(left); // its result leaves nothing to do
     }
 }

@@ -4,14 +4,17 @@ using SimpleR1.Tensors.Cuda.Libraries;
 
 namespace SimpleR1.WeightSync.Nccl;
 
-/// <summary>NVIDIA's collective library, as far as it is used. Communicators are non-blocking (NCCL 2.18 and newer): no call here waits for another process.</summary>
+/// <summary>
+/// The used part of NVIDIA's collective library. Communicators are non-blocking (NCCL 2.18 and newer): no call here
+/// waits for another process.
+/// </summary>
 internal static unsafe partial class NcclLibrary
 {
     private const string Library = "nccl";
-    public const int Success = 0,
-        InProgress = 7; // ncclResult_t
-    public const int Bytes = 1,
-        Float32 = 7; // ncclDataType_t
+    public const int Success = 0; // ncclResult_t
+    public const int InProgress = 7;
+    public const int Bytes = 1; // ncclDataType_t
+    public const int Float32 = 7;
     public const int Sum = 0; // ncclRedOp_t
     public const int IdBytes = 128;
 
@@ -19,21 +22,24 @@ internal static unsafe partial class NcclLibrary
     [StructLayout(LayoutKind.Sequential, Size = IdBytes)]
     public struct UniqueId
     {
-        public long First; // its bytes are NCCL's own business
+        public long First; // the bytes are private to NCCL
     }
 
-    /// <summary>ncclConfig_t as of NCCL 2.18; newer ones take it by its size and version, and use their defaults for the rest.</summary>
+    /// <summary>
+    /// ncclConfig_t as of NCCL 2.18. Newer libraries accept it by its size and version, and use their defaults for the
+    /// rest.
+    /// </summary>
     [StructLayout(LayoutKind.Sequential)]
     public struct Config
     {
         private const int Undefined = int.MinValue;
         public nuint Size;
-        public uint Magic,
-            Version;
-        public int Blocking,
-            CgaClusterSize,
-            MinCtas,
-            MaxCtas;
+        public uint Magic;
+        public uint Version;
+        public int Blocking;
+        public int CgaClusterSize;
+        public int MinCtas;
+        public int MaxCtas;
         public nint NetName;
         public int SplitShare;
 
@@ -57,10 +63,10 @@ internal static unsafe partial class NcclLibrary
             typeof(NcclLibrary).Assembly,
             (name, _, _) => name == Library ? CudaLibraries.Load(CudaLibraries.Nccl) : 0
         );
-        Missing = FindMissing(); // only now: it calls NCCL
+        Missing = FindMissing(); // after the resolver is set: it calls NCCL
     }
 
-    /// <summary>Why NCCL can't be used here; null when it can.</summary>
+    /// <summary>Why NCCL cannot be used here; null when it can.</summary>
     public static string? Missing { get; }
 
     private static string? FindMissing()
@@ -70,7 +76,8 @@ internal static unsafe partial class NcclLibrary
             Check(ncclGetVersion(out int version));
             return version >= 21800
                 ? null
-                : $"NCCL {version / 10000}.{version / 100 % 100} is too old: 2.18 or newer is needed (pip install nvidia-nccl-cu13)";
+                : $"NCCL {version / 10000}.{version / 100 % 100} is too old: 2.18 or newer is needed "
+                    + "(pip install nvidia-nccl-cu13)";
         }
         catch (DllNotFoundException e)
         {
@@ -78,14 +85,14 @@ internal static unsafe partial class NcclLibrary
         }
     }
 
-    /// <exception cref="IOException">NCCL says no; the message holds its reason.</exception>
+    /// <exception cref="IOException">The call failed; the message holds NCCL's reason.</exception>
     public static void Check(int result, [CallerArgumentExpression(nameof(result))] string call = "")
     {
         if (result is Success or InProgress)
             return;
-        throw new IOException(
-            $"NCCL: {call.Split('(')[0]}: {Marshal.PtrToStringUTF8(ncclGetErrorString(result))}; {Marshal.PtrToStringUTF8(ncclGetLastError(0))}"
-        );
+        string? error = Marshal.PtrToStringUTF8(ncclGetErrorString(result));
+        string? last = Marshal.PtrToStringUTF8(ncclGetLastError(0));
+        throw new IOException($"NCCL: {call.Split('(')[0]}: {error}; {last}");
     }
 
     [LibraryImport(Library)]

@@ -1,72 +1,60 @@
-using System.Globalization;
 using SimpleR1.Tensors.Cuda;
 
 namespace SimpleR1.WeightSync.Nccl;
 
-/// <summary>Where an invitation leads: which group, as which rank of how many. Trainers come first.</summary>
-internal sealed record NcclPlace(string Group, int Rank, int Size, byte[] Id)
-{
-    public override string ToString() =>
-        string.Create(CultureInfo.InvariantCulture, $"{Group}/{Rank}/{Size}/{Convert.ToHexString(Id)}");
-
-    /// <exception cref="InvalidDataException">It is no address of a group.</exception>
-    public static NcclPlace Parse(string address) =>
-        address.Split('/') is [var group, var rank, var size, var id]
-            ? new(
-                group,
-                int.Parse(rank, CultureInfo.InvariantCulture),
-                int.Parse(size, CultureInfo.InvariantCulture),
-                Convert.FromHexString(id)
-            )
-            : throw new InvalidDataException($"'{address}' is no address of an NCCL group");
-}
-
-/// <summary>One rank of the groups that weights are sent in. It stays in a group as long as it is invited to the same one.</summary>
+/// <summary>
+/// One rank of the groups that weights are sent in. It stays in a group as long as it is invited to the same one.
+/// </summary>
 internal sealed class NcclMember : IDisposable
 {
-    private (string Name, NcclCommunicator Communicator)? joined;
+    private string? joined; // the group's name
+    private NcclCommunicator? communicator;
 
-    /// <summary>Takes part in one weight set's broadcast: each trainer's slice from its memory into everyone else's, in place.</summary>
-    /// <param name="gpu">Whose stream it happens on; this thread's.</param>
-    /// <param name="memory">Of a flat buffer in the workers' type.</param>
+    /// <summary>
+    /// Takes part in one weight set's broadcast: each trainer's slice from its memory into everyone else's, in place.
+    /// </summary>
+    /// <param name="gpu">The GPU with a stream of this thread's, on which the broadcast runs.</param>
+    /// <param name="memory">A flat buffer in the workers' type.</param>
+    /// <inheritdoc cref="NcclCommunicator.Join" path="/exception"/>
     public void Broadcast(
         CudaDevice gpu,
-        NcclPlace place,
         nint memory,
-        BroadcastPlan plan,
+        WeightInvitation invitation,
         TimeSpan timeout,
         CancellationToken cancellation
     )
     {
-        int size = (int)(plan.ByteLength / plan.Length);
+        var plan = invitation.Plan;
+        var place = NcclPlace.Parse(invitation.Address);
+        int size = (int)(plan.ByteLength / plan.Length); // bytes of an element
         try
         {
-            if (joined?.Name != place.Group)
+            if (joined != place.Group)
             {
                 Leave();
-                joined = (
-                    place.Group,
-                    NcclCommunicator.Join(gpu, place.Id, place.Rank, place.Size, timeout, cancellation)
-                );
+                communicator = NcclCommunicator.Join(gpu, place, timeout, cancellation);
+                joined = place.Group;
             }
-            joined.Value.Communicator.Broadcast(
+            communicator!.Broadcast(
                 gpu,
                 plan.Slices().Select(s => (memory + (nint)(s.First * size), s.Length * size, s.Owner)),
-                $"the broadcast of weights version {plan.Version} to {place.Size - plan.Trainers} workers, as rank {place.Rank} of {place.Size}",
+                $"the broadcast of weights version {plan.Version} to {place.Size - plan.Trainers} workers, "
+                    + $"as rank {place.Rank} of {place.Size}",
                 timeout,
                 cancellation
             );
         }
         catch
         {
-            Leave(); // the others get to know: what they have under way fails
+            Leave(); // which fails the others' operations too, so that they do not wait
             throw;
         }
     }
 
     private void Leave()
     {
-        joined?.Communicator.Dispose();
+        communicator?.Dispose();
+        communicator = null;
         joined = null;
     }
 

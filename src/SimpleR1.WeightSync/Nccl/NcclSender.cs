@@ -5,8 +5,9 @@ using SimpleR1.Tensors.Cuda;
 namespace SimpleR1.WeightSync.Nccl;
 
 /// <summary>
-/// One trainer rank's end of a broadcast, on a thread and a stream of its own. Weights that lie on its GPU in the workers' type are sent from where they
-/// are; of others it keeps a copy in that type there, and brings the slice that it owns up to date.
+/// One trainer rank's end of a broadcast, with its own thread and stream. Weights that lie on its GPU in the workers'
+/// type are sent from where they are. Of other weights it keeps a copy in that type on the GPU, and updates the slice
+/// that it owns.
 /// </summary>
 internal sealed class NcclSender : IDisposable
 {
@@ -21,22 +22,28 @@ internal sealed class NcclSender : IDisposable
         copy = new(gpu);
     }
 
-    /// <param name="source">On the CPU, or on this GPU with nothing under way that writes to them.</param>
+    /// <param name="invitation">The place of this rank, and what is sent.</param>
+    /// <param name="source">Weights on the CPU, or on this GPU with no pending writes.</param>
     public Task SendAsync(
-        NcclPlace place,
+        WeightInvitation invitation,
         FlatWeights source,
-        BroadcastPlan plan,
         TimeSpan timeout,
         CancellationToken cancellation
     ) =>
         thread.RunAsync(() =>
         {
-            var sent =
-                source.Device is not null && plan.SourceType == plan.ElementType
-                    ? source
-                    : copy.Of(source, plan.ElementType, plan.Slices().Where(s => s.Owner == place.Rank));
-            member.Broadcast(gpu, place, sent.Pointer, plan, timeout, cancellation);
+            var sent = InPlaceOrCopied(source, invitation);
+            member.Broadcast(gpu, sent.Pointer, invitation, timeout, cancellation);
         });
+
+    private FlatWeights InPlaceOrCopied(FlatWeights source, WeightInvitation invitation)
+    {
+        var plan = invitation.Plan;
+        if (source.Device is not null && plan.SourceType == plan.ElementType)
+            return source;
+        int rank = NcclPlace.Parse(invitation.Address).Rank;
+        return copy.Of(source, plan.ElementType, plan.Slices().Where(s => s.Owner == rank));
+    }
 
     public void Dispose()
     {

@@ -9,8 +9,8 @@ public static class NcclSupport
     public static string? Missing => NcclLibrary.Missing;
 
     /// <summary>
-    /// The identity of a GPU among a group's members: NCCL takes each GPU once. As for NCCL itself, NCCL_HOSTID makes a process
-    /// count as another machine's.
+    /// The identity of a GPU among a group's members: NCCL takes each GPU once. As for NCCL itself, NCCL_HOSTID makes a
+    /// process count as another machine's.
     /// </summary>
     public static string Identify(CudaDevice gpu) => $"{Environment.GetEnvironmentVariable("NCCL_HOSTID")}/{gpu.Uuid}";
 }

@@ -4,12 +4,15 @@ using SimpleR1.Tensors.Cuda;
 namespace SimpleR1.WeightSync.Nccl;
 
 /// <summary>
-/// Between GPUs: one broadcast from the trainer's flat buffer into the live buffers of all workers at the same time, in place. Trainer and workers form a group
-/// of their own, apart from any that training uses; it is kept from update to update as long as its members are the same.
+/// Between GPUs: one broadcast from the trainer's flat buffer into the live buffers of all workers at the same time, in
+/// place. Trainer and workers form their own group, apart from any that training uses. The group is kept from update to
+/// update as long as its members are the same.
 /// </summary>
-/// <param name="sendDevices">The trainer's GPUs, for weights that are not on one themselves: each is a rank that keeps a copy in the workers' type and sends its slice, so
-/// that uploading and sending take the way of all of them.</param>
-/// <param name="timeout">For all to join, and for a broadcast; 60 s by default.</param>
+/// <param name="sendDevices">
+/// The trainer's GPUs, for weights that are not on a GPU themselves. Each is a rank that keeps a copy in the workers'
+/// type and sends its slice, so that upload and broadcast use the links of all of them.
+/// </param>
+/// <param name="timeout">Time for all to join, and for a broadcast; 60 s by default.</param>
 public sealed class NcclTransport(IReadOnlyList<CudaDevice>? sendDevices = null, TimeSpan? timeout = null)
     : IWeightTransport
 {
@@ -18,7 +21,10 @@ public sealed class NcclTransport(IReadOnlyList<CudaDevice>? sendDevices = null,
     private readonly NcclMember receiver = new();
     private readonly Lock gate = new();
     private readonly List<NcclSender> senders = [];
-    private (string Name, string Members, byte[] Id) formed; // the group that this rank 0 offers by
+    private Group? formed; // the group in which this process is rank 0
+
+    /// <param name="Members">The number of trainer ranks, and the names of the receivers.</param>
+    private sealed record Group(string Name, string Members, byte[] Id);
 
     public string Name => "nccl";
     public bool IsCollective => true;
@@ -37,58 +43,83 @@ public sealed class NcclTransport(IReadOnlyList<CudaDevice>? sendDevices = null,
         destination.Device is { } gpu && NcclSupport.Missing is null ? NcclSupport.Identify(gpu) : null;
 
     /// <param name="plan">May name more trainer ranks than this process has GPUs to send from.</param>
-    /// <param name="receivers">The invitations are for trainer ranks of other processes first (<see cref="SendAsync"/>), then for these.</param>
+    /// <param name="receivers">
+    /// The invitations are for trainer ranks of other processes first (<see cref="SendAsync"/>), then for these.
+    /// </param>
     /// <inheritdoc/>
     public WeightOffer Offer(FlatWeights source, BroadcastPlan plan, IReadOnlyList<string> receivers)
     {
         plan.RequireSource(source);
-        int here = Math.Min(SendersOf(source), plan.Trainers);
-        NcclPlace[] places;
+        var group = Form(plan.Trainers, receivers);
+        WeightInvitation[] invitations =
+        [
+            .. Enumerable
+                .Range(0, plan.Trainers + receivers.Count)
+                .Select(rank => new NcclPlace(group.Name, rank, plan.Trainers + receivers.Count, group.Id))
+                .Select(place => new WeightInvitation(Name, place.ToString(), plan)),
+        ];
+
+        // The first ranks are this process's own; they send at once.
+        int own = Math.Min(SendersOf(source), plan.Trainers);
+        var cancellation = new CancellationTokenSource();
+        var sending = Task.WhenAll(
+            Enumerable.Range(0, own).Select(rank => SendOwnAsync(rank, invitations[rank], source, group, cancellation))
+        );
+        return new(invitations[own..], sending, () => End(sending, cancellation));
+    }
+
+    /// <summary>The group of these members: the last one where they are the same.</summary>
+    private Group Form(int trainers, IReadOnlyList<string> receivers)
+    {
+        string members = $"{trainers} {string.Join(' ', receivers)}";
         lock (gate)
         {
-            int size = plan.Trainers + receivers.Count;
-            string members = $"{plan.Trainers} {string.Join(' ', receivers)}";
-            if (formed.Members != members)
-                formed = (Guid.NewGuid().ToString("N"), members, NcclCommunicator.NewId());
-            places = [.. Enumerable.Range(0, size).Select(rank => new NcclPlace(formed.Name, rank, size, formed.Id))];
-        }
-        var broken = new CancellationTokenSource();
-        var sent = Task.WhenAll(Enumerable.Range(0, here).Select(SendAsync).ToArray());
-        return new(
-            [.. places.Skip(here).Select(place => new WeightInvitation(Name, place.ToString(), plan))],
-            sent,
-            () =>
-            {
-                broken.Cancel();
-                try
-                {
-                    sent.Wait(CancellationToken.None);
-                } // polls for the cancellation; reads the weights until then
-                catch (AggregateException) { } // whoever waits for the sending has it
-            }
-        );
-
-        async Task SendAsync(int rank)
-        {
-            try
-            {
-                await Sender(source, rank).SendAsync(places[rank], source, plan, timeout, broken.Token);
-            }
-            catch
-            {
-                lock (gate)
-                    if (formed.Name == places[0].Group)
-                        formed = default;
-                broken.Cancel(); // the other ranks here wait for what can't come
-                throw;
-            }
+            if (formed?.Members != members)
+                formed = new(Guid.NewGuid().ToString("N"), members, NcclCommunicator.NewId());
+            return formed;
         }
     }
 
-    /// <summary>The part of a trainer rank of another process in rank 0's offer: its slice of the weights.</summary>
+    private async Task SendOwnAsync(
+        int rank,
+        WeightInvitation invitation,
+        FlatWeights source,
+        Group group,
+        CancellationTokenSource cancellation
+    )
+    {
+        try
+        {
+            await Sender(source, rank).SendAsync(invitation, source, timeout, cancellation.Token);
+        }
+        catch
+        {
+            // The group is of no more use.
+            // Without the cancellation, this process's other ranks would wait for a broadcast that cannot finish.
+            lock (gate)
+                if (formed == group)
+                    formed = null;
+            cancellation.Cancel();
+            throw;
+        }
+    }
+
+    private static void End(Task sending, CancellationTokenSource cancellation)
+    {
+        cancellation.Cancel();
+        try
+        {
+            sending.Wait(CancellationToken.None); // polls for the cancellation; reads the weights until then
+        }
+        catch (AggregateException)
+        {
+            // is reported to those who wait for the sending
+        }
+    }
+
+    /// <summary>Sends the slice of a trainer rank of another process than rank 0, which made the offer.</summary>
     public Task SendAsync(WeightInvitation invitation, FlatWeights source, CancellationToken cancellation) =>
-        Sender(source, 0)
-            .SendAsync(NcclPlace.Parse(invitation.Address), source, invitation.Plan, timeout, cancellation);
+        Sender(source, 0).SendAsync(invitation, source, timeout, cancellation);
 
     private NcclSender Sender(FlatWeights source, int rank)
     {
@@ -109,12 +140,10 @@ public sealed class NcclTransport(IReadOnlyList<CudaDevice>? sendDevices = null,
         CancellationToken cancellation
     )
     {
-        var plan = invitation.Plan;
-        plan.RequireSame(destination);
-        var gpu =
-            destination.Device
-            ?? throw new InvalidOperationException("NCCL writes to GPUs' memory, and these weights are in the CPU's");
-        receiver.Broadcast(gpu, NcclPlace.Parse(invitation.Address), destination.Pointer, plan, timeout, cancellation);
+        invitation.Plan.RequireSame(destination);
+        if (destination.Device is not { } gpu)
+            throw new InvalidOperationException("NCCL writes to GPUs' memory, and these weights are in the CPU's");
+        receiver.Broadcast(gpu, destination.Pointer, invitation, timeout, cancellation);
         return ReceivedWeights.Of(destination);
     }
 

@@ -8,8 +8,9 @@ using System.Security.Cryptography.X509Certificates;
 namespace SimpleR1.WeightSync.Security;
 
 /// <summary>
-/// The one secret of a cluster. Both ends of every connection derive the same private key and certificate from it, and each proves in
-/// TLS 1.3's handshake that it has the secret. Connections are encrypted and mutually authenticated, with no certificates to hand out.
+/// The one secret of a cluster. Both ends of every connection derive the same private key and certificate from it, and
+/// each proves in TLS 1.3's handshake that it has the secret. Connections are encrypted and mutually authenticated,
+/// with no certificates to hand out.
 /// </summary>
 public sealed class ClusterKey
 {
@@ -74,7 +75,9 @@ public sealed class ClusterKey
         }
     }
 
-    /// <summary>Refuses a peer that speaks in the clear, before TLS takes its bytes for a record and waits for the rest.</summary>
+    /// <summary>
+    /// Refuses a peer that speaks in the clear, before TLS takes its bytes for a record and waits for the rest.
+    /// </summary>
     /// <param name="first">The first byte that the peer sent (peeked at); empty where it sent none.</param>
     /// <exception cref="AuthenticationException">The byte does not begin a handshake.</exception>
     public static void RequireTls(ReadOnlySpan<byte> first)
@@ -84,7 +87,9 @@ public sealed class ClusterKey
             throw new AuthenticationException("it does not speak TLS");
     }
 
-    /// <summary>Encrypts a connection that this end accepted; returns when the other end has proven that it has the key.</summary>
+    /// <summary>
+    /// Encrypts a connection that this end accepted; returns when the other end has proven that it has the key.
+    /// </summary>
     /// <exception cref="AuthenticationException">The other end has another key, or none.</exception>
     public SslStream SecureAccepted(Stream plain) => Secured(plain, tls => tls.AuthenticateAsServer(ServerOptions()));
 
@@ -93,8 +98,8 @@ public sealed class ClusterKey
         SecuredAsync(plain, tls => tls.AuthenticateAsServerAsync(ServerOptions(), cancellation));
 
     /// <summary>
-    /// Encrypts a connection that this end opened. An end with another key is refused here; an end that refuses our key shows at the
-    /// first read.
+    /// Encrypts a connection that this end opened. An end with another key is refused here; an end that refuses our key
+    /// shows at the first read.
     /// </summary>
     /// <exception cref="AuthenticationException">The other end has another key, or none.</exception>
     public SslStream SecureOpened(Stream plain) => Secured(plain, tls => tls.AuthenticateAsClient(ClientOptions()));
@@ -156,7 +161,9 @@ public sealed class ClusterKey
             AllowTlsResume = false,
         };
 
-    /// <summary>Ignores names, dates and issuers: only the possession of the private key counts, and the handshake proves it.</summary>
+    /// <summary>
+    /// Ignores names, dates and issuers: only the possession of the private key counts, and the handshake proves it.
+    /// </summary>
     private bool IsOurs(object sender, X509Certificate? peer, X509Chain? chain, SslPolicyErrors errors) =>
         peer is X509Certificate2 certificate
         && CryptographicOperations.FixedTimeEquals(certificate.PublicKey.ExportSubjectPublicKeyInfo(), publicKey);
@@ -165,8 +172,8 @@ public sealed class ClusterKey
         SHA256.HashData([.. "simple-r1 key check"u8, .. secret])[..CheckBytes];
 
     /// <summary>
-    /// A private key of P-256 from the secret: 384 bits reduced to a number from 1 to order - 1, as FIPS 186-5 A.2.1 makes keys from
-    /// random bits.
+    /// A private key of P-256 from the secret: 384 bits reduced to a number from 1 to order - 1, as FIPS 186-5 A.2.1
+    /// makes keys from random bits.
     /// </summary>
     private static ECDsa PrivateKey(byte[] secret)
     {

@@ -19,7 +19,9 @@ internal static unsafe partial class Libc
     private const int Shared = 1;
     private const int Populate = 0x8000;
 
-    /// <summary>Anonymous memory with a file descriptor. Its length is sealed, so a mapping never faults past the end.</summary>
+    /// <summary>
+    /// Anonymous memory with a file descriptor. Its length is sealed, so a mapping never faults past the end.
+    /// </summary>
     /// <exception cref="IOException">The system refuses the memory.</exception>
     public static SafeFileHandle CreateMemory(string name, long bytes)
     {

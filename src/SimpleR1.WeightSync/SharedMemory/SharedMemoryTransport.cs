@@ -5,8 +5,8 @@ using SimpleR1.Tensors;
 namespace SimpleR1.WeightSync.SharedMemory;
 
 /// <summary>
-/// Between processes of one machine: the trainer's flat buffer is itself shared memory. A worker copies it into its live buffer and
-/// hashes it in the same pass, or converts it into its GPU's memory. The trainer only waits.
+/// Between processes of one machine: the trainer's flat buffer is itself shared memory. A worker copies it into its
+/// live buffer and hashes it in the same pass, or converts it into its GPU's memory. The trainer only waits.
 /// </summary>
 public sealed class SharedMemoryTransport : IWeightTransport
 {
@@ -124,8 +124,8 @@ public sealed class SharedMemoryTransport : IWeightTransport
     }
 
     /// <summary>
-    /// The descriptor's path; null where it does not lead to the memory of that name. Process ids are reused, and differ between
-    /// containers.
+    /// The descriptor's path; null where it does not lead to the memory of that name. Process ids are reused, and
+    /// differ between containers.
     /// </summary>
     private static string? PathOf(string address)
     {

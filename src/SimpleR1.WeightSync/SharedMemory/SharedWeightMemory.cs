@@ -4,8 +4,8 @@ using SimpleR1.Models;
 namespace SimpleR1.WeightSync.SharedMemory;
 
 /// <summary>
-/// Memory that other processes of this machine can map through <c>/proc/PID/fd/N</c>. It has no name in any file system: the system
-/// frees it when the last process that maps it has ended, however that happens.
+/// Memory that other processes of this machine can map through <c>/proc/PID/fd/N</c>. It has no name in any file
+/// system: the system frees it when the last process that maps it has ended, however that happens.
 /// </summary>
 public sealed class SharedWeightMemory : IDisposable
 {
@@ -28,7 +28,9 @@ public sealed class SharedWeightMemory : IDisposable
         return new(layout, memory.address, memory);
     }
 
-    /// <summary>An unguessable name: a receiver that finds it at the descriptor has found this memory and no other process's.</summary>
+    /// <summary>
+    /// An unguessable name: a receiver that finds it at the descriptor has found this memory and no other process's.
+    /// </summary>
     internal string Name { get; }
     internal string Address => $"{Environment.ProcessId}/{file.DangerousGetHandle()}/{Name}";
 

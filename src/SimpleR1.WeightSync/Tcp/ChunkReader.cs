@@ -97,7 +97,8 @@ internal sealed class ChunkReader(ChunkWriter writer, WeightInvitation invitatio
         try
         {
             using var late = deadline.Token.Register(socket.Dispose);
-            // Synchronously: a socket that was once used asynchronously waits for each piece by way of the runtime's event thread.
+            // Synchronously: a socket that was once used asynchronously waits for each piece
+            // by way of the runtime's event thread.
             socket.Connect(endpoint);
             socket.SendTimeout = socket.ReceiveTimeout = (int)timeout.TotalMilliseconds;
             var stream = new NetworkStream(socket, ownsSocket: true);

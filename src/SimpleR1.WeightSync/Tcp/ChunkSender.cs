@@ -2,7 +2,9 @@ using SimpleR1.Models.Checkpoints;
 
 namespace SimpleR1.WeightSync.Tcp;
 
-/// <summary>Sends an offer's chunks by one connection: as deltas, as they are, or converted to the receiver's type.</summary>
+/// <summary>
+/// Sends an offer's chunks by one connection: as deltas, as they are, or converted to the receiver's type.
+/// </summary>
 /// <param name="sendsDeltas">Whether the receiver holds the base of the offer's deltas.</param>
 /// <param name="count">Counts bytes of weights that are about to be sent.</param>
 internal sealed unsafe class ChunkSender(

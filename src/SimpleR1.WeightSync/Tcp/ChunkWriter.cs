@@ -6,8 +6,8 @@ using SimpleR1.Tensors.Cuda;
 namespace SimpleR1.WeightSync.Tcp;
 
 /// <summary>
-/// Puts chunks that arrive by one connection into weights: into host memory in place, or into a GPU's memory by pinned buffers and a
-/// stream of its own.
+/// Puts chunks that arrive by one connection into weights: into host memory in place, or into a GPU's memory by pinned
+/// buffers and a stream of its own.
 /// </summary>
 internal sealed unsafe class ChunkWriter : IDisposable
 {
@@ -31,7 +31,9 @@ internal sealed unsafe class ChunkWriter : IDisposable
 
     public FlatWeights Weights => weights;
 
-    /// <summary>Part of the hash of weights in host memory, summed over the chunks that were written since <see cref="Begin"/>.</summary>
+    /// <summary>
+    /// Part of the hash of weights in host memory, summed over the chunks that were written since <see cref="Begin"/>.
+    /// </summary>
     public ulong Hash { get; private set; }
 
     /// <summary>Prepares for chunks; called on the thread that will write.</summary>

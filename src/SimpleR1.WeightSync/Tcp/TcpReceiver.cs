@@ -4,7 +4,10 @@ using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.WeightSync.Tcp;
 
-/// <summary>The worker's end of <see cref="TcpTransport"/>: several connections, each with its share of the chunks and its own thread.</summary>
+/// <summary>
+/// The worker's end of <see cref="TcpTransport"/>: several connections, each with its share of the chunks and its own
+/// thread.
+/// </summary>
 /// <param name="connections">Null chooses by cores and size.</param>
 internal sealed class TcpReceiver(ClusterKey? key, int? connections) : IDisposable
 {
@@ -76,7 +79,10 @@ internal sealed class TcpReceiver(ClusterKey? key, int? connections) : IDisposab
             writers.Add(new(destination));
     }
 
-    /// <summary>Runs a share on each of <paramref name="count"/> threads, this one included; the first failure cancels the others.</summary>
+    /// <summary>
+    /// Runs a share on each of <paramref name="count"/> threads, this one included; the first failure cancels the
+    /// others.
+    /// </summary>
     /// <returns>The first failure; null where there is none.</returns>
     private static Exception? FetchAll(int count, Action<int, CancellationToken> fetch, CancellationToken cancellation)
     {

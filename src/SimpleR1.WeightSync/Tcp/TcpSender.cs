@@ -8,12 +8,14 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.WeightSync.Tcp;
 
-/// <summary>The trainer's end of <see cref="TcpTransport"/>: listens, and serves each connection on its own thread.</summary>
+/// <summary>
+/// The trainer's end of <see cref="TcpTransport"/>: listens, and serves each connection on its own thread.
+/// </summary>
 internal sealed class TcpSender(IPEndPoint bind, TimeSpan timeout, ClusterKey? key, bool delta) : IDisposable
 {
     private readonly Lock gate = new();
     private readonly List<TcpOffer> offers = [];
-    private readonly Dictionary<ScalarType, WeightHistory> histories = []; // by the receivers' type; empty where deltas are not wanted
+    private readonly Dictionary<ScalarType, WeightHistory> histories = []; // for deltas, by the receivers' type
     private TcpListener? listener;
     private long sentBytes;
 

@@ -5,13 +5,14 @@ using SimpleR1.WeightSync.Security;
 namespace SimpleR1.WeightSync.Tcp;
 
 /// <summary>
-/// Between machines: a worker opens some connections to the trainer, shows the offer's token on each and asks for its share of the
-/// chunks, which are read from the sockets straight into its live buffer. A chunk whose checksum is wrong is requested again.
-/// <see cref="TcpWire"/> describes the bytes.
+/// Between machines: a worker opens some connections to the trainer, shows the offer's token on each and asks for its
+/// share of the chunks, which are read from the sockets straight into its live buffer. A chunk whose checksum is wrong
+/// is requested again. <see cref="TcpWire"/> describes the bytes.
 /// </summary>
 /// <remarks>
-/// With a <see cref="ClusterKey"/> all connections use TLS, and both ends prove that they have the key. Without one nothing is encrypted:
-/// the token keeps strangers from fetching, not from listening, so keep it on the loopback interface.
+/// With a <see cref="ClusterKey"/> all connections use TLS, and both ends prove that they have the key. Without one
+/// nothing is encrypted: the token keeps strangers from fetching, not from listening, so keep it on the loopback
+/// interface.
 /// </remarks>
 public sealed class TcpTransport : IWeightTransport
 {
@@ -20,14 +21,20 @@ public sealed class TcpTransport : IWeightTransport
     private readonly TcpSender sender;
     private readonly TcpReceiver receiver;
 
-    /// <param name="bind">The address on which the trainer listens; by default the loopback interface, and a port of the system's choice.</param>
-    /// <param name="timeout">Longest wait of the trainer for a worker's next request or for room to send; 60 s by default.</param>
+    /// <param name="bind">
+    /// The address on which the trainer listens; by default the loopback interface, and a port of the system's choice.
+    /// </param>
+    /// <param name="timeout">
+    /// Longest wait of the trainer for a worker's next request or for room to send; 60 s by default.
+    /// </param>
     /// <param name="key">Encrypts and authenticates; both ends must have it, or neither.</param>
     /// <param name="delta">
-    /// The trainer keeps the version that it sent last. To workers that hold it, it sends only what has changed since, where that is less.
+    /// The trainer keeps the version that it sent last. To workers that hold it, it sends only what has changed since,
+    /// where that is less.
     /// </param>
     /// <param name="connections">
-    /// Connections by which a worker receives; by default up to four, one for each four of its cores and 32 MiB of weights.
+    /// Connections by which a worker receives; by default up to four, one for each four of its cores and 32 MiB of
+    /// weights.
     /// </param>
     public TcpTransport(
         IPEndPoint? bind = null,

@@ -5,11 +5,12 @@ namespace SimpleR1.WeightSync.Tcp;
 
 /// <summary>The bytes of a weight transfer by TCP, and how they are read and written.</summary>
 /// <remarks>
-/// Little-endian. Worker → trainer: 32 bytes of token, uint64 hash of the weights that the worker holds (0: none); then any number
-/// of requests (int32 first chunk, int32 count), the last with count 0. Trainer → worker: for each chunk int32 index, int32 length,
-/// uint64 checksum of the data, data. The checksum of a chunk is its part of the <see cref="WeightHash"/>, so that one pass over
-/// the data gives both; that of other data is their hash. A negative length is that of a <see cref="WeightDelta"/>, which is sent
-/// where the trainer keeps the last version and the worker holds it.
+/// Little-endian. Worker → trainer: 32 bytes of token, uint64 hash of the weights that the worker holds (0: none); then
+/// any number of requests (int32 first chunk, int32 count), the last with count 0. Trainer → worker: for each chunk
+/// int32 index, int32 length, uint64 checksum of the data, data. The checksum of a chunk is its part of the
+/// <see cref="WeightHash"/>, so that one pass over the data gives both; that of other data is their hash. A negative
+/// length is that of a <see cref="WeightDelta"/>, which is sent where the trainer keeps the last version and the worker
+/// holds it.
 /// </remarks>
 internal static class TcpWire
 {
@@ -25,7 +26,9 @@ internal static class TcpWire
             return WeightHash.Part((nint)memory, data.Length, offset);
     }
 
-    /// <exception cref="IOException">The connection was lost, or ended before <paramref name="into"/> was full.</exception>
+    /// <exception cref="IOException">
+    /// The connection was lost, or ended before <paramref name="into"/> was full.
+    /// </exception>
     /// <exception cref="TimeoutException">Nothing arrived within the socket's timeout.</exception>
     public static void ReadExactly(Stream stream, Span<byte> into, string awaited, TimeSpan timeout)
     {
@@ -53,7 +56,9 @@ internal static class TcpWire
         }
     }
 
-    /// <exception cref="IOException">The connection was lost, or the peer read nothing within the socket's timeout.</exception>
+    /// <exception cref="IOException">
+    /// The connection was lost, or the peer read nothing within the socket's timeout.
+    /// </exception>
     public static void Send(Stream stream, ReadOnlySpan<byte> data, string peer)
     {
         try

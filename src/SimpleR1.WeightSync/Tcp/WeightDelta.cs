@@ -6,16 +6,18 @@ using System.Runtime.Intrinsics;
 namespace SimpleR1.WeightSync.Tcp;
 
 /// <summary>
-/// What changed in a chunk since the last version, exactly. For each changed element, in order, it holds the number of unchanged ones
-/// before it (LEB128) and its new bits. A step of a small learning rate leaves most bf16 elements as they are, so a delta is often
-/// much shorter than the chunk.
+/// What changed in a chunk since the last version, exactly. For each changed element, in order, it holds the number of
+/// unchanged ones before it (LEB128) and its new bits. A step of a small learning rate leaves most bf16 elements as
+/// they are, so a delta is often much shorter than the chunk.
 /// </summary>
 internal static unsafe class WeightDelta
 {
     private const int LongestGap = 5; // a 32-bit number in LEB128
     private const int BlockBytes = 64; // a vector: what is compared in one instruction
 
-    /// <summary>Encodes what changed, and copies the bits of <paramref name="now"/> to <paramref name="before"/>.</summary>
+    /// <summary>
+    /// Encodes what changed, and copies the bits of <paramref name="now"/> to <paramref name="before"/>.
+    /// </summary>
     /// <param name="length">Length of both in bytes: whole elements.</param>
     /// <param name="size">Bytes of an element: 2 or 4.</param>
     /// <returns>The delta, empty where nothing changed; null where it would be as long as the chunk.</returns>
@@ -111,7 +113,9 @@ internal static unsafe class WeightDelta
     }
 
     /// <summary>The changes: index in the chunk, new bits.</summary>
-    /// <exception cref="IOException">The delta is not one of a chunk of <paramref name="count"/> elements; thrown while it is read.</exception>
+    /// <exception cref="IOException">
+    /// The delta is not one of a chunk of <paramref name="count"/> elements; thrown while it is read.
+    /// </exception>
     public static Changes Read(ReadOnlySpan<byte> delta, int count, int size) => new(delta, count, size);
 
     public ref struct Changes(ReadOnlySpan<byte> delta, int count, int size)

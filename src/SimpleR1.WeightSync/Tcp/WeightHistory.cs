@@ -7,7 +7,9 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.WeightSync.Tcp;
 
-/// <summary>The version that was sent last, kept to find what has changed since: one copy of the weights in the receivers' type.</summary>
+/// <summary>
+/// The version that was sent last, kept to find what has changed since: one copy of the weights in the receivers' type.
+/// </summary>
 internal sealed unsafe class WeightHistory(ScalarType type, long length) : IDisposable
 {
     private readonly int size = type.ElementSize();
@@ -24,8 +26,8 @@ internal sealed unsafe class WeightHistory(ScalarType type, long length) : IDisp
     }
 
     /// <summary>
-    /// What changed from the last version to this one, which then becomes the last. Called again with the same version, it
-    /// returns the same.
+    /// What changed from the last version to this one, which then becomes the last. Called again with the same version,
+    /// it returns the same.
     /// </summary>
     public Deltas Advance(FlatWeights source, BroadcastPlan plan)
     {

@@ -1,3 +1,4 @@
+using SimpleR1.Inference;
 using SimpleR1.Inference.Cuda;
 using SimpleR1.Models;
 using SimpleR1.Tensors;

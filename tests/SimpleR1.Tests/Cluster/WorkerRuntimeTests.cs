@@ -138,20 +138,23 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
     }
 
     [Fact]
-    public async Task Update_that_was_broken_off_is_followed_by_the_next_one_without_a_step_in_between()
+    public async Task Update_that_was_cancelled_is_followed_by_the_next_one_without_a_step_in_between()
     {
         await runtime.SetupAsync(Setup("s"));
         ulong hash = await UpdateAsync("s", 0);
-        Assert.True(await PrepareAsync("s", "s/broken off", 1));
+        Assert.True(await PrepareAsync("s", "s/cancelled", 1));
         await UpdateAsync("s", 1);
         Assert.Equal(("ready", 1), (runtime.Report().State, runtime.Report().WeightVersion));
-        await Assert.ThrowsAsync<InvalidOperationException>(() => runtime.CommitAsync("s/broken off", 2));
+        await Assert.ThrowsAsync<InvalidOperationException>(() => runtime.CommitAsync("s/cancelled", 2));
         Assert.Null(runtime.Submit(Batch("s", "a", 1, hash)).Refused);
     }
 
-    /// <summary>Both calls come over the network: which one is first is not known, and nobody would break it off again.</summary>
+    /// <summary>
+    /// Both calls come over the network, in any order. The attempt must not begin after its cancellation, because no
+    /// second one comes.
+    /// </summary>
     [Fact]
-    public async Task Attempt_that_was_broken_off_before_it_began_does_not_wait_for_a_sender_and_the_next_one_succeeds()
+    public async Task Attempt_that_was_cancelled_before_it_began_does_not_wait_for_a_sender_and_the_next_one_succeeds()
     {
         await runtime.SetupAsync(Setup("s"));
         Assert.True(await PrepareAsync("s", "s/1", 1));
@@ -159,7 +162,7 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         using var offer = tcp.Offer(weights, BroadcastPlan.For(weights, 1), ["worker"]);
         string[] invitations = [Wire.ToJson(offer.Invitations[0])];
         runtime.CancelTransfer("s/1", 1);
-        Assert.Contains("broken off", (await runtime.ReceiveAsync("s/1", 1, invitations, Long)).Failure);
+        Assert.Contains("cancelled", (await runtime.ReceiveAsync("s/1", 1, invitations, Long)).Failure);
         Assert.Null((await runtime.ReceiveAsync("s/1", 2, invitations, Long)).Failure);
         Assert.Equal(1, (await runtime.CommitAsync("s/1", 1)).Version);
     }

@@ -10,6 +10,7 @@ using SimpleR1.Tests.Cli;
 using SimpleR1.Tests.Server;
 using SimpleR1.Tests.Vllm;
 using SimpleR1.Vllm;
+using SimpleR1.Vllm.Collectives;
 using SimpleR1.Vllm.Rendezvous;
 using SimpleR1.WeightSync.Security;
 using Xunit;
@@ -249,7 +250,7 @@ public sealed class GpuWeightTransferTests
 
     private static async Task AssertSamplesAsync(TestServer server, List<Completion> expected, int version)
     {
-        using var trainer = new VllmConnection(server.Server.Address, null, new TcpCollectives(), Patience);
+        using var trainer = new VllmConnection(new(server.Server.Address), new TcpCollectives(), Patience);
         var found = await trainer.GenerateAsync(Request, Token);
         Assert.All(found, c => Assert.All(c.WeightVersions, v => Assert.Equal(version, v)));
         Assert.Equal(expected.Select(c => c.Tokens), found.Select(c => c.Tokens));
@@ -303,13 +304,7 @@ public sealed class GpuWeightTransferTests
         Assert.True(clock.Elapsed < TimeSpan.FromSeconds(20), $"noticed after {clock.Elapsed.TotalSeconds:0.0} s");
         Assert.Contains("failed half-way", (await server.FailAsync("/resume", "{}")).Message);
         var waiting = server.CompleteAsync("\"prompt\":\"a\",\"max_tokens\":3");
-        using var workers = await VllmWorkers.StartAsync(
-            [server.Server.Address],
-            null,
-            null,
-            Token,
-            from: (gpu, ScalarType.BFloat16)
-        );
+        using var workers = await VllmWorkers.StartAsync(new([server.Server.Address]) { SendFrom = gpu }, Token);
         Assert.False(waiting.IsCompleted);
         Assert.Equal("vllm, nccl", (await workers.PushWeightsAsync(weights, 4, Token)).Transport);
         Assert.Equal(
@@ -335,12 +330,12 @@ public sealed class GpuWeightTransferTests
             TinyModels.Random(Config)
         );
         using var workers = await VllmWorkers.StartAsync(
-            [.. new[] { onGpu, onCpu }.Select(s => s.Server.AdminAddress ?? s.Server.Address)],
-            null,
-            null,
-            Token,
-            options.ClusterKey,
-            (gpu, ScalarType.BFloat16)
+            new([.. new[] { onGpu, onCpu }.Select(s => s.Server.AdminAddress ?? s.Server.Address)])
+            {
+                ClusterKey = options.ClusterKey,
+                SendFrom = gpu,
+            },
+            Token
         );
         for (int version = 1; version < 3; version++)
         {
@@ -371,7 +366,7 @@ public sealed class GpuWeightTransferTests
         float[] rounded = [.. Values(weights).Select(v => Gpu.Round(v, ScalarType.BFloat16))];
         var samples = await SampleAsync(gpu, rounded, ScalarType.BFloat16);
         await using var server = await StartAsync(gpu, ScalarType.BFloat16);
-        using var workers = await VllmWorkers.StartAsync([server.Server.Address], null, null, Token);
+        using var workers = await VllmWorkers.StartAsync(new([server.Server.Address]), Token);
         Assert.Equal("vllm, tcp", (await workers.PushWeightsAsync(weights, 2, Token)).Transport);
         Assert.Equal(rounded, await LiveAsync(server));
         await AssertSamplesAsync(server, samples, 2);
@@ -383,13 +378,7 @@ public sealed class GpuWeightTransferTests
         var gpu = NcclTests.Require();
         await using var server = await StartAsync(gpu, ScalarType.BFloat16);
         float[] before = await LiveAsync(server);
-        using var workers = await VllmWorkers.StartAsync(
-            [server.Server.Address],
-            null,
-            null,
-            Token,
-            from: (gpu, ScalarType.BFloat16)
-        );
+        using var workers = await VllmWorkers.StartAsync(new([server.Server.Address]) { SendFrom = gpu }, Token);
         using var other = TinyModels.Random(Config with { HiddenSize = 40 });
         var refused = await Assert.ThrowsAsync<IOException>(() =>
             workers.PushWeightsAsync(other, 1, Token).WaitAsync(Patience, Token)
@@ -416,7 +405,10 @@ public sealed class GpuWeightTransferTests
     {
         var gpu = NcclTests.Require();
         await using var server = new VllmStandIn(workers: 2, gpu);
-        using var workers = await VllmWorkers.StartAsync([server.Address], null, null, Token, from: (gpu, type));
+        using var workers = await VllmWorkers.StartAsync(
+            new([server.Address]) { SendFrom = gpu, SendType = type },
+            Token
+        );
         for (int version = 1; version < 3; version++)
         {
             using var weights = TinyModels.Random(Config, version);

@@ -9,6 +9,7 @@ using SimpleR1.Models;
 using SimpleR1.Tensors.Cuda;
 using SimpleR1.Tensors.Cuda.Libraries;
 using SimpleR1.Tests.Cli;
+using SimpleR1.Vllm.Collectives;
 using SimpleR1.Vllm.Rendezvous;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.Nccl;

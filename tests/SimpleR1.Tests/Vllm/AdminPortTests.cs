@@ -9,7 +9,7 @@ using SimpleR1.Server;
 using SimpleR1.Tests.Server;
 using SimpleR1.Tests.WeightSync;
 using SimpleR1.Vllm;
-using SimpleR1.Vllm.Rendezvous;
+using SimpleR1.Vllm.Collectives;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.Security;
 using Xunit;
@@ -70,7 +70,11 @@ public sealed class AdminPortTests
     {
         var key = NewKey();
         await using var server = await StartAsync(key);
-        using var workers = await VllmWorkers.StartAsync([server.Server.AdminAddress!], null, null, Token, key); // no API key: the cluster key is more
+        // There is no API key: the cluster key is stronger.
+        using var workers = await VllmWorkers.StartAsync(
+            new([server.Server.AdminAddress!]) { ClusterKey = key },
+            Token
+        );
         using var weights = TinyModels.Random(server.Source.Config, 7);
         var report = await workers.PushWeightsAsync(weights, 3, Token);
         Assert.Equal("vllm, tls", report.Transport);
@@ -98,7 +102,7 @@ public sealed class AdminPortTests
         await using var server = await StartAsync(key);
         await using var tap = new Tap(new(IPAddress.Loopback, server.Server.AdminAddress!.Port));
         using (var collectives = new TcpCollectives(key: key))
-        using (var trainer = new VllmConnection(new($"vllm://{tap.Endpoint}"), null, collectives, Patience, key))
+        using (var trainer = new VllmConnection(new(new($"vllm://{tap.Endpoint}"), null, key), collectives, Patience))
         {
             await trainer.JoinAsync(IPAddress.Loopback, Token);
             using var weights = TinyModels.Random(server.Source.Config, 7);
@@ -181,7 +185,10 @@ public sealed class AdminPortTests
         for (int i = 0; i < 50; i++)
             silent.Add(new TcpClient("127.0.0.1", port)); // their handshakes have 10 s each
         var clock = Stopwatch.StartNew();
-        using var workers = await VllmWorkers.StartAsync([server.Server.AdminAddress!], null, null, Token, key);
+        using var workers = await VllmWorkers.StartAsync(
+            new([server.Server.AdminAddress!]) { ClusterKey = key },
+            Token
+        );
         Assert.True(
             clock.Elapsed < Patience,
             $"joined after {clock.Elapsed.TotalSeconds:0.0} s: as if it had waited for the silent ones"
@@ -210,7 +217,8 @@ public sealed class AdminPortTests
             (
                 await Assert.ThrowsAsync<IOException>(async () =>
                 {
-                    using var workers = await VllmWorkers.StartAsync([address], ApiKey, null, Token, with);
+                    var servers = new VllmServers([address]) { ApiKey = ApiKey, ClusterKey = with };
+                    using var workers = await VllmWorkers.StartAsync(servers, Token);
                 })
             ).Message;
         Assert.Contains("this cluster's key", await FailAsync(keyed.Server.AdminAddress!, NewKey()));
@@ -220,7 +228,8 @@ public sealed class AdminPortTests
             "http:// instead of vllm://",
             await FailAsync(new UriBuilder(open.Server.Address) { Scheme = "vllm" }.Uri, key)
         );
-        using var plain = await VllmWorkers.StartAsync([open.Server.Address], null, null, Token, key); // http:// is one without
+        // http:// is a server without a key.
+        using var plain = await VllmWorkers.StartAsync(new([open.Server.Address]) { ClusterKey = key }, Token);
     }
 
     [Theory]

@@ -2,13 +2,15 @@ using System.Net;
 using System.Net.Sockets;
 using System.Text.Json;
 using SimpleR1.Tensors.Cuda;
+using SimpleR1.Vllm.Collectives;
 using SimpleR1.Vllm.Rendezvous;
 
 namespace SimpleR1.Tests.Vllm;
 
 /// <summary>
-/// As much of a vLLM server as a trainer's weights meet, written from its source: paths, fields (an unknown one is an error there too), a group that is formed by a TCPStore, and
-/// a broadcast for each tensor. It loads nothing: what its workers were sent is kept as bytes.
+/// The part of a vLLM server that a trainer's weights meet, written from its source: paths, fields (an unknown one is an
+/// error there too), a group that is formed by a TCPStore, and a broadcast for each tensor. It loads nothing: it keeps
+/// the bytes that its workers receive.
 /// </summary>
 internal sealed class VllmStandIn : IAsyncDisposable
 {
@@ -19,7 +21,7 @@ internal sealed class VllmStandIn : IAsyncDisposable
     private readonly IWeightGroup?[] groups;
     private readonly Task serving;
 
-    /// <param name="gpu">Null where no group is to form.</param>
+    /// <param name="gpu">The GPU of all workers; null where no group is to form.</param>
     public VllmStandIn(int workers, CudaDevice? gpu)
     {
         using (var free = new TcpListener(IPAddress.Loopback, 0))

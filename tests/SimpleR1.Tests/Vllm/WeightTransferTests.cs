@@ -4,13 +4,16 @@ using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Tests.Server;
 using SimpleR1.Vllm;
-using SimpleR1.Vllm.Rendezvous;
+using SimpleR1.Vllm.Collectives;
 using SimpleR1.WeightSync;
 using Xunit;
 
 namespace SimpleR1.Tests.Vllm;
 
-/// <summary>vLLM's weight-transfer protocol over the loopback interface: our trainer's side against our server's, with TCP in NCCL's place.</summary>
+/// <summary>
+/// vLLM's weight-transfer protocol over the loopback interface: our trainer's side against our server's, with TCP in
+/// NCCL's place.
+/// </summary>
 public sealed class WeightTransferTests
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
@@ -26,9 +29,9 @@ public sealed class WeightTransferTests
             IgnoreEos = true,
         }
     );
-    private const string Endless = "{\"prompt\":\"a\",\"max_tokens\":4000,\"ignore_eos\":true,\"stream\":true}";
+    internal const string Endless = "{\"prompt\":\"a\",\"max_tokens\":4000,\"ignore_eos\":true,\"stream\":true}";
 
-    private static Task<TestServer> StartAsync() =>
+    internal static Task<TestServer> StartAsync() =>
         TestServer.StartAsync(new() { WeightUpdates = true, DrainTimeout = TimeSpan.FromSeconds(5) });
 
     private static FlatWeights NewWeights(TestServer server, long seed = 99) =>
@@ -36,7 +39,27 @@ public sealed class WeightTransferTests
 
     private static ulong Hash(FlatWeights weights) => WeightHash.Compute(weights.Pointer, weights.ByteLength);
 
-    private static async Task<JsonElement> Post(TestServer server, string path, string json = "{}") =>
+    /// <summary>The body of the init call for a group of two, in which the server has rank 1.</summary>
+    /// <param name="more">Further fields.</param>
+    internal static string Init(byte[] id, string more = "") =>
+        $"{{\"init_info\":{{\"nccl_unique_id_b64\":\"{Convert.ToBase64String(id)}\","
+        + $"\"rank_offset\":1,\"world_size\":2{more}}}}}";
+
+    /// <summary>The body of an update call for these tensors.</summary>
+    private static string Update(IEnumerable<CheckpointTensor> tensors, string type) =>
+        JsonSerializer.Serialize(
+            new
+            {
+                update_info = new
+                {
+                    names = tensors.Select(t => t.Name),
+                    dtype_names = tensors.Select(_ => type),
+                    shapes = tensors.Select(t => t.Shape),
+                },
+            }
+        );
+
+    internal static async Task<JsonElement> Post(TestServer server, string path, string json = "{}") =>
         await server.PostAsync(path, json);
 
     [Fact]
@@ -45,8 +68,7 @@ public sealed class WeightTransferTests
         await using var server = await StartAsync();
         using var collectives = new TcpCollectives();
         using var trainer = new VllmConnection(
-            new($"vllm://127.0.0.1:{server.Server.Address.Port}"),
-            null,
+            new(new($"vllm://127.0.0.1:{server.Server.Address.Port}")),
             collectives,
             Patience
         );
@@ -77,7 +99,7 @@ public sealed class WeightTransferTests
     {
         await using var server = await StartAsync();
         using var collectives = new TcpCollectives();
-        using var trainer = new VllmConnection(server.Server.Address, null, collectives, Patience);
+        using var trainer = new VllmConnection(new(server.Server.Address), collectives, Patience);
         await trainer.JoinAsync(IPAddress.Loopback, Token);
         var running = server.StreamAsync("/v1/completions", Endless.Replace("4000", "500", StringComparison.Ordinal));
         await TestServer.UntilAsync(() => server.Source.Statistics.Running == 1, () => "the request to run");
@@ -94,7 +116,10 @@ public sealed class WeightTransferTests
         await server.IdleAsync();
     }
 
-    /// <summary>A trainer as others write them: bf16, packed with a small buffer, the id in the init call, tensors in another order, in two updates.</summary>
+    /// <summary>
+    /// A trainer as others write them: bf16, packed with a small buffer, the id in the init call, tensors in another
+    /// order, in two updates.
+    /// </summary>
     [Fact]
     public async Task Packed_bf16_from_a_foreign_trainer_arrives_rounded()
     {
@@ -105,7 +130,7 @@ public sealed class WeightTransferTests
         await Post(
             server,
             "/init_weight_transfer_engine",
-            $"{{\"init_info\":{{\"nccl_unique_id_b64\":\"{Convert.ToBase64String(id)}\",\"rank_offset\":1,\"world_size\":2,\"packed\":true,\"packed_buffer_size_bytes\":3000,\"packed_num_buffers\":2}}}}"
+            Init(id, ",\"packed\":true,\"packed_buffer_size_bytes\":3000,\"packed_num_buffers\":2")
         );
         using var group = await join;
         using var weights = NewWeights(server);
@@ -114,21 +139,7 @@ public sealed class WeightTransferTests
         await Post(server, "/start_weight_update");
         foreach (var part in tensors.Chunk(tensors.Length / 2 + 1))
         {
-            var update = Post(
-                server,
-                "/update_weights",
-                JsonSerializer.Serialize(
-                    new
-                    {
-                        update_info = new
-                        {
-                            names = part.Select(t => t.Name),
-                            dtype_names = part.Select(_ => "bfloat16"),
-                            shapes = part.Select(t => t.Shape),
-                        },
-                    }
-                )
-            );
+            var update = Post(server, "/update_weights", Update(part, "bfloat16"));
             await Task.Run(() => SendPacked(group, weights, part, 3000), Token);
             await update;
         }
@@ -154,7 +165,10 @@ public sealed class WeightTransferTests
         return (bits + 0x7FFF + (bits >> 16 & 1)) >> 16; // to the nearest, ties to even
     }
 
-    /// <summary>vLLM's packing, written down here once more from its description: a piece ends with the tensor that makes it larger than the buffer.</summary>
+    /// <summary>
+    /// vLLM's packing, written down here once more from its description: a piece ends with the tensor that makes it
+    /// larger than the buffer.
+    /// </summary>
     private static unsafe void SendPacked(
         IWeightGroup group,
         FlatWeights weights,
@@ -189,26 +203,12 @@ public sealed class WeightTransferTests
         using var collectives = new TcpCollectives();
         byte[] id = collectives.NewId();
         var join = Task.Run(() => collectives.Join(id, 0, 2, Patience), Token);
-        await Post(
-            server,
-            "/init_weight_transfer_engine",
-            $"{{\"init_info\":{{\"nccl_unique_id_b64\":\"{Convert.ToBase64String(id)}\",\"rank_offset\":1,\"world_size\":2}}}}"
-        );
+        await Post(server, "/init_weight_transfer_engine", Init(id));
         var group = await join;
         using var weights = NewWeights(server);
         var first = weights.Layout.CheckpointTensors[0];
         await Post(server, "/start_weight_update");
-        string two = JsonSerializer.Serialize(
-            new
-            {
-                update_info = new
-                {
-                    names = weights.Layout.CheckpointTensors.Take(2).Select(t => t.Name),
-                    dtype_names = (string[])["float32", "float32"],
-                    shapes = weights.Layout.CheckpointTensors.Take(2).Select(t => t.Shape),
-                },
-            }
-        );
+        string two = Update(weights.Layout.CheckpointTensors.Take(2), "float32");
         var update = server.FailAsync("/update_weights", two);
         group.Broadcast(weights.Pointer + (nint)(4 * first.Offset), 4 * first.Length);
         group.Dispose(); // before the second
@@ -220,7 +220,7 @@ public sealed class WeightTransferTests
         var waiting = server.CompleteAsync("\"prompt\":\"a\",\"max_tokens\":3");
         Assert.True((await GetAsync(server, "/is_paused")).GetProperty("is_paused").GetBoolean());
         // A whole update by another trainer makes it good.
-        using var trainer = new VllmConnection(server.Server.Address, null, collectives, Patience);
+        using var trainer = new VllmConnection(new(server.Server.Address), collectives, Patience);
         await trainer.JoinAsync(IPAddress.Loopback, Token);
         Assert.False(waiting.IsCompleted);
         await trainer.PushWeightsAsync(weights, 4, Token);
@@ -236,12 +236,7 @@ public sealed class WeightTransferTests
     {
         await using var first = await StartAsync();
         await using var second = await StartAsync();
-        using var workers = await VllmWorkers.StartAsync(
-            [first.Server.Address, second.Server.Address],
-            null,
-            null,
-            Token
-        );
+        using var workers = await VllmWorkers.StartAsync(new([first.Server.Address, second.Server.Address]), Token);
         using var weights = NewWeights(first);
         var report = await workers.PushWeightsAsync(weights, 3, Token);
         Assert.Equal(
@@ -267,7 +262,7 @@ public sealed class WeightTransferTests
         Assert.Equal(40, completions.Count);
         Assert.All(completions, c => Assert.All(c.WeightVersions, v => Assert.Equal(3, v)));
         Assert.True(first.Source.Statistics.FinishedSequences > 0 && second.Source.Statistics.FinishedSequences > 0);
-        await foreach (var e in first.Source.StreamAsync(requests[7], Token)) // wherever it was sampled, the seed decides
+        await foreach (var e in first.Source.StreamAsync(requests[7], Token)) // on each server the seed decides
             if (e.Completion is { } own)
                 Assert.Equal(
                     own.Tokens,
@@ -285,105 +280,12 @@ public sealed class WeightTransferTests
         );
     }
 
-    [Theory, InlineData("abort"), InlineData("wait"), InlineData("keep")]
-    public async Task Pause_ends_finishes_or_keeps_what_runs_and_new_requests_wait(string mode)
-    {
-        await using var server = await StartAsync();
-        var running = server.StreamAsync(
-            "/v1/completions",
-            Endless.Replace("4000", mode == "wait" ? "300" : "3000", StringComparison.Ordinal)
-        );
-        await TestServer.UntilAsync(() => server.Source.Statistics.Running == 1, () => "the request to run");
-        Assert.Equal(
-            "paused",
-            (await Post(server, $"/pause?mode={mode}&clear_cache=true")).GetProperty("status").GetString()
-        );
-        Assert.True((await GetAsync(server, "/is_paused")).GetProperty("is_paused").GetBoolean());
-        if (mode != "keep")
-        {
-            var events = await running.WaitAsync(Patience, Token);
-            Assert.Equal(
-                mode == "abort" ? "abort" : "length",
-                events[^1].GetProperty("choices")[0].GetProperty("finish_reason").GetString()
-            );
-        }
-        long steps = server.Source.Statistics.Steps;
-        var waiting = server.CompleteAsync("\"prompt\":\"a\",\"max_tokens\":3");
-        await GetAsync(server, "/v1/models"); // the rest of the server goes on
-        Assert.False(waiting.IsCompleted);
-        Assert.Equal(steps, server.Source.Statistics.Steps);
-        Assert.Equal("resumed", (await Post(server, "/resume")).GetProperty("status").GetString());
-        await waiting.WaitAsync(Patience, Token);
-        if (mode == "keep")
-            Assert.Equal(
-                "length",
-                (await running.WaitAsync(Patience, Token))[^1]
-                    .GetProperty("choices")[0]
-                    .GetProperty("finish_reason")
-                    .GetString()
-            );
-        Assert.False((await GetAsync(server, "/is_paused")).GetProperty("is_paused").GetBoolean());
-    }
-
-    [Theory]
-    [InlineData(400, "/init_weight_transfer_engine", "{}", "init_info: missing")]
-    [InlineData(
-        400,
-        "/init_weight_transfer_engine",
-        "{\"init_info\":{\"rank_offset\":1,\"world_size\":2}}",
-        "master_address and master_port"
-    )]
-    [InlineData(
-        400,
-        "/init_weight_transfer_engine",
-        "{\"init_info\":{\"master_address\":\"127.0.0.1\",\"master_port\":1,\"rank_offset\":2,\"world_size\":2}}",
-        "expected a rank from 1"
-    )]
-    [InlineData(
-        400,
-        "/init_weight_transfer_engine",
-        "{\"init_info\":{\"nccl_unique_id_b64\":\"AAAA\",\"rank_offset\":1,\"world_size\":2}}",
-        "expected 128 bytes"
-    )]
-    [InlineData(400, "/init_weight_transfer_engine", "{\"init_info\":{\"world_size\":\"two\"}}", "init_info:")]
-    [InlineData(409, "/start_weight_update", "{}", "/init_weight_transfer_engine first")]
-    [InlineData(
-        409,
-        "/update_weights",
-        "{\"update_info\":{\"names\":[],\"dtype_names\":[],\"shapes\":[]}}",
-        "/start_weight_update first"
-    )]
-    [InlineData(400, "/update_weights", "{\"update_info\":{}}", "update_info:")]
-    [InlineData(409, "/finish_weight_update", "{}", "/start_weight_update first")]
-    [InlineData(400, "/finish_weight_update", "{\"weight_version\":\"new\"}", "expected a whole number")]
-    [InlineData(400, "/pause?mode=soon", "{}", "expected abort, wait or keep")]
-    public async Task Wrong_calls_are_errors_that_say_what_is_missing(int status, string path, string json, string says)
-    {
-        await using var server = await StartAsync();
-        var error = await server.FailAsync(path, json);
-        Assert.Equal(status, error.Status);
-        Assert.Contains(says, error.Message);
-        await server.CompleteAsync("\"prompt\":\"a\""); // it serves on
-    }
-
-    [Fact]
-    public async Task NCCL_id_is_refused_by_a_server_that_has_only_TCP()
-    {
-        await using var server = await StartAsync();
-        var (status, message, _, _) = await server.FailAsync(
-            "/init_weight_transfer_engine",
-            $"{{\"init_info\":{{\"nccl_unique_id_b64\":\"{Convert.ToBase64String(new byte[128])}\",\"rank_offset\":1,\"world_size\":2}}}}"
-        );
-        Assert.Equal(409, status);
-        Assert.Contains("only TCP", message);
-    }
-
     [Fact]
     public async Task Server_of_vLLM_needs_a_gpu_to_send_from_and_the_error_says_so()
     {
         await using var server = new VllmStandIn(workers: 1, gpu: null);
         var refused = await Assert.ThrowsAsync<NotSupportedException>(() =>
-            VllmWorkers.StartAsync([server.Address], null, null, Token)
+            VllmWorkers.StartAsync(new([server.Address]), Token)
         );
         Assert.Contains("Set workers.send_device", refused.Message);
     }
@@ -393,22 +295,13 @@ public sealed class WeightTransferTests
     {
         await using var server = await StartAsync();
         using var collectives = new TcpCollectives();
-        using var trainer = new VllmConnection(server.Server.Address, null, collectives, Patience);
+        using var trainer = new VllmConnection(new(server.Server.Address), collectives, Patience);
         await trainer.JoinAsync(IPAddress.Loopback, Token);
         ulong before = Hash(server.Source.Weights);
         using var other = TinyModels.Random(TinyModels.Config(ModelFamily.Llama));
         var refused = await Assert.ThrowsAsync<HttpRequestException>(() => trainer.PushWeightsAsync(other, 1, Token));
         Assert.Contains("expected shape [261, 24], found [61, 24]", refused.Message);
         Assert.Equal(before, Hash(server.Source.Weights));
-    }
-
-    [Fact]
-    public async Task Paths_are_there_only_where_the_server_takes_weights()
-    {
-        await using var server = await TestServer.StartAsync();
-        Assert.Equal(404, (await server.FailAsync("/pause", "{}")).Status);
-        await using var taking = await StartAsync();
-        Assert.Equal(1, (await GetAsync(taking, "/get_world_size")).GetProperty("world_size").GetInt32());
     }
 
     [Fact]
@@ -419,6 +312,6 @@ public sealed class WeightTransferTests
         Assert.Equal([], UpdateInfo.Cut([], 10));
     }
 
-    private static async Task<JsonElement> GetAsync(TestServer server, string path) =>
+    internal static async Task<JsonElement> GetAsync(TestServer server, string path) =>
         JsonDocument.Parse(await server.Client.GetStringAsync(path, Token)).RootElement;
 }

@@ -13,7 +13,8 @@ namespace SimpleR1.Tests.WeightSync;
 
 public sealed class ClusterKeyTests
 {
-    private static readonly byte[] Ping = "ping ping ping!!"u8.ToArray(); // longer than the header of a TLS record, for which TLS waits
+    // Longer than the header of a TLS record, for which TLS waits.
+    private static readonly byte[] Ping = "ping ping ping!!"u8.ToArray();
     private static readonly TimeSpan Long = TimeSpan.FromSeconds(30);
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
@@ -153,7 +154,9 @@ public sealed class ClusterKeyTests
         );
     }
 
-    /// <summary>A token is random: it may look like the head of a long TLS record, of which the rest never comes.</summary>
+    /// <summary>
+    /// A token is random: it may look like the head of a long TLS record, of which the rest never comes.
+    /// </summary>
     [Fact]
     public async Task Stranger_in_the_clear_is_hung_up_on_whatever_its_first_bytes_look_like()
     {

@@ -4,7 +4,7 @@ using Xunit;
 
 namespace SimpleR1.Tests.WeightSync;
 
-/// <summary>Passes a connection on, and keeps what went through it, both ways.</summary>
+/// <summary>Forwards a connection, and keeps the bytes of both directions.</summary>
 internal sealed class Tap : IAsyncDisposable
 {
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;

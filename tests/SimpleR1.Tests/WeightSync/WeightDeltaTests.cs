@@ -9,7 +9,7 @@ public sealed unsafe class WeightDeltaTests
 {
     private static readonly Gen<double> Fractions = Gen.Int[0, 4].Select(i => new[] { 0, 0.0001, 0.01, 0.5, 1 }[i]);
 
-    /// <summary>The format, plainly; null where it would be as long as the chunk.</summary>
+    /// <summary>The format in plain code; null where the delta would be as long as the chunk.</summary>
     private static byte[]? Reference(ReadOnlySpan<byte> before, ReadOnlySpan<byte> now, int size)
     {
         var encoded = new List<byte>();
@@ -27,28 +27,30 @@ public sealed unsafe class WeightDeltaTests
         return [.. encoded];
     }
 
-    /// <summary>Checks everything that an encoding must be, for a chunk of which a fraction of the elements has other bits.</summary>
+    /// <summary>
+    /// Checks everything that an encoding must be, for a chunk of which a fraction of the elements has other bits.
+    /// </summary>
     private static void Check(int elements, int size, double fraction, int seed)
     {
         var random = new Random(seed);
-        byte[] before = new byte[elements * size],
-            now = new byte[elements * size];
+        byte[] before = new byte[elements * size];
+        byte[] now = new byte[elements * size];
         random.NextBytes(before);
         before.CopyTo(now, 0);
         for (int i = 0; i < elements; i++)
             if (random.NextDouble() < fraction)
-                now[i * size + random.Next(size)] ^= (byte)(1 << random.Next(8)); // any bit tells
-        byte[] kept = [.. before, 0xEE],
-            fresh = [.. now, 0xDD]; // what is behind the chunk is no part of it
+                now[i * size + random.Next(size)] ^= (byte)(1 << random.Next(8)); // any bit counts
+        byte[] kept = [.. before, 0xEE]; // the byte after the chunk must stay
+        byte[] source = [.. now, 0xDD];
         byte[]? delta;
         fixed (
             byte* last = kept,
-                memory = fresh
+                memory = source
         )
             delta = WeightDelta.Encode(last, memory, now.Length, size);
         Assert.Equal(Reference(before, now, size), delta);
         Assert.Equal([.. now, 0xEE], kept);
-        Assert.Equal([.. now, 0xDD], fresh);
+        Assert.Equal([.. now, 0xDD], source);
         if (delta is null)
             return;
         WeightDelta.Apply(delta, before, size);

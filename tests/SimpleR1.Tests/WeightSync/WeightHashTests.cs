@@ -59,8 +59,9 @@ public sealed unsafe class WeightHashTests
             .Sample(
                 (bytes, a, b) =>
                 {
-                    int first = Math.Min(a * 8, bytes.Length / 8 * 8),
-                        second = Math.Clamp(b * 8, first, Math.Max(first, bytes.Length / 8 * 8));
+                    int words = bytes.Length / 8 * 8; // bytes of whole words
+                    int first = Math.Min(a * 8, words);
+                    int second = Math.Clamp(b * 8, first, Math.Max(first, words));
                     fixed (byte* p = bytes)
                     {
                         ulong sum =
@@ -73,7 +74,7 @@ public sealed unsafe class WeightHashTests
             );
 
     [Fact]
-    public void Hash_tells_every_flipped_bit_and_every_swap_of_words_apart()
+    public void Hash_differs_for_every_flipped_bit_and_every_swap_of_words()
     {
         var bytes = new byte[512];
         new Random(3).NextBytes(bytes);

@@ -1,5 +1,5 @@
 using SimpleR1.Tensors.Cuda;
-using SimpleR1.Vllm.Rendezvous;
+using SimpleR1.Vllm.Collectives;
 
 namespace SimpleR1.Bench.Sync;
 

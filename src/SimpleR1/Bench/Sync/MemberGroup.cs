@@ -2,7 +2,7 @@ using System.Runtime.InteropServices;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Worker;
 using SimpleR1.Tensors.Cuda;
-using SimpleR1.Vllm.Rendezvous;
+using SimpleR1.Vllm.Collectives;
 using SimpleR1.WeightSync.Nccl;
 
 namespace SimpleR1.Bench.Sync;

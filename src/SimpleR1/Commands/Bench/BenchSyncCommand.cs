@@ -1,7 +1,6 @@
 using System.CommandLine;
 using SimpleR1.Bench;
 using SimpleR1.Bench.Sync;
-using SimpleR1.Cluster;
 using SimpleR1.Commands.Options;
 using SimpleR1.WeightSync;
 

@@ -1,36 +1,31 @@
 using System.Runtime.InteropServices;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
-using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
-using static TorchSharp.torch;
+using SimpleR1.Vllm.Collectives;
 
-namespace SimpleR1.Vllm.Rendezvous;
-
-/// <summary>A tensor that a trainer sends.</summary>
-/// <param name="Tensor">Which of the model's it is; null for one that has no place of its own there (a tied output matrix).</param>
-/// <param name="Type">Of its elements as they travel: f32, bf16 or f16.</param>
-/// <param name="Length">Elements.</param>
-public sealed record WireTensor(CheckpointTensor? Tensor, ScalarType Type, long Length)
-{
-    public long Bytes => Length * Type.ElementSize();
-}
+namespace SimpleR1.Vllm.Serving;
 
 /// <summary>
-/// Puts tensors that a group receives into weights, on the CPU or on a GPU, whatever their types. One that comes alone, in the weights' type and into the memory that holds
-/// them, goes straight to its place. All others come into staging memory, which is kept from update to update, and are converted from there: by the GPU where they come
+/// Puts tensors that a group receives into weights, on the CPU or on a GPU, whatever their types. A tensor that comes
+/// alone, in the weights' type and into the memory that holds them, goes straight to its place. All others come into
+/// staging memory, which is kept from update to update, and are converted from there; the GPU converts those that come
 /// into its memory. For one thread at a time, and while nothing computes with the weights.
 /// </summary>
 public sealed unsafe class TensorReceiver(FlatWeights weights) : IDisposable
 {
     private readonly WeightType live = NumberConversion.Of(weights.Flat.dtype);
     private DeviceMemory? deviceStaging;
-    private DeviceUpload? upload; // of what came into the host's memory
+    private DeviceUpload? upload; // for tensors that came into the host's memory
     private (nint Pointer, long Bytes) hostStaging;
 
-    /// <summary>Makes room for all that is to come, before the first byte: what does not fit then has changed nothing.</summary>
-    /// <param name="pieces">As in <see cref="Receive"/>.</param>
-    /// <exception cref="CudaOutOfMemoryException">It does not fit; says what to change.</exception>
+    /// <summary>
+    /// Allocates staging memory for all pieces before the first byte, so that a failure changes no weights.
+    /// </summary>
+    /// <param name="pieces">The same as for <see cref="Receive"/>.</param>
+    /// <exception cref="CudaOutOfMemoryException">
+    /// The staging memory does not fit; the message says what to change.
+    /// </exception>
     public void Reserve(IWeightGroup group, IReadOnlyList<WireTensor[]> pieces)
     {
         long bytes = pieces
@@ -38,29 +33,40 @@ public sealed unsafe class TensorReceiver(FlatWeights weights) : IDisposable
             .Select(piece => piece.Sum(t => t.Bytes))
             .DefaultIfEmpty(0)
             .Max();
-        if (group.Device is { } gpu && (deviceStaging?.Device != gpu || deviceStaging.Bytes < bytes))
+        if (group.Device is { } gpu)
         {
-            deviceStaging?.Dispose();
-            deviceStaging = null;
-            if (bytes > 0)
-                deviceStaging = gpu.Allocate(
-                    bytes,
-                    "received tensors that are packed or of another type than the weights'",
-                    "serve with a lower --gpu-memory-utilization, or send them in the weights' type and with a smaller packed_buffer_size_bytes"
-                );
+            ReserveOnDevice(gpu, bytes);
+            return;
         }
-        if (group.Device is null && hostStaging.Bytes < bytes)
+        if (hostStaging.Bytes < bytes)
         {
             NativeMemory.Free((void*)hostStaging.Pointer);
             hostStaging = default;
             hostStaging = ((nint)NativeMemory.Alloc((nuint)bytes), bytes);
         }
-        if (group.Device is null && weights.Device is { } target)
+        if (weights.Device is { } target)
             upload ??= new(target);
     }
 
-    /// <summary>Receives; when this returns, all is in place.</summary>
-    /// <param name="pieces">In the order in which rank 0 sends them, the tensors of each packed one behind the other.</param>
+    private void ReserveOnDevice(CudaDevice gpu, long bytes)
+    {
+        if (deviceStaging?.Device == gpu && deviceStaging.Bytes >= bytes)
+            return;
+        deviceStaging?.Dispose();
+        deviceStaging = null;
+        if (bytes > 0)
+            deviceStaging = gpu.Allocate(
+                bytes,
+                "received tensors that are packed or of another type than the weights'",
+                "serve with a lower --gpu-memory-utilization, or send them in the weights' type "
+                    + "and with a smaller packed_buffer_size_bytes"
+            );
+    }
+
+    /// <summary>Receives the pieces; when this returns, all tensors are in place.</summary>
+    /// <param name="pieces">
+    /// In the order in which rank 0 sends them, the tensors of each packed one after the other.
+    /// </param>
     /// <inheritdoc cref="IWeightGroup.Broadcast" path="/exception"/>
     public void Receive(IWeightGroup group, IReadOnlyList<WireTensor[]> pieces)
     {
@@ -72,16 +78,18 @@ public sealed unsafe class TensorReceiver(FlatWeights weights) : IDisposable
                 group.Broadcast(Place(piece[0].Tensor!), piece[0].Bytes);
                 continue;
             }
-            nint at = group.Device is null ? hostStaging.Pointer : deviceStaging!.Pointer;
-            group.Broadcast(at, piece.Sum(t => t.Bytes));
+
+            // Receive into staging memory, and convert each tensor to its place.
+            nint staged = group.Device is null ? hostStaging.Pointer : deviceStaging!.Pointer;
+            group.Broadcast(staged, piece.Sum(t => t.Bytes));
             foreach (var part in piece)
             {
                 if (part.Tensor is { } tensor)
-                    Convert(group.Device, at, NumberConversion.Of(part.Type), Place(tensor), tensor.Length);
-                at += (nint)part.Bytes;
+                    Convert(group.Device, staged, NumberConversion.Of(part.Type), Place(tensor), tensor.Length);
+                staged += (nint)part.Bytes;
             }
         }
-        group.Device?.Synchronize(); // the weights' own stream does not wait for its
+        group.Device?.Synchronize(); // the weights' own stream does not wait for the group's
         weights.Device?.Synchronize();
     }
 

@@ -4,9 +4,12 @@ using System.Text.Json;
 using SimpleR1.Vllm.Rendezvous;
 using Xunit;
 
-namespace SimpleR1.Tests.WeightSync;
+namespace SimpleR1.Tests.Vllm;
 
-/// <summary>PyTorch's TCPStore and vLLM's exchange of the NCCL id, against a recording of PyTorch 2.11 (tests/data/tcpstore, with the program that made it).</summary>
+/// <summary>
+/// PyTorch's TCPStore and vLLM's exchange of the NCCL id, against a recording of PyTorch 2.11 (tests/data/tcpstore,
+/// with the program that made it).
+/// </summary>
 public sealed class RendezvousTests
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
@@ -41,7 +44,9 @@ public sealed class RendezvousTests
         return bytes;
     }
 
-    /// <summary>A PyTorch worker's bytes get from our server, byte for byte, what PyTorch's own server answered.</summary>
+    /// <summary>
+    /// Our server answers a PyTorch worker's bytes, byte for byte, as PyTorch's own server did.
+    /// </summary>
     [Theory, InlineData("log"), InlineData("libuv_log")]
     public async Task Server_answers_a_recorded_PyTorch_worker_as_PyTorch_did(string log)
     {
@@ -56,10 +61,10 @@ public sealed class RendezvousTests
                 await worker.GetStream().WriteAsync(bytes, Token);
                 // WAIT for the id, which rank 0 sets a second later.
                 if (!waiting && bytes[0] == 6)
-                    (waiting, _) = (
-                        true,
-                        Task.Run(() => master.Set("broadcast_from/0/0", PickledNcclId.Write(Id)), Token)
-                    );
+                {
+                    waiting = true;
+                    _ = Task.Run(() => master.Set("broadcast_from/0/0", PickledNcclId.Write(Id)), Token);
+                }
             }
             else
                 Assert.Equal(
@@ -91,7 +96,10 @@ public sealed class RendezvousTests
                     {
                         byte[] sent = await ReadAsync(worker.GetStream(), expected.Length);
                         if (i == 0)
-                            (nonce, expected) = (sent[^4..], [.. expected[..^4], .. sent[^4..]]);
+                        {
+                            nonce = sent[^4..];
+                            expected = [.. expected[..^4], .. nonce];
+                        }
                         Assert.Equal(Convert.ToHexString(expected), Convert.ToHexString(sent));
                     }
                     else
@@ -108,7 +116,7 @@ public sealed class RendezvousTests
     [Fact]
     public void Pickled_id_is_Pythons_byte_for_byte_and_nothing_else_is_read()
     {
-        byte[] python = Log("log")[7].Bytes[8..]; // behind its length
+        byte[] python = Log("log")[7].Bytes[8..]; // after its length
         Assert.Equal(Convert.ToHexString(python), Convert.ToHexString(PickledNcclId.Write(Id)));
         Assert.Equal(Id, PickledNcclId.Read(python));
         foreach (int at in (int[])[1, 13, 40, 100, python.Length - 1])

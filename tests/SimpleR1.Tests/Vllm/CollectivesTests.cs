@@ -2,18 +2,19 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
-using SimpleR1.Vllm.Rendezvous;
+using SimpleR1.Tests.WeightSync;
+using SimpleR1.Vllm.Collectives;
 using SimpleR1.WeightSync.Security;
 using Xunit;
 
-namespace SimpleR1.Tests.WeightSync;
+namespace SimpleR1.Tests.Vllm;
 
 /// <summary>Groups over TCP, with a cluster key and without.</summary>
 public sealed class CollectivesTests
 {
-    private const int AddressAt = 48; // in an id, behind kind and token
-    private static readonly TimeSpan Long = TimeSpan.FromSeconds(60),
-        Short = TimeSpan.FromSeconds(1);
+    private const int AddressAt = 48; // in an id, after kind and token
+    private static readonly TimeSpan Long = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan Short = TimeSpan.FromSeconds(1);
     private static readonly byte[] Weights = [.. Enumerable.Range(0, 3 << 20).Select(i => (byte)(i * 31 + i / 251))];
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
@@ -30,7 +31,7 @@ public sealed class CollectivesTests
     }
 
     [Theory, InlineData(true), InlineData(false)]
-    public async Task Broadcast_passes_a_listener_on_the_way_readable_only_without_a_key(bool withKey)
+    public async Task Broadcast_passes_a_listener_in_between_readable_only_without_a_key(bool withKey)
     {
         var key = withKey ? NewKey() : null;
         using var leader = new TcpCollectives(key: key);
