@@ -18,7 +18,10 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.Training;
 
-/// <summary>Starts an experiment: loads and checks its files, resumes its run, starts its workers. Owns all that must be disposed.</summary>
+/// <summary>
+/// Starts an experiment: loads and checks its files, resumes its run, starts its workers. Owns all that must be
+/// disposed.
+/// </summary>
 internal sealed class ExperimentSetup : IAsyncDisposable
 {
     private readonly ExperimentOptions options;
