@@ -1,19 +1,16 @@
 #:project ../src/SimpleR1.Training/SimpleR1.Training.csproj
 #:property PublishAot=false
 
-// A training loop of one's own, in one file:   dotnet run -c Release examples/my-loop.cs -- recipes/quickstart.yaml
-// The body is R1Zero.RunAsync (src/SimpleR1.Training/R1Zero.cs) with one change: groups whose samples all earned the same teach nothing
-// (their advantages are 0), so they are dropped before the update, and their share of tokens is not computed (DAPO's filter, without its refill).
-using SimpleR1.Cluster.Worker;
-using SimpleR1.Tensors;
+// A custom training loop in one file:   dotnet run -c Release examples/my-loop.cs -- recipes/quickstart.yaml
+// The body is R1Zero.RunAsync (src/SimpleR1.Training/R1Zero.cs) with one change. Groups whose samples all earned the
+// same teach nothing, because their advantages are 0. This loop drops them before the update, so that no time is
+// spent on their tokens (DAPO's filter, without its refill).
 using SimpleR1.Training;
 using SimpleR1.Training.Recipes;
-using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Runs;
 
-NativeMemoryTuning.Apply();
-if (args is ["worker", .. var worker])
-    return await WorkerProcess.RunAsync(WorkerOptions.Parse(worker), CancellationToken.None); // this program is its own worker
+if (await Experiment.RunAsWorkerAsync(args) is { } exitCode)
+    return exitCode; // this program is its own worker
 if (args is not [var path, .. var overrides])
     throw new ArgumentException("usage: my-loop RECIPE [KEY=VALUE ...]");
 
@@ -24,10 +21,7 @@ Console.CancelKeyPress += (_, key) =>
     stop.Cancel();
 };
 var events = new ExperimentEvents(
-    Step: r =>
-        Console.WriteLine(
-            $"step {r.Step}/{r.Steps}  reward {r.Reward:F3}  accuracy {r.Accuracy:P1}  uniform groups {r.UniformGroups:P0}  trained tokens {r.TrainedTokens}  {r.StepSeconds:F2} s"
-        ),
+    Step: r => Console.WriteLine($"step {r.Step}/{r.Steps}  reward {r.Reward:F3}  trained tokens {r.TrainedTokens}"),
     Evaluation: e => Console.WriteLine($"evaluation after step {e.Step}: {e.Accuracy:P1} of {e.Answers.Count}"),
     Log: Console.WriteLine
 );
@@ -35,9 +29,9 @@ var recipe = RecipeFile.Load<TrainRecipe>(path, overrides) with { Name = "my-loo
 await using var e = await Experiment.StartAsync(recipe, new("runs", ExistingRun.Overwrite, events), stop.Token);
 
 await e.PushWeightsAsync();
-if (e.Due(e.Recipe.Training.EvaluateEvery))
+if (e.Due(recipe.Training.EvaluateEvery))
     await e.EvaluateAsync(stop.Token);
-while (e.Step < e.Recipe.Training.Steps && !stop.IsCancellationRequested)
+while (e.Step < recipe.Training.Steps && !stop.IsCancellationRequested)
 {
     e.BeginStep();
     var rollouts = await e.CollectAsync(e.NextPrompts());
@@ -50,9 +44,9 @@ while (e.Step < e.Recipe.Training.Steps && !stop.IsCancellationRequested)
     var updates = await e.UpdateAsync(useful.Length > 0 ? useful : rollouts); // the change
 
     e.EndStep(rollouts, updates, await e.PushWeightsAsync());
-    if (e.Due(e.Recipe.Training.CheckpointEvery))
+    if (e.Due(recipe.Training.CheckpointEvery))
         await e.SaveAsync();
-    if (e.Due(e.Recipe.Training.EvaluateEvery))
+    if (e.Due(recipe.Training.EvaluateEvery))
         await e.EvaluateAsync(stop.Token);
 }
 var outcome = await e.FinishAsync();

@@ -1,4 +1,4 @@
-/// <summary>Rewards of one's own: any <c>public static double Name(RewardInput input)</c>. A recipe names the file and the method.</summary>
+/// <summary>Custom rewards. A recipe names the file and a <c>public static double Name(RewardInput input)</c>.</summary>
 public static class MyRewards
 {
     private const int Free = 40; // characters of thought that cost nothing

@@ -1,8 +1,10 @@
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Trainer;
+using SimpleR1.Cluster.Worker;
 using SimpleR1.Models;
 using SimpleR1.Models.Prompts;
 using SimpleR1.Models.Tokenization;
+using SimpleR1.Tensors;
 using SimpleR1.Training.Algorithms;
 using SimpleR1.Training.Data;
 using SimpleR1.Training.Policy;
@@ -14,8 +16,8 @@ using SimpleR1.Training.Runs;
 namespace SimpleR1.Training;
 
 /// <summary>
-/// Everything a training loop works with: problems, workers, rewards, the policy and the run's folder. Its methods are the words that
-/// <see cref="R1Zero"/> is written in; a custom loop uses the same words in another order.
+/// Everything a training loop works with: problems, workers, rewards, the policy and the run's folder. Its methods are
+/// the words that <see cref="R1Zero"/> is written in; a custom loop uses the same words in another order.
 /// </summary>
 public sealed class Experiment : IAsyncDisposable
 {
@@ -27,17 +29,31 @@ public sealed class Experiment : IAsyncDisposable
     private Experiment(ExperimentSetup setup)
     {
         this.setup = setup;
-        collector = new(setup.Workers, setup.Input.Rewards);
+        Environments = problem => new SingleTurn(problem, Rewards);
+        collector = new(setup.Workers, problem => Environments(problem));
         lastStep = setup.Start;
         Step = setup.Start.Step;
     }
 
-    /// <summary>Loads everything, resumes the run when asked to, and starts the workers. Errors in files come before anything slow.</summary>
+    /// <summary>
+    /// Loads everything, resumes the run when asked to, and starts the workers. Errors in files come before anything
+    /// slow.
+    /// </summary>
     public static async Task<Experiment> StartAsync(
         TrainRecipe recipe,
         ExperimentOptions options,
         CancellationToken stop
     ) => new(await ExperimentSetup.StartAsync(recipe, options, stop));
+
+    /// <summary>Serves as a worker if <see cref="StartAsync"/> started this program as one: the first line of a program with a loop.</summary>
+    /// <returns>The exit code to end with; null when the program is not a worker.</returns>
+    public static async Task<int?> RunAsWorkerAsync(string[] args)
+    {
+        NativeMemoryTuning.Apply();
+        return args is ["worker", .. var worker]
+            ? await WorkerProcess.RunAsync(WorkerOptions.Parse(worker), CancellationToken.None)
+            : null;
+    }
 
     public TrainRecipe Recipe => setup.Recipe;
     public RunFolder Run => setup.Run;
@@ -59,20 +75,28 @@ public sealed class Experiment : IAsyncDisposable
         set => Trainer.Algorithm = value;
     }
 
+    /// <summary>Makes what answers the completions of one sample; the recipe's rewards after a single turn, unless set.</summary>
+    public Func<Problem, IEnvironment> Environments { get; set; }
+
     /// <summary>Steps finished. The weights after step n have version n.</summary>
     public int Step { get; private set; }
 
-    /// <summary>True when something that happens every so many steps is due; it always is before the first and after the last.</summary>
+    /// <summary>
+    /// True when something that happens every so many steps is due; it always is before the first and after the last.
+    /// </summary>
     public bool Due(int every) => Step == 0 || Step >= Recipe.Training.Steps || every > 0 && Step % every == 0;
 
     public void BeginStep() => setup.Clock.BeginStep(Step);
 
-    /// <summary>The groups that the last step carried over, then the next problems in the seed's order, as requests of token ids.</summary>
+    /// <summary>
+    /// The groups that the last step carried over, then the next problems in the seed's order, as requests of token
+    /// ids.
+    /// </summary>
     public IReadOnlyList<PromptGroup> NextPrompts() => setup.Prompts.Next(Step);
 
     /// <summary>
-    /// Has the workers complete the prompts and scores each completion as it arrives. With <c>rollout.carry</c> it ends when enough
-    /// groups are complete, and keeps the rest for the next step.
+    /// Has the workers complete the prompts and scores each completion as it arrives. With <c>rollout.carry</c> it ends
+    /// when enough groups are complete, and keeps the rest for the next step.
     /// </summary>
     /// <returns>Ordered by prompt and sample, in whatever order they arrived.</returns>
     public async Task<IReadOnlyList<Rollout>> CollectAsync(
@@ -98,7 +122,9 @@ public sealed class Experiment : IAsyncDisposable
             return updates;
         });
 
-    /// <summary>Sends the policy's weights into every worker's live weights; each worker proves by its hash that it holds them.</summary>
+    /// <summary>
+    /// Sends the policy's weights into every worker's live weights; each worker proves by its hash that it holds them.
+    /// </summary>
     public Task<SyncReport> PushWeightsAsync() =>
         Workers.PushWeightsAsync(Policy.Weights, Policy.Weights.Version, CancellationToken.None);
 
@@ -120,8 +146,8 @@ public sealed class Experiment : IAsyncDisposable
     }
 
     /// <summary>
-    /// Answers the held-out problems, unless the run did so after this step before it was resumed. Null when the recipe has none, or
-    /// when stopped.
+    /// Answers the held-out problems, unless the run did so after this step before it was resumed. Null when the recipe
+    /// has none, or when stopped.
     /// </summary>
     public async Task<Evaluation?> EvaluateAsync(CancellationToken stop)
     {
@@ -151,7 +177,10 @@ public sealed class Experiment : IAsyncDisposable
         }
     }
 
-    /// <summary>Writes a checkpoint that <c>--resume</c> continues bit for bit, and deletes the oldest beyond the recipe's number.</summary>
+    /// <summary>
+    /// Writes a checkpoint that <c>--resume</c> continues bit for bit, and deletes the oldest beyond the recipe's
+    /// number.
+    /// </summary>
     public Task SaveAsync() =>
         setup.Tensors.RunAsync(() =>
             Checkpoints.Save(Run, Policy, lastStep, Recipe.Model.Path, Recipe.Training.KeepCheckpoints)

@@ -24,7 +24,9 @@ internal sealed record ExperimentInput
     /// <summary>Longest prompt and completion together, in tokens.</summary>
     public required int Context { get; init; }
 
-    /// <exception cref="InvalidDataException">A file is damaged, no problem is left to train on, or a prompt does not fit the context.</exception>
+    /// <exception cref="InvalidDataException">
+    /// A file is damaged, no problem is left to train on, or a prompt does not fit the context.
+    /// </exception>
     public static ExperimentInput Load(TrainRecipe recipe, Action<string> log)
     {
         // The model's files

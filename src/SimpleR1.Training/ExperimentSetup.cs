@@ -18,7 +18,10 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.Training;
 
-/// <summary>Starts an experiment: loads and checks its files, resumes its run, starts its workers. Owns all that must be disposed.</summary>
+/// <summary>
+/// Starts an experiment: loads and checks its files, resumes its run, starts its workers. Owns all that must be
+/// disposed.
+/// </summary>
 internal sealed class ExperimentSetup : IAsyncDisposable
 {
     private readonly ExperimentOptions options;
@@ -171,7 +174,7 @@ internal sealed class ExperimentSetup : IAsyncDisposable
                 ApiKey = Environment.GetEnvironmentVariable("SIMPLE_R1_API_KEY"),
                 ClusterKey = options.ServerKey,
                 SendFrom = sender,
-                SendType = WorkerDevices.ParseType(w.Type),
+                SendType = ElementType.Parse(w.Type).Scalar,
             },
             stop
         );

@@ -3,15 +3,19 @@ using SimpleR1.Training.Runs;
 namespace SimpleR1.Training;
 
 /// <summary>
-/// The training loop of DeepSeek R1-Zero (DeepSeek-AI 2025): sample groups of answers from the current model, score them by rules,
-/// make better-than-average answers more likely, send the new weights to the workers. To change the loop, copy this file.
+/// The training loop of DeepSeek R1-Zero (DeepSeek-AI 2025): sample groups of answers from the current model, score
+/// them by rules, make better-than-average answers more likely, send the new weights to the workers. To change the
+/// loop, copy this file.
 /// </summary>
 public static class R1Zero
 {
-    /// <summary>Runs from the experiment's current step to the recipe's last, or until <paramref name="stop"/>: then the step in hand is finished and saved.</summary>
+    /// <summary>
+    /// Runs from the experiment's current step to the recipe's last. When stopped, it finishes the step in hand and
+    /// saves it.
+    /// </summary>
     public static async Task<RunOutcome> RunAsync(Experiment e, CancellationToken stop)
     {
-        await e.PushWeightsAsync(); // nothing is sampled before every worker proves that it has these weights
+        await e.PushWeightsAsync(); // nothing is sampled before every worker proves that it holds these weights
         if (e.Due(e.Recipe.Training.EvaluateEvery))
             await e.EvaluateAsync(stop);
 

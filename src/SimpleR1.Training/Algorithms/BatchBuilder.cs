@@ -8,7 +8,9 @@ namespace SimpleR1.Training.Algorithms;
 /// <summary>The rollouts of a step → the samples of each optimizer step, with all that a loss needs per token.</summary>
 internal sealed class BatchBuilder(PolicyModel policy, PolicyGradientOptions options, Decoder? reference)
 {
-    /// <returns>One batch per optimizer step of an epoch: equal shares of the samples, every group spread over all of them.</returns>
+    /// <returns>
+    /// One batch per optimizer step of an epoch: equal shares of the samples, every group spread over all of them.
+    /// </returns>
     public IReadOnlyList<TrainingSample[]> Build(IReadOnlyList<Rollout> rollouts, Algorithm algorithm)
     {
         float[][] advantages = Advantages(rollouts, algorithm);

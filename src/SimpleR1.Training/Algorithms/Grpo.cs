@@ -11,8 +11,9 @@ public static class Grpo
     /// <param name="clipHigh">The probability ratio counts up to 1 + this ("clip-higher" when larger, DAPO).</param>
     /// <param name="klCoefficient">Weight of the k3 estimate of KL(policy ‖ reference) (Schulman 2020); 0 for none.</param>
     /// <param name="importanceCap">
-    /// Truncated importance weights min(trainer p / engine p, cap) for tokens sampled by an engine that computes slightly different
-    /// probabilities (Yao et al. 2025, "Your Efficient RL Framework Secretly Brings You Off-Policy RL Training"); 0 for none.
+    /// Truncated importance weights min(trainer p / engine p, cap) for tokens sampled by an engine that computes
+    /// slightly different probabilities (Yao et al. 2025, "Your Efficient RL Framework Secretly Brings You Off-Policy
+    /// RL Training"); 0 for none.
     /// </param>
     public static Algorithm Create(
         bool normalizeByStd = true,
@@ -25,7 +26,7 @@ public static class Grpo
             Advantages: group => Advantages(group, normalizeByStd),
             Loss: t =>
             {
-                // Clipped gain, less where the engine's probabilities were other
+                // Clipped gain, with a truncated importance weight for the engine's mismatch
                 var ratio = (t.LogProbs - t.OldLogProbs).exp();
                 var clipped = ratio.clamp(1 - clipLow, 1 + clipHigh);
                 var gain = minimum(ratio * t.Advantages, clipped * t.Advantages);

@@ -3,8 +3,9 @@ using static TorchSharp.torch;
 namespace SimpleR1.Training.Algorithms;
 
 /// <summary>
-/// Group Sequence Policy Optimization (Zheng et al. 2025): <see cref="Grpo"/> with one probability ratio for each sample, the geometric
-/// mean of its tokens' ratios. The paper averages each sequence alike and clips at 1 − 3e-4 and 1 + 4e-4.
+/// Group Sequence Policy Optimization (Zheng et al. 2025): <see cref="Grpo"/> with one probability ratio for each
+/// sample, the geometric mean of its tokens' ratios. The paper averages each sequence alike and clips at 1 − 3e-4 and 1
+/// + 4e-4.
 /// </summary>
 public static class Gspo
 {

@@ -3,15 +3,17 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.Training.Algorithms;
 
-/// <summary>What a loss sees of a micro-batch: one value per trained token, all [tokens], f32 unless they say otherwise.</summary>
+/// <summary>
+/// What a loss sees of a micro-batch: one value per trained token, all [tokens], f32 unless they say otherwise.
+/// </summary>
 public sealed record LossInput
 {
     /// <summary>Under the current weights; the only one with a gradient.</summary>
     public required Tensor LogProbs { get; init; }
 
     /// <summary>
-    /// Under the trainer's weights before this batch's first update; the same values as <see cref="LogProbs"/> when there is only one
-    /// update.
+    /// Under the trainer's weights before this batch's first update; the same values as <see cref="LogProbs"/> when
+    /// there is only one update.
     /// </summary>
     public required Tensor OldLogProbs { get; init; }
 
@@ -22,7 +24,9 @@ public sealed record LossInput
     public required Tensor? ReferenceLogProbs { get; init; }
     public required Tensor Advantages { get; init; }
 
-    /// <summary>How much each token counts; over a whole optimizer step they add up to about 1. See <see cref="LossAverage"/>.</summary>
+    /// <summary>
+    /// How much each token counts; over a whole optimizer step they add up to about 1. See <see cref="LossAverage"/>.
+    /// </summary>
     public required Tensor Weights { get; init; }
 
     /// <summary>int64: version of the weights that made each token.</summary>

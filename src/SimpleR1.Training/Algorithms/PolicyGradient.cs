@@ -19,7 +19,9 @@ public sealed class PolicyGradient(
     public Algorithm Algorithm { get; set; } = algorithm;
 
     /// <summary>Makes options.Epochs × options.MiniBatches optimizer steps on the rollouts of one step.</summary>
-    /// <param name="rollouts">All samples of all groups, in a fixed order (the order is part of what makes a run repeatable).</param>
+    /// <param name="rollouts">
+    /// All samples of all groups, in a fixed order (the order is part of what makes a run repeatable).
+    /// </param>
     /// <returns>One entry per optimizer step.</returns>
     public IReadOnlyList<UpdateStatistics> Update(IReadOnlyList<Rollout> rollouts, int step, double learningRate)
     {

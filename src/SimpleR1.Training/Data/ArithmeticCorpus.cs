@@ -5,9 +5,10 @@ using SimpleR1.Training.Recipes;
 namespace SimpleR1.Training.Data;
 
 /// <summary>
-/// The problems of the quickstart, and the documents that its tiny base model is pretrained on: textbook drills of sums and differences, and
-/// a forum's worth of questions answered in every style and with many mistakes. A model of this text knows its arithmetic and has seen
-/// careful answers, but most of what it imitates is careless or badly formatted: what reinforcement learning starts from.
+/// The problems of the quickstart, and the documents that its tiny base model is pretrained on: textbook drills of sums
+/// and differences, and a forum's worth of questions answered in every style and with many mistakes. A model of this
+/// text knows its arithmetic and has seen careful answers, but most of what it imitates is careless or badly formatted.
+/// Reinforcement learning starts from there.
 /// </summary>
 internal static class ArithmeticCorpus
 {
@@ -15,13 +16,13 @@ internal static class ArithmeticCorpus
 
     private delegate string Maker(ref SplitMix64 random);
 
-    /// <summary>Which kinds of documents there are, and how often. They add up to 1.</summary>
+    /// <summary>Kinds of documents with their shares, which add up to 1.</summary>
     private static readonly (double Share, Maker Make)[] Kinds =
     [
-        (0.40, Drill), // a line of a textbook: right
-        (0.08, Careful), // works step by step inside the tags: mostly right
-        (0.14, Lazy), // the tags without the work: mostly wrong
-        (0.20, Bare), // a number, nothing else
+        (0.40, Drill), // a line of a textbook, always right
+        (0.08, Careful), // works step by step inside the tags, mostly right
+        (0.14, Lazy), // the tags without the work, mostly wrong
+        (0.20, Bare), // a number and nothing else
         (0.10, Chatty), // a sentence
         (0.08, Broken), // tags that are not closed, missing or in the wrong order
     ];
@@ -38,7 +39,7 @@ internal static class ArithmeticCorpus
         );
     }
 
-    /// <summary>A document: a problem without a question, all of it answer.</summary>
+    /// <summary>A document, as a problem without a question: all of it is answer.</summary>
     public static Problem Document(ref SplitMix64 random, GeneratorOptions options)
     {
         double pick = random.NextDouble();
@@ -53,9 +54,9 @@ internal static class ArithmeticCorpus
     {
         while (true)
         {
-            int a = random.Next(1, 99),
-                b = Signed(ref random),
-                c = Signed(ref random);
+            int a = random.Next(1, 99);
+            int b = Signed(ref random);
+            int c = Signed(ref random);
             if (a + b is >= 0 and <= Limit && a + b + c is >= 0 and <= Limit)
                 return ($"{a}{b:+0;-0}{c:+0;-0}", [a, b, c], a + b + c);
         }
@@ -69,8 +70,8 @@ internal static class ArithmeticCorpus
         var lines = new List<string>();
         while (lines.Count < 4)
         {
-            int a = random.Next(0, Limit),
-                b = Signed(ref random);
+            int a = random.Next(0, Limit);
+            int b = Signed(ref random);
             if (a + b is >= 0 and <= Limit)
                 lines.Add($"{a}{b:+0;-0}={a + b}");
         }
@@ -80,9 +81,10 @@ internal static class ArithmeticCorpus
     private static string Careful(ref SplitMix64 random)
     {
         var (question, terms, _) = Question(ref random);
-        int first = Slip(ref random, terms[0] + terms[1], 0.04),
-            second = Slip(ref random, first + terms[2], 0.04);
-        return $"{Prompt(question)}<think>{terms[0]}{terms[1]:+0;-0}={first} {first}{terms[2]:+0;-0}={second}</think><answer>{second}</answer>";
+        int first = Slip(ref random, terms[0] + terms[1], 0.04);
+        int second = Slip(ref random, first + terms[2], 0.04);
+        string thought = $"{terms[0]}{terms[1]:+0;-0}={first} {first}{terms[2]:+0;-0}={second}";
+        return $"{Prompt(question)}<think>{thought}</think><answer>{second}</answer>";
     }
 
     private static string Lazy(ref SplitMix64 random)
@@ -109,8 +111,8 @@ internal static class ArithmeticCorpus
     private static string Broken(ref SplitMix64 random)
     {
         var (question, terms, value) = Question(ref random);
-        int first = terms[0] + terms[1],
-            said = Slip(ref random, value, 0.4);
+        int first = terms[0] + terms[1];
+        int said = Slip(ref random, value, 0.4);
         return Prompt(question)
             + Pick(
                 ref random,
@@ -124,7 +126,7 @@ internal static class ArithmeticCorpus
 
     private static int Signed(ref SplitMix64 random) => random.Next(1, 99) * (random.Next(2) == 0 ? 1 : -1);
 
-    /// <summary>With this probability, a number near the right one instead of it.</summary>
+    /// <summary>The value, or with this probability a wrong number near it.</summary>
     private static int Slip(ref SplitMix64 random, int value, double probability)
     {
         if (random.NextDouble() >= probability)
@@ -133,5 +135,6 @@ internal static class ArithmeticCorpus
         return wrong < 0 ? value + 1 : wrong;
     }
 
-    private static T Pick<T>(ref SplitMix64 random, params ReadOnlySpan<T> of) => of[random.Next(of.Length)];
+    private static T Pick<T>(ref SplitMix64 random, params ReadOnlySpan<T> choices) =>
+        choices[random.Next(choices.Length)];
 }

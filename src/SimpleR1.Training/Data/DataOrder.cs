@@ -1,8 +1,8 @@
 namespace SimpleR1.Training.Data;
 
 /// <summary>
-/// Endless order of <paramref name="count"/> problems: each epoch is a new shuffle that follows from the seed and the epoch alone,
-/// so <see cref="Position"/> is all that a checkpoint needs.
+/// An endless order of <paramref name="count"/> problems. Each epoch is a new shuffle that follows from the seed and
+/// the epoch alone, so <see cref="Position"/> is all that a checkpoint needs.
 /// </summary>
 public sealed class DataOrder(int count, ulong seed)
 {
@@ -14,18 +14,15 @@ public sealed class DataOrder(int count, ulong seed)
     private long shuffledEpoch = -1;
     private long position;
 
-    /// <summary>How many indices have been given out.</summary>
+    /// <summary>Number of indices taken by <see cref="Next"/>.</summary>
     public long Position
     {
         get => position;
-        set =>
-            position =
-                value >= 0
-                    ? value
-                    : throw new ArgumentOutOfRangeException(
-                        nameof(value),
-                        $"position must not be negative, found {value}"
-                    );
+        set
+        {
+            ArgumentOutOfRangeException.ThrowIfNegative(value);
+            position = value;
+        }
     }
 
     /// <summary>Complete passes over the problems.</summary>
@@ -34,7 +31,7 @@ public sealed class DataOrder(int count, ulong seed)
     /// <summary>The next index, 0 .. count-1.</summary>
     public int Next() => At(position++);
 
-    /// <summary>The index at a position, given out or not.</summary>
+    /// <summary>The index at a position, whether taken or not.</summary>
     public int At(long place)
     {
         long epoch = place / order.Length;

@@ -21,7 +21,9 @@ public static class Generators
     public static IReadOnlyCollection<string> Names => ByName.Keys;
 
     /// <summary><paramref name="count"/> different problems; the first n are the same for every count.</summary>
-    /// <exception cref="ArgumentException">No such generator, or the options do not allow that many different problems.</exception>
+    /// <exception cref="ArgumentException">
+    /// The generator is unknown, or its options allow fewer different problems.
+    /// </exception>
     public static IReadOnlyList<Problem> Make(string name, int count, ulong seed, GeneratorOptions? options = null)
     {
         if (!ByName.TryGetValue(name, out var generator))
@@ -72,7 +74,7 @@ public static class Generators
         );
     }
 
-    /// <summary>Numbers and a target that they do reach: the target is the value of a random expression over all of them.</summary>
+    /// <summary>Numbers and a target that they reach: the value of a random expression over all of them.</summary>
     private static Problem Countdown(ref SplitMix64 random, GeneratorOptions options)
     {
         for (int tries = 0; tries < 1_000_000; tries++)
@@ -98,7 +100,9 @@ public static class Generators
         );
     }
 
-    /// <summary>Joins two random numbers by a random operation until one is left; null where a step leaves the whole numbers.</summary>
+    /// <summary>
+    /// Joins two random numbers by a random operation until one is left; null when a step leaves the whole numbers.
+    /// </summary>
     private static long? RandomValue(ref SplitMix64 random, int[] numbers)
     {
         var left = numbers.Select(n => (long)n).ToList();
@@ -128,7 +132,7 @@ public static class Generators
         return value;
     }
 
-    /// <summary>How a countdown problem is put; the wording is TinyZero's, with "each number exactly once" said plainly.</summary>
+    /// <summary>The text of a countdown problem: TinyZero's, with "each number exactly once" said plainly.</summary>
     internal static string CountdownQuestion(IEnumerable<string> numbers, string target) =>
         $"Using the numbers [{string.Join(", ", numbers)}], create an expression that equals {target}. "
         + "You can use the basic operations (+, -, *, /) and parentheses, and must use each number exactly once.";

@@ -5,13 +5,15 @@ using Parquet.Serialization;
 
 namespace SimpleR1.Training.Data;
 
-/// <summary>Parquet files, as Hugging Face publishes datasets, as rows of JSON values.</summary>
+/// <summary>Reads Parquet files, the form in which Hugging Face publishes datasets, as rows of JSON values.</summary>
 internal static class ParquetRows
 {
-    /// <exception cref="InvalidDataException">The file is damaged, or in a form that the reader does not know.</exception>
+    /// <exception cref="InvalidDataException">
+    /// The file is damaged, or has a form that the reader does not support.
+    /// </exception>
     public static List<Dataset.DataRow> Read(string path)
     {
-        // the library is asynchronous only; the thread pool keeps a caller's synchronization context out of it
+        // The library is asynchronous only; the thread pool keeps a caller's synchronization context out of it.
         try
         {
             return Task.Run(() => ReadAsync(path)).GetAwaiter().GetResult();

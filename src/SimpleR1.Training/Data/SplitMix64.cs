@@ -1,6 +1,8 @@
 namespace SimpleR1.Training.Data;
 
-/// <summary>A small random generator whose stream is the same on every machine and .NET version (Steele, Lea, Flood 2014).</summary>
+/// <summary>
+/// A small random generator whose stream is the same on every machine and .NET version (Steele, Lea, Flood 2014).
+/// </summary>
 internal struct SplitMix64(ulong seed)
 {
     private ulong state = seed;

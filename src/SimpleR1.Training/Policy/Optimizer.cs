@@ -6,7 +6,10 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.Training.Policy;
 
-/// <summary>AdamW over the flat weights: two flat moments beside them, one pass a step. Weight decay reaches matrices only, not norms and biases.</summary>
+/// <summary>
+/// AdamW over the flat weights (Loshchilov and Hutter 2019) with two flat moments, in one pass a step. Weight decay
+/// reaches matrices only, not norms and biases.
+/// </summary>
 public sealed class Optimizer(FlatWeights weights, OptimizerSection options) : IDisposable
 {
     public Tensor Gradient { get; } = zeros_like(weights.Flat).DetachFromDisposeScope();
@@ -20,12 +23,11 @@ public sealed class Optimizer(FlatWeights weights, OptimizerSection options) : I
     public double GradientNorm() => Ops.Norm(Gradient);
 
     /// <summary>Clips the gradient to the largest norm allowed and updates the weights in place.</summary>
-    /// <param name="gradientNorm">Of the whole gradient, from <see cref="GradientNorm"/>.</param>
-    /// <returns>The learning rate used.</returns>
-    public double Step(double gradientNorm, double learningRate)
+    /// <param name="gradientNorm">Norm of the whole gradient, from <see cref="GradientNorm"/>.</param>
+    public void Step(double gradientNorm, double learningRate)
     {
-        double limit = options.MaxGradientNorm,
-            scale = limit > 0 && gradientNorm > limit ? limit / gradientNorm : 1;
+        double limit = options.MaxGradientNorm;
+        double scale = limit > 0 && gradientNorm > limit ? limit / gradientNorm : 1;
         Steps++;
         var buffers = new AdamWBuffers(weights.Flat, Gradient, Mean, Variance);
         foreach (var slot in weights.Layout.Slots)
@@ -42,19 +44,18 @@ public sealed class Optimizer(FlatWeights weights, OptimizerSection options) : I
             };
             Ops.AdamWStep(buffers, slot.Offset, slot.Length, settings);
         }
-        return learningRate;
     }
 
-    /// <summary>Learning rate of a step: linear warm-up, then constant, or linear or half a cosine down to the final ratio.</summary>
+    /// <summary>
+    /// Learning rate of a step: linear warm-up, then constant, or linear or half a cosine down to the final ratio.
+    /// </summary>
     /// <param name="step">From 0.</param>
     public static double LearningRate(OptimizerSection options, int step, int steps)
     {
         if (step < options.WarmupSteps)
             return options.LearningRate * (step + 1) / options.WarmupSteps;
-        double progress =
-            steps <= options.WarmupSteps + 1
-                ? 1
-                : Math.Min(1, (double)(step - options.WarmupSteps) / (steps - 1 - options.WarmupSteps));
+        int after = steps - 1 - options.WarmupSteps; // steps from the warm-up's end to the last step
+        double progress = after <= 0 ? 1 : Math.Min(1, (double)(step - options.WarmupSteps) / after);
         double remaining = options.Schedule switch
         {
             Schedule.Linear => 1 - progress,

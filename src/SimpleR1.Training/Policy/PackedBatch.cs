@@ -9,37 +9,39 @@ public sealed class PackedBatch : IDisposable
 {
     public PackedBatch(IReadOnlyList<TrainingSequence> sequences)
     {
-        int computed = sequences.Sum(s => s.Computed),
-            trained = sequences.Sum(s => s.Trained);
-        long[] ids = new long[computed],
-            positions = new long[computed],
-            rows = new long[trained],
-            targets = new long[trained];
+        int computed = sequences.Sum(s => s.Computed);
+        int trained = sequences.Sum(s => s.Trained);
+        long[] ids = new long[computed];
+        long[] positions = new long[computed];
+        long[] rows = new long[trained];
+        long[] targets = new long[trained];
         Offsets = new int[sequences.Count + 1];
-        int at = 0,
-            row = 0;
+
+        int start = 0;
+        int row = 0;
         for (int s = 0; s < sequences.Count; s++)
         {
             sequences[s].Check(s);
             var (tokens, trainedPositions) = sequences[s];
-            Offsets[s] = at;
+            Offsets[s] = start;
 
             // Every token but the last is computed
             for (int i = 0; i < tokens.Length - 1; i++)
             {
-                ids[at + i] = tokens[i];
-                positions[at + i] = i;
+                ids[start + i] = tokens[i];
+                positions[start + i] = i;
             }
 
             // A trained token is predicted by the row before it
             foreach (int position in trainedPositions)
             {
-                rows[row] = at + position - 1;
-                targets[row++] = tokens[position];
+                rows[row] = start + position - 1;
+                targets[row] = tokens[position];
+                row++;
             }
-            at += tokens.Length - 1;
+            start += tokens.Length - 1;
         }
-        Offsets[^1] = at;
+        Offsets[^1] = start;
         Ids = Keep(ids);
         Positions = Keep(positions);
         Rows = Keep(rows);
@@ -55,10 +57,10 @@ public sealed class PackedBatch : IDisposable
     /// <summary>[trained] int64: the computed rows that predict a trained token</summary>
     public Tensor Rows { get; }
 
-    /// <summary>[trained] int64: the tokens predicted there</summary>
+    /// <summary>[trained] int64: the tokens that these rows predict</summary>
     public Tensor Targets { get; }
 
-    /// <summary>First computed token of each sequence, then their number.</summary>
+    /// <summary>Index of each sequence's first computed token, then the number of computed tokens.</summary>
     public int[] Offsets { get; }
 
     /// <summary>log p and entropy of every trained token: two [trained] f32 tensors.</summary>
@@ -69,27 +71,32 @@ public sealed class PackedBatch : IDisposable
         bool checkpointing = false
     )
     {
-        using var none = no_grad();
-        var hidden = decoder.Hidden(Ids, Positions, new PackedAttention(decoder.Config, Offsets), tape, checkpointing); // [computed, hidden]
+        using var noGradient = no_grad();
+        var attention = new PackedAttention(decoder.Config, Offsets);
+        var hidden = decoder.Hidden(Ids, Positions, attention, tape, checkpointing); // [computed, hidden]
         return Ops.TokenLogProbs(tape, Ops.SelectRows(tape, hidden, Rows), decoder.OutputWeight, Targets, temperature);
     }
 
-    /// <summary>Splits sequences, in their order, into micro-batches of at most <paramref name="tokens"/> computed tokens (a longer sequence stands alone).</summary>
+    /// <summary>
+    /// Splits sequences, in their order, into micro-batches of at most <paramref name="tokens"/> computed tokens. A
+    /// longer sequence is a micro-batch of its own.
+    /// </summary>
     public static IEnumerable<Range> Split(IReadOnlyList<TrainingSequence> sequences, int tokens)
     {
-        int from = 0,
-            sum = 0;
+        int first = 0;
+        int sum = 0;
         for (int i = 0; i < sequences.Count; i++)
         {
-            if (i > from && sum + sequences[i].Computed > tokens)
+            if (i > first && sum + sequences[i].Computed > tokens)
             {
-                yield return from..i;
-                (from, sum) = (i, 0);
+                yield return first..i;
+                first = i;
+                sum = 0;
             }
             sum += sequences[i].Computed;
         }
-        if (from < sequences.Count)
-            yield return from..sequences.Count;
+        if (first < sequences.Count)
+            yield return first..sequences.Count;
     }
 
     private static Tensor Keep(long[] values) => tensor(values).DetachFromDisposeScope();

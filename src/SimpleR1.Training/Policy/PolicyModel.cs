@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using SimpleR1.Models;
 using SimpleR1.Tensors;
 using static TorchSharp.torch;
@@ -8,22 +9,28 @@ namespace SimpleR1.Training.Policy;
 public sealed class NonFiniteException(string message) : InvalidOperationException(message);
 
 /// <summary>Means over the trained tokens of one update, and what it cost.</summary>
-public sealed record UpdateStatistics(
-    double Loss,
-    double Entropy,
-    double GradientNorm,
-    double LearningRate,
-    long Tokens,
-    double Seconds
-)
+public sealed record UpdateStatistics
 {
+    public required double Loss { get; init; }
+
+    /// <summary>Nats a token.</summary>
+    public required double Entropy { get; init; }
+
+    /// <summary>Before clipping.</summary>
+    public required double GradientNorm { get; init; }
+    public required double LearningRate { get; init; }
+
+    /// <summary>Tokens computed, trained or not.</summary>
+    public required long Tokens { get; init; }
+    public required double Seconds { get; init; }
+
     /// <summary>What the algorithm reported, by name (clip fraction, KL, …).</summary>
     public required IReadOnlyDictionary<string, double> Report { get; init; }
 }
 
 /// <summary>
-/// The model being trained: weights, gradient and optimizer on flat buffers. Knows no algorithm: it turns sequences into log-probs,
-/// a loss on them into gradients, and gradients into a step. One thread only.
+/// The model being trained: weights, gradient and optimizer on flat buffers. It knows no algorithm: it turns sequences
+/// into log-probs, a loss on them into gradients, and gradients into a step. One thread only.
 /// </summary>
 public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOptions options) : IDisposable
 {
@@ -50,17 +57,25 @@ public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOpti
             var part = sequences.Take(range).ToArray();
             using var batch = new PackedBatch(part);
             float[] all = batch.LogProbs(decoder, null, temperature).LogProbs.data<float>().ToArray();
-            int at = 0;
+            int start = 0;
             foreach (var sequence in part)
-                result.Add(all[at..(at += sequence.Trained)]);
+            {
+                result.Add(all[start..(start + sequence.Trained)]);
+                start += sequence.Trained;
+            }
         }
         return [.. result];
     }
 
     /// <summary>One optimizer step: gradients of all micro-batches add up, then clip, then AdamW.</summary>
     /// <param name="step">Named when something is not finite.</param>
-    /// <param name="loss">Range of sequences in a micro-batch and their log-probs [trained] (with gradient) → scalar loss, and sums to report.</param>
-    /// <exception cref="NonFiniteException">The loss or the gradient norm is not finite; the weights are as before.</exception>
+    /// <param name="loss">
+    /// Range of sequences in a micro-batch and their log-probs [trained] (with gradient) → scalar loss, and sums to
+    /// report.
+    /// </param>
+    /// <exception cref="NonFiniteException">
+    /// The loss or the gradient norm is not finite; the weights are as before.
+    /// </exception>
     public UpdateStatistics Update(
         IReadOnlyList<TrainingSequence> sequences,
         double temperature,
@@ -69,62 +84,86 @@ public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOpti
         Func<Range, Tensor, (Tensor Loss, Dictionary<string, Tensor> Report)> loss
     )
     {
-        long start = System.Diagnostics.Stopwatch.GetTimestamp(),
-            tokens = sequences.Sum(s => (long)s.Computed);
-        double lossSum = 0,
-            entropySum = 0;
-        var report = new SortedDictionary<string, double>(StringComparer.Ordinal);
+        long start = Stopwatch.GetTimestamp();
+        var sums = new UpdateSums();
         optimizer.Gradient.zero_();
-        int microBatch = 0;
         foreach (var range in PackedBatch.Split(sequences, options.TokensPerMicroBatch))
         {
             using var scope = NewDisposeScope();
-            using var tape = new Tape();
-            foreach (var slot in Weights.Layout.Slots)
-                tape.Parameter(
-                    Weights[slot.Name],
-                    optimizer.Gradient.narrow(0, slot.Offset, slot.Length).view(slot.Shape)
-                );
+            using var tape = NewTape();
             using var batch = new PackedBatch([.. sequences.Take(range)]);
+
+            // Forward to log-probs, then the loss on them
             var (logProbs, entropy) = batch.LogProbs(decoder, tape, temperature, options.GradientCheckpointing);
             var leaf = logProbs.detach().requires_grad_(true);
-            var (value, parts) = loss(range, leaf);
+            var (value, report) = loss(range, leaf);
             double microLoss = value.item<float>();
             if (!double.IsFinite(microLoss))
                 throw new NonFiniteException(
-                    $"step {step}, micro-batch {microBatch}: the loss is {microLoss}; the weights were not changed. {Diagnose(logProbs)}"
+                    $"step {step}, micro-batch {sums.MicroBatches}: the loss is {microLoss}; "
+                        + $"the weights were not changed. {Diagnose(logProbs)}"
                 );
-            entropySum += entropy.sum().item<float>(); // before the tape frees it
+            sums.Add(microLoss, entropy.sum().item<float>(), report); // before the tape frees the entropy
+
+            // Backward: the loss by libtorch, the decoder by the tape
             value.backward();
             tape.Backward(logProbs, leaf.grad!.alias());
-            lossSum += microLoss;
-            foreach (var (name, sum) in parts)
-                report[name] = report.GetValueOrDefault(name) + sum.item<float>();
-            microBatch++;
         }
+
         double norm = optimizer.GradientNorm();
         if (!double.IsFinite(norm))
             throw new NonFiniteException(
-                $"step {step}: the gradient norm is {norm} after {microBatch} micro-batches with a finite loss ({lossSum:G4}); the weights were not changed. Lower the learning rate, or look at the last rollouts."
+                $"step {step}: the gradient norm is {norm} after {sums.MicroBatches} micro-batches with a finite loss "
+                    + $"({sums.Loss:G4}); the weights were not changed. Lower the learning rate, or look at the last rollouts."
             );
         optimizer.Step(norm, learningRate);
-        return new(
-            lossSum,
-            entropySum / Math.Max(1, sequences.Sum(s => s.Trained)),
-            norm,
-            learningRate,
-            tokens,
-            System.Diagnostics.Stopwatch.GetElapsedTime(start).TotalSeconds
-        )
+        return new()
         {
-            Report = report,
+            Loss = sums.Loss,
+            Entropy = sums.Entropy / Math.Max(1, sequences.Sum(s => s.Trained)),
+            GradientNorm = norm,
+            LearningRate = learningRate,
+            Tokens = sequences.Sum(s => (long)s.Computed),
+            Seconds = Stopwatch.GetElapsedTime(start).TotalSeconds,
+            Report = sums.Report,
         };
+    }
+
+    /// <summary>A tape that knows where each parameter's gradient goes.</summary>
+    private Tape NewTape()
+    {
+        var tape = new Tape();
+        foreach (var slot in Weights.Layout.Slots)
+        {
+            var gradient = optimizer.Gradient.narrow(0, slot.Offset, slot.Length).view(slot.Shape);
+            tape.Parameter(Weights[slot.Name], gradient);
+        }
+        return tape;
+    }
+
+    /// <summary>Sums over the micro-batches of an update.</summary>
+    private sealed class UpdateSums
+    {
+        public int MicroBatches { get; private set; }
+        public double Loss { get; private set; }
+        public double Entropy { get; private set; }
+        public SortedDictionary<string, double> Report { get; } = new(StringComparer.Ordinal);
+
+        public void Add(double loss, double entropy, Dictionary<string, Tensor> report)
+        {
+            MicroBatches++;
+            Loss += loss;
+            Entropy += entropy;
+            foreach (var (name, sum) in report)
+                Report[name] = Report.GetValueOrDefault(name) + sum.item<float>();
+        }
     }
 
     private static string Diagnose(Tensor logProbs) =>
         logProbs.isfinite().all().item<bool>()
             ? "All log-probs are finite: look at the algorithm's loss and at the advantages."
-            : "Log-probs are not finite: the weights have diverged; lower the learning rate and resume from the last checkpoint.";
+            : "Log-probs are not finite: the weights have diverged; lower the learning rate and resume from the last "
+                + "checkpoint.";
 
     public void Dispose()
     {

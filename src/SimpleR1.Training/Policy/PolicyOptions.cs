@@ -3,7 +3,9 @@ using SimpleR1.Training.Recipes;
 namespace SimpleR1.Training.Policy;
 
 /// <param name="TokensPerMicroBatch">Packed tokens computed at once; bounds the memory of activations.</param>
-/// <param name="GradientCheckpointing">Keep only each layer's input: about a quarter of the memory, a third more time.</param>
+/// <param name="GradientCheckpointing">
+/// Keep only each layer's input: about a quarter of the memory, a third more time.
+/// </param>
 public sealed record PolicyOptions(int TokensPerMicroBatch, bool GradientCheckpointing = false);
 
 /// <summary>How a batch of rollouts becomes updates; see the recipe's <c>algorithm</c> section.</summary>

@@ -1,9 +1,9 @@
 namespace SimpleR1.Training.Policy;
 
 /// <summary>
-/// A sample of one optimizer step as the trainer sees it. Every array has one entry per token of the conversation; entries of tokens
-/// that are not trained are 0. Weights and advantages are fixed over the whole optimizer step before samples are dealt out to
-/// micro-batches, so a micro-batch needs no common denominator.
+/// A sample of one optimizer step as the trainer sees it. Every array has one entry per token of the conversation;
+/// entries of tokens that are not trained are 0. Weights and advantages are fixed over the whole optimizer step before
+/// samples are dealt out to micro-batches, so a micro-batch needs no common denominator.
 /// </summary>
 public sealed class TrainingSample
 {
@@ -11,7 +11,9 @@ public sealed class TrainingSample
 
     public required int[] Tokens { get; init; }
 
-    /// <summary>How much each token counts in the loss; 0 is not trained. Over an optimizer step they add up to about 1.</summary>
+    /// <summary>
+    /// How much each token counts in the loss; 0 is not trained. Over an optimizer step they add up to about 1.
+    /// </summary>
     public required float[] Weights { get; init; }
     public required float[] Advantages { get; init; }
 

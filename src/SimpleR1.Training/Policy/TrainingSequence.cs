@@ -1,7 +1,9 @@
 namespace SimpleR1.Training.Policy;
 
 /// <summary>Token ids, some of which are trained.</summary>
-/// <param name="Positions">Places of the trained tokens, ascending, from 1: the first token has nothing before it to predict it from.</param>
+/// <param name="Positions">
+/// Places of the trained tokens, ascending, from 1: the first token has nothing before it to predict it from.
+/// </param>
 public readonly record struct TrainingSequence(int[] Tokens, int[] Positions)
 {
     /// <summary>A sequence whose tail is trained, from <paramref name="trainFrom"/> (at least 1) to the end.</summary>
@@ -14,7 +16,9 @@ public readonly record struct TrainingSequence(int[] Tokens, int[] Positions)
     /// <summary>Tokens that the forward pass computes: the last one is only predicted.</summary>
     public int Computed => Tokens.Length - 1;
 
-    /// <exception cref="ArgumentException">No position is trained, or positions do not ascend within 1 .. the last token.</exception>
+    /// <exception cref="ArgumentException">
+    /// No position is trained, or positions do not ascend within 1 .. the last token.
+    /// </exception>
     internal void Check(int index)
     {
         int last = 0;

@@ -31,7 +31,8 @@ public sealed record DataSource : IRecipeSection
     public string? Generator { get; init; }
 
     [Description(
-        "Problems that the generator makes, all different. The first n are the same whatever the count, so `skip` gives held-out ones."
+        "Problems that the generator makes, all different. The first n are the same whatever the count, so `skip` gives "
+            + "held-out ones."
     )]
     [Limits(AtLeast = 1)]
     public int? Count { get; init; }
@@ -93,7 +94,8 @@ public sealed record DataSource : IRecipeSection
 public sealed record DataColumns
 {
     [Description(
-        "Column of the question, or text around columns in braces, such as \"{Body} {Question}\". Without it: question, problem, prompt. Empty (\"\") where rows are text without one."
+        "Column of the question, or text around columns in braces, such as \"{Body} {Question}\". Without it: question, "
+            + "problem, prompt. Empty (\"\") when rows are text without a question."
     )]
     public string? Question { get; init; }
 

@@ -1,71 +1,9 @@
 using System.Globalization;
-using System.Reflection;
 using SimpleR1.Models;
 
 namespace SimpleR1.Training.Recipes;
 
-/// <summary>What the binder, the writer and the reference need to know about one key: read from a record's property.</summary>
-internal sealed record RecipeKey(
-    PropertyInfo Property,
-    string Name,
-    Type Type,
-    bool Nullable,
-    bool Required,
-    LimitsAttribute? Limits,
-    string Description
-)
-{
-    private static readonly NullabilityInfoContext Nullability = new();
-
-    /// <summary>The keys of a section: its settable properties, in the order of the code.</summary>
-    public static IReadOnlyList<RecipeKey> Of(Type section)
-    {
-        lock (Nullability)
-            return
-            [
-                .. section
-                    .GetProperties()
-                    .Where(p => p.CanWrite)
-                    .Select(p => new RecipeKey(
-                        p,
-                        RecipeNames.Key(p.Name),
-                        System.Nullable.GetUnderlyingType(p.PropertyType) ?? p.PropertyType,
-                        System.Nullable.GetUnderlyingType(p.PropertyType) is not null
-                            || (
-                                !p.PropertyType.IsValueType
-                                && Nullability.Create(p).WriteState is NullabilityState.Nullable
-                            ),
-                        IsRequired(p),
-                        p.GetCustomAttribute<LimitsAttribute>(),
-                        p.GetCustomAttribute<System.ComponentModel.DescriptionAttribute>()?.Description ?? ""
-                    )),
-            ];
-    }
-
-    /// <summary>By name, because ScottPlot brings a public type of the same name.</summary>
-    private static bool IsRequired(PropertyInfo property) =>
-        property.CustomAttributes.Any(a =>
-            a.AttributeType.FullName == "System.Runtime.CompilerServices.RequiredMemberAttribute"
-        );
-
-    /// <summary>The element type of a <see cref="ValueList{T}"/>, else null.</summary>
-    public static Type? Element(Type type) =>
-        type.IsGenericType && type.GetGenericTypeDefinition() == typeof(ValueList<>)
-            ? type.GetGenericArguments()[0]
-            : null;
-
-    /// <summary>The key that a list in the section's place is, or null; see <see cref="BareListAttribute"/>.</summary>
-    public static RecipeKey? BareList(Type section) =>
-        section.GetCustomAttribute<BareListAttribute>() is { } bare
-            ? Of(section).Single(k => k.Property.Name == bare.Property)
-            : null;
-
-    /// <summary>True for a nested record with keys of its own.</summary>
-    public static bool IsSection(Type type) =>
-        type.IsClass && type != typeof(string) && Element(type) is null && !RecipeNames.IsChoice(type);
-}
-
-/// <summary>Nodes → records, with every problem collected and where each key was written remembered.</summary>
+/// <summary>Nodes → records. Collects every problem, and remembers where each key was written.</summary>
 internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
 {
     private readonly Dictionary<string, string> origins = [];
@@ -88,25 +26,10 @@ internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
         {
             string key = Join(at, entry.Key);
             origins[key] = entry.Origin;
-            if (keys.FirstOrDefault(k => k.Name == entry.Key) is not { } known)
-            {
-                string? nearest = RecipeNames.Nearest(entry.Key, keys.Select(k => k.Name));
-                string advice = nearest is null
-                    ? "known keys: " + string.Join(", ", keys.Select(k => k.Name))
-                    : $"did you mean '{nearest}'?";
-                Problem(entry.Origin, key, "unknown key; " + advice);
-            }
-            else if (entry.Value is ScalarNode { Text: null })
-            {
-                if (known.Nullable)
-                    known.Property.SetValue(section, null);
-                else if (RecipeKey.IsSection(known.Type) && !known.Required)
-                    continue; // "section:" with everything below it commented out
-                else
-                    Problem(entry.Origin, key, $"expected {Expected(known.Type)}, found nothing");
-            }
-            else if (Value(entry.Value, known.Type, known.Limits, key) is { } value)
-                known.Property.SetValue(section, value);
+            if (keys.FirstOrDefault(k => k.Name == entry.Key) is { } known)
+                Bind(section, known, entry, key);
+            else
+                Problem(entry.Origin, key, UnknownKey(entry.Key, [.. keys.Select(k => k.Name)]));
         }
         foreach (var missing in keys.Where(k => k.Required && map.Entries.All(e => e.Key != k.Name)))
         {
@@ -120,25 +43,33 @@ internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
         return section;
     }
 
+    private void Bind(object section, RecipeKey key, MapNode.Entry entry, string path)
+    {
+        if (entry.Value is ScalarNode { Text: null })
+        {
+            if (key.Nullable)
+                key.Property.SetValue(section, null);
+            else if (key.Required || !RecipeKey.IsSection(key.Type)) // else: all below "section:" is commented out
+                Problem(entry.Origin, path, $"expected {Expected(key.Type)}, found nothing");
+        }
+        else if (Value(entry.Value, key.Type, key.Limits, path) is { } value)
+            key.Property.SetValue(section, value);
+    }
+
+    private static string UnknownKey(string name, string[] known)
+    {
+        string? nearest = RecipeNames.Nearest(name, known);
+        string advice = nearest is null ? "known keys: " + string.Join(", ", known) : $"did you mean '{nearest}'?";
+        return "unknown key; " + advice;
+    }
+
     /// <summary>The typed value of a node; null, and a problem, when it doesn't fit.</summary>
     private object? Value(RecipeNode node, Type type, LimitsAttribute? limits, string key)
     {
         if (RecipeKey.Element(type) is { } element)
-        {
-            if (node is not ListNode list)
-                return Wrong(node, type, key);
-            var items = Array.CreateInstance(element, list.Items.Count);
-            for (int i = 0; i < items.Length; i++)
-            {
-                origins[$"{key}.{i}"] = list.Items[i].Origin;
-                items.SetValue(
-                    Value(list.Items[i], element, limits, $"{key}.{i}")
-                        ?? (element.IsValueType ? Activator.CreateInstance(element) : Empty(element)),
-                    i
-                );
-            }
-            return Activator.CreateInstance(type, items);
-        }
+            return node is ListNode list
+                ? Activator.CreateInstance(type, Items(list, element, limits, key))
+                : Wrong(node, type, key);
         if (RecipeKey.IsSection(type))
             return node is MapNode map ? Section(map, type, key) : Wrong(node, type, key);
         if (node is not ScalarNode { Text: { } text } scalar)
@@ -154,6 +85,18 @@ internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
             return null;
         }
         return value;
+    }
+
+    private Array Items(ListNode list, Type element, LimitsAttribute? limits, string key)
+    {
+        var items = Array.CreateInstance(element, list.Items.Count);
+        for (int i = 0; i < items.Length; i++)
+        {
+            origins[$"{key}.{i}"] = list.Items[i].Origin;
+            object? item = Value(list.Items[i], element, limits, $"{key}.{i}");
+            items.SetValue(item ?? (element.IsValueType ? Activator.CreateInstance(element) : Empty(element)), i);
+        }
+        return items;
     }
 
     private static object? Scalar(string text, Type type)
@@ -201,20 +144,32 @@ internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
     }
 
     /// <summary>What a value of this type looks like, in words.</summary>
-    internal static string Expected(Type type) =>
-        RecipeNames.IsChoice(type) ? "one of " + string.Join(", ", RecipeNames.Values(type))
-        : type == typeof(bool) ? "true or false"
-        : type == typeof(int) || type == typeof(long) ? "a whole number"
-        : type == typeof(ulong) ? "a whole number from 0"
-        : type == typeof(double) ? "a number"
-        : type == typeof(string) ? "text"
-        : RecipeKey.Element(type) is { } element
-            ? $"a list of {(RecipeKey.IsSection(element) ? "sections" : Expected(element))}"
-        : "a section with keys "
-            + string.Join(", ", RecipeKey.Of(type).Select(k => k.Name))
-            + (RecipeKey.BareList(type) is { } only ? $"; or a list, its {only.Name}" : "");
+    internal static string Expected(Type type)
+    {
+        if (RecipeNames.IsChoice(type))
+            return "one of " + string.Join(", ", RecipeNames.Values(type));
+        if (RecipeKey.Element(type) is { } element)
+            return "a list of " + (RecipeKey.IsSection(element) ? "sections" : Expected(element));
+        if (RecipeKey.IsSection(type))
+        {
+            string keys = string.Join(", ", RecipeKey.Of(type).Select(k => k.Name));
+            return $"a section with keys {keys}"
+                + (RecipeKey.BareList(type) is { } only ? $"; or a list, its {only.Name}" : "");
+        }
+        return Type.GetTypeCode(type) switch
+        {
+            TypeCode.Boolean => "true or false",
+            TypeCode.Int32 or TypeCode.Int64 => "a whole number",
+            TypeCode.UInt64 => "a whole number from 0",
+            TypeCode.Double => "a number",
+            _ => "text",
+        };
+    }
 
-    /// <summary>A record with its defaults; required values that are not known yet get an empty one, so that validation can run over it.</summary>
+    /// <summary>
+    /// A record with its defaults. Required values that are not known yet are empty, so that validation can run over
+    /// it.
+    /// </summary>
     internal static object Empty(Type type)
     {
         if (type == typeof(string))
@@ -232,17 +187,7 @@ internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
     {
         if (section is IRecipeSection checking)
             foreach (var conflict in checking.Validate())
-            {
-                string[] keys = [.. conflict.Keys.Select(k => Join(at, k))];
-                if (keys.Any(HasProblem))
-                    continue;
-                var others = keys.Skip(1).Where(origins.ContainsKey).Select(k => $"{k} at {origins[k]}").ToList();
-                Problem(
-                    OriginOf(keys[0]),
-                    keys[0],
-                    conflict.Message + (others.Count == 0 ? "" : $" ({string.Join(", ", others)})")
-                );
-            }
+                Report(conflict, at);
         foreach (var key in RecipeKey.Of(section.GetType()))
         {
             object? value = key.Property.GetValue(section);
@@ -256,6 +201,17 @@ internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
                     Validate(item, $"{below}.{i++}");
             }
         }
+    }
+
+    /// <summary>A conflict is a problem of its first key, unless one of its keys has a problem of its own.</summary>
+    private void Report(Conflict conflict, string at)
+    {
+        string[] keys = [.. conflict.Keys.Select(k => Join(at, k))];
+        if (keys.Any(HasProblem))
+            return;
+        var others = keys.Skip(1).Where(origins.ContainsKey).Select(k => $"{k} at {origins[k]}").ToList();
+        string suffix = others.Count == 0 ? "" : $" ({string.Join(", ", others)})";
+        Problem(OriginOf(keys[0]), keys[0], conflict.Message + suffix);
     }
 
     private bool HasProblem(string key) =>

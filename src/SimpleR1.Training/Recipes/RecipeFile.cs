@@ -2,7 +2,7 @@ using System.Text;
 
 namespace SimpleR1.Training.Recipes;
 
-/// <summary>One thing wrong with a recipe.</summary>
+/// <summary>One problem of a recipe.</summary>
 /// <param name="Origin">"file:line", or the override.</param>
 /// <param name="Key">Path of the key, such as <c>optimizer.learning_rate</c>; may be empty.</param>
 /// <param name="Message">What is wrong and what to do.</param>
@@ -11,7 +11,7 @@ public sealed record RecipeProblem(string Origin, string Key, string Message)
     public override string ToString() => Key == "" ? $"{Origin}: {Message}" : $"{Origin}: {Key}: {Message}";
 }
 
-/// <summary>Everything that is wrong with a recipe, at once.</summary>
+/// <summary>All problems of a recipe at once.</summary>
 public sealed class RecipeException(string path, IReadOnlyList<RecipeProblem> problems)
     : Exception(
         $"{path}: {problems.Count} problem{(problems.Count == 1 ? "" : "s")}\n"
@@ -24,9 +24,15 @@ public sealed class RecipeException(string path, IReadOnlyList<RecipeProblem> pr
 /// <summary>Reads and writes recipes: YAML with a strict schema, which is the C# records themselves.</summary>
 public static class RecipeFile
 {
-    /// <summary>Reads a recipe, applies overrides such as <c>optimizer.learning_rate=1e-6</c> or <c>rewards.0.weight=2</c> in order, and checks all of it.</summary>
-    /// <exception cref="RecipeException">Unknown or duplicate keys, wrong types, values out of range, missing keys and conflicts, all together.</exception>
-    /// <exception cref="FileNotFoundException">The file is not there.</exception>
+    /// <summary>
+    /// Reads a recipe, applies overrides in order, such as <c>optimizer.learning_rate=1e-6</c> or
+    /// <c>rewards.0.weight=2</c>, and checks all of it.
+    /// </summary>
+    /// <exception cref="RecipeException">
+    /// Keys are unknown, duplicate or missing, values have a wrong type or are out of range, or exclude each other. All
+    /// problems are reported together.
+    /// </exception>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
     public static T Load<T>(string path, IEnumerable<string>? overrides = null)
         where T : class
     {
@@ -35,7 +41,7 @@ public static class RecipeFile
         return Parse<T>(File.ReadAllText(path), path, overrides);
     }
 
-    /// <summary>Like <see cref="Load"/>, from text; <paramref name="path"/> is what errors call it.</summary>
+    /// <summary>Like <see cref="Load"/>, from text. Errors call it <paramref name="path"/>.</summary>
     public static T Parse<T>(string text, string path, IEnumerable<string>? overrides = null)
         where T : class
     {
@@ -49,7 +55,7 @@ public static class RecipeFile
         foreach (string setting in overrides ?? [])
         {
             RecipeOverrides.Apply(map, setting, problems);
-            BareLists.Expand(map, typeof(T)); // it may have set one, and the next may set something in it
+            BareLists.Expand(map, typeof(T)); // the override may have set a list, and the next one a value in it
         }
         var binder = new RecipeBinder(path, problems);
         var recipe = (T)binder.Bind(map, typeof(T));
@@ -65,10 +71,12 @@ public static class RecipeFile
     }
 }
 
-/// <summary>Lists in the place of sections (<see cref="BareListAttribute"/>), written out: all that comes later knows sections only.</summary>
+/// <summary>
+/// Writes lists in place of sections (<see cref="BareListAttribute"/>) out, so that later stages know sections only.
+/// </summary>
 internal static class BareLists
 {
-    /// <summary>Changes the entries in place; each keeps the line that it was written in.</summary>
+    /// <summary>Changes the entries in place; each keeps the line that it was written on.</summary>
     public static void Expand(MapNode map, Type type)
     {
         var keys = RecipeKey.Of(type);
@@ -103,53 +111,51 @@ internal static class RecipeOverrides
         }
         if (RecipeReader.Read(setting[(equals + 1)..], _ => origin, problems) is not { } value)
             return;
-        // a value of nothing at all reads as an empty document
+        // An empty value reads as an empty document.
         if (value is MapNode { Entries.Count: 0 } && setting[(equals + 1)..].Trim() == "")
             value = new ScalarNode { Origin = origin, Text = null };
         RecipeNode node = root;
         for (int i = 0; i < keys.Length; i++)
         {
-            var next = i == keys.Length - 1 ? value : new MapNode { Origin = origin };
-            if (node is MapNode map)
-                node = Set(map, keys[i], next, origin, replace: i == keys.Length - 1);
-            else if (
-                node is ListNode list
-                && int.TryParse(keys[i], out int index)
-                && index >= 0
-                && index <= list.Items.Count
-            )
+            bool isLast = i == keys.Length - 1;
+            RecipeNode next = isLast ? value : new MapNode { Origin = origin };
+            if (Step(node, keys[i], next, isLast) is not { } below)
             {
-                if (index == list.Items.Count)
-                    list.Items.Add(next);
-                else if (i == keys.Length - 1 || list.Items[index] is ScalarNode { Text: null })
-                    list.Items[index] = next;
-                node = list.Items[index];
-            }
-            else
-            {
-                string where = string.Join('.', keys[..i]);
-                problems.Add(
-                    new(
-                        origin,
-                        where,
-                        node is ListNode items
-                            ? $"expected an index from 0 to {items.Items.Count} (which adds one), found '{keys[i]}'"
-                            : $"has no keys below it: it is {node.Kind} ({node.Origin})"
-                    )
-                );
+                string message = node is ListNode list
+                    ? $"expected an index from 0 to {list.Items.Count} (which adds one), found '{keys[i]}'"
+                    : $"has no keys below it: it is {node.Kind} ({node.Origin})";
+                problems.Add(new(origin, string.Join('.', keys[..i]), message));
                 return;
             }
+            node = below;
         }
     }
 
-    private static RecipeNode Set(MapNode map, string key, RecipeNode next, string origin, bool replace)
+    /// <summary>
+    /// The node of a key or an index, set to <paramref name="next"/> if it is empty or the last; null when there can't
+    /// be one.
+    /// </summary>
+    private static RecipeNode? Step(RecipeNode node, string key, RecipeNode next, bool isLast)
     {
-        int at = map.Entries.FindIndex(e => e.Key == key);
-        if (at >= 0 && !replace && map.Entries[at].Value is not ScalarNode { Text: null })
-            return map.Entries[at].Value;
-        var entry = new MapNode.Entry(key, origin, next);
-        if (at >= 0)
-            map.Entries[at] = entry;
+        if (node is MapNode map)
+            return Set(map, key, next, isLast);
+        if (node is not ListNode list || !int.TryParse(key, out int index) || index < 0 || index > list.Items.Count)
+            return null;
+        if (index == list.Items.Count)
+            list.Items.Add(next);
+        else if (isLast || list.Items[index] is ScalarNode { Text: null })
+            list.Items[index] = next;
+        return list.Items[index];
+    }
+
+    private static RecipeNode Set(MapNode map, string key, RecipeNode next, bool replace)
+    {
+        int index = map.Entries.FindIndex(e => e.Key == key);
+        if (index >= 0 && !replace && map.Entries[index].Value is not ScalarNode { Text: null })
+            return map.Entries[index].Value;
+        var entry = new MapNode.Entry(key, next.Origin, next);
+        if (index >= 0)
+            map.Entries[index] = entry;
         else
             map.Entries.Add(entry);
         return next;

@@ -3,22 +3,29 @@ using YamlDotNet.Core.Events;
 
 namespace SimpleR1.Training.Recipes;
 
-/// <summary>A piece of a recipe before it has a type, with where it was written: "file:line", or the override that set it.</summary>
+/// <summary>
+/// A piece of a recipe before it has a type, with where it was written: "file:line", or the override that set it.
+/// </summary>
 internal abstract class RecipeNode
 {
     public required string Origin { get; init; }
     public abstract string Kind { get; }
 }
 
-/// <summary>A single value. <see cref="Text"/> is null where the recipe says null, ~ or nothing.</summary>
+/// <summary>A single value. <see cref="Text"/> is null when the recipe says null, ~ or nothing.</summary>
 internal sealed class ScalarNode : RecipeNode
 {
     public required string? Text { get; init; }
     public bool Quoted { get; init; }
-    public override string Kind =>
-        Text is null ? "nothing"
-        : Quoted ? $"the text '{Text}'"
-        : $"'{Text}'";
+    public override string Kind
+    {
+        get
+        {
+            if (Text is null)
+                return "nothing";
+            return Quoted ? $"the text '{Text}'" : $"'{Text}'";
+        }
+    }
 }
 
 internal sealed class ListNode : RecipeNode
@@ -36,7 +43,9 @@ internal sealed class MapNode : RecipeNode
     public override string Kind => "a section with keys";
 }
 
-/// <summary>YAML text → nodes. Built on the parser's events because YamlDotNet's own tree stops at the first duplicate key.</summary>
+/// <summary>
+/// YAML text → nodes. Built on the parser's events because YamlDotNet's own tree stops at the first duplicate key.
+/// </summary>
 internal sealed class RecipeReader(IParser parser, Func<Mark, string> origin, List<RecipeProblem> problems)
 {
     private const int MaxDepth = 32;
@@ -69,7 +78,7 @@ internal sealed class RecipeReader(IParser parser, Func<Mark, string> origin, Li
             problems.Add(new(origin(e.Start), "", "not valid YAML: " + (e.InnerException?.Message ?? e.Message)));
             return null;
         }
-        catch (InvalidOperationException) // how YamlDotNet's scanner ends on an unfinished flow list
+        catch (InvalidOperationException) // what YamlDotNet's scanner throws on an unfinished flow list
         {
             problems.Add(
                 new(
@@ -96,7 +105,7 @@ internal sealed class RecipeReader(IParser parser, Func<Mark, string> origin, Li
         if (parser.TryConsume<Scalar>(out var scalar))
         {
             bool quoted = scalar.Style is not ScalarStyle.Plain;
-            bool nothing = !quoted && scalar.Value is "" or "~" or "null" or "Null" or "NULL" && !quoted;
+            bool nothing = !quoted && scalar.Value is "" or "~" or "null" or "Null" or "NULL";
             node = new ScalarNode
             {
                 Origin = origin(start),

@@ -61,27 +61,29 @@ public static class RecipeReference
     }
 
     private static string ValueText(RecipeKey key) =>
-        (
-            RecipeKey.IsSection(key.Type)
-                ? "section" + (RecipeKey.BareList(key.Type) is { } only ? $", or a list: its `{only.Name}`" : "")
-            : RecipeNames.IsChoice(key.Type) ? string.Join(", ", RecipeNames.Values(key.Type).Select(v => $"`{v}`"))
-            : RecipeKey.Element(key.Type) is { } element && RecipeKey.IsSection(element) ? "list of sections"
-            : RecipeBinder.Expected(key.Type)
-        ) + (key.Limits is null ? "" : ", " + key.Limits);
+        TypeText(key.Type) + (key.Limits is null ? "" : ", " + key.Limits);
+
+    private static string TypeText(Type type)
+    {
+        if (RecipeKey.IsSection(type))
+            return "section" + (RecipeKey.BareList(type) is { } only ? $", or a list: its `{only.Name}`" : "");
+        if (RecipeNames.IsChoice(type))
+            return string.Join(", ", RecipeNames.Values(type).Select(v => $"`{v}`"));
+        bool isList = RecipeKey.Element(type) is { } element && RecipeKey.IsSection(element);
+        return isList ? "list of sections" : RecipeBinder.Expected(type);
+    }
 
     private static string DefaultText(RecipeKey key, object defaults)
     {
         if (key.Required)
             return "**required**";
         object? value = key.Property.GetValue(defaults);
-        return value is null ? "none"
-            : RecipeKey.IsSection(key.Type) ? "its defaults"
-            : value is System.Collections.IEnumerable list and not string
-                ? (
-                    list.Cast<object>().Any()
-                        ? $"`[{string.Join(", ", list.Cast<object>().Select(RecipeWriter.Scalar))}]`"
-                        : "`[]`"
-                )
+        if (value is null)
+            return "none";
+        if (RecipeKey.IsSection(key.Type))
+            return "its defaults";
+        return value is System.Collections.IEnumerable list and not string
+            ? $"`[{string.Join(", ", list.Cast<object>().Select(RecipeWriter.Scalar))}]`"
             : $"`{RecipeWriter.Scalar(value)}`";
     }
 

@@ -15,7 +15,7 @@ public sealed class LimitsAttribute : Attribute
     public double AtMost { get; init; } = double.PositiveInfinity;
     public double Below { get; init; } = double.PositiveInfinity;
 
-    /// <summary>True where <paramref name="value"/> is a number within the limits.</summary>
+    /// <summary>True when <paramref name="value"/> is a number within the limits.</summary>
     public bool Allow(double value) =>
         value >= AtLeast
         && value <= AtMost
@@ -32,23 +32,26 @@ public sealed class LimitsAttribute : Attribute
         );
 }
 
-/// <summary>A list in the place of this section is the same as the section with only this key.</summary>
-/// <param name="property">Of the section's record: a <see cref="ValueList{T}"/>.</param>
+/// <summary>Marks a section that a list can stand for: the list is the value of this key.</summary>
+/// <param name="property">The property of the section's record, a <see cref="ValueList{T}"/>.</param>
 [AttributeUsage(AttributeTargets.Class)]
 public sealed class BareListAttribute(string property) : Attribute
 {
     public string Property => property;
 }
 
-/// <summary>Values of a recipe that can't go together. The error is shown at the first key; it is left out when one of the keys has an error of its own.</summary>
+/// <summary>
+/// Values of a recipe that exclude each other. The error is shown at the first key. It is left out when one of the keys
+/// has an error of its own.
+/// </summary>
 /// <param name="Message">What is wrong and what to do.</param>
 /// <param name="Keys">Paths, relative to the section that reports it, of every key involved.</param>
 public sealed record Conflict(string Message, params string[] Keys);
 
-/// <summary>A section of a recipe that can tell impossible combinations.</summary>
+/// <summary>A section of a recipe that checks combinations of its values.</summary>
 public interface IRecipeSection
 {
-    /// <summary>Conflicts within this section; it never sees unbound keys, only defaults in their place.</summary>
+    /// <summary>Conflicts within this section. Keys that could not be bound have their defaults here.</summary>
     IEnumerable<Conflict> Validate();
 }
 

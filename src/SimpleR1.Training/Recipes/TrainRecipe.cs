@@ -174,7 +174,7 @@ public sealed record TrainingSection
     [Limits(AtLeast = 1)]
     public int KeepCheckpoints { get; init; } = 2;
 
-    [Description("Steps between evaluations; 0 evaluates only before and after, where there are problems for it.")]
+    [Description("Steps between evaluations; 0 evaluates only before and after, if there are held-out problems.")]
     [Limits(AtLeast = 0)]
     public int EvaluateEvery { get; init; }
 

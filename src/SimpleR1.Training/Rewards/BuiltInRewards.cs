@@ -5,20 +5,22 @@ namespace SimpleR1.Training.Rewards;
 
 /// <summary>What a reward sees of one sample.</summary>
 /// <param name="Problem">The question, the gold answer and every column of the row.</param>
-/// <param name="Completion">What the model wrote, and before it the part of the answer that the prompt template began, if any.</param>
+/// <param name="Completion">The model's text, after the part of the answer that the prompt template began, if any.</param>
 /// <param name="Truncated">The completion ran into its length limit.</param>
 public sealed record RewardInput(Problem Problem, string Completion, bool Truncated);
 
-/// <summary>Pays a completion. A wrong or malformed completion is worth 0; throwing means that the reward itself is broken, and stops the run.</summary>
+/// <summary>
+/// Pays a completion. A wrong or malformed completion is worth 0. A reward that throws is broken, and stops the run.
+/// </summary>
 public delegate double Reward(RewardInput input);
 
 /// <summary>The built-in rewards.</summary>
 public static class BuiltInRewards
 {
-    private const string ThinkOpen = "<think>",
-        ThinkClose = "</think>",
-        AnswerOpen = "<answer>",
-        AnswerClose = "</answer>";
+    private const string ThinkOpen = "<think>";
+    private const string ThinkClose = "</think>";
+    private const string AnswerOpen = "<answer>";
+    private const string AnswerClose = "</answer>";
 
     private static readonly Dictionary<string, (Reward Reward, bool JudgesAnswers)> Known = new()
     {
@@ -41,7 +43,10 @@ public static class BuiltInRewards
                 $"no built-in reward is called '{name}'; there are {string.Join(", ", Known.Keys)}"
             );
 
-    /// <summary>1 when the whole completion is a think block and then an answer block, each tag exactly once; white space around them is allowed.</summary>
+    /// <summary>
+    /// 1 when the whole completion is a think block and then an answer block, with each tag exactly once. White space
+    /// around them is allowed.
+    /// </summary>
     public static double Format(RewardInput input)
     {
         string text = input.Completion.Trim();
@@ -50,23 +55,24 @@ public static class BuiltInRewards
             || !text.EndsWith(AnswerClose, StringComparison.Ordinal)
         )
             return 0;
-        int close = text.IndexOf(ThinkClose, StringComparison.Ordinal),
-            open = text.IndexOf(AnswerOpen, StringComparison.Ordinal);
+        int close = text.IndexOf(ThinkClose, StringComparison.Ordinal);
+        int open = text.IndexOf(AnswerOpen, StringComparison.Ordinal);
         bool ordered =
             close >= ThinkOpen.Length
             && open >= close + ThinkClose.Length
             && open + AnswerOpen.Length <= text.Length - AnswerClose.Length
             && string.IsNullOrWhiteSpace(text[(close + ThinkClose.Length)..open]);
-        return
-            ordered
-            && new[] { ThinkOpen, ThinkClose, AnswerOpen, AnswerClose }.All(tag =>
-                text.IndexOf(tag, StringComparison.Ordinal) == text.LastIndexOf(tag, StringComparison.Ordinal)
-            )
-            ? 1
-            : 0;
+        string[] tags = [ThinkOpen, ThinkClose, AnswerOpen, AnswerClose];
+        bool once = tags.All(tag =>
+            text.IndexOf(tag, StringComparison.Ordinal) == text.LastIndexOf(tag, StringComparison.Ordinal)
+        );
+        return ordered && once ? 1 : 0;
     }
 
-    /// <summary>1 when the completion's answer equals the gold answer (<see cref="MathAnswers.Match"/>); "6 * 7" does not answer 42.</summary>
+    /// <summary>
+    /// 1 when the completion's answer equals the gold answer (<see cref="MathAnswers.Match"/>); "6 * 7" does not answer
+    /// 42.
+    /// </summary>
     public static double Accuracy(RewardInput input, bool acceptLastNumber = false)
     {
         string? answer =
@@ -74,7 +80,10 @@ public static class BuiltInRewards
         return answer is not null && MathAnswers.Match(input.Problem.Answer, answer, calculated: true) ? 1 : 0;
     }
 
-    /// <summary>The last answer block; without one the last \boxed{}; null without either. An answer block that is not closed does not count.</summary>
+    /// <summary>
+    /// The last answer block; without one the last \boxed{}; null without either. An answer block that is not closed
+    /// does not count.
+    /// </summary>
     public static string? Answer(string completion)
     {
         int close = completion.LastIndexOf(AnswerClose, StringComparison.Ordinal);

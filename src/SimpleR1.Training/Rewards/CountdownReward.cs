@@ -6,22 +6,31 @@ using SimpleR1.Training.Rewards.Mathematics;
 
 namespace SimpleR1.Training.Rewards;
 
-/// <summary>The countdown game: an expression over given numbers, each used exactly once, that reaches a target. Exact arithmetic, and no eval.</summary>
+/// <summary>
+/// The countdown game: an expression over given numbers, each used exactly once, that reaches a target. The arithmetic
+/// is exact.
+/// </summary>
 public static class CountdownReward
 {
-    private const int MaxLength = 512,
-        MaxDepth = 64;
+    private const int MaxLength = 512;
+    private const int MaxDepth = 64;
 
-    /// <summary>1 when the answer block is an expression over exactly the problem's numbers with the target as its value; needs the columns nums and target.</summary>
+    /// <summary>
+    /// 1 when the answer block is an expression over exactly the problem's numbers with the target as its value; needs
+    /// the columns nums and target.
+    /// </summary>
     public static double Score(RewardInput input)
     {
-        var (numbers, target) = Given(input.Problem);
+        var (numbers, target) = Task(input.Problem);
         return BuiltInRewards.Answer(input.Completion) is { } expression && Reaches(expression, numbers, target)
             ? 1
             : 0;
     }
 
-    /// <summary>True when <paramref name="expression"/> (+ - * / and parentheses) uses each number exactly once and equals the target. Never throws on any text.</summary>
+    /// <summary>
+    /// True when <paramref name="expression"/> (+ - * / and parentheses) uses each number exactly once and equals the
+    /// target. Never throws on any text.
+    /// </summary>
     public static bool Reaches(string expression, IReadOnlyList<long> numbers, long target)
     {
         if (expression.Length > MaxLength)
@@ -33,18 +42,16 @@ public static class CountdownReward
             && parser.Numbers.Order().SequenceEqual(numbers.Select(n => (BigInteger)n).Order());
     }
 
-    private static (long[] Numbers, long Target) Given(Problem problem)
+    private static (long[] Numbers, long Target) Task(Problem problem)
     {
-        if (
-            problem.Fields.GetValueOrDefault("nums") is JsonArray numbers
-            && problem.Fields.GetValueOrDefault("target") is JsonValue target
-            && Whole(target) is { } goal
-            && numbers.Select(Whole).ToArray() is var given
-            && given.All(n => n is not null)
-        )
-            return ([.. given.Select(n => n!.Value)], goal);
+        var numbers = (problem.Fields.GetValueOrDefault("nums") as JsonArray)?.Select(Whole).ToArray();
+        long? target = Whole(problem.Fields.GetValueOrDefault("target"));
+        if (numbers is not null && target is not null && numbers.All(n => n is not null))
+            return ([.. numbers.Select(n => n!.Value)], target.Value);
+        string columns = string.Join(", ", problem.Fields.Keys.Select(k => $"'{k}'"));
         throw new InvalidDataException(
-            $"the countdown reward needs the columns 'nums' (a list of whole numbers) and 'target'; this problem has {string.Join(", ", problem.Fields.Keys.Select(k => $"'{k}'"))}"
+            "the countdown reward needs the columns 'nums' (a list of whole numbers) and 'target'; "
+                + $"this problem has {columns}"
         );
     }
 
@@ -56,8 +63,9 @@ public static class CountdownReward
     /// <summary>expression: term (±term)*, term: factor (*/ factor)*, factor: number | (expression) | -factor</summary>
     private sealed class Parser(string text)
     {
-        private int at,
-            depth;
+        private int at;
+        private int depth;
+
         public List<BigInteger> Numbers { get; } = [];
 
         public bool TryRead(out Rational value) => Expression(out value) && Peek() == '\0' && at == text.Length;

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Reflection;
 using System.Runtime.Loader;
 using System.Text;
@@ -11,8 +12,8 @@ namespace SimpleR1.Training.Rewards;
 public sealed class RewardCompilationException(string message) : Exception(message);
 
 /// <summary>
-/// A user's own rewards: one C# file with <c>public static double Name(RewardInput input)</c> in a public static class.
-/// It may use everything the program itself can; the SDK's usual namespaces and SimpleR1's are imported.
+/// Custom rewards: one C# file with <c>public static double Name(RewardInput input)</c> in a public static class. It
+/// may use everything the program itself can; the SDK's usual namespaces and SimpleR1's are imported.
 /// </summary>
 public sealed class RewardFile
 {
@@ -36,26 +37,34 @@ public sealed class RewardFile
     private readonly string path;
     private readonly IReadOnlyDictionary<string, Reward> rewards;
 
-    private RewardFile(string path, IReadOnlyDictionary<string, Reward> rewards) =>
-        (this.path, this.rewards) = (path, rewards);
+    private RewardFile(string path, IReadOnlyDictionary<string, Reward> rewards)
+    {
+        this.path = path;
+        this.rewards = rewards;
+    }
 
     /// <summary>Names of the rewards in the file.</summary>
     public IEnumerable<string> Names => rewards.Keys;
 
-    /// <exception cref="RewardCompilationException">The file has no such reward; names those it has.</exception>
+    /// <exception cref="RewardCompilationException">The file has no such reward.</exception>
     public Reward ByName(string name) =>
         rewards.TryGetValue(name, out var reward)
             ? reward
             : throw new RewardCompilationException(
-                $"{path}: no reward '{name}'; found {(rewards.Count == 0 ? "none" : string.Join(", ", rewards.Keys))}. A reward is 'public static double {name}(RewardInput input)'"
+                $"{path}: no reward '{name}'; found {(rewards.Count == 0 ? "none" : string.Join(", ", rewards.Keys))}. "
+                    + $"A reward is 'public static double {name}(RewardInput input)'"
             );
 
     /// <summary>Compiles a file in memory.</summary>
-    /// <exception cref="RewardCompilationException">Every compiler error, with file and line.</exception>
+    /// <exception cref="RewardCompilationException">
+    /// The file does not compile; the message has every error with file and line.
+    /// </exception>
     public static RewardFile Compile(string path)
     {
         if (!File.Exists(path))
             throw new FileNotFoundException($"reward file not found: {Path.GetFullPath(path)}", path);
+
+        // Parse and compile, with the usual namespaces imported
         var options = CSharpParseOptions.Default.WithLanguageVersion(LanguageVersion.Latest);
         SyntaxTree[] trees =
         [
@@ -74,14 +83,17 @@ public sealed class RewardFile
             )
         );
         using var image = new MemoryStream();
-        using var symbols = new MemoryStream();
-        var result = compilation.Emit(image, symbols); // with symbols a reward's stack trace has line numbers
+        using var symbols = new MemoryStream(); // give a reward's stack trace its line numbers
+        var result = compilation.Emit(image, symbols);
         var errors = result.Diagnostics.Where(d => d.Severity == DiagnosticSeverity.Error).ToList();
         if (errors.Count > 0)
             throw new RewardCompilationException(
                 $"{path} does not compile:\n" + string.Join("\n", errors.Take(20).Select(Line))
             );
-        image.Position = symbols.Position = 0;
+
+        // Load, and find the rewards
+        image.Position = 0;
+        symbols.Position = 0;
         var assembly = AssemblyLoadContext.GetLoadContext(typeof(RewardFile).Assembly)!.LoadFromStream(image, symbols);
         return new(path, Find(assembly, path));
     }
@@ -105,11 +117,12 @@ public sealed class RewardFile
 
     private static string Line(Diagnostic error)
     {
-        var at = error.Location.GetMappedLineSpan();
-        return $"  {at.Path}:{at.StartLinePosition.Line + 1}: {error.Id} {error.GetMessage(System.Globalization.CultureInfo.InvariantCulture)}";
+        var span = error.Location.GetMappedLineSpan();
+        string message = error.GetMessage(CultureInfo.InvariantCulture);
+        return $"  {span.Path}:{span.StartLinePosition.Line + 1}: {error.Id} {message}";
     }
 
-    /// <summary>Every assembly of the program: the runtime's own list has them all, SimpleR1's included.</summary>
+    /// <summary>All assemblies of the program, SimpleR1's included: the runtime has their list.</summary>
     private static IEnumerable<MetadataReference> References() =>
         ((string?)AppContext.GetData("TRUSTED_PLATFORM_ASSEMBLIES") ?? "")
             .Split(Path.PathSeparator, StringSplitOptions.RemoveEmptyEntries)

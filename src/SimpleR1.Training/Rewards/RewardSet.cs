@@ -7,7 +7,8 @@ namespace SimpleR1.Training.Rewards;
 public sealed record Score(double Total, IReadOnlyDictionary<string, double> ByName)
 {
     /// <summary>
-    /// True when the answer solves the problem: full marks by every reward that judges answers, or by all rewards when none does.
+    /// True when the answer solves the problem: full marks by every reward that judges answers, or by all rewards when
+    /// none does.
     /// </summary>
     public bool Correct { get; init; }
 }
@@ -17,10 +18,13 @@ public sealed record Score(double Total, IReadOnlyDictionary<string, double> ByN
 /// <param name="JudgesAnswers">The reward is 1 or more exactly when the answer solves the problem.</param>
 public sealed record WeightedReward(string Name, double Weight, Reward Reward, bool JudgesAnswers = false);
 
-/// <summary>A reward threw or returned no number: a bug in the reward, which stops the run rather than training on it.</summary>
+/// <summary>
+/// A reward threw or returned no number. That is a bug in the reward; it stops the run, which would otherwise train on
+/// it.
+/// </summary>
 public sealed class RewardException(string message, Exception? inner) : Exception(message, inner);
 
-/// <summary>Several rewards with weights. Safe to call from several threads as long as the user's own rewards are.</summary>
+/// <summary>Several rewards with weights. Safe to call from several threads if the custom rewards are.</summary>
 public sealed class RewardSet
 {
     private readonly IReadOnlyList<WeightedReward> rewards;
@@ -38,7 +42,7 @@ public sealed class RewardSet
     /// <summary>The rewards' names, in order.</summary>
     public IEnumerable<string> Names => rewards.Select(r => r.Name);
 
-    /// <summary>Finds built-in rewards and compiles the user's own, each file once.</summary>
+    /// <summary>Finds built-in rewards and compiles custom ones, each file once.</summary>
     /// <exception cref="RewardCompilationException">A reward file does not compile or lacks the method.</exception>
     public static RewardSet Load(IEnumerable<RewardSection> sections)
     {
@@ -65,7 +69,7 @@ public sealed class RewardSet
         }
     }
 
-    /// <exception cref="RewardException">A reward threw, or returned NaN or infinity; names the reward, the problem and the completion.</exception>
+    /// <exception cref="RewardException">A reward threw, or returned NaN or infinity.</exception>
     public Score Score(RewardInput input)
     {
         double total = 0;

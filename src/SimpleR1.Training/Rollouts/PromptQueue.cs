@@ -3,7 +3,10 @@ using SimpleR1.Training.Recipes;
 
 namespace SimpleR1.Training.Rollouts;
 
-/// <summary>The prompts of the next step: first the groups that the last step carried over, then new problems in the seed's order.</summary>
+/// <summary>
+/// The prompts of the next step: first the groups that the last step carried over, then new problems in the seed's
+/// order.
+/// </summary>
 internal sealed class PromptQueue(
     RolloutSection options,
     RequestFactory requests,

@@ -6,7 +6,9 @@ using SimpleR1.Training.Recipes;
 
 namespace SimpleR1.Training.Rollouts;
 
-/// <summary>Turns problems into requests: the prompt as token ids, the recipe's sampling, and a seed that a resumed run repeats.</summary>
+/// <summary>
+/// Turns problems into requests: the prompt as token ids, the recipe's sampling, and a seed that a resumed run repeats.
+/// </summary>
 internal sealed class RequestFactory(TrainRecipe recipe, Tokenizer tokenizer, PromptTemplate template)
 {
     /// <summary>Longest answer of an evaluation, in tokens.</summary>
@@ -57,7 +59,9 @@ internal sealed class RequestFactory(TrainRecipe recipe, Tokenizer tokenizer, Pr
         };
     }
 
-    /// <summary>Follows from the run's seed, the step and the place in the step, so that a resumed run draws the same samples.</summary>
+    /// <summary>
+    /// Follows from the run's seed, the step and the place in the step, so that a resumed run draws the same samples.
+    /// </summary>
     private ulong Seed(int step, int place)
     {
         ulong run = SplitMix64.Mix(recipe.Seed ^ 0x5EED);

@@ -3,7 +3,9 @@ using SimpleR1.Inference;
 
 namespace SimpleR1.Training.Rollouts;
 
-/// <summary>One sample and what it earned: plain data, so that it can be dumped, read by people, and replayed into the trainer.</summary>
+/// <summary>
+/// One sample and what it earned: plain data, so that it can be dumped, read by people, and replayed into the trainer.
+/// </summary>
 public sealed record Rollout
 {
     /// <summary>Index of the prompt in its step; samples of the same group are compared with each other.</summary>
@@ -21,7 +23,9 @@ public sealed record Rollout
     public bool Correct { get; init; }
     public required FinishReason FinishReason { get; init; }
 
-    /// <summary>The whole conversation in order, from the prompt. With a single turn: the prompt, and what the policy sampled.</summary>
+    /// <summary>
+    /// The whole conversation in order, from the prompt. With a single turn: the prompt, and what the policy sampled.
+    /// </summary>
     public required IReadOnlyList<Segment> Segments { get; init; }
 
     /// <summary>The first segment's ids.</summary>

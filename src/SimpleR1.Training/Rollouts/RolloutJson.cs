@@ -5,7 +5,9 @@ using SimpleR1.Inference;
 
 namespace SimpleR1.Training.Rollouts;
 
-/// <summary>A rollout as a line of a file. A single turn is a prompt and its tokens; a longer conversation has its segments too.</summary>
+/// <summary>
+/// A rollout as a line of a file. A single turn is a prompt and its tokens; a longer conversation has its segments too.
+/// </summary>
 internal sealed record RolloutJson
 {
     private static readonly JsonSerializerOptions Options = new()

@@ -1,7 +1,9 @@
 namespace SimpleR1.Training.Rollouts;
 
 /// <summary>A run of tokens that the policy sampled, or that it read: a prompt, a tool's or a user's words.</summary>
-/// <param name="LogProbs">log p of each token when the inference engine sampled it; null when the tokens were not sampled.</param>
+/// <param name="LogProbs">
+/// log p of each token when the inference engine sampled it; null when the tokens were not sampled.
+/// </param>
 /// <param name="WeightVersions">Version of the weights that made each token; null when the tokens were not sampled.</param>
 public sealed record Segment(int[] Tokens, float[]? LogProbs, int[]? WeightVersions)
 {

@@ -1,11 +1,14 @@
 using SimpleR1.Models.Checkpoints;
+using SimpleR1.Tensors;
 using SimpleR1.Training.Policy;
+using SimpleR1.Training.Runs.Files;
+using static TorchSharp.torch;
 
 namespace SimpleR1.Training.Runs;
 
 /// <summary>
-/// Checkpoints of a run: a Hugging Face model folder in f32 with the optimizer's moments and the run's state beside it, visible only when
-/// complete (see <see cref="AtomicFolder"/>).
+/// Checkpoints of a run: a Hugging Face model folder in f32, with the optimizer's moments and the run's state. A
+/// checkpoint is visible only when complete (see <see cref="AtomicFolder"/>).
 /// </summary>
 public static class Checkpoints
 {
@@ -13,12 +16,14 @@ public static class Checkpoints
 
     public static string Folder(RunFolder run, int step) => Path.Combine(run.Path, "checkpoints", $"step-{step:D6}");
 
-    /// <exception cref="IOException">The disk is full, or the like; earlier checkpoints are untouched.</exception>
+    /// <exception cref="IOException">
+    /// The checkpoint can't be written, for example because the disk is full. Earlier checkpoints are untouched.
+    /// </exception>
     public static void Save(RunFolder run, PolicyModel policy, RunState state, string modelFolder, int keep)
     {
         string folder = Folder(run, state.Step);
         if (Directory.Exists(folder))
-            return; // the same step was saved before an interruption
+            return; // the step was saved before an interruption
         AtomicFolder.Write(
             folder,
             temporary =>
@@ -28,8 +33,8 @@ public static class Checkpoints
                 SafetensorsWriter.Write(
                     Path.Combine(temporary, OptimizerFile),
                     [
-                        new("mean", [length], Tensors.Aten.DataPointer(policy.Optimizer.Mean)),
-                        new("variance", [length], Tensors.Aten.DataPointer(policy.Optimizer.Variance)),
+                        new("mean", [length], Aten.DataPointer(policy.Optimizer.Mean)),
+                        new("variance", [length], Aten.DataPointer(policy.Optimizer.Variance)),
                     ],
                     WeightType.F32
                 );
@@ -40,14 +45,27 @@ public static class Checkpoints
             Directory.Delete(old, recursive: true);
     }
 
-    /// <summary>Loads weights, moments and state of the newest complete checkpoint; null where there is none.</summary>
-    /// <param name="seed">Of the recipe.</param>
-    /// <param name="startHash">Of the weights of the recipe's model.</param>
-    /// <exception cref="InvalidDataException">The checkpoint is damaged, or of another seed or model; says which file, and what to do.</exception>
-    public static unsafe RunState? LoadLatest(RunFolder run, PolicyModel policy, ulong seed, ulong startHash)
+    /// <summary>Loads weights, moments and state of the newest complete checkpoint; null when there is none.</summary>
+    /// <param name="seed">The recipe's seed.</param>
+    /// <param name="startHash">Hash of the weights of the recipe's model.</param>
+    /// <exception cref="InvalidDataException">
+    /// The checkpoint is damaged, or of another seed or model. The message has the file, and what to do.
+    /// </exception>
+    public static RunState? LoadLatest(RunFolder run, PolicyModel policy, ulong seed, ulong startHash)
     {
         if (All(run).LastOrDefault() is not { } folder)
             return null;
+        var state = Check(folder, run, seed, startHash);
+        Checkpoint.ReadInto(folder, policy.Weights);
+        using var moments = SafetensorsFile.Open(Path.Combine(folder, OptimizerFile));
+        ReadMoment(moments, "mean", policy.Optimizer.Mean);
+        ReadMoment(moments, "variance", policy.Optimizer.Variance);
+        policy.Optimizer.Steps = state.OptimizerSteps;
+        return state;
+    }
+
+    private static RunState Check(string folder, RunFolder run, ulong seed, ulong startHash)
+    {
         try
         {
             AtomicFolder.Verify(folder);
@@ -59,26 +77,24 @@ public static class Checkpoints
         var state = RunState.Read(folder);
         if (state.Seed != seed)
             throw new InvalidDataException(
-                $"{folder} is of a run with seed {state.Seed}, the recipe says seed {seed}: its data order and samples would be others. Resume with --set seed={state.Seed}, or start a new run under another name."
+                $"{folder} is of a run with seed {state.Seed}, the recipe says seed {seed}: its data order and samples "
+                    + $"would be others. Resume with --set seed={state.Seed}, or start a new run under another name."
             );
         if (state.StartHash != startHash)
             throw new InvalidDataException(
-                $"{folder} is of a run that began with other weights than those of the recipe's model.path. Resume with the model that the run began with ({run.Recipe} names it), or start a new run under another name."
+                $"{folder} is of a run that began with other weights than those of the recipe's model.path. Resume with "
+                    + $"the model that the run began with ({run.Recipe} names it), or start a new run under another name."
             );
-        Checkpoint.ReadInto(folder, policy.Weights);
-        using var moments = SafetensorsFile.Open(Path.Combine(folder, OptimizerFile));
-        foreach (
-            var (name, tensor) in new[] { ("mean", policy.Optimizer.Mean), ("variance", policy.Optimizer.Variance) }
-        )
-        {
-            if (!moments.Entries.TryGetValue(name, out var entry) || entry.Length != policy.Weights.Layout.Length)
-                throw new InvalidDataException(
-                    $"{moments.Path}: '{name}' does not fit the model; was the checkpoint written by another model?"
-                );
-            moments.Read(entry, (float*)Tensors.Aten.DataPointer(tensor));
-        }
-        policy.Optimizer.Steps = state.OptimizerSteps;
         return state;
+    }
+
+    private static unsafe void ReadMoment(SafetensorsFile moments, string name, Tensor tensor)
+    {
+        if (!moments.Entries.TryGetValue(name, out var entry) || entry.Length != tensor.numel())
+            throw new InvalidDataException(
+                $"{moments.Path}: '{name}' does not fit the model; was the checkpoint written by another model?"
+            );
+        moments.Read(entry, (float*)Aten.DataPointer(tensor));
     }
 
     private static IEnumerable<string> All(RunFolder run)

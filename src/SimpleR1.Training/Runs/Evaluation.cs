@@ -2,10 +2,10 @@ using SimpleR1.Training.Rollouts;
 
 namespace SimpleR1.Training.Runs;
 
-/// <summary>Accuracy on held-out problems, answered by the weights of one version.</summary>
-/// <param name="Step">Training steps behind the weights.</param>
+/// <summary>Accuracy on held-out problems, answered with the weights of one version.</summary>
+/// <param name="Step">Training steps that the weights have had.</param>
 /// <param name="Answers">In the order of the problems.</param>
-/// <param name="Seconds">It took; 0 when it was read from a file.</param>
+/// <param name="Seconds">Wall time; 0 when it was read from a file.</param>
 public sealed record Evaluation(int Step, IReadOnlyList<Rollout> Answers, double Seconds)
 {
     public int Correct => Answers.Count(a => a.Correct);
@@ -13,20 +13,20 @@ public sealed record Evaluation(int Step, IReadOnlyList<Rollout> Answers, double
     public double MeanLength => Answers.Average(a => a.Tokens.Length);
     public double MeanReward => Answers.Average(a => a.Reward);
 
-    /// <summary>Where a run keeps the evaluation after a step: one rollout a line.</summary>
+    /// <summary>File of the evaluation after a step: one rollout a line.</summary>
     public static string File(RunFolder run, int step) => Path.Combine(run.Evaluations, $"step-{step:D6}.jsonl");
 
-    /// <summary>Keeps the answers for people, and so that a resumed run need not answer again.</summary>
+    /// <summary>Keeps the answers for people, and for a resumed run, which then need not answer again.</summary>
     public void Write(RunFolder run)
     {
-        string path = File(run, Step),
-            unfinished = path + ".tmp";
+        string path = File(run, Step);
+        string unfinished = path + ".tmp";
         Directory.CreateDirectory(run.Evaluations);
         System.IO.File.WriteAllLines(unfinished, Answers.Select(a => a.ToJson()));
         System.IO.File.Move(unfinished, path, overwrite: true);
     }
 
-    /// <summary>The evaluation after a step; null where the run has none of so many answers.</summary>
+    /// <summary>The evaluation after a step; null unless the run has one of that many answers.</summary>
     public static Evaluation? Read(RunFolder run, int step, int answers)
     {
         if (!System.IO.File.Exists(File(run, step)))
@@ -35,7 +35,7 @@ public sealed record Evaluation(int Step, IReadOnlyList<Rollout> Answers, double
         return read.Length == answers ? new(step, read, 0) : null;
     }
 
-    /// <summary>Removes evaluations after a step, which a run that goes on from there makes again.</summary>
+    /// <summary>Removes evaluations after a step: a run resumed from it makes them again.</summary>
     public static void Cut(RunFolder run, int step)
     {
         if (!Directory.Exists(run.Evaluations))

@@ -1,5 +1,5 @@
 using System.Text.Json.Nodes;
-using SimpleR1.Training.Rewards;
+using SimpleR1.Training.Runs.Files;
 
 namespace SimpleR1.Training.Runs;
 
@@ -10,7 +10,9 @@ public sealed class MetricsWriter : IDisposable
     private readonly TensorBoardWriter events;
 
     /// <param name="run">The run's folder.</param>
-    /// <param name="resumedStep">Last step of the checkpoint that the run goes on from; rows after it are removed. Null for a new run.</param>
+    /// <param name="resumedStep">
+    /// Step of the checkpoint that the run continues from; rows after it are removed. Null for a new run.
+    /// </param>
     public MetricsWriter(RunFolder run, int? resumedStep = null)
     {
         rows = new JsonLines(run.Metrics, resumedStep);
@@ -30,7 +32,7 @@ public sealed class MetricsWriter : IDisposable
         events.Flush();
     }
 
-    /// <summary>One metric of a run by step, rows without it left out.</summary>
+    /// <summary>One metric of a run by step, without the rows that lack it.</summary>
     public static (int[] Steps, double[] Values) Read(string metricsPath, string name)
     {
         var points = JsonLines
@@ -46,40 +48,4 @@ public sealed class MetricsWriter : IDisposable
         rows.Dispose();
         events.Dispose();
     }
-}
-
-/// <summary>A rollout as people read it.</summary>
-public sealed record LoggedSample(
-    int Step,
-    string Question,
-    string Answer,
-    string Completion,
-    Score Score,
-    int Tokens,
-    bool Truncated
-);
-
-/// <summary>Rollouts in <c>samples.jsonl</c>.</summary>
-public sealed class SamplesWriter(RunFolder run, int? resumedStep = null) : IDisposable
-{
-    private readonly JsonLines rows = new(run.Samples, resumedStep);
-
-    public void Write(LoggedSample sample) =>
-        rows.Write(
-            new JsonObject
-            {
-                ["step"] = sample.Step,
-                ["reward"] = sample.Score.Total,
-                ["rewards"] = new JsonObject(
-                    sample.Score.ByName.Select(r => KeyValuePair.Create(r.Key, (JsonNode?)r.Value))
-                ),
-                ["tokens"] = sample.Tokens,
-                ["truncated"] = sample.Truncated,
-                ["question"] = sample.Question,
-                ["answer"] = sample.Answer,
-                ["completion"] = sample.Completion,
-            }
-        );
-
-    public void Dispose() => rows.Dispose();
 }

@@ -8,11 +8,11 @@ public static class Plot
 {
     static Plot()
     {
-        Fonts.FontResolvers.Add(new OwnFont());
-        Fonts.Default = OwnFont.Name;
+        Fonts.FontResolvers.Add(new BundledFont());
+        Fonts.Default = BundledFont.Name;
     }
 
-    /// <summary>Panels from top to bottom, and the metrics that each shows where a run has them.</summary>
+    /// <summary>Panels from top to bottom, and the metrics that each shows when a run has them.</summary>
     public static IReadOnlyList<(string Title, string[] Metrics)> Panels { get; } =
     [
         ("reward", ["reward"]),
@@ -21,7 +21,7 @@ public static class Plot
     ];
 
     /// <summary>Draws a run's metrics into a PNG file.</summary>
-    /// <exception cref="InvalidDataException">The run has none of the metrics yet.</exception>
+    /// <exception cref="InvalidDataException">The run has none of the metrics.</exception>
     public static void Write(string runFolder, string pngPath, int width = 900, int height = 1000)
     {
         string metrics = System.IO.Path.Combine(runFolder, "metrics.jsonl");
@@ -29,40 +29,44 @@ public static class Plot
             throw new FileNotFoundException($"no metrics to plot: {metrics}", metrics);
         var figure = new Multiplot();
         figure.AddPlots(Panels.Count);
-        bool any = false;
-        foreach (var (panel, index) in Panels.Select((p, i) => (p, i)))
+        int curves = 0;
+        for (int i = 0; i < Panels.Count; i++)
         {
-            var plot = figure.GetPlot(index);
-            foreach (string name in panel.Metrics)
-            {
-                var (steps, values) = MetricsWriter.Read(metrics, name);
-                if (steps.Length == 0)
-                    continue;
-                any = true;
-                Draw(
-                    plot,
-                    [.. steps.Select(s => (double)s)],
-                    values,
-                    panel.Metrics.Length > 1 ? name.Replace('_', ' ') : "",
-                    smooth: name is "reward" or "completion_length" or "accuracy"
-                );
-            }
-            plot.Title(panel.Title, 15);
-            if (index == Panels.Count - 1)
+            var plot = figure.GetPlot(i);
+            curves += DrawPanel(plot, Panels[i].Title, Panels[i].Metrics, metrics);
+            if (i == Panels.Count - 1)
                 plot.XLabel("step");
-            if (panel.Metrics.Length > 1)
-                plot.ShowLegend(Alignment.LowerRight);
-            if (panel.Title == "accuracy")
-                plot.Axes.SetLimitsY(-0.02, 1.02);
         }
-        if (!any)
+        if (curves == 0)
             throw new InvalidDataException(
                 $"{metrics}: none of {string.Join(", ", Panels.SelectMany(p => p.Metrics))} to plot"
             );
         figure.SavePng(pngPath, width, height);
     }
 
-    /// <summary>Noisy metrics are drawn faintly with their running mean over them; others as points joined by a line.</summary>
+    /// <returns>Curves drawn: metrics that the run has.</returns>
+    private static int DrawPanel(ScottPlot.Plot plot, string title, string[] names, string metricsPath)
+    {
+        int curves = 0;
+        foreach (string name in names)
+        {
+            var (steps, values) = MetricsWriter.Read(metricsPath, name);
+            if (steps.Length == 0)
+                continue;
+            curves++;
+            string label = names.Length > 1 ? name.Replace('_', ' ') : "";
+            bool smooth = name is "reward" or "completion_length" or "accuracy";
+            Draw(plot, [.. steps.Select(s => (double)s)], values, label, smooth);
+        }
+        plot.Title(title, 15);
+        if (names.Length > 1)
+            plot.ShowLegend(Alignment.LowerRight);
+        if (title == "accuracy")
+            plot.Axes.SetLimitsY(-0.02, 1.02);
+        return curves;
+    }
+
+    /// <summary>Draws noisy metrics faintly with their running mean over them, others as points joined by a line.</summary>
     private static void Draw(ScottPlot.Plot plot, double[] steps, double[] values, string label, bool smooth)
     {
         bool faint = smooth && values.Length >= 20;
@@ -85,8 +89,8 @@ public static class Plot
     private static double[] RunningMean(double[] values, int window) =>
         [.. values.Select((_, i) => values[Math.Max(0, i - window + 1)..(i + 1)].Average())];
 
-    /// <summary>A font of our own: a fresh server has none, and text would be missing without a word.</summary>
-    private sealed class OwnFont : IFontResolver
+    /// <summary>The project's own font: a fresh server has none, and text would silently be missing.</summary>
+    private sealed class BundledFont : IFontResolver
     {
         public const string Name = "SimpleR1 Plot";
 

@@ -2,7 +2,7 @@ using SimpleR1.Training.Recipes;
 
 namespace SimpleR1.Training.Runs;
 
-/// <summary>What to do when a run's folder is there already.</summary>
+/// <summary>What to do when a run's folder exists.</summary>
 public enum ExistingRun
 {
     Refuse,
@@ -10,7 +10,7 @@ public enum ExistingRun
     Overwrite,
 }
 
-/// <summary>A run's folder, <c>runs/NAME</c>, and where everything in it is.</summary>
+/// <summary>A run's folder, <c>runs/NAME</c>, and the paths of all in it.</summary>
 public sealed class RunFolder
 {
     public string Path { get; }
@@ -34,26 +34,32 @@ public sealed class RunFolder
 
     private RunFolder(string path) => Path = path;
 
-    /// <summary>Where a run's folder is or will be; checks that it can be used as asked, and touches nothing.</summary>
-    /// <exception cref="IOException">It exists and nothing was said, it does not and should be resumed, or it is no run's folder.</exception>
+    /// <summary>
+    /// The run's folder, which may not exist yet. Checks that it can be used as asked, and touches nothing.
+    /// </summary>
+    /// <exception cref="IOException">
+    /// The folder exists and should not, does not exist and should be resumed, or is not a run's.
+    /// </exception>
     public static RunFolder Find(string root, string name, ExistingRun existing = ExistingRun.Refuse)
     {
         var run = new RunFolder(System.IO.Path.GetFullPath(System.IO.Path.Combine(root, name)));
-        bool there = File.Exists(run.Recipe); // written when everything else of a run has started
-        if (!there && !run.HoldsOnlyLeftovers())
+        bool exists = File.Exists(run.Recipe); // written when all else of a run has started
+        if (!exists && !run.HoldsOnlyLeftovers())
             throw new IOException(
-                $"{run.Path}: holds files but no recipe.yaml, so it is not a run's folder; it will not be overwritten. Choose another name with --set name=..."
+                $"{run.Path}: holds files but no recipe.yaml, so it is not a run's folder; it will not be overwritten. "
+                    + "Choose another name with --set name=..."
             );
-        if (there && existing == ExistingRun.Refuse)
+        if (exists && existing == ExistingRun.Refuse)
             throw new IOException(
-                $"{run.Path}: a run of this name exists. Continue it with --resume, replace it with --overwrite, or choose another with --set name=..."
+                $"{run.Path}: a run of this name exists. Continue it with --resume, replace it with --overwrite, "
+                    + "or choose another with --set name=..."
             );
-        if (!there && existing == ExistingRun.Resume)
+        if (!exists && existing == ExistingRun.Resume)
             throw new IOException($"{run.Path}: no run of this name to resume; start it without --resume");
         return run;
     }
 
-    /// <summary>Makes a new run's folder, or opens one that is there, as asked.</summary>
+    /// <summary>Makes a new run's folder, or opens an existing one, as asked.</summary>
     /// <inheritdoc cref="Find" path="/exception"/>
     public static RunFolder Open(string root, string name, ExistingRun existing = ExistingRun.Refuse)
     {
@@ -64,8 +70,11 @@ public sealed class RunFolder
         return run;
     }
 
-    /// <summary>Keeps other processes from training into this folder until disposed. The lock ends with the process, however that ends.</summary>
-    /// <exception cref="IOException">Another process has it.</exception>
+    /// <summary>
+    /// Keeps other processes from training into this folder until disposed. The lock ends with the process, however
+    /// that ends.
+    /// </summary>
+    /// <exception cref="IOException">Another process holds the lock.</exception>
     public IDisposable Lock()
     {
         string path = Path + ".lock";
@@ -84,13 +93,14 @@ public sealed class RunFolder
         catch (IOException e) when (File.Exists(path))
         {
             throw new IOException(
-                $"{Path}: another process is training this run ({path} is locked). Wait for its end or stop it with Ctrl-C.",
+                $"{Path}: another process is training this run ({path} is locked). "
+                    + "Wait for its end or stop it with Ctrl-C.",
                 e
             );
         }
     }
 
-    /// <summary>Nothing, or what a start that failed leaves behind.</summary>
+    /// <summary>True when the folder holds nothing, or only what a failed start leaves.</summary>
     private bool HoldsOnlyLeftovers() =>
         !Directory.Exists(Path)
         || Directory
@@ -106,7 +116,9 @@ public sealed class RunFolder
     /// <summary>Writes the resolved recipe.</summary>
     public void WriteRecipe(object recipe) => File.WriteAllText(Recipe, RecipeFile.Write(recipe));
 
-    /// <summary>Files and folders of the run that exist, relative to the working directory when they are inside it.</summary>
+    /// <summary>
+    /// Files and folders of the run that exist, relative to the working directory when they are inside it.
+    /// </summary>
     /// <param name="step">Names the checkpoint to list.</param>
     public IReadOnlyList<string> Written(int step)
     {

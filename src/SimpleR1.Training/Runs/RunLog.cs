@@ -1,31 +1,24 @@
+using SimpleR1.Inference;
 using SimpleR1.Training.Rollouts;
 
 namespace SimpleR1.Training.Runs;
 
-/// <summary>What a run writes while it goes: metrics, and rollouts for people to read.</summary>
+/// <summary>Writes a run's metrics, and rollouts for people to read.</summary>
 public sealed class RunLog(RunFolder run, int? resumedStep) : IDisposable
 {
     private readonly MetricsWriter metrics = new(run, resumedStep);
     private readonly SamplesWriter samples = new(run, resumedStep);
     private bool failed;
 
-    /// <exception cref="IOException">The disk is full, or the like; says what to do.</exception>
+    /// <exception cref="IOException">
+    /// The file can't be written, for example because the disk is full. The message has what to do.
+    /// </exception>
     public void Write(StepReport report, IEnumerable<Rollout> shown) =>
         Write(() =>
         {
             metrics.Write(report.Step, report.Metrics());
             foreach (var r in shown)
-                samples.Write(
-                    new(
-                        report.Step,
-                        r.Question,
-                        r.Gold,
-                        r.Text,
-                        new(r.Reward, r.Rewards),
-                        r.Tokens.Length,
-                        r.FinishReason == Inference.FinishReason.Length
-                    )
-                );
+                samples.Write(Sample(report.Step, r));
         });
 
     /// <inheritdoc cref="Write(StepReport, IEnumerable{Rollout})"/>
@@ -47,6 +40,18 @@ public sealed class RunLog(RunFolder run, int? resumedStep) : IDisposable
             evaluation.Write(run);
         });
 
+    private static LoggedSample Sample(int step, Rollout rollout) =>
+        new()
+        {
+            Step = step,
+            Question = rollout.Question,
+            Answer = rollout.Gold,
+            Completion = rollout.Text,
+            Score = new(rollout.Reward, rollout.Rewards),
+            Tokens = rollout.Tokens.Length,
+            Truncated = rollout.FinishReason == FinishReason.Length,
+        };
+
     private void Write(Action write)
     {
         try
@@ -57,7 +62,8 @@ public sealed class RunLog(RunFolder run, int? resumedStep) : IDisposable
         {
             failed = true;
             throw new IOException(
-                $"can't write to {run.Path}: {e.Message}. Checkpoints written before are intact; make room (or make it writable), then continue with --resume.",
+                $"can't write to {run.Path}: {e.Message}. Checkpoints written before are intact; "
+                    + "make room (or make it writable), then continue with --resume.",
                 e
             );
         }
@@ -70,6 +76,6 @@ public sealed class RunLog(RunFolder run, int? resumedStep) : IDisposable
             metrics.Dispose();
             samples.Dispose();
         }
-        catch (IOException) when (failed) { } // told already; what is buffered can't be written now either
+        catch (IOException) when (failed) { } // reported already; what is buffered can't be written now either
     }
 }

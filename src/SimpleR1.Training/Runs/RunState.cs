@@ -3,17 +3,20 @@ using System.Text.Json;
 namespace SimpleR1.Training.Runs;
 
 /// <summary>
-/// Where a run stands after a step, besides weights and moments. Sampling needs no generator state: every request's seed is a function
-/// of (run seed, step, prompt), so the position is the state.
+/// Where a run is after a step, in addition to weights and moments. Sampling needs no generator state: every request's
+/// seed is a function of (run seed, step, prompt), so the position is the state.
 /// </summary>
 /// <param name="Step">Optimizer steps on rollouts finished.</param>
 /// <param name="OptimizerSteps">Updates the optimizer has made (several a step with mini-batches).</param>
 /// <param name="DataPosition">Problems drawn so far.</param>
-/// <param name="Seed">Of the run: a resumed run must have the same.</param>
-/// <param name="StartHash">Of the weights that the run began with: a resumed run must name the same model.</param>
+/// <param name="Seed">Seed of the run; a resumed run must have the same.</param>
+/// <param name="StartHash">Hash of the weights that the run began with; a resumed run must name the same model.</param>
 public sealed record RunState(int Step, long OptimizerSteps, long DataPosition, ulong Seed, ulong StartHash)
 {
-    /// <summary>Positions of problems whose samples were under way (<c>rollout.carry</c>): a resumed run begins with them, from their first token.</summary>
+    /// <summary>
+    /// Positions of problems whose samples were in flight (<c>rollout.carry</c>). A resumed run begins with them, from
+    /// their first token.
+    /// </summary>
     public IReadOnlyList<long> Carried { get; init; } = [];
 
     public const string FileName = "state.json";
@@ -32,7 +35,8 @@ public sealed record RunState(int Step, long OptimizerSteps, long DataPosition, 
         catch (Exception e) when (e is IOException or JsonException)
         {
             throw new InvalidDataException(
-                $"{path}: expected the state of a checkpoint, found: {e.Message}. Delete this folder to resume from the checkpoint before it.",
+                $"{path}: expected the state of a checkpoint, found: {e.Message}. "
+                    + "Delete this folder to resume from the checkpoint before it.",
                 e
             );
         }

@@ -3,7 +3,7 @@ using SimpleR1.Training.Data;
 
 namespace SimpleR1.Training.Runs;
 
-/// <summary>An interval of confidence around an estimate.</summary>
+/// <summary>A confidence interval around an estimate.</summary>
 public readonly record struct Interval(double Estimate, double Low, double High)
 {
     /// <summary>As percentages: "71.2% [68.3, 74.0]".</summary>
@@ -14,25 +14,27 @@ public readonly record struct Interval(double Estimate, double Low, double High)
 /// <summary>The few statistics that reports need.</summary>
 public static class Statistics
 {
-    /// <summary>Two-sided 95% of the normal distribution.</summary>
+    /// <summary>Quantile of the normal distribution for a two-sided interval of 95%.</summary>
     private const double Z = 1.959963984540054;
 
     /// <summary>95% interval of a proportion by Wilson's score method (1927), which also holds near 0 and 1.</summary>
-    /// <exception cref="ArgumentOutOfRangeException">No trials, or successes outside 0 .. trials.</exception>
+    /// <exception cref="ArgumentOutOfRangeException">There are no trials, or successes are outside 0 .. trials.</exception>
     public static Interval Wilson(int successes, int trials)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(trials, 1);
         if (successes < 0 || successes > trials)
             throw new ArgumentOutOfRangeException(nameof(successes), $"{successes} successes in {trials} trials");
-        double p = (double)successes / trials,
-            z2 = Z * Z / trials;
-        double centre = (p + z2 / 2) / (1 + z2),
-            half = Z / (1 + z2) * Math.Sqrt(p * (1 - p) / trials + z2 / (4 * trials));
+        double p = (double)successes / trials;
+        double z2 = Z * Z / trials;
+        double centre = (p + z2 / 2) / (1 + z2);
+        double half = Z / (1 + z2) * Math.Sqrt(p * (1 - p) / trials + z2 / (4 * trials));
         return new(p, successes == 0 ? 0 : centre - half, successes == trials ? 1 : centre + half);
     }
 
-    /// <summary>95% interval of the mean by the percentile bootstrap (Efron 1979); the same seed gives the same interval.</summary>
-    /// <exception cref="ArgumentException">No values.</exception>
+    /// <summary>
+    /// 95% interval of the mean by the percentile bootstrap (Efron 1979); the same seed gives the same interval.
+    /// </summary>
+    /// <exception cref="ArgumentException">There are no values.</exception>
     public static Interval BootstrapMean(IReadOnlyList<double> values, ulong seed = 1, int resamples = 2000)
     {
         if (values.Count == 0)

@@ -1,6 +1,7 @@
 using SimpleR1.Cluster.Membership;
 using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Runs;
+using SimpleR1.Training.Runs.Files;
 using Xunit;
 
 namespace SimpleR1.Tests.Cli;

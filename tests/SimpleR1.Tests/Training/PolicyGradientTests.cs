@@ -13,7 +13,7 @@ public sealed class PolicyGradientTests
 {
     private const double Temperature = 0.9;
 
-    /// <summary>3 groups of 4 samples with prompts and completions of different lengths, rewards and engine log-probs slightly off.</summary>
+    /// <summary>3 groups of 4 samples of different lengths and rewards; the engine's log-probs are slightly off.</summary>
     private static List<Rollout> Rollouts(ModelConfig config, int seed = 3)
     {
         var random = new Random(seed);
@@ -62,12 +62,7 @@ public sealed class PolicyGradientTests
     [InlineData("llama", false, LossAverage.Token, false)]
     [InlineData("qwen2", true, LossAverage.Sequence, false)]
     [InlineData("qwen3", true, LossAverage.ConstantLength, true)]
-    public void Update_equals_a_plain_implementation(
-        string family,
-        bool tied,
-        LossAverage average,
-        bool checkpointing
-    )
+    public void Update_equals_a_plain_implementation(string family, bool tied, LossAverage average, bool checkpointing)
     {
         using var scope = NewDisposeScope();
         var config = TinyModels.Config(ModelFamily.Named(family), tied: tied);
@@ -92,36 +87,7 @@ public sealed class PolicyGradientTests
             )
         );
 
-        double trained = rollouts.Sum(r => r.Tokens.Length),
-            loss = 0;
-        foreach (var r in rollouts)
-        {
-            var group = rollouts.Where(o => o.Group == r.Group).Select(o => o.Reward).ToArray();
-            double mean = group.Average(),
-                std = Math.Sqrt(group.Select(x => (x - mean) * (x - mean)).Average()),
-                advantage = (r.Reward - mean) / (std + 1e-4);
-            double weight = average switch
-            {
-                LossAverage.Token => 1 / trained,
-                LossAverage.Sequence => 1.0 / 12 / r.Tokens.Length,
-                _ => 1.0 / 12 / 50,
-            };
-            int[] all = [.. r.PromptTokens, .. r.Tokens];
-            Tensor logProbs = plain.LogProbs(all, Temperature),
-                frozen = plainReference.LogProbs(all, Temperature).detach();
-            for (int i = 0; i < r.Tokens.Length; i++)
-            {
-                int row = r.PromptTokens.Length + i - 1;
-                var lp = logProbs[row, r.Tokens[i]];
-                double old = lp.item<double>(),
-                    importance = Math.Min(2, Math.Exp(old - r.LogProbs[i]));
-                var difference = frozen[row, r.Tokens[i]] - lp;
-                var term =
-                    weight * (-(lp - old).exp() * advantage * importance + 0.05 * (difference.exp() - 1 - difference));
-                loss += term.item<double>();
-                term.backward(retain_graph: true);
-            }
-        }
+        double loss = PlainLoss(plain, plainReference, rollouts, average);
         Assert.Equal(loss, update.Loss, 1e-5 * Math.Abs(loss) + 1e-7);
         foreach (var t in weights.Layout.CheckpointTensors)
         {
@@ -130,6 +96,52 @@ public sealed class PolicyGradientTests
             double error = (found - expected).norm().item<double>() / (expected.norm().item<double>() + 1e-12);
             Assert.True(error < 1e-5, $"{t.Name}: relative gradient error {error:E2}");
         }
+    }
+
+    /// <summary>The loss written down token by token; leaves its gradient in <paramref name="plain"/>.</summary>
+    private static double PlainLoss(
+        PlainTransformer plain,
+        PlainTransformer plainReference,
+        List<Rollout> rollouts,
+        LossAverage average
+    )
+    {
+        double trained = rollouts.Sum(r => r.Tokens.Length);
+        double loss = 0;
+        foreach (var r in rollouts)
+        {
+            double advantage = Advantage(r, rollouts);
+            double weight = average switch
+            {
+                LossAverage.Token => 1 / trained,
+                LossAverage.Sequence => 1.0 / 12 / r.Tokens.Length,
+                _ => 1.0 / 12 / 50,
+            };
+            int[] all = [.. r.PromptTokens, .. r.Tokens];
+            var logProbs = plain.LogProbs(all, Temperature);
+            var frozen = plainReference.LogProbs(all, Temperature).detach();
+            for (int i = 0; i < r.Tokens.Length; i++)
+            {
+                int row = r.PromptTokens.Length + i - 1;
+                var lp = logProbs[row, r.Tokens[i]];
+                double old = lp.item<double>();
+                double importance = Math.Min(2, Math.Exp(old - r.LogProbs[i]));
+                var difference = frozen[row, r.Tokens[i]] - lp;
+                var term =
+                    weight * (-(lp - old).exp() * advantage * importance + 0.05 * (difference.exp() - 1 - difference));
+                loss += term.item<double>();
+                term.backward(retain_graph: true);
+            }
+        }
+        return loss;
+    }
+
+    private static double Advantage(Rollout rollout, List<Rollout> rollouts)
+    {
+        var group = rollouts.Where(o => o.Group == rollout.Group).Select(o => o.Reward).ToArray();
+        double mean = group.Average();
+        double std = Math.Sqrt(group.Select(x => (x - mean) * (x - mean)).Average());
+        return (rollout.Reward - mean) / (std + 1e-4);
     }
 
     [Fact]
@@ -164,10 +176,16 @@ public sealed class PolicyGradientTests
                 return ((logProbs * tensor(rewards)).sum(), []);
             }
         );
+        AssertSlopes(policy, Objective);
+    }
+
+    /// <summary>In a random direction of each tensor, the objective's slope is the gradient's product with the direction.</summary>
+    private static void AssertSlopes(PolicyModel policy, Func<double> objective)
+    {
+        var weights = policy.Weights;
         var random = new Random(1);
         foreach (var slot in weights.Layout.Slots)
         {
-            // A random direction in this tensor: its slope is the gradient's product with it.
             var direction = tensor(
                 Enumerable.Range(0, (int)slot.Length).Select(_ => (float)(random.NextDouble() - 0.5)).ToArray()
             );
@@ -175,12 +193,15 @@ public sealed class PolicyGradientTests
             const double h = 1e-3;
             using var saved = view.clone();
             view.copy_(saved + h * direction);
-            double up = Objective();
+            double up = objective();
             view.copy_(saved - h * direction);
-            double down = Objective();
+            double down = objective();
             view.copy_(saved);
-            double slope = (up - down) / (2 * h),
-                expected = policy.Optimizer.Gradient.narrow(0, slot.Offset, slot.Length).dot(direction).item<float>();
+            double slope = (up - down) / (2 * h);
+            double expected = policy
+                .Optimizer.Gradient.narrow(0, slot.Offset, slot.Length)
+                .dot(direction)
+                .item<float>();
             Assert.True(
                 Math.Abs(slope - expected) < 2e-3 * Math.Max(0.05, Math.Abs(expected)),
                 $"{slot.Name}: slope {slope:G6}, gradient {expected:G6}"

@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using CsCheck;
 using SimpleR1.Training.Data;
+using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Rewards;
 using Xunit;
 
@@ -132,6 +133,26 @@ public sealed class RewardTests : IDisposable
     }
 
     [Fact]
+    public void Score_is_correct_with_full_marks_by_the_rewards_that_judge_answers()
+    {
+        const string Right = "<answer>42</answer>"; // but not in the format
+        RewardSection accuracy = new() { Name = "accuracy" };
+        RewardSection format = new() { Name = "format" };
+        Assert.True(RewardSet.Load([accuracy, format]).Score(Input(Right)).Correct);
+        Assert.False(RewardSet.Load([accuracy, format]).Score(Input("<answer>41</answer>")).Correct);
+
+        // A recipe can say otherwise
+        Assert.False(RewardSet.Load([accuracy, format with { JudgesAnswers = true }]).Score(Input(Right)).Correct);
+        RewardSection[] turned = [accuracy with { JudgesAnswers = false }, format with { JudgesAnswers = true }];
+        Assert.True(RewardSet.Load(turned).Score(Input("<think>a</think><answer>41</answer>")).Correct);
+
+        // Where none judges answers, all count; without any reward nothing is correct
+        Assert.False(RewardSet.Load([format]).Score(Input(Right)).Correct);
+        Assert.True(RewardSet.Load([format]).Score(Input("<think>a</think><answer>41</answer>")).Correct);
+        Assert.False(new RewardSet([]).Score(Input(Right)).Correct);
+    }
+
+    [Fact]
     public void Score_of_a_reward_that_throws_names_the_reward_the_problem_and_the_completion()
     {
         var set = new RewardSet([new("broken", 1, _ => throw new FormatException("oh no"))]);
@@ -189,7 +210,13 @@ public sealed class RewardTests : IDisposable
     {
         string path = Write(
             "wrong.cs",
-            "public static class R\n{\n    public static double A(RewardInput i) => i.Nothing;\n    public static double B(RewardInput i) => \"text\";\n}\n"
+            """
+            public static class R
+            {
+                public static double A(RewardInput i) => i.Nothing;
+                public static double B(RewardInput i) => "text";
+            }
+            """
         );
         string message = Assert.Throws<RewardCompilationException>(() => RewardFile.Compile(path)).Message;
         Assert.Contains($"{path}:3: CS1061", message);

@@ -1,10 +1,9 @@
 using System.Buffers.Binary;
-using System.Diagnostics;
-using System.Text;
 using System.Text.Json.Nodes;
 using SimpleR1.Cluster.Processes;
 using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Runs;
+using SimpleR1.Training.Runs.Files;
 using Xunit;
 
 namespace SimpleR1.Tests.Training;
@@ -80,106 +79,23 @@ public sealed class RunTests : IDisposable
         var score = new Score(1.5, new Dictionary<string, double> { ["accuracy"] = 1, ["format"] = 0.5 });
         using (var samples = new SamplesWriter(run))
             for (int step = 1; step <= 3; step++)
-                samples.Write(new(step, "Was ist 2 < 3 + 4?", "ja", "<think>ü 😀</think>", score, 7, false));
+                samples.Write(
+                    new()
+                    {
+                        Step = step,
+                        Question = "Was ist 2 < 3 + 4?",
+                        Answer = "ja",
+                        Completion = "<think>ü 😀</think>",
+                        Score = score,
+                        Tokens = 7,
+                        Truncated = false,
+                    }
+                );
         using (new SamplesWriter(run, resumedStep: 2)) { }
         string[] lines = File.ReadAllLines(run.Samples);
         Assert.Equal(2, lines.Length);
         Assert.Contains("<think>ü", lines[0]);
         Assert.Equal(0.5, (double)JsonNode.Parse(lines[1])!["rewards"]!["format"]!);
-    }
-
-    /// <summary>An independent reader of TFRecords and the few proto fields, with a bitwise CRC-32C.</summary>
-    [Fact]
-    public void TensorBoard_events_are_records_with_good_checksums_and_the_values_written()
-    {
-        string events = Path.Combine(folder, "events");
-        using (var writer = new TensorBoardWriter(events))
-            for (int step = 0; step < 300; step += 100)
-                writer.Scalar("train/reward", step, step / 7.0);
-        using (new TensorBoardWriter(events, purgeStep: 200)) { }
-        var files = Directory.GetFiles(events).Order().ToArray();
-        Assert.Equal(2, files.Length);
-        Assert.All(files, f => Assert.StartsWith("events.out.tfevents.", Path.GetFileName(f)));
-        var records = Records(files[0]);
-        Assert.Equal(4, records.Count);
-        Assert.Contains("brain.Event:2", Encoding.UTF8.GetString(records[0]));
-        for (int i = 0; i < 3; i++)
-        {
-            var fields = Fields(records[i + 1]);
-            Assert.Equal((ulong)(100 * i), fields.Where(f => f.Field == 2).Select(f => f.Number).SingleOrDefault());
-            var value = Fields(Fields(fields.Single(f => f.Field == 5).Bytes).Single().Bytes);
-            Assert.Equal("train/reward", Encoding.UTF8.GetString(value.Single(f => f.Field == 1).Bytes));
-            Assert.Equal((float)(100 * i / 7.0), BitConverter.ToSingle(value.Single(f => f.Field == 2).Bytes));
-        }
-        Assert.Equal(1ul, Fields(Fields(Records(files[1])[1]).Single(f => f.Field == 7).Bytes).Single().Number); // SessionLog.START
-        Assert.Equal(0xE3069283, Crc("123456789"u8)); // the check value of CRC-32C itself
-
-        static List<byte[]> Records(string path)
-        {
-            byte[] all = File.ReadAllBytes(path);
-            var records = new List<byte[]>();
-            for (int at = 0; at < all.Length; )
-            {
-                int length = (int)BinaryPrimitives.ReadUInt64LittleEndian(all.AsSpan(at));
-                Assert.Equal(Masked(all.AsSpan(at, 8)), BinaryPrimitives.ReadUInt32LittleEndian(all.AsSpan(at + 8)));
-                Assert.Equal(
-                    Masked(all.AsSpan(at + 12, length)),
-                    BinaryPrimitives.ReadUInt32LittleEndian(all.AsSpan(at + 12 + length))
-                );
-                records.Add(all[(at + 12)..(at + 12 + length)]);
-                at += 16 + length;
-            }
-            return records;
-        }
-
-        static List<(int Field, ulong Number, byte[] Bytes)> Fields(byte[] message)
-        {
-            var fields = new List<(int, ulong, byte[])>();
-            int at = 0;
-            while (at < message.Length)
-            {
-                ulong tag = Varint();
-                int size = (tag & 7) switch
-                {
-                    1 => 8,
-                    5 => 4,
-                    2 => (int)Varint(),
-                    _ => 0,
-                };
-                if ((tag & 7) == 0)
-                    fields.Add(((int)(tag >> 3), Varint(), []));
-                else
-                    fields.Add(((int)(tag >> 3), 0, message[at..(at += size)]));
-            }
-            return fields;
-
-            ulong Varint()
-            {
-                ulong value = 0;
-                for (int shift = 0; ; shift += 7)
-                {
-                    byte b = message[at++];
-                    value |= (ulong)(b & 0x7f) << shift;
-                    if (b < 0x80)
-                        return value;
-                }
-            }
-        }
-
-        static uint Masked(ReadOnlySpan<byte> data) =>
-            Crc(data) is var crc ? ((crc >> 15) | (crc << 17)) + 0xa282ead8 : 0;
-
-        static uint Crc(ReadOnlySpan<byte> data)
-        {
-            uint crc = ~0u;
-            foreach (byte b in data)
-            {
-                crc ^= b;
-                for (int bit = 0; bit < 8; bit++)
-                    crc = (crc & 1) == 1 ? (crc >> 1) ^ 0x82F63B78 : crc >> 1;
-            }
-            return ~crc;
-        }
     }
 
     [Fact]
@@ -262,131 +178,5 @@ public sealed class RunTests : IDisposable
         Assert.True(ProcessMemory.Peak(Environment.ProcessId) >= before);
         Assert.Equal(0, ProcessMemory.Peak(int.MaxValue));
         GC.KeepAlive(held);
-    }
-
-    [Fact]
-    public void AtomicFolder_appears_complete_with_good_hashes()
-    {
-        string checkpoint = Path.Combine(folder, "checkpoints", "step-5");
-        AtomicFolder.Write(
-            checkpoint,
-            inside =>
-            {
-                Assert.False(Directory.Exists(checkpoint));
-                File.WriteAllText(Path.Combine(inside, "weights.bin"), "abc");
-                Directory.CreateDirectory(Path.Combine(inside, "optimizer"));
-                File.WriteAllText(Path.Combine(inside, "optimizer", "moments.bin"), "");
-            }
-        );
-        AtomicFolder.Verify(checkpoint);
-        Assert.Equal(
-            ["manifest.json", "optimizer/moments.bin", "weights.bin"],
-            Directory
-                .GetFiles(checkpoint, "*", SearchOption.AllDirectories)
-                .Select(f => Path.GetRelativePath(checkpoint, f))
-                .Order(StringComparer.Ordinal)
-        );
-        // sha256("abc"), FIPS 180-2
-        Assert.Contains(
-            "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad",
-            File.ReadAllText(Path.Combine(checkpoint, "manifest.json"))
-        );
-        Assert.Equal([checkpoint], Directory.GetFileSystemEntries(Path.Combine(folder, "checkpoints")));
-    }
-
-    [Fact]
-    public void AtomicFolder_that_fails_leaves_the_one_before()
-    {
-        string checkpoint = Path.Combine(folder, "last");
-        AtomicFolder.Write(checkpoint, inside => File.WriteAllText(Path.Combine(inside, "a"), "first"));
-        Assert.Throws<FormatException>(() =>
-            AtomicFolder.Write(
-                checkpoint,
-                inside =>
-                {
-                    File.WriteAllText(Path.Combine(inside, "a"), "second");
-                    throw new FormatException();
-                }
-            )
-        );
-        AtomicFolder.Verify(checkpoint);
-        Assert.Equal("first", File.ReadAllText(Path.Combine(checkpoint, "a")));
-        Assert.Equal([checkpoint], Directory.GetFileSystemEntries(folder));
-        AtomicFolder.Write(checkpoint, inside => File.WriteAllText(Path.Combine(inside, "b"), "third"));
-        Assert.Equal(["b", "manifest.json"], Directory.GetFiles(checkpoint).Select(Path.GetFileName).Order());
-    }
-
-    [Fact]
-    public void Verify_names_every_damaged_file()
-    {
-        string checkpoint = Path.Combine(folder, "c");
-        AtomicFolder.Write(
-            checkpoint,
-            inside =>
-            {
-                foreach (string name in new[] { "a", "b", "c", "d" })
-                    File.WriteAllText(Path.Combine(inside, name), "contents");
-            }
-        );
-        File.WriteAllText(Path.Combine(checkpoint, "a"), "Contents");
-        File.WriteAllText(Path.Combine(checkpoint, "b"), "content");
-        File.Delete(Path.Combine(checkpoint, "c"));
-        string message = Assert.Throws<InvalidDataException>(() => AtomicFolder.Verify(checkpoint)).Message;
-        Assert.EndsWith("a has other contents (SHA-256 differs); b has 7 bytes, expected 8; c is missing", message);
-        File.Delete(Path.Combine(checkpoint, "manifest.json"));
-        Assert.Contains(
-            "no manifest.json",
-            Assert.Throws<InvalidDataException>(() => AtomicFolder.Verify(checkpoint)).Message
-        );
-    }
-
-    [Fact]
-    public void AtomicFolder_on_a_full_disk_says_what_to_do_and_keeps_the_one_before()
-    {
-        string disk = Path.Combine(folder, "disk");
-        Directory.CreateDirectory(disk);
-        Assert.SkipUnless(
-            Environment.IsPrivilegedProcess && Run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk),
-            "needs the right to mount a small tmpfs"
-        );
-        try
-        {
-            AtomicFolder.Write(
-                Path.Combine(disk, "step-1"),
-                inside => File.WriteAllBytes(Path.Combine(inside, "weights"), new byte[400_000])
-            );
-            string message = Assert
-                .Throws<IOException>(() =>
-                    AtomicFolder.Write(
-                        Path.Combine(disk, "step-2"),
-                        inside => File.WriteAllBytes(Path.Combine(inside, "weights"), new byte[900_000])
-                    )
-                )
-                .Message;
-            Assert.StartsWith($"disk full while writing {Path.Combine(disk, "step-2")}: ", message);
-            Assert.Contains("continue with --resume", message);
-            AtomicFolder.Verify(Path.Combine(disk, "step-1"));
-            Assert.Equal([Path.Combine(disk, "step-1")], Directory.GetFileSystemEntries(disk));
-        }
-        finally
-        {
-            Assert.True(Run("umount", disk));
-        }
-
-        static bool Run(string program, params string[] arguments)
-        {
-            try
-            {
-                using var process = Process.Start(
-                    new ProcessStartInfo(program, arguments) { RedirectStandardError = true }
-                )!;
-                process.WaitForExit();
-                return process.ExitCode == 0;
-            }
-            catch (System.ComponentModel.Win32Exception)
-            {
-                return false;
-            } // no such program here
-        }
     }
 }

@@ -3,23 +3,27 @@ using System.Text.RegularExpressions;
 namespace SimpleR1.Training.Rewards.Mathematics;
 
 /// <summary>
-/// Whether two answers mean the same: numbers, fractions, percentages, units, tuples, sets, intervals, matrices, equations,
-/// inequalities and expressions with unknowns, in LaTeX or plain notation. Expressions are compared by their values at several
-/// points, exactly where they are fractions. Time is bounded by the length that is looked at, and no text makes it throw.
+/// Decides whether two answers mean the same: numbers, fractions, percentages, units, tuples, sets, intervals,
+/// matrices, equations, inequalities and expressions with unknowns, in LaTeX or plain notation. Expressions are
+/// compared by their values at several points, exactly when they are fractions. The length of the text bounds the time,
+/// and no text makes it throw.
 /// </summary>
 public static partial class MathAnswers
 {
-    /// <summary>True when <paramref name="prediction"/> states the same answer as <paramref name="gold"/>; either may be a bare answer or a text that ends on one.
-    /// <paramref name="decimals"/> must agree where an answer is not a whole number. With <paramref name="calculated"/> a gold number must be
-    /// answered by a number, not by a calculation that equals it: else a policy learns to hand the question back.</summary>
+    /// <summary>
+    /// True when <paramref name="prediction"/> states the same answer as <paramref name="gold"/>; either may be a bare
+    /// answer or a text that ends on one. <paramref name="decimals"/> must agree when an answer is not a whole number.
+    /// With <paramref name="calculated"/> a gold number must be answered by a number, not by a calculation that equals
+    /// it: otherwise a policy learns to hand the question back.
+    /// </summary>
     public static bool Match(string gold, string prediction, int decimals = 6, bool calculated = false)
     {
         if (string.IsNullOrWhiteSpace(gold) || string.IsNullOrWhiteSpace(prediction))
             return false;
         var wanted = MathText.Find(gold);
         var found = MathText.Find(prediction);
-        string goldText = string.Join(",", wanted.Parts),
-            foundText = string.Join(",", found.Parts);
+        string goldText = string.Join(",", wanted.Parts);
+        string foundText = string.Join(",", found.Parts);
         if (Squeeze().Replace(goldText, "") == Squeeze().Replace(foundText, ""))
             return true;
         var equality = new MathEquality(decimals, calculated);

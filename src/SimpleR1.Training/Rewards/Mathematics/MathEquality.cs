@@ -36,7 +36,10 @@ internal sealed class MathEquality(int decimals, bool calculated)
 
     private static MathNode Bare(MathNode node) => node.Kind == MathKind.Percent ? node.Items[0] : node;
 
-    /// <summary>± becomes two answers; x ∈ S is S; a chain of equations keeps its ends; what is only approximate goes; one item alone is itself.</summary>
+    /// <summary>
+    /// Simplifies: ± becomes two answers, x ∈ S is S, a chain of equations keeps its ends, an approximation is dropped,
+    /// and a single item is itself.
+    /// </summary>
     private static MathNode Simplify(MathNode node)
     {
         if (
@@ -123,7 +126,9 @@ internal sealed class MathEquality(int decimals, bool calculated)
         return SameNumerically(a, b);
     }
 
-    /// <summary>True when the gold answer is a number and the other is a calculation, or a division of a whole number.</summary>
+    /// <summary>
+    /// True when the gold answer is a number and the other is a calculation, or a division of a whole number.
+    /// </summary>
     private static bool IsUnfinished(MathNode gold, MathNode other)
     {
         if (!IsLiteral(gold))
@@ -139,8 +144,8 @@ internal sealed class MathEquality(int decimals, bool calculated)
         int compared = 0;
         for (int point = 0; point < (symbolic ? Points : 1); point++)
         {
-            Complex u = a.Numeric(TestPoints.At(point)),
-                v = b.Numeric(TestPoints.At(point));
+            var u = a.Numeric(TestPoints.At(point));
+            var v = b.Numeric(TestPoints.At(point));
             if (!Complex.IsFinite(u) && !Complex.IsFinite(v))
                 continue;
             if (!Complex.IsFinite(u) || !Complex.IsFinite(v) || !Close(u, v, symbolic))
@@ -150,7 +155,9 @@ internal sealed class MathEquality(int decimals, bool calculated)
         return compared >= (symbolic ? Points / 2 : 1);
     }
 
-    /// <summary>A number as it is written at the end of a calculation: 5, -5, 0.5, 5/6, 1\frac{1}{2}, 5%, 1.2*10^3.</summary>
+    /// <summary>
+    /// A number as it is written at the end of a calculation: 5, -5, 0.5, 5/6, 1\frac{1}{2}, 5%, 1.2*10^3.
+    /// </summary>
     private static bool IsLiteral(MathNode node) =>
         node.Kind switch
         {
@@ -164,11 +171,14 @@ internal sealed class MathEquality(int decimals, bool calculated)
             _ => false,
         };
 
-    /// <summary>Within half a unit of the last decimal asked for, tighter for small numbers, which would otherwise all be equal.</summary>
+    /// <summary>
+    /// True within half a unit of the last decimal asked for, and tighter for small numbers, which would otherwise all
+    /// be equal.
+    /// </summary>
     private bool Close(Complex gold, Complex other, bool symbolic)
     {
-        double difference = Complex.Abs(gold - other),
-            size = Complex.Abs(gold);
+        double difference = Complex.Abs(gold - other);
+        double size = Complex.Abs(gold);
         if (symbolic)
             return difference <= SymbolicTolerance * Math.Max(1, size);
         return difference <= 0.5000001 * Math.Pow(10, -decimals) * Math.Min(1, 10 * size) + 1e-12 * size;
@@ -212,7 +222,10 @@ internal sealed class MathEquality(int decimals, bool calculated)
             _ => false,
         };
 
-    /// <summary>2x &lt; 4 and x &lt; 2: the differences of the sides have one ratio at every point, and its sign agrees with the directions.</summary>
+    /// <summary>
+    /// 2x &lt; 4 and x &lt; 2: the differences of the sides have one ratio at every point, and its sign agrees with the
+    /// directions.
+    /// </summary>
     private static bool Proportional(MathNode a, MathNode b)
     {
         if (Direction(a.Name) is not { } x || Direction(b.Name) is not { } y || Math.Abs(x) != Math.Abs(y))
@@ -220,8 +233,8 @@ internal sealed class MathEquality(int decimals, bool calculated)
         Complex? ratio = null;
         for (int point = 0; point < Points; point++)
         {
-            Complex u = Difference(a, point),
-                v = Difference(b, point);
+            var u = Difference(a, point);
+            var v = Difference(b, point);
             if (!Complex.IsFinite(u) || !Complex.IsFinite(v) || Complex.Abs(v) < 1e-9)
                 return false;
             ratio ??= u / v;

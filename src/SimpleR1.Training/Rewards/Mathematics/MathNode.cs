@@ -17,7 +17,9 @@ internal enum MathKind
     Factorial,
     Function,
 
-    /// <summary>Items between brackets; <see cref="MathNode.Name"/> is the two brackets. Two items may be an interval.</summary>
+    /// <summary>
+    /// Items between brackets; <see cref="MathNode.Name"/> is the two brackets. Two items may be an interval.
+    /// </summary>
     Tuple,
     Set,
     List,
@@ -36,6 +38,18 @@ internal enum MathKind
 internal sealed record MathNode(MathKind Kind, string Name, params MathNode[] Items)
 {
     private const long MaxBits = 8192;
+
+    /// <summary>Operations whose value is a fraction when their operands' are.</summary>
+    private static readonly MathKind[] ExactOperations =
+    [
+        MathKind.Add,
+        MathKind.Multiply,
+        MathKind.Divide,
+        MathKind.Negate,
+        MathKind.Percent,
+        MathKind.Power,
+        MathKind.Factorial,
+    ];
 
     /// <summary>Of a <see cref="MathKind.Number"/>.</summary>
     public Rational Value { get; init; }
@@ -65,23 +79,12 @@ internal sealed record MathNode(MathKind Kind, string Name, params MathNode[] It
                 Items = [.. Items.Select(i => i.WithSign(plus))],
             };
 
-    /// <summary>The exact value, where it is a fraction; null where it isn't, or would be too large to be an answer.</summary>
+    /// <summary>The exact value when it is a fraction; null when it isn't, or would be too large to be an answer.</summary>
     public Rational? Exact()
     {
         if (Kind == MathKind.Number)
             return Value;
-        if (
-            Kind
-            is not (
-                MathKind.Add
-                or MathKind.Multiply
-                or MathKind.Divide
-                or MathKind.Negate
-                or MathKind.Percent
-                or MathKind.Power
-                or MathKind.Factorial
-            )
-        )
+        if (!ExactOperations.Contains(Kind))
             return null;
         var values = Items.Select(i => i.Exact()).ToArray();
         if (values.Any(v => v is null || v.Value.Bits > MaxBits))
@@ -93,13 +96,16 @@ internal sealed record MathNode(MathKind Kind, string Name, params MathNode[] It
             MathKind.Divide => values[1]!.Value.Numerator.IsZero ? null : values[0]!.Value / values[1]!.Value,
             MathKind.Negate => -values[0]!.Value,
             MathKind.Percent => values[0]!.Value / new Rational(100),
-            MathKind.Factorial => values[0]!.Value is { Denominator.IsOne: true, Numerator: var n }
-            && n >= 0
-            && n <= 500
-                ? new Rational(Enumerable.Range(1, (int)n).Aggregate(BigInteger.One, (product, k) => product * k))
-                : null,
+            MathKind.Factorial => Factorial(values[0]!.Value),
             _ => Power(values[0]!.Value, values[1]!.Value),
         };
+    }
+
+    private static Rational? Factorial(Rational value)
+    {
+        if (!value.Denominator.IsOne || value.Numerator < 0 || value.Numerator > 500)
+            return null;
+        return new(Enumerable.Range(1, (int)value.Numerator).Aggregate(BigInteger.One, (product, k) => product * k));
     }
 
     private static Rational? Power(Rational b, Rational exponent)
@@ -114,7 +120,7 @@ internal sealed record MathNode(MathKind Kind, string Name, params MathNode[] It
             : new(BigInteger.Pow(b.Denominator, -n), BigInteger.Pow(b.Numerator, -n));
     }
 
-    /// <summary>The value with unknowns given by <paramref name="unknown"/>; NaN where there is none.</summary>
+    /// <summary>The value with the unknowns' values from <paramref name="unknown"/>; NaN when there is none.</summary>
     public Complex Numeric(Func<string, Complex> unknown)
     {
         Complex At(int i) => Items[i].Numeric(unknown);
@@ -141,7 +147,7 @@ internal sealed record MathNode(MathKind Kind, string Name, params MathNode[] It
         };
     }
 
-    /// <summary>Real arithmetic where both are real: exact for whole exponents, unlike the complex logarithm.</summary>
+    /// <summary>Real arithmetic when both are real: exact for whole exponents, unlike the complex logarithm.</summary>
     private static Complex RealPower(Complex b, Complex exponent) =>
         b.Imaginary == 0 && exponent.Imaginary == 0 && (b.Real >= 0 || exponent.Real == Math.Floor(exponent.Real))
             ? Math.Pow(b.Real, exponent.Real)
@@ -186,7 +192,10 @@ internal sealed record MathNode(MathKind Kind, string Name, params MathNode[] It
         return result;
     }
 
-    /// <summary>The entries of a matrix expression (sums, differences and products of matrices and numbers); null for anything else.</summary>
+    /// <summary>
+    /// The entries of a matrix expression (sums, differences and products of matrices and numbers); null for anything
+    /// else.
+    /// </summary>
     public Complex[,]? Entries(Func<string, Complex> unknown)
     {
         if (Kind == MathKind.Matrix)
@@ -212,15 +221,14 @@ internal sealed record MathNode(MathKind Kind, string Name, params MathNode[] It
             }
             if (item.Entries(unknown) is not { } next)
                 return null;
-            result =
-                result is null ? next
-                : Kind == MathKind.Add ? Sum(result, next)
-                : Product(result, next);
+            result = result is null ? next : Combine(result, next);
             if (result is null)
                 return null;
         }
         return result is null ? null : Scale(result, factor);
     }
+
+    private Complex[,]? Combine(Complex[,] a, Complex[,] b) => Kind == MathKind.Add ? Sum(a, b) : Product(a, b);
 
     private static Complex[,] Scale(Complex[,] a, Complex by) =>
         Fill(a.GetLength(0), a.GetLength(1), (r, c) => a[r, c] * by);

@@ -67,8 +67,8 @@ internal sealed partial class MathParser
                 ? new(MathKind.Function, "root", inside, degree)
                 : null;
         }
-        MathNode? exponent = null,
-            radix = null;
+        MathNode? exponent = null;
+        MathNode? radix = null;
         for (char next = Peek(); next is '^' or '_'; next = Peek())
         {
             Skip();
@@ -88,10 +88,10 @@ internal sealed partial class MathParser
                     Items: [{ Kind: MathKind.Number, Value: { Numerator.IsOne: true, Denominator.IsOne: true } }]
                 }
             && name is "sin" or "cos" or "tan";
-        name =
-            inverse ? "arc" + name
-            : name == "lg" ? "log"
-            : name;
+        if (inverse)
+            name = "arc" + name;
+        else if (name == "lg")
+            name = "log";
         var call = radix is null
             ? new MathNode(MathKind.Function, name, argument)
             : new MathNode(MathKind.Function, name, argument, radix);
@@ -125,9 +125,12 @@ internal sealed partial class MathParser
         if (kind is not ("pmatrix" or "bmatrix" or "matrix" or "vmatrix" or "array" or "smallmatrix") || !Take('}'))
             return null;
         if (kind == "array" && Peek() == '{')
-            at = text.IndexOf('}', at) is var close and >= 0 ? close + 1 : text.Length;
-        List<MathNode> rows = [],
-            row = [];
+        {
+            int close = text.IndexOf('}', at);
+            at = close >= 0 ? close + 1 : text.Length;
+        }
+        List<MathNode> rows = [];
+        List<MathNode> row = [];
         while (true)
         {
             if (Sum() is not { } entry)

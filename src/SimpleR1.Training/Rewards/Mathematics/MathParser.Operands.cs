@@ -17,7 +17,7 @@ internal sealed partial class MathParser
                 node = MathNode.Of(MathKind.Percent, node);
             else if (node.Kind is MathKind.Symbol or MathKind.Number && Peek() == '_')
             {
-                // a_{37} is a name of its own, and so is 204_5: a number in another base is not the number
+                // a_{37} is one name, and so is 204_5: a number in another base is not the number
                 Skip();
                 int start = at;
                 if (Argument(wholeNumber: true) is null)

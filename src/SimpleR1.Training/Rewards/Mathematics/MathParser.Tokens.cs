@@ -42,7 +42,9 @@ internal sealed partial class MathParser
         ["colon"] = ":",
     };
 
-    /// <summary>The next character that is not a space; '\0' at the end. A command for an operator is that operator.</summary>
+    /// <summary>
+    /// The next character that is not a space; '\0' at the end. A command for an operator is that operator.
+    /// </summary>
     private char Peek()
     {
         while (at < text.Length && (char.IsWhiteSpace(text[at]) || text[at] == '~'))

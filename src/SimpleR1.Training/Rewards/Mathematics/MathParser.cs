@@ -1,8 +1,8 @@
 namespace SimpleR1.Training.Rewards.Mathematics;
 
 /// <summary>
-/// Answers in LaTeX or plain notation → tree. Recursive descent over the characters, because LaTeX's arguments may be single digits
-/// (<c>\frac12</c>). Never throws on any text; the depth and the length are bounded.
+/// Answers in LaTeX or plain notation → tree. Recursive descent over the characters, because LaTeX's arguments may be
+/// single digits (<c>\frac12</c>). Never throws on any text; the depth and the length are bounded.
 /// </summary>
 internal sealed partial class MathParser
 {
@@ -82,7 +82,9 @@ internal sealed partial class MathParser
         return items.Count == 1 ? first : new MathNode(MathKind.Relation, operators, [.. items]);
     }
 
-    /// <summary>One character for an operator of one or two, or the word "in"; null when there is no such operator.</summary>
+    /// <summary>
+    /// One character for an operator of one or two, or the word "in"; null when there is no such operator.
+    /// </summary>
     private char? RelationOperator()
     {
         if (Word() == "in")

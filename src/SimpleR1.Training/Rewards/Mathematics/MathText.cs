@@ -7,13 +7,15 @@ internal static partial class MathText
 {
     private const int MaxScan = 20_000;
 
-    /// <summary>An answer as it stands in a text: several <see cref="Parts"/> where several boxes make it up;
-    /// <see cref="Plain"/> when written outside LaTeX, where "2,74" may be a number.</summary>
+    /// <summary>
+    /// An answer as it stands in a text: several <see cref="Parts"/> when several boxes make it up; <see cref="Plain"/>
+    /// when written outside LaTeX, where "2,74" may be a number.
+    /// </summary>
     public sealed record Found(IReadOnlyList<string> Parts, bool Plain);
 
     /// <summary>
-    /// The answer a text ends on: after "final answer", else in \boxed{}, else in the last formula, else the whole text where it is
-    /// nothing but an answer, else its last number.
+    /// The answer that a text ends on: after "final answer", else in \boxed{}, else in the last formula, else the whole
+    /// text when it is nothing but an answer, else its last number.
     /// </summary>
     public static Found Find(string text)
     {
@@ -36,7 +38,9 @@ internal static partial class MathText
         return new([LastNumber(whole)!], true);
     }
 
-    /// <summary>The last number in a text, with its fraction, percent sign and thousands separators; null without one.</summary>
+    /// <summary>
+    /// The last number in a text, with its fraction, percent sign and thousands separators; null without one.
+    /// </summary>
     public static string? LastNumber(string text) =>
         Number().Matches(text.Length > MaxScan ? text[^MaxScan..] : text) is { Count: > 0 } numbers
             ? numbers[^1].Value
@@ -89,17 +93,20 @@ internal static partial class MathText
         var boxes = new List<(int, int, string)>();
         foreach (Match match in BoxStart().Matches(text))
         {
-            int depth = 1,
-                at = match.Index + match.Length;
-            for (; at < text.Length && depth > 0; at++)
-                depth +=
-                    text[at] == '{' ? 1
-                    : text[at] == '}' ? -1
-                    : 0;
+            int start = match.Index + match.Length;
+            int end = start;
+            int depth = 1;
+            for (; end < text.Length && depth > 0; end++)
+                depth += text[end] switch
+                {
+                    '{' => 1,
+                    '}' => -1,
+                    _ => 0,
+                };
             if (depth == 0)
-                boxes.Add((match.Index, at, text[(match.Index + match.Length)..(at - 1)]));
+                boxes.Add((match.Index, end, text[start..(end - 1)]));
             else if (boxes.Count == 0)
-                boxes.Add((match.Index, at, text[(match.Index + match.Length)..].Trim('$', ' '))); // cut off before its brace
+                boxes.Add((match.Index, end, text[start..].Trim('$', ' '))); // the text ends before the brace
         }
         return boxes;
     }
@@ -108,14 +115,18 @@ internal static partial class MathText
 
     private static string Inner(Match formula) => formula.Groups.Cast<Group>().Skip(1).First(g => g.Success).Value;
 
-    /// <summary>True where words make a text more than a formula: longer runs of letters that are neither functions nor commands.</summary>
+    /// <summary>
+    /// True when words make a text more than a formula: longer runs of letters that are neither functions nor commands.
+    /// </summary>
     public static bool IsProse(string text) =>
         Letters().Matches(CommandOrText().Replace(text, " ")).Any(m => m.Length > 1 && !MathParser.IsWord(m.Value));
 
     private static int LastSaid(string text) =>
         Said().Matches(text) is { Count: > 0 } said ? said[^1].Index + said[^1].Length : 0;
 
-    /// <summary>Notation that only spaces, sizes or decorates goes; units and other words go where something else is left.</summary>
+    /// <summary>
+    /// Removes notation that only spaces, sizes or decorates, and units and other words when something else is left.
+    /// </summary>
     public static string Clean(string text)
     {
         text = NegativeSpace()
@@ -148,7 +159,10 @@ internal static partial class MathText
         return text.Replace("$", "").Replace("€", "").Replace("£", "").Trim().TrimEnd('.', ',', ';', ':').Trim();
     }
 
-    /// <summary>For comparing answers that are words: letters and digits only, brackets around a choice such as (A) gone; case matters only for single letters.</summary>
+    /// <summary>
+    /// The text for comparing answers that are words: letters and digits only, without brackets around a choice such as
+    /// (A). Case matters only for single letters.
+    /// </summary>
     public static string Words(string text)
     {
         string words = NotWords().Replace(TextBlock().Replace(text, "$1"), "");
@@ -162,7 +176,9 @@ internal static partial class MathText
     private static partial Regex Formula();
 
     [GeneratedRegex(
-        @"(?<![\d.,])-?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?: \d{3})+(?![\d,.])|\d+(?:[.,]\d+)?|\.\d+)(?:\s*/\s*\d+)?(?:\s*(?:\\?%|percent\b|pct\b))?|(?<=[^\d,.])-?\d+(?:\.\d+)?"
+        @"(?<![\d.,])-?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?: \d{3})+(?![\d,.])|\d+(?:[.,]\d+)?|\.\d+)"
+            + @"(?:\s*/\s*\d+)?(?:\s*(?:\\?%|percent\b|pct\b))?"
+            + @"|(?<=[^\d,.])-?\d+(?:\.\d+)?"
     )]
     private static partial Regex Number();
 
@@ -216,7 +232,10 @@ internal static partial class MathText
     private static partial Regex PercentWord();
 
     [GeneratedRegex(
-        @"(?<=[\d}])\s*\b(?:mm|cm|km|meters?|metres?|miles?|inch(?:es)?|feet|foot|ft|kg|grams?|hours?|minutes?|seconds?|days?|weeks?|months?|years?|dollars?|cents?|units?|people|students?|points?|ways?|mph|km/h|m/s)\b(?:\s*\^\s*\{?\d\}?)?|(?<=\d)\s*°[CF]?",
+        @"(?<=[\d}])\s*\b(?:mm|cm|km|meters?|metres?|miles?|inch(?:es)?|feet|foot|ft|kg|grams?"
+            + @"|hours?|minutes?|seconds?|days?|weeks?|months?|years?|dollars?|cents?|units?|people|students?|points?|ways?"
+            + @"|mph|km/h|m/s)\b(?:\s*\^\s*\{?\d\}?)?"
+            + @"|(?<=\d)\s*°[CF]?",
         RegexOptions.IgnoreCase
     )]
     private static partial Regex Unit();

@@ -9,14 +9,19 @@ internal readonly struct Rational
     public BigInteger Denominator => denominator.IsZero ? BigInteger.One : denominator; // default is 0/1
     private readonly BigInteger denominator;
 
-    public Rational(BigInteger value) => (Numerator, denominator) = (value, BigInteger.One);
+    public Rational(BigInteger value)
+    {
+        Numerator = value;
+        denominator = BigInteger.One;
+    }
 
     public Rational(BigInteger numerator, BigInteger denominator)
     {
         if (denominator.IsZero)
             throw new DivideByZeroException();
         var divisor = BigInteger.GreatestCommonDivisor(numerator, denominator) * denominator.Sign;
-        (Numerator, this.denominator) = (numerator / divisor, denominator / divisor);
+        Numerator = numerator / divisor;
+        this.denominator = denominator / divisor;
     }
 
     public static Rational operator +(Rational a, Rational b) =>
@@ -32,7 +37,7 @@ internal readonly struct Rational
     public static Rational operator /(Rational a, Rational b) =>
         new(a.Numerator * b.Denominator, a.Denominator * b.Numerator);
 
-    /// <summary>How large the parts are, to bound the work of repeated powers.</summary>
+    /// <summary>Size of both parts in bits, to bound the work of repeated powers.</summary>
     public long Bits => Numerator.GetBitLength() + Denominator.GetBitLength();
 
     public double ToDouble() =>

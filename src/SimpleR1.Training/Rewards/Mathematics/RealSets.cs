@@ -13,7 +13,10 @@ internal sealed class RealSets(double tolerance)
         || node is { Kind: MathKind.Tuple, Items.Length: 2 }
         || node is { Kind: MathKind.Symbol, Name: "mathbbR" };
 
-    /// <summary>True when the same real numbers belong to both, tried at every end point, between end points, next to them and beyond.</summary>
+    /// <summary>
+    /// True when the same real numbers belong to both, tried at every end point, between end points, next to them and
+    /// beyond.
+    /// </summary>
     public bool Same(MathNode a, MathNode b)
     {
         bool areRelations = a.Kind == MathKind.Relation && b.Kind == MathKind.Relation;
@@ -70,7 +73,10 @@ internal sealed class RealSets(double tolerance)
             .Where(n => n is { Kind: MathKind.Symbol, Name: not ("pi" or "e" or "i" or "mathbbR") })
             .Select(n => n.Name);
 
-    /// <summary>Whether a number belongs to a set, or solves a chain of inequalities in one unknown; null when that is undecided.</summary>
+    /// <summary>
+    /// Whether a number belongs to a set, or solves a chain of inequalities in one unknown; null when that is
+    /// undecided.
+    /// </summary>
     private bool? Contains(MathNode node, double x)
     {
         switch (node.Kind)

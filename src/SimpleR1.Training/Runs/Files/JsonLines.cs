@@ -1,22 +1,26 @@
 using System.Text;
+using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Text.Json.Serialization;
 
-namespace SimpleR1.Training.Runs;
+namespace SimpleR1.Training.Runs.Files;
 
 /// <summary>A file of one JSON object a line, each with its step. Every line is on disk before the next step.</summary>
 public sealed class JsonLines : IDisposable
 {
     private static readonly JsonSerializerOptions Readable = new()
     {
-        Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping, // rollouts stay readable
-        NumberHandling = System.Text.Json.Serialization.JsonNumberHandling.AllowNamedFloatingPointLiterals, // NaN is written as "NaN"
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping, // rollouts stay readable
+        NumberHandling = JsonNumberHandling.AllowNamedFloatingPointLiterals, // NaN is written as "NaN"
     };
 
     private readonly StreamWriter writer;
 
-    /// <summary>Opens or creates a file. Rows past <paramref name="keepThrough"/>, from a run that went on after the checkpoint it
-    /// resumes from, are cut off; null starts empty.</summary>
+    /// <summary>
+    /// Opens or creates a file. Rows past <paramref name="keepThrough"/> are removed: the run that wrote them had
+    /// continued after the checkpoint that it resumes from. Null starts empty.
+    /// </summary>
     public JsonLines(string path, int? keepThrough = null)
     {
         if (keepThrough is { } last && File.Exists(path))
@@ -41,11 +45,12 @@ public sealed class JsonLines : IDisposable
             ? JsonValue.Create(value)
             : JsonValue.Create(value.ToString(System.Globalization.CultureInfo.InvariantCulture));
 
-    /// <summary>All complete rows of a file; a last line that a crash cut short is left out.</summary>
+    /// <summary>All complete rows of a file, without a last line that a crash cut short.</summary>
     /// <exception cref="InvalidDataException">A line before the last is not a JSON object.</exception>
     public static IEnumerable<JsonObject> Read(string path)
     {
-        using var reader = new StreamReader(new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite)); // a run may be writing it
+        using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite); // a run may be writing it
+        using var reader = new StreamReader(file);
         string[] lines = reader.ReadToEnd().Split('\n', StringSplitOptions.RemoveEmptyEntries);
         for (int i = 0; i < lines.Length; i++)
         {

@@ -2,7 +2,7 @@ using System.Buffers.Binary;
 using System.Numerics;
 using System.Text;
 
-namespace SimpleR1.Training.Runs;
+namespace SimpleR1.Training.Runs.Files;
 
 /// <summary>
 /// TensorBoard event files: TFRecords (length, masked CRC-32C, data, masked CRC-32C) of <c>Event</c> protocol buffers,
@@ -12,7 +12,10 @@ public sealed class TensorBoardWriter : IDisposable
 {
     private readonly FileStream file;
 
-    /// <summary>Starts a new event file in <paramref name="folder"/>; with <paramref name="purgeStep"/> TensorBoard drops what earlier files say from that step on.</summary>
+    /// <summary>
+    /// Starts a new event file in <paramref name="folder"/>. With <paramref name="purgeStep"/> TensorBoard drops what
+    /// earlier files hold from that step on.
+    /// </summary>
     public TensorBoardWriter(string folder, int? purgeStep = null)
     {
         Directory.CreateDirectory(folder);
@@ -43,12 +46,12 @@ public sealed class TensorBoardWriter : IDisposable
 
     public void Dispose() => file.Dispose();
 
-    private static byte[] Event(long step, Action<Proto> what)
+    private static byte[] Event(long step, Action<Proto> fill)
     {
         var proto = new Proto().Double(1, DateTimeOffset.UtcNow.ToUnixTimeMilliseconds() / 1000.0);
         if (step != 0)
             proto.Varint(2, (ulong)step);
-        what(proto);
+        fill(proto);
         return proto.ToArray();
     }
 
@@ -63,7 +66,9 @@ public sealed class TensorBoardWriter : IDisposable
         file.Write(header[..4]);
     }
 
-    /// <summary>CRC-32C rotated and shifted by a constant, so that a checksum of data that holds checksums stays good.</summary>
+    /// <summary>
+    /// CRC-32C, rotated and shifted by a constant so that a checksum of data that holds checksums stays good.
+    /// </summary>
     internal static uint MaskedCrc(ReadOnlySpan<byte> data)
     {
         uint crc = ~0u;

@@ -1,0 +1,148 @@
+using SimpleR1.Inference;
+using SimpleR1.Training.Data;
+
+namespace SimpleR1.Training.Rollouts;
+
+/// <summary>The prompts of one collection while their samples arrive. Safe to call from several threads.</summary>
+internal sealed class RolloutCollection : IDisposable
+{
+    private readonly Lock gate = new();
+    private readonly CancellationTokenSource enough = new();
+    private readonly Func<Problem, IEnvironment> environments;
+    private readonly int enoughGroups;
+    private readonly OpenGroup[] groups;
+    private readonly Dictionary<string, OpenGroup> byRequest;
+    private readonly Dictionary<string, (OpenGroup Group, Conversation Conversation)> laterTurns = [];
+    private List<GenerationRequest> nextTurn = [];
+    private int complete;
+
+    /// <param name="enoughGroups">Groups to complete; the samples of others may then be aborted.</param>
+    public RolloutCollection(
+        IReadOnlyList<PromptGroup> prompts,
+        int enoughGroups,
+        Func<Problem, IEnvironment> environments
+    )
+    {
+        this.environments = environments;
+        this.enoughGroups = enoughGroups;
+        groups = [.. prompts.Select((prompt, index) => new OpenGroup(prompt, index))];
+        byRequest = groups.ToDictionary(group => group.Prompt.Request.Id);
+        FirstRequests = [.. prompts.Select(p => p.Request).Where(r => r.Count > 0)];
+        complete = prompts.Count - FirstRequests.Count;
+    }
+
+    public IReadOnlyList<GenerationRequest> FirstRequests { get; }
+
+    /// <summary>True when samples may be aborted before their end.</summary>
+    public bool MayEndEarly => enoughGroups < groups.Length;
+
+    /// <summary>Is cancelled when enough groups are complete.</summary>
+    public CancellationToken Enough => enough.Token;
+
+    /// <summary>Takes the requests of the samples that continue after the last round.</summary>
+    public IReadOnlyList<GenerationRequest> TakeNextTurn()
+    {
+        lock (gate)
+        {
+            var taken = nextTurn;
+            nextTurn = [];
+            return taken;
+        }
+    }
+
+    /// <summary>Takes a sample in: a part of one that was aborted, or a completion, which its environment answers.</summary>
+    public async Task AddAsync(Completion completion, CancellationToken stop)
+    {
+        var (group, conversation) = Find(completion);
+        if (completion.FinishReason == FinishReason.Aborted)
+        {
+            lock (gate)
+                group.Add(Partial(completion));
+            return;
+        }
+        var reply = await conversation.AnswerAsync(completion, stop);
+        if (reply is Reply.Continue turn)
+            Continue(group, conversation, turn);
+        else if (Finish(group, conversation, (Reply.Final)reply))
+            enough.Cancel();
+    }
+
+    public CollectedRollouts Result() =>
+        new(
+            [.. groups.Where(g => !g.IsCarried).SelectMany(g => g.Rollouts)],
+            [.. groups.Where(g => g.IsCarried).Select(g => g.Rest)]
+        );
+
+    public void Dispose() => enough.Dispose();
+
+    private (OpenGroup, Conversation) Find(Completion completion)
+    {
+        lock (gate)
+        {
+            if (laterTurns.TryGetValue(completion.RequestId, out var known))
+                return known;
+        }
+        var group = byRequest[completion.RequestId];
+        var environment = environments(group.Prompt.Problem);
+        return (group, new(group.Prompt, group.Index, completion.SampleIndex, environment));
+    }
+
+    private void Continue(OpenGroup group, Conversation conversation, Reply.Continue turn)
+    {
+        if (MayEndEarly)
+            throw new NotSupportedException(
+                "a conversation of several turns can't be carried to the next step; set rollout.carry to 0"
+            );
+        var request = conversation.NextTurn(turn.Tokens);
+        lock (gate)
+        {
+            laterTurns[request.Id] = (group, conversation);
+            nextTurn.Add(request);
+        }
+    }
+
+    /// <returns>True when this sample completes the last group that is needed, and others are open.</returns>
+    private bool Finish(OpenGroup group, Conversation conversation, Reply.Final reply)
+    {
+        lock (gate)
+        {
+            group.Add(conversation.Finish(reply.Score));
+            return group.IsComplete && ++complete == enoughGroups && MayEndEarly;
+        }
+    }
+
+    private static PartialSample Partial(Completion completion) =>
+        new(completion.SampleIndex)
+        {
+            Tokens = completion.Tokens,
+            LogProbs = completion.LogProbs,
+            WeightVersions = completion.WeightVersions,
+        };
+
+    /// <summary>A group while its samples arrive.</summary>
+    private sealed class OpenGroup(PromptGroup prompt, int index)
+    {
+        private readonly List<Rollout> finished = [.. prompt.Finished.Select(r => r with { Group = index })];
+        private readonly List<PartialSample> partial = [];
+
+        public PromptGroup Prompt => prompt;
+        public int Index => index;
+        public bool IsComplete => finished.Count == prompt.Request.Sampling.Samples;
+
+        /// <summary>True when a sample of the group was aborted.</summary>
+        public bool IsCarried => partial.Count > 0;
+        public IEnumerable<Rollout> Rollouts => finished.OrderBy(r => r.Sample);
+
+        /// <summary>The group with a request for the samples that are missing.</summary>
+        public PromptGroup Rest =>
+            prompt with
+            {
+                Request = prompt.Request with { PartialSamples = [.. partial.OrderBy(p => p.Index)] },
+                Finished = finished,
+            };
+
+        public void Add(Rollout rollout) => finished.Add(rollout);
+
+        public void Add(PartialSample sample) => partial.Add(sample);
+    }
+}

@@ -1,0 +1,130 @@
+using System.Runtime.CompilerServices;
+using System.Text.Json.Nodes;
+using SimpleR1.Cluster;
+using SimpleR1.Cluster.Trainer;
+using SimpleR1.Inference;
+using SimpleR1.Models;
+using SimpleR1.Training.Rewards;
+using SimpleR1.Training.Rollouts;
+using Xunit;
+
+namespace SimpleR1.Tests.Training;
+
+/// <summary>Conversations of several turns, with workers that answer at once.</summary>
+public sealed class EnvironmentTests
+{
+    private static CancellationToken Stop => TestContext.Current.CancellationToken;
+
+    /// <summary>Completes a prompt of n tokens with the token n, twice.</summary>
+    private sealed class EchoWorkers : IRolloutWorkers
+    {
+        public List<GenerationRequest> Requests { get; } = [];
+
+        public async IAsyncEnumerable<Completion> GenerateAsync(
+            IReadOnlyList<GenerationRequest> requests,
+            [EnumeratorCancellation] CancellationToken cancellation = default
+        )
+        {
+            Requests.AddRange(requests);
+            foreach (var request in requests.Reverse())
+            {
+                for (int sample = 0; sample < request.Sampling.Samples; sample++)
+                {
+                    await Task.Yield();
+                    int length = request.PromptTokens.Length;
+                    yield return new()
+                    {
+                        RequestId = request.Id,
+                        SampleIndex = sample,
+                        Tokens = [length, length],
+                        LogProbs = [-1, -2],
+                        WeightVersions = [4, 4],
+                        FinishReason = FinishReason.Stop,
+                        Text = $"text {length}",
+                    };
+                }
+            }
+        }
+
+        public Task<SyncReport> PushWeightsAsync(FlatWeights source, int version, CancellationToken cancellation) =>
+            throw new NotSupportedException();
+    }
+
+    /// <summary>Has the policy speak three times; the score is the number of its turns. Even turns take a moment.</summary>
+    private sealed class ThreeTurns : IEnvironment
+    {
+        private int turns;
+
+        public async ValueTask<Reply> AnswerAsync(Completion completion, CancellationToken stop)
+        {
+            turns++;
+            if (turns % 2 == 0)
+                await Task.Yield();
+            return turns < 3
+                ? new Reply.Continue([100 + turns])
+                : new Reply.Final(new(turns, new Dictionary<string, double>()) { Correct = true });
+        }
+    }
+
+    private static PromptGroup Prompt(int index, int length, int samples) =>
+        new(
+            new($"question {index}", "gold", new Dictionary<string, JsonNode?>()),
+            new(
+                $"prompt-{index}",
+                [.. Enumerable.Repeat(7, length)],
+                new SamplingParameters
+                {
+                    Samples = samples,
+                    MaxTokens = 2,
+                    Seed = (ulong)index,
+                }
+            )
+        );
+
+    [Fact]
+    public async Task Conversation_of_several_turns_becomes_one_rollout_with_its_segments()
+    {
+        var workers = new EchoWorkers();
+        var collector = new RolloutCollector(workers, _ => new ThreeTurns());
+
+        var collected = await collector.CollectAsync([Prompt(0, 3, 2), Prompt(1, 5, 2)], 2, Stop);
+
+        Assert.Empty(collected.Unfinished);
+        Assert.Equal([(0, 0), (0, 1), (1, 0), (1, 1)], collected.Rollouts.Select(r => (r.Group, r.Sample)));
+        var rollout = collected.Rollouts[2];
+        Assert.Equal([7, 7, 7, 7, 7, 5, 5, 101, 8, 8, 102, 11, 11], rollout.Segments.SelectMany(s => s.Tokens));
+        Assert.Equal([false, true, false, true, false, true], rollout.Segments.Select(s => s.IsSampled));
+        Assert.Equal([5, 5, 8, 8, 11, 11], rollout.Tokens);
+        Assert.Equal("text 5\ntext 8\ntext 11", rollout.Text);
+        Assert.Equal(3, rollout.Reward);
+        Assert.True(rollout.Correct);
+
+        // Each later turn has a request of its own, with a seed of its own
+        Assert.Equal(2 + 4 + 4, workers.Requests.Count);
+        Assert.Equal(10, workers.Requests.Select(r => r.Id).Distinct().Count());
+        Assert.Equal(10, workers.Requests.Select(r => r.Sampling.Seed).Distinct().Count());
+    }
+
+    [Fact]
+    public async Task SingleTurn_scores_by_the_rewards()
+    {
+        var rewards = new RewardSet([new("length", 2, input => input.Completion.Length, JudgesAnswers: true)]);
+        var collector = new RolloutCollector(new EchoWorkers(), problem => new SingleTurn(problem, rewards));
+
+        var collected = await collector.CollectAsync([Prompt(0, 3, 1)], 1, Stop);
+
+        var rollout = Assert.Single(collected.Rollouts);
+        Assert.Equal(12, rollout.Reward);
+        Assert.True(rollout.Correct);
+        Assert.Equal([7, 7, 7], rollout.PromptTokens);
+        Assert.Equal([3, 3], rollout.Tokens);
+    }
+
+    [Fact]
+    public async Task Reward_that_throws_stops_the_collection()
+    {
+        var rewards = new RewardSet([new("broken", 1, _ => throw new FormatException("oh no"))]);
+        var collector = new RolloutCollector(new EchoWorkers(), problem => new SingleTurn(problem, rewards));
+        await Assert.ThrowsAsync<RewardException>(() => collector.CollectAsync([Prompt(0, 3, 2)], 1, Stop));
+    }
+}
