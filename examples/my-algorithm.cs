@@ -15,8 +15,8 @@ using SimpleR1.Training.Runs;
 using static TorchSharp.torch;
 
 NativeMemoryTuning.Apply();
-if (args is ["worker", .. var worker])
-    return await WorkerProcess.RunAsync(WorkerOptions.Parse(worker), CancellationToken.None); // this program is its own worker
+if (await WorkerProcess.RunIfAskedAsync(args) is { } exitCode)
+    return exitCode; // this program is its own worker
 if (args is not [var path, .. var overrides])
     throw new ArgumentException("usage: my-algorithm RECIPE [KEY=VALUE ...]");
 

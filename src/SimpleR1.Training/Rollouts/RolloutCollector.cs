@@ -22,9 +22,11 @@ internal sealed class RolloutCollector(IRolloutWorkers workers, RewardSet reward
         var byRequest = groups.ToDictionary(group => group.Prompt.Request.Id);
         GenerationRequest[] requests = [.. prompts.Select(p => p.Request).Where(r => r.Count > 0)];
         int complete = prompts.Count - requests.Length;
+        bool mayEndEarly = enoughGroups < prompts.Count;
         using var enough = new CancellationTokenSource();
+        var early = mayEndEarly ? enough.Token : CancellationToken.None;
 
-        await foreach (var completion in GenerateAsync(requests, enoughGroups < prompts.Count, enough.Token, stop))
+        await foreach (var completion in workers.GenerateAsync(requests, early, stop))
         {
             var group = byRequest[completion.RequestId];
             if (completion.FinishReason == FinishReason.Aborted)
@@ -33,7 +35,7 @@ internal sealed class RolloutCollector(IRolloutWorkers workers, RewardSet reward
                 continue;
             }
             group.Add(Scored(group, completion));
-            if (group.IsComplete && ++complete == enoughGroups && enoughGroups < prompts.Count)
+            if (group.IsComplete && ++complete == enoughGroups && mayEndEarly)
                 enough.Cancel();
         }
 
@@ -42,16 +44,6 @@ internal sealed class RolloutCollector(IRolloutWorkers workers, RewardSet reward
             [.. groups.Where(g => g.IsCarried).Select(g => g.Rest)]
         );
     }
-
-    private IAsyncEnumerable<Completion> GenerateAsync(
-        IReadOnlyList<GenerationRequest> requests,
-        bool mayEndEarly,
-        CancellationToken enough,
-        CancellationToken stop
-    ) =>
-        mayEndEarly
-            ? ((WorkerPool)workers).GenerateAsync(requests, null, enough, stop)
-            : workers.GenerateAsync(requests, stop);
 
     private Rollout Scored(OpenGroup group, Completion completion)
     {

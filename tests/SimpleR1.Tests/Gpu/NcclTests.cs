@@ -285,8 +285,7 @@ public sealed partial class NcclTests
                     new()
                     {
                         Workers = 3,
-                        ThreadsPerWorker = 1,
-                        Device = "cuda",
+                        Worker = new() { Device = "cuda", Threads = 1 },
                         SendDevice = "cuda",
                         Transport = WeightTransportChoice.Nccl,
                         Log = log.Enqueue,
@@ -359,6 +358,7 @@ public sealed partial class NcclTests
                                 }
                             ),
                         ],
+                        NeverEnough.Token,
                         Cancel
                     )
                 )
@@ -399,8 +399,7 @@ public sealed partial class NcclTests
                     new()
                     {
                         Workers = 2,
-                        ThreadsPerWorker = 1,
-                        Device = "cuda",
+                        Worker = new() { Device = "cuda", Threads = 1 },
                         SendDevice = "cuda",
                         Transport = transport,
                         Log = _ => { },

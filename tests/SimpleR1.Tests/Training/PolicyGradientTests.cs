@@ -62,12 +62,7 @@ public sealed class PolicyGradientTests
     [InlineData("llama", false, LossAverage.Token, false)]
     [InlineData("qwen2", true, LossAverage.Sequence, false)]
     [InlineData("qwen3", true, LossAverage.ConstantLength, true)]
-    public void Update_equals_a_plain_implementation(
-        string family,
-        bool tied,
-        LossAverage average,
-        bool checkpointing
-    )
+    public void Update_equals_a_plain_implementation(string family, bool tied, LossAverage average, bool checkpointing)
     {
         using var scope = NewDisposeScope();
         var config = TinyModels.Config(ModelFamily.Named(family), tied: tied);

@@ -2,7 +2,7 @@ using System.Buffers.Binary;
 using System.Diagnostics;
 using System.Text;
 using System.Text.Json.Nodes;
-using SimpleR1.Cluster.Processes;
+using SimpleR1.Cluster;
 using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Runs;
 using Xunit;

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using SimpleR1.Cluster;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
@@ -24,7 +25,7 @@ internal sealed class DeviceOptions(Command command, string defaultDevice = "cpu
     public static Option<string> AddType(Command command)
     {
         var option = command
-            .AddDefault("--type", "bf16")
+            .AddDefault("--type", WorkerSettings.DefaultType)
             .Describe("Element type of weights and KV cache on a GPU (a CPU computes in f32)");
         option.AcceptOnlyFromAmong("bf16", "f16", "f32");
         return option;
