@@ -15,8 +15,9 @@ using SimpleR1.WeightSync.SharedMemory;
 namespace SimpleR1.Benchmarks;
 
 /// <summary>
-/// What a cluster survives and what it costs, on this machine: <c>cluster quiet</c>, <c>kill</c>, <c>stop</c>, <c>restart</c>, <c>redis</c>, <c>route</c>.
-/// The head is a process of its own; workers are processes that join it; this process is the trainer. Each ends by itself in bounded time.
+/// Measures what a cluster survives and what it costs, on this machine: <c>cluster quiet</c>, <c>kill</c>, <c>stop</c>,
+/// <c>restart</c>, <c>redis</c>, <c>route</c>. The head is a process of its own, workers are processes that join it, and this
+/// process is the trainer. Each benchmark ends by itself in bounded time.
 /// </summary>
 internal static partial class ClusterBenchmark
 {
@@ -26,11 +27,11 @@ internal static partial class ClusterBenchmark
         WorkerCount = 4;
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
 
-    /// <returns>The exit code; null when the arguments are for others.</returns>
+    /// <returns>The exit code; null when the arguments are for other benchmarks.</returns>
     public static async Task<int?> RunAsync(string[] args)
     {
-        if (args is ["worker", .. var worker])
-            return await WorkerProcess.RunAsync(WorkerOptions.Parse(worker), CancellationToken.None);
+        if (await WorkerProcess.RunIfAskedAsync(args) is { } exitCode)
+            return exitCode;
         if (args is ["head", var port, .. var membership])
             return await HeadAsync(int.Parse(port), membership.FirstOrDefault());
         if (args is not ["cluster", var name, .. var rest])
@@ -103,10 +104,9 @@ internal static partial class ClusterBenchmark
                         new()
                         {
                             Head = stage.Address,
-                            Devices = ["cpu"],
                             Name = $"w{i}",
-                            Threads = 1,
-                            Say = _ => { },
+                            Worker = new() { Threads = 1 },
+                            Log = _ => { },
                         }
                     )
                 );
@@ -158,7 +158,10 @@ internal static partial class ClusterBenchmark
         }
     }
 
-    /// <summary>Batches of 1,000 rollouts (250 prompts of 4 samples) over 4 workers, again and again; a random one is killed every so often.</summary>
+    /// <summary>
+    /// Runs batches of 1,000 rollouts (250 prompts of 4 samples) over 4 workers, one after another, and kills a random worker
+    /// at intervals.
+    /// </summary>
     private static async Task ChaosAsync(TimeSpan time, TimeSpan? killEvery)
     {
         await using var stage = await Stage.SetAsync(WorkerCount);
@@ -208,7 +211,9 @@ internal static partial class ClusterBenchmark
         end.Cancel();
         await killer;
         Console.WriteLine(
-            $"{(killEvery is null ? "quiet" : "kill")}: {batches} batches of 1,000 rollouts in {seconds:F0} s, {kills} workers killed: {lost} lost, {twice} duplicated, {samples / seconds:F0} rollouts/s, {tokens / seconds:F0} tokens/s"
+            $"{(killEvery is null ? "quiet" : "kill")}: {batches} batches of 1,000 rollouts in {seconds:F0} s, "
+                + $"{kills} workers killed: {lost} lost, {twice} duplicated, "
+                + $"{samples / seconds:F0} rollouts/s, {tokens / seconds:F0} tokens/s"
         );
     }
 
@@ -229,7 +234,7 @@ internal static partial class ClusterBenchmark
                 )),
         ];
 
-    /// <summary>How long a stopped worker stays in rotation, idle and busy.</summary>
+    /// <summary>Measures how long a stopped worker stays in rotation, idle and busy.</summary>
     private static async Task StopAsync()
     {
         await using var stage = await Stage.SetAsync(2);
@@ -253,10 +258,13 @@ internal static partial class ClusterBenchmark
                 () => stage.Pool.Status().All(w => w.ProcessId != victim || w.State == WorkerState.Dead),
                 "the stopped worker to be given up"
             );
+            double givenUpAfter = clock.Elapsed.TotalSeconds;
+            string arrived = busy ? $"; {await running} of 800 rollouts arrived" : "";
             Console.WriteLine(
-                $"stop, {(busy ? "busy" : "idle")}: out of rotation after {outAfter:F1} s, given up after {clock.Elapsed.TotalSeconds:F1} s{(busy ? $"; {await running} of 800 rollouts arrived" : "")}"
+                $"stop, {(busy ? "busy" : "idle")}: out of rotation after {outAfter:F1} s, "
+                    + $"given up after {givenUpAfter:F1} s{arrived}"
             );
-            Signal(victim, Continue); // it learns that it was declared dead, ends, and is started again
+            Signal(victim, Continue); // the worker learns that it was declared dead, ends, and is started again
         }
     }
 
@@ -321,8 +329,10 @@ internal static partial class ClusterBenchmark
             .SequenceEqual(instances);
         back.Sort();
         Console.WriteLine(
-            $"restart ({(membership is null ? "embedded" : "redis")}): head killed and restarted 20 times, all workers and the trainer back after {back[10]:F1} s (median), {back[^1]:F1} s (longest); "
-                + $"{samples} rollouts meanwhile, {lost} lost; {(same ? "the same worker processes throughout" : "WORKER PROCESSES WERE REPLACED")}"
+            $"restart ({(membership is null ? "embedded" : "redis")}): head killed and restarted 20 times, "
+                + $"all workers and the trainer back after {back[10]:F1} s (median), {back[^1]:F1} s (longest); "
+                + $"{samples} rollouts in that time, {lost} lost; "
+                + (same ? "the same worker processes throughout" : "WORKER PROCESSES WERE REPLACED")
         );
     }
 
@@ -355,7 +365,10 @@ internal static partial class ClusterBenchmark
         }
     }
 
-    /// <summary>What it costs to route requests one by one, 256 in flight, against handing them over in one batch; and where repeated prompts go.</summary>
+    /// <summary>
+    /// Measures what it costs to route requests one by one, 256 in flight, against handing them over in one batch; and where
+    /// repeated prompts go.
+    /// </summary>
     private static async Task RouteAsync()
     {
         await using var stage = await Stage.SetAsync(WorkerCount);
@@ -378,12 +391,23 @@ internal static partial class ClusterBenchmark
         }
         bulk.Sort();
         single.Sort();
+        double medianAlone = single[single.Count / 2],
+            medianTogether = bulk[bulk.Count / 2];
         Console.WriteLine(
-            $"route: {inFlight} requests of 8 tokens in flight: {single[single.Count / 2]:F3} ms a request one by one, {bulk[bulk.Count / 2]:F3} ms in one batch; routing costs {single[single.Count / 2] - bulk[bulk.Count / 2]:F3} ms a request (medians of {bulk.Count} rounds)"
+            $"route: {inFlight} requests of 8 tokens in flight: {medianAlone:F3} ms a request one by one, "
+                + $"{medianTogether:F3} ms in one batch; routing costs {medianAlone - medianTogether:F3} ms a request "
+                + $"(medians of {bulk.Count} rounds)"
         );
+        await MeasureAffinityAsync(stage);
+    }
 
+    /// <summary>Counts how many repeats of a prompt find its keys and values.</summary>
+    private static async Task MeasureAffinityAsync(Stage stage)
+    {
         var before = stage.Pool.PrefixAffinity;
-        // Groups of 8 samples that come as 8 requests each, interleaved, as clients of a server send them; 64 tokens of prompt are 4 blocks of KV.
+
+        // Groups of 8 samples that come as 8 requests each, interleaved, as clients of a server send them; 64 tokens of prompt
+        // are 4 blocks of KV.
         var groups = Enumerable
             .Range(0, 64)
             .Select(g => Enumerable.Range(0, 64).Select(t => 1 + (g * 7 + t * 3) % 60).ToArray())
@@ -425,7 +449,8 @@ internal static partial class ClusterBenchmark
             stage.Pool.PrefixAffinity.Hits - before.Hits
         );
         Console.WriteLine(
-            $"affinity: {hits} of {asked} repeats went to the worker with the prompt ({100.0 * hits / asked:F1}%), {cached} of {known} found its keys and values there ({100.0 * cached / known:F1}%)"
+            $"affinity: {hits} of {asked} repeats went to the worker with the prompt ({100.0 * hits / asked:F1}%), "
+                + $"{cached} of {known} found its keys and values there ({100.0 * cached / known:F1}%)"
         );
     }
 

@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using SimpleR1.Cluster.Processes;
+using SimpleR1.Cluster;
 using SimpleR1.Models.Checkpoints;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Server;

@@ -12,10 +12,10 @@ using SimpleR1.WeightSync.SharedMemory;
 
 namespace SimpleR1.Benchmarks;
 
-/// <summary>How often each thing is done to weight updates.</summary>
+/// <summary>How often each fault disturbs weight updates.</summary>
 internal sealed record SyncAbuseCounts(int Kills, int Stops, int Joiners, int Damages, int Claims);
 
-/// <summary>Whose updates, and how they travel.</summary>
+/// <summary>The workers whose updates are disturbed, and how the weights travel.</summary>
 internal sealed record SyncAbuseWorkers(
     WeightTransportChoice Transport,
     int Count = 3,
@@ -24,13 +24,14 @@ internal sealed record SyncAbuseWorkers(
     ModelConfig? Model = null
 )
 {
-    /// <summary>What they hold.</summary>
+    /// <summary>The workers' model.</summary>
     public ModelConfig Model { get; } = Model ?? ClusterSelfTest.TinyModel;
 }
 
 /// <summary>
-/// Weight updates of real worker processes that are killed, stopped and joined in every phase, whose weights are damaged on the way, and that say what is not
-/// so. After each update every live worker is asked to hash its weights: they must be the trainer's, and no sample may carry another version.
+/// Disturbs weight updates of real worker processes: kills, stops and adds workers in every phase, damages weights that have
+/// arrived, and lets workers claim what is not so. After each update every live worker hashes its weights: they must be the
+/// trainer's, and no sample may carry another version.
 /// </summary>
 internal sealed partial class SyncAbuse : IAsyncDisposable
 {
@@ -49,14 +50,17 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     private int version = -1;
     private TimeSpan took; // by the last update
 
-    private SyncAbuse(SyncAbuseWorkers workers, TextWriter output) =>
-        (this.workers, this.output, weights) = (
-            workers,
-            output,
-            SharedWeightMemory.Allocate(new WeightLayout(workers.Model))
-        );
+    private SyncAbuse(SyncAbuseWorkers workers, TextWriter output)
+    {
+        this.workers = workers;
+        this.output = output;
+        weights = SharedWeightMemory.Allocate(new WeightLayout(workers.Model));
+    }
 
-    /// <param name="arguments">Kills, stops, joiners (100, 50 and 20); and for NCCL between GPUs the workers' number, their devices, the trainer's, and a model's shape: <c>2 cuda:1,cuda:2 cuda:0 qwen2.5-0.5b</c>.</param>
+    /// <param name="arguments">
+    /// Kills, stops, joiners (100, 50 and 20); and for NCCL between GPUs the workers' number, their devices, the trainer's, and a
+    /// model's shape: <c>2 cuda:1,cuda:2 cuda:0 qwen2.5-0.5b</c>.
+    /// </param>
     public static async Task<int> RunAsync(TextWriter output, string[] arguments)
     {
         int Count(int at, int otherwise) => arguments.Length > at ? int.Parse(arguments[at]) : otherwise;
@@ -77,7 +81,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         return 0;
     }
 
-    /// <exception cref="InvalidOperationException">Something was not as it must be; says what, with the log.</exception>
+    /// <exception cref="InvalidOperationException">A check failed; the message has the log.</exception>
     public static async Task RunAsync(TextWriter output, SyncAbuseWorkers workers, SyncAbuseCounts counts)
     {
         int[] processes;
@@ -120,9 +124,8 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             new()
             {
                 Workers = workers.Count,
-                Device = workers.Device,
+                Worker = new() { Device = workers.Device, Threads = 1 },
                 SendDevice = workers.SendDevice,
-                ThreadsPerWorker = 1,
                 Transport = workers.Transport,
                 StartTimeout = Patience,
                 WorkerCommand = Command(workers.Count, "worker"),
@@ -148,9 +151,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     private string[] Command(int workersThere, params string[] arguments) =>
         ThisProgram.Worker(workers.Device, workers.SendDevice, workersThere, arguments);
 
-    // ---- what is done
-
-    /// <summary>A worker is lost at a random moment of a phase, each phase in turn.</summary>
+    /// <summary>Loses a worker at a random moment of a phase, each phase in turn.</summary>
     private async Task LoseAsync(string what, int signal, int count)
     {
         var phases = Enum.GetValues<UpdatePhase>();
@@ -201,11 +202,13 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         if (count == 0)
             return;
         await output.WriteLineAsync(
-            $"{workers.Transport}: {count} updates with a worker {what}: {losses.Count(l => l.Named)} were lost before the update had ended, all others proved the trainer's weights; the longest update took {longest:0.0} s"
+            $"{workers.Transport}: {count} updates with a worker {what}: {losses.Count(l => l.Named)} were lost before the "
+                + $"update had ended, all others proved the trainer's weights; the longest update took {longest:0.0} s"
         );
         foreach (var armedFor in losses.GroupBy(l => l.Armed))
             await output.WriteLineAsync(
-                $"  {what} in {Lower(armedFor.Key)} (0 to {1.2e3 * MedianSeconds(armedFor.Key):0.00} ms after its start): {armedFor.Count()}; "
+                $"  {what} in {Lower(armedFor.Key)} (0 to {1.2e3 * MedianSeconds(armedFor.Key):0.00} ms after its start): "
+                    + $"{armedFor.Count()}; "
                     + string.Join(", ", armedFor.CountBy(l => l.Outcome).Select(c => $"{c.Value} {c.Key}"))
             );
     }
@@ -226,7 +229,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             .Order()
             .ElementAt(undisturbed.Count / 2);
 
-    /// <summary>To the fraction of a millisecond, which is what phases of a tiny model take.</summary>
+    /// <summary>Signals to the fraction of a millisecond, because phases of a tiny model are that short.</summary>
     private static void SignalAfter(double seconds, int process, int signal)
     {
         long start = Stopwatch.GetTimestamp();
@@ -278,7 +281,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         );
     }
 
-    /// <summary>A byte that is changed after it has arrived (once), or a commit that is answered with another version.</summary>
+    /// <summary>Adds workers that change a byte after it has arrived (once), or answer a commit with another version.</summary>
     private async Task FaultyAsync(string fault, int count)
     {
         for (int i = 0; i < count; i++)
@@ -343,12 +346,15 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             new()
             {
                 Head = new(cluster!.Join, null),
-                Devices = [workers.Device],
                 Name = name,
-                Threads = 1,
-                DrainTimeout = TimeSpan.FromSeconds(1),
+                Worker = new()
+                {
+                    Device = workers.Device,
+                    Threads = 1,
+                    DrainTimeout = TimeSpan.FromSeconds(1),
+                },
                 Command = Command(workers.Count + 1, arguments),
-                Say = _ => { },
+                Log = _ => { },
             }
         );
 
@@ -377,8 +383,6 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             CancellationToken.None
         );
 
-    // ---- what must be so
-
     private async Task<SyncReport> PushAsync(bool verify = true)
     {
         weights.Flat.mul_(1 + 0.01f * (version % 2 == 0 ? 1 : -1));
@@ -394,7 +398,8 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         foreach (var (name, type, held, hash) in holds)
             Require(
                 held == version && hash == WeightHash.Of(weights, type),
-                $"{name} computes with version {held}, hash {hash:x16}; the trainer has version {version}, hash {WeightHash.Of(weights, type):x16}"
+                $"{name} computes with version {held}, hash {hash:x16}; "
+                    + $"the trainer has version {version}, hash {WeightHash.Of(weights, type):x16}"
             );
         GenerationRequest[] requests =
         [
@@ -417,7 +422,8 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             samples++;
             Require(
                 completion.WeightVersions.All(v => v == version),
-                $"a sample carries versions {string.Join(", ", completion.WeightVersions.Distinct())}, the trainer has {version}"
+                $"a sample carries versions {string.Join(", ", completion.WeightVersions.Distinct())}, "
+                    + $"the trainer has {version}"
             );
         }
         Require(samples == requests.Length, $"{samples} of {requests.Length} samples came");

@@ -10,12 +10,15 @@ using SimpleR1.WeightSync.SharedMemory;
 
 namespace SimpleR1.Benchmarks;
 
-/// <summary>Weight updates one after another, of a tiny model on two workers, or one on each GPU: neither memory, nor open files, nor the time of an update may grow.</summary>
+/// <summary>
+/// Runs weight updates one after another, of a tiny model on two workers, or one on each GPU: neither memory, nor open files, nor
+/// the time of an update may grow.
+/// </summary>
 internal static class SyncSoak
 {
     private const int Windows = 10;
 
-    /// <summary>What is looked at after each tenth of the updates.</summary>
+    /// <summary>Figures after each tenth of the updates.</summary>
     private sealed record Window(
         double MedianSeconds,
         long TrainerBytes,
@@ -25,34 +28,35 @@ internal static class SyncSoak
     )
     {
         public override string ToString() =>
-            $"{1e3 * MedianSeconds, 8:F2} {TrainerBytes / 1e6, 12:F1} {WorkerBytes / 1e6, 12:F1} {OpenFiles, 12} {DeviceBytes / 1e6, 12:F1}";
+            $"{1e3 * MedianSeconds, 8:F2} {TrainerBytes / 1e6, 12:F1} {WorkerBytes / 1e6, 12:F1} "
+            + $"{OpenFiles, 12} {DeviceBytes / 1e6, 12:F1}";
     }
 
     /// <param name="arguments">Updates (10,000), transport (Auto), the workers' devices (cpu), the trainer's GPU to send from.</param>
-    /// <exception cref="InvalidOperationException">Something grew; says what.</exception>
+    /// <exception cref="InvalidOperationException">A figure grew; the message names it.</exception>
     public static async Task<int> RunAsync(TextWriter output, string[] arguments)
     {
-        string? Given(int at) => arguments.Length > at ? arguments[at] : null;
-        int updates = int.Parse(Given(0) ?? "10000");
-        var transport = Enum.Parse<WeightTransportChoice>(Given(1) ?? "Auto", ignoreCase: true);
+        string? Argument(int at) => arguments.Length > at ? arguments[at] : null;
+        int updates = int.Parse(Argument(0) ?? "10000");
+        var transport = Enum.Parse<WeightTransportChoice>(Argument(1) ?? "Auto", ignoreCase: true);
         using var weights = SharedWeightMemory.Allocate(new WeightLayout(ClusterSelfTest.TinyModel));
         weights.Flat.uniform_(-0.1, 0.1);
-        string device = Given(2) ?? "cpu";
-        int count = Given(3) is null ? 2 : WorkerDevices.Expand(device).Count;
+        string device = Argument(2) ?? "cpu";
+        int count = Argument(3) is null ? 2 : WorkerDevices.Expand(device).Count;
         await using var cluster = await TrainerCluster.StartAsync(
             new()
             {
                 Workers = count,
-                ThreadsPerWorker = 1,
+                Worker = new() { Device = device, Threads = 1 },
                 Transport = transport,
-                Device = device,
-                SendDevice = Given(3),
-                WorkerCommand = ThisProgram.Worker(device, Given(3), count, "worker"),
+                SendDevice = Argument(3),
+                WorkerCommand = ThisProgram.Worker(device, Argument(3), count, "worker"),
             },
             new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 16 << 20 })
         );
         await output.WriteLineAsync(
-            $"{updates:N0} updates of {weights.ByteLength:N0} bytes, {transport}; after each tenth:\n  median ms   trainer MB   workers MB   open files    device MB"
+            $"{updates:N0} updates of {weights.ByteLength:N0} bytes, {transport}; after each tenth:\n"
+                + "  median ms   trainer MB   workers MB   open files    device MB"
         );
         var windows = new List<Window>();
         for (int window = 0; window < Windows; window++)
@@ -80,15 +84,14 @@ internal static class SyncSoak
                     Anonymous(Environment.ProcessId),
                     workers.Max(Anonymous),
                     workers.Append(Environment.ProcessId).Max(id => Directory.GetFiles($"/proc/{id}/fd").Length),
-                    Given(3) is null ? 0
-                        : CudaDevice.Parse(WorkerDevices.ExpandGpus(Given(3)!)[0])!.FreeMemory() is var memory
-                            ? memory.Total - memory.Free
-                        : 0
+                    DeviceBytes(Argument(3))
                 )
             );
             await output.WriteLineAsync($"  {windows[^1]}");
         }
-        // The heap of .NET grows and shrinks by some MB; a leak of one buffer an update would be the weights' size times the updates.
+
+        // The heap of .NET grows and shrinks by some MB; a leak of one buffer an update would be the weights' size times the
+        // updates.
         var (early, late) = (windows[1], windows[^1]);
         long allowed = (32 << 20) + early.TrainerBytes / 10;
         foreach (
@@ -105,6 +108,16 @@ internal static class SyncSoak
             throw new InvalidOperationException($"open files grew from {early.OpenFiles} to {late.OpenFiles}");
         await output.WriteLineAsync("nothing grew");
         return 0;
+    }
+
+    /// <summary>Memory in use on the first of the GPUs; 0 where there is none.</summary>
+    private static long DeviceBytes(string? devices)
+    {
+        if (devices is null)
+            return 0;
+
+        var memory = CudaDevice.Parse(WorkerDevices.ExpandGpus(devices)[0])!.FreeMemory();
+        return memory.Total - memory.Free;
     }
 
     /// <summary>Resident memory of a process that is not of a file, in bytes; shared memory is a file's.</summary>

@@ -5,12 +5,16 @@ namespace SimpleR1.Benchmarks;
 /// <summary>This program, for benchmarks that start it again as another process.</summary>
 internal static class ThisProgram
 {
-    /// <summary>Program and first arguments: its executable or <c>dotnet program.dll</c>, the latter too where another program (the tests) uses its code.</summary>
+    /// <summary>
+    /// Program and first arguments: the executable or <c>dotnet program.dll</c>, the latter also where another program (the tests)
+    /// uses this code.
+    /// </summary>
     public static string[] Command { get; } = Find();
 
     /// <summary>
-    /// The command that starts this program's workers. NCCL takes each GPU of a host once: where workers must share GPUs, with each other or with the trainer, each says
-    /// that it is on a host of its own. What they send then goes through sockets, so that its speed says nothing.
+    /// The command that starts this program's workers. NCCL takes each GPU of a host once. Where workers must share GPUs, with each
+    /// other or with the trainer, each claims to be on another host. NCCL then sends through sockets, so that its speed shows
+    /// nothing.
     /// </summary>
     public static string[] Worker(string device, string? sendDevice, int workers, params string[] arguments)
     {
@@ -31,7 +35,10 @@ internal static class ThisProgram
             : Built(program.GetName().Name!, name == "dotnet" ? running : "dotnet");
     }
 
-    /// <summary>Program and first arguments of a program beside this one: its library, or, in a bundle for machines without .NET, its executable.</summary>
+    /// <summary>
+    /// Program and first arguments of a program next to this one: its library, or, in a bundle for machines without .NET, its
+    /// executable.
+    /// </summary>
     public static string[] Built(string name, string dotnet = "dotnet") =>
         File.Exists(Path.Combine(AppContext.BaseDirectory, "libcoreclr.so"))
             ? [Path.Combine(AppContext.BaseDirectory, name)]

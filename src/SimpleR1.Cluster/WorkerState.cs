@@ -7,34 +7,35 @@ namespace SimpleR1.Cluster;
 ///                             ▲          │           │
 ///                             └──────────┴───────────┘      Waiting, Ready, Suspect ──▶ Draining      any ──▶ Dead
 /// </code>
-/// Only a Ready worker is given work.
+/// Only a Ready worker gets work.
 /// </summary>
 public enum WorkerState
 {
-    /// <summary>Its process starts, joins the cluster and builds its engine.</summary>
+    /// <summary>The process starts, joins the cluster and builds its engine.</summary>
     Joining,
 
-    /// <summary>Can receive weights, but holds none, or only stale ones: nothing that it has proven to be the current ones.</summary>
+    /// <summary>The worker can receive weights. It holds none yet, or stale ones.</summary>
     Waiting,
 
-    /// <summary>Its engine is paused for an update.</summary>
+    /// <summary>The engine is paused for an update.</summary>
     Receiving,
 
-    /// <summary>Holds the current weights, proven by their hash.</summary>
+    /// <summary>The worker holds the current weights, proven by their hash.</summary>
     Ready,
 
-    /// <summary>Answers late, makes no step, or has lost its way to the cluster; keeps its work for now, gets no more.</summary>
+    /// <summary>The worker answers late, makes no step, or has lost its connection. It keeps its work for now and gets no more.</summary>
     Suspect,
 
-    /// <summary>Was asked to leave: finishes what it has, gets no more, and no more weights.</summary>
+    /// <summary>The worker was asked to leave: it finishes its work, and gets neither work nor weights.</summary>
     Draining,
 
-    /// <summary>Its process is gone, or is being killed. For good: a replacement is another worker.</summary>
+    /// <summary>The process is gone, or is being killed. This is final: a replacement is another worker.</summary>
     Dead,
 }
 
 internal static class WorkerStates
 {
+    /// <summary>Whether a worker may change from one state to another.</summary>
     public static bool MayBecome(this WorkerState from, WorkerState to) =>
         (from, to) switch
         {

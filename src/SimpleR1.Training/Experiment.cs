@@ -50,9 +50,7 @@ public sealed class Experiment : IAsyncDisposable
     public static async Task<int?> RunAsWorkerAsync(string[] args)
     {
         NativeMemoryTuning.Apply();
-        return args is ["worker", .. var worker]
-            ? await WorkerProcess.RunAsync(WorkerOptions.Parse(worker), CancellationToken.None)
-            : null;
+        return await WorkerProcess.RunIfAskedAsync(args);
     }
 
     public TrainRecipe Recipe => setup.Recipe;

@@ -1,4 +1,4 @@
-using SimpleR1.Cluster.Membership;
+using SimpleR1.Cluster;
 using SimpleR1.Training.Runs;
 using SimpleR1.WeightSync.Security;
 

@@ -192,9 +192,7 @@ internal sealed class ExperimentSetup : IAsyncDisposable
             Log = Events.Log,
 
             Workers = w.Count,
-            Device = w.Device,
-            Type = w.Type,
-            ThreadsPerWorker = w.Threads,
+            Worker = w.ToSettings(),
 
             SendDevice = w.SendDevice.Length > 0 ? w.SendDevice : null,
             Transport = w.Transport,
@@ -216,7 +214,7 @@ internal sealed class ExperimentSetup : IAsyncDisposable
     /// <summary>Largest resident set of each process of the run, in bytes.</summary>
     public IReadOnlyList<(string Process, long Bytes)> PeakMemory() =>
         [
-            ("trainer", Cluster.Processes.ProcessMemory.Peak(Environment.ProcessId)),
+            ("trainer", ProcessMemory.Peak(Environment.ProcessId)),
             .. cluster?.Workers.Status().Select(w => (w.Name, w.PeakMemoryBytes)) ?? [],
         ];
 

@@ -119,11 +119,18 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
         return address.IsIPv4MappedToIPv6 ? address.MapToIPv4() : address;
     }
 
+    /// <inheritdoc/>
     public async IAsyncEnumerable<Completion> GenerateAsync(
         IReadOnlyList<GenerationRequest> requests,
+        CancellationToken enough = default,
         [EnumeratorCancellation] CancellationToken cancellation = default
     )
     {
+        if (enough.CanBeCanceled)
+            throw new NotSupportedException(
+                "Servers that speak vLLM's API can't return unfinished samples; set rollout.carry to 0, or use worker processes"
+            );
+
         var finished = Channel.CreateUnbounded<Completion>();
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         int left = requests.Count;

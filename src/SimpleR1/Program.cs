@@ -11,10 +11,8 @@ const int UsageExitCode = 2;
 NativeMemoryTuning.Apply(); // before the first tensor is allocated
 
 // A worker process, which train or simple-r1 worker has started; a person never starts it by hand.
-if (args is ["worker", .. var options] && options.Contains("--parent"))
-    return await CommandErrors.RunAsync(() =>
-        WorkerProcess.RunAsync(WorkerOptions.Parse(options), CancellationToken.None)
-    );
+if (await CommandErrors.RunAsync(() => WorkerProcess.RunIfAskedAsync(args)) is { } exitCode)
+    return exitCode;
 
 var root = new RootCommand(
     """

@@ -1,14 +1,32 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Security.Authentication;
-using SimpleR1.Cluster.Membership;
+using SimpleR1.Cluster.Wire;
 using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.Cluster.Head;
 
+/// <summary>What the head's port needs of the head.</summary>
+internal sealed record HeadServerOptions
+{
+    public required IPEndPoint Endpoint { get; init; }
+    public required ClusterKey? Key { get; init; }
+    public required Roster Roster { get; init; }
+
+    /// <summary>Makes the answer to those who may join.</summary>
+    public required Func<WelcomeMessage> Welcome { get; init; }
+    public required Func<ClusterStatus> Status { get; init; }
+
+    /// <summary>Called when a member's connection ended and it did not connect again: its process is gone, or unreachable.</summary>
+    public required Action<HelloMessage> Lost { get; init; }
+
+    /// <summary>Takes one line about each thing a person should know.</summary>
+    public required Action<string> Log { get; init; }
+}
+
 /// <summary>
-/// The head's one port: welcomes workers and trainers, lets them join one after another, takes their reports, and answers what people ask.
-/// A connection that ends says that its process is gone sooner than any probe could.
+/// The head's one port: welcomes workers and trainers, lets them join one after another, takes their reports, and answers
+/// people's questions. A connection that ends shows that its process is gone sooner than any probe could.
 /// </summary>
 internal sealed class HeadServer : IAsyncDisposable
 {
@@ -19,37 +37,28 @@ internal sealed class HeadServer : IAsyncDisposable
         ReturnTimeout = TimeSpan.FromSeconds(3);
 
     private readonly TcpListener listener;
-    private readonly ClusterKey? key;
+    private readonly HeadServerOptions options;
     private readonly Roster roster;
     private readonly CancellationTokenSource stopping = new();
-    private readonly SemaphoreSlim turn = new(1, 1); // the membership table makes those that write to it at the same time wait for seconds
     private readonly Lock gate = new();
     private readonly HashSet<Task> serving = [];
 
-    private HeadServer(TcpListener listener, ClusterKey? key, Roster roster) =>
-        (this.listener, this.key, this.roster) = (listener, key, roster);
+    // Processes that write to the membership table at the same time would make each other wait for seconds.
+    private readonly SemaphoreSlim turn = new(1, 1);
+
+    private HeadServer(TcpListener listener, HeadServerOptions options)
+    {
+        this.listener = listener;
+        this.options = options;
+        roster = options.Roster;
+    }
 
     public IPEndPoint Endpoint => (IPEndPoint)listener.LocalEndpoint;
 
-    /// <summary>The answer to those who may join. Set it before <see cref="Open"/>.</summary>
-    public required Func<WelcomeMessage> Welcome { get; init; }
-    public required Func<ClusterStatus> Status { get; init; }
-
-    /// <summary>A member's connection ended and it did not come back: its process is gone, or unreachable.</summary>
-    public required Action<HelloMessage> Lost { get; init; }
-    public required Action<string> Say { get; init; }
-
-    /// <exception cref="IOException">The port is taken; says which, and what to do.</exception>
-    public static HeadServer Bind(
-        IPEndPoint endpoint,
-        ClusterKey? key,
-        Roster roster,
-        Func<WelcomeMessage> welcome,
-        Func<ClusterStatus> status,
-        Action<HelloMessage> lost,
-        Action<string> say
-    )
+    /// <exception cref="IOException">The port is taken; the message says which, and what to do.</exception>
+    public static HeadServer Bind(HeadServerOptions options)
     {
+        var endpoint = options.Endpoint;
         var listener = new TcpListener(endpoint);
         try
         {
@@ -57,18 +66,15 @@ internal sealed class HeadServer : IAsyncDisposable
         }
         catch (SocketException e)
         {
+            string problem = e.SocketErrorCode == SocketError.AddressAlreadyInUse ? "is taken" : "can't be used";
             throw new IOException(
-                $"Port {endpoint.Port} of the cluster's head {(e.SocketErrorCode == SocketError.AddressAlreadyInUse ? "is taken" : "can't be used")} on {endpoint.Address} ({e.Message}). Set the cluster's port to another one, or to 0 for any free port.",
+                $"Port {endpoint.Port} of the cluster's head {problem} on {endpoint.Address} ({e.Message}). "
+                    + "Set the cluster's port to another one, or to 0 for any free port.",
                 e
             );
         }
-        return new(listener, key, roster)
-        {
-            Welcome = welcome,
-            Status = status,
-            Lost = lost,
-            Say = say,
-        };
+
+        return new(listener, options);
     }
 
     /// <summary>Begins to answer.</summary>
@@ -89,66 +95,52 @@ internal sealed class HeadServer : IAsyncDisposable
             }
             catch (SocketException)
             {
-                continue;
-            } // that one was gone again
-            lock (gate)
-            {
-                if (serving.Count >= MaxConnections)
-                    socket.Dispose();
-                else
-                {
-                    var task = Task.Run(() => ServeAsync(socket));
-                    serving.Add(task);
-                    _ = task.ContinueWith(
-                        t =>
-                        {
-                            lock (gate)
-                                serving.Remove(t);
-                        },
-                        TaskScheduler.Default
-                    );
-                }
+                continue; // the other end has gone already
             }
+
+            lock (gate)
+                if (serving.Count < MaxConnections)
+                    Serve(socket);
+                else
+                    socket.Dispose();
         }
+    }
+
+    /// <summary>The lock must be held.</summary>
+    private void Serve(Socket socket)
+    {
+        var task = Task.Run(() => ServeAsync(socket));
+        serving.Add(task);
+        _ = task.ContinueWith(
+            ended =>
+            {
+                lock (gate)
+                    serving.Remove(ended);
+            },
+            TaskScheduler.Default
+        );
     }
 
     private async Task ServeAsync(Socket socket)
     {
         HelloMessage? member = null;
-        byte[] first = new byte[1];
         string peer = socket.RemoteEndPoint?.ToString() ?? "a closed connection";
         try
         {
             socket.NoDelay = true;
-            using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
-            deadline.CancelAfter(HandshakeTimeout);
-            Stream stream = new NetworkStream(socket, ownsSocket: true);
-            if (key is not null)
-            {
-                ClusterKey.RequireTls(
-                    first.AsSpan(0, await socket.ReceiveAsync(first, SocketFlags.Peek, deadline.Token))
-                );
-                stream = await key.SecureAcceptedAsync(stream, deadline.Token);
-            }
-            await using var frames = new FrameStream(stream);
+            using var deadline = Within(HandshakeTimeout);
+            await using var frames = new FrameStream(await SecureAsync(socket, deadline.Token));
             var hello = await frames.ReceiveAsync<HelloMessage>(deadline.Token);
-            HelloMessage? replaced = null;
-            string? refused = hello.Problem() ?? roster.Add(hello, out replaced);
-            await frames.SendAsync(
-                refused is null ? Welcome() : Welcome() with { Refused = refused, Redis = null },
-                deadline.Token
-            );
-            if (refused is not null)
+            if (!await WelcomeAsync(frames, hello, deadline.Token))
                 return;
-            if (replaced is not null)
-                Lost(replaced);
+
             if (hello.Role != MemberRole.Observer)
                 member = hello;
             await AnswerAsync(frames, hello);
         }
         catch (AuthenticationException)
         {
-            Say($"a connection from {peer} was refused: it has not this cluster's key");
+            options.Log($"a connection from {peer} was refused: it has not this cluster's key");
         }
         catch (Exception e)
             when (e
@@ -157,13 +149,44 @@ internal sealed class HeadServer : IAsyncDisposable
                         or SocketException
                         or OperationCanceledException
                         or ObjectDisposedException
-            ) { } // gone, silent, or no member: all the same here
+            )
+        {
+            // The other end is gone, silent, or no member; its connection ends in each case.
+        }
         finally
         {
             socket.Dispose();
         }
+
         if (member is not null && !stopping.IsCancellationRequested)
-            await MissAsync(member);
+            await AwaitReturnAsync(member);
+    }
+
+    private async Task<Stream> SecureAsync(Socket socket, CancellationToken cancellation)
+    {
+        var stream = new NetworkStream(socket, ownsSocket: true);
+        if (options.Key is null)
+            return stream;
+
+        byte[] first = new byte[1];
+        int count = await socket.ReceiveAsync(first, SocketFlags.Peek, cancellation);
+        ClusterKey.RequireTls(first.AsSpan(0, count));
+        return await options.Key.SecureAcceptedAsync(stream, cancellation);
+    }
+
+    /// <returns>Whether the process may stay.</returns>
+    private async Task<bool> WelcomeAsync(FrameStream frames, HelloMessage hello, CancellationToken cancellation)
+    {
+        HelloMessage? replaced = null;
+        string? refused = hello.Problem() ?? roster.Add(hello, out replaced);
+        var welcome = options.Welcome();
+        if (refused is not null)
+            welcome = welcome with { Refused = refused, Redis = null };
+        await frames.SendAsync(welcome, cancellation);
+        if (replaced is not null)
+            options.Lost(replaced);
+
+        return refused is null;
     }
 
     private async Task AnswerAsync(FrameStream frames, HelloMessage hello)
@@ -173,22 +196,27 @@ internal sealed class HeadServer : IAsyncDisposable
         {
             while (true)
             {
+                // A member's next request also ends its turn.
                 HeadRequest request;
                 using (var idle = Within(holdsTurn ? TurnTimeout : IdleTimeout))
                     request = await frames.ReceiveAsync<HeadRequest>(idle.Token);
                 if (holdsTurn)
                     turn.Release();
                 holdsTurn = false;
+
                 if (request.Ask == HeadAsk.Turn)
                 {
-                    await turn.WaitAsync(stopping.Token); // as long as it takes: those before it have a deadline
+                    await turn.WaitAsync(stopping.Token); // as long as it takes: the members before have a deadline
                     holdsTurn = true;
                 }
+
                 using (var sending = Within(IdleTimeout))
                     await frames.SendAsync(Answer(request, hello), sending.Token);
+
+                // The process of a worker that the trainer gave up ends when it learns of that.
                 if (request.Trainer is not null)
                     foreach (var worker in roster.Condemned())
-                        Lost(worker); // its process ends when it learns of it
+                        options.Lost(worker);
             }
         }
         finally
@@ -211,14 +239,14 @@ internal sealed class HeadServer : IAsyncDisposable
             HeadAsk.Report => roster.Heard(hello, request.Report, request.Trainer) is { } drain
                 ? new(Drain: drain)
                 : new(Error: "the head does not know this process; say hello again"),
-            HeadAsk.Status => new(Status: Status()),
+            HeadAsk.Status => new(Status: options.Status()),
             HeadAsk.Drain => new(Error: roster.Drain(request.Worker ?? "")),
             HeadAsk.Turn or HeadAsk.Joined => new(),
             _ => new(Error: $"the head doesn't know the question {request.Ask}"),
         };
 
-    /// <summary>A member may connect again: it only lost this connection. One that doesn't is gone.</summary>
-    private async Task MissAsync(HelloMessage member)
+    /// <summary>Gives a member time to connect again, because it may have lost this connection alone. After that it is gone.</summary>
+    private async Task AwaitReturnAsync(HelloMessage member)
     {
         roster.Disconnected(member);
         try
@@ -229,8 +257,9 @@ internal sealed class HeadServer : IAsyncDisposable
         {
             return;
         }
+
         if (roster.Forget(member))
-            Lost(member);
+            options.Lost(member);
     }
 
     public async ValueTask DisposeAsync()

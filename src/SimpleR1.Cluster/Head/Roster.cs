@@ -1,48 +1,9 @@
 using System.Diagnostics;
-using SimpleR1.Cluster.Membership;
+using SimpleR1.Cluster.Wire;
 
 namespace SimpleR1.Cluster.Head;
 
-/// <summary>A cluster as its head sees it.</summary>
-/// <param name="Trainer">The trainer that uses the workers; null when there is none.</param>
-public sealed record ClusterStatus(
-    string Head,
-    string Membership,
-    double UptimeSeconds,
-    TrainerEntry? Trainer,
-    IReadOnlyList<WorkerEntry> Workers
-);
-
-/// <param name="Queued">Samples that wait for a worker with room.</param>
-/// <param name="HeartbeatSeconds">Since the last sign of life.</param>
-public sealed record TrainerEntry(
-    string Name,
-    string Host,
-    int ProcessId,
-    int WeightVersion,
-    int Queued,
-    double HeartbeatSeconds
-);
-
-/// <param name="State">By the trainer's account where there is one, else by its own; <c>silent</c> when it has not reported for some seconds.</param>
-/// <param name="WeightVersion">-1 for none.</param>
-/// <param name="OutstandingTokens">Most tokens that its unfinished requests may still take.</param>
-public sealed record WorkerEntry(
-    string Name,
-    string Host,
-    string Device,
-    int ProcessId,
-    string State,
-    int WeightVersion,
-    int Running,
-    int Waiting,
-    long OutstandingTokens,
-    double TokensPerSecond,
-    long MemoryBytes,
-    double HeartbeatSeconds
-);
-
-/// <summary>Who is connected to the head, what each said last and when. Safe to use from several threads.</summary>
+/// <summary>The members that are connected to the head, with the last report of each. Safe to use from several threads.</summary>
 internal sealed class Roster
 {
     /// <summary>Members report every second.</summary>
@@ -58,58 +19,88 @@ internal sealed class Roster
         public WorkerReport? Report;
         public TrainerReport? Trainer;
         public long HeardAt = Stopwatch.GetTimestamp();
-        public int Connections = 1; // one that broke off may be noticed after the next one has begun
         public bool Drain,
             Condemned;
+
+        /// <summary>Can be 2 for a while: the end of a lost connection may be noticed after the next one has begun.</summary>
+        public int Connections = 1;
         public bool Connected => Connections > 0;
+
+        /// <summary>Seconds since the last sign of life.</summary>
         public double Heartbeat => Stopwatch.GetElapsedTime(HeardAt).TotalSeconds;
     }
 
-    /// <summary>The trainer in the head's own process, where there is one.</summary>
+    /// <summary>The trainer in the head's own process; null where there is none.</summary>
     public Func<(string Name, TrainerReport Report)?> OwnTrainer { get; set; } = () => null;
 
-    /// <summary>Takes a member in.</summary>
-    /// <param name="replaced">The process that had this name before, and is gone therefore.</param>
-    /// <returns>Why it can't be; null when it is.</returns>
+    /// <summary>Adds a member, or a connection to a member.</summary>
+    /// <param name="replaced">The process that had this name before, and is therefore gone.</param>
+    /// <returns>Why the member can't be added; null when it was.</returns>
     public string? Add(HelloMessage hello, out HelloMessage? replaced)
     {
         replaced = null;
         lock (gate)
-            switch (hello.Role)
+            return hello.Role switch
             {
-                case MemberRole.Worker:
-                    if (
-                        workers.TryGetValue(hello.Name, out var former)
-                        && former.Hello.Instance != hello.Instance
-                        && former.Connected
-                        && former.Heartbeat < SilentAfter.TotalSeconds
-                    )
-                        return $"a worker named '{hello.Name}' is there already, on {former.Hello.Host} (process {former.Hello.ProcessId}); give this one another --name";
-                    if (Again(former, hello))
-                        return null;
-                    replaced = former?.Hello;
-                    workers[hello.Name] = new(hello);
-                    return null;
-                case MemberRole.Trainer:
-                    if (OwnTrainer() is { } own)
-                        return $"the trainer '{own.Name}' in the head's own process has the workers";
-                    if (trainer is { Connected: true } other && other.Hello.Instance != hello.Instance)
-                        return $"the trainer '{other.Hello.Name}' on {other.Hello.Host} (process {other.Hello.ProcessId}) has the workers; a cluster has one trainer at a time";
-                    if (!Again(trainer, hello))
-                        trainer = new(hello);
-                    return null;
-                default:
-                    return null;
-            }
+                MemberRole.Worker => AddWorker(hello, out replaced),
+                MemberRole.Trainer => AddTrainer(hello),
+                _ => null,
+            };
     }
 
-    /// <returns>Whether the worker is to drain; null when it is not known here (any more) and must say hello again.</returns>
+    private string? AddWorker(HelloMessage hello, out HelloMessage? replaced)
+    {
+        replaced = null;
+        bool known = workers.TryGetValue(hello.Name, out var former);
+        if (
+            known
+            && former!.Hello.Instance != hello.Instance
+            && former.Connected
+            && former.Heartbeat < SilentAfter.TotalSeconds
+        )
+            return $"a worker named '{hello.Name}' is there already, on {former.Hello.Host} "
+                + $"(process {former.Hello.ProcessId}); give this one another --name";
+        if (Reconnect(former, hello))
+            return null;
+
+        replaced = former?.Hello;
+        workers[hello.Name] = new(hello);
+        return null;
+    }
+
+    private string? AddTrainer(HelloMessage hello)
+    {
+        if (OwnTrainer() is { } own)
+            return $"the trainer '{own.Name}' in the head's own process has the workers";
+        if (trainer is { Connected: true } && trainer.Hello.Instance != hello.Instance)
+            return $"the trainer '{trainer.Hello.Name}' on {trainer.Hello.Host} (process {trainer.Hello.ProcessId}) "
+                + "has the workers; a cluster has one trainer at a time";
+
+        if (!Reconnect(trainer, hello))
+            trainer = new(hello);
+        return null;
+    }
+
+    /// <summary>Counts one more connection where the process is a member already.</summary>
+    private static bool Reconnect(Member? member, HelloMessage hello)
+    {
+        if (member?.Hello.Instance != hello.Instance)
+            return false;
+
+        member!.Connections++;
+        member.HeardAt = Stopwatch.GetTimestamp();
+        return true;
+    }
+
+    /// <summary>Stores a member's report.</summary>
+    /// <returns>Whether the worker must drain; null for a process that is no member (any more) and must say hello again.</returns>
     public bool? Heard(HelloMessage hello, WorkerReport? report, TrainerReport? trainerReport)
     {
         lock (gate)
         {
             if (Find(hello) is not { } member)
                 return null;
+
             member.HeardAt = Stopwatch.GetTimestamp();
             member.Report = report ?? member.Report;
             member.Trainer = trainerReport ?? member.Trainer;
@@ -128,11 +119,12 @@ internal sealed class Roster
             var condemned = workers.Values.Where(w => !w.Condemned && dead.Contains(w.Hello.Instance)).ToArray();
             foreach (var worker in condemned)
                 worker.Condemned = true;
+
             return [.. condemned.Select(w => w.Hello)];
         }
     }
 
-    /// <summary>One of its connections has ended; it may have another by now.</summary>
+    /// <summary>Counts the end of one of a member's connections; the member may have another by now.</summary>
     public void Disconnected(HelloMessage hello)
     {
         lock (gate)
@@ -140,39 +132,36 @@ internal sealed class Roster
                 member.Connections--;
     }
 
-    /// <summary>Whether the process is known already; then it has one more connection.</summary>
-    private static bool Again(Member? known, HelloMessage hello)
-    {
-        if (known?.Hello.Instance != hello.Instance)
-            return false;
-        known!.Connections++;
-        known.HeardAt = Stopwatch.GetTimestamp();
-        return true;
-    }
-
     /// <summary>Forgets a member that did not connect again.</summary>
-    /// <returns>Whether it was still there, and gone.</returns>
+    /// <returns>Whether it was a member, and is gone now.</returns>
     public bool Forget(HelloMessage hello)
     {
         lock (gate)
         {
             if (Find(hello) is not { Connected: false })
                 return false;
+
             if (hello.Role == MemberRole.Worker)
                 workers.Remove(hello.Name);
             else
                 trainer = null;
+
             return true;
         }
     }
 
-    /// <returns>Null, or why it can't.</returns>
+    /// <summary>Asks a worker to leave, with the reply to its next report.</summary>
+    /// <returns>Null, or why that is not possible.</returns>
     public string? Drain(string worker)
     {
         lock (gate)
         {
             if (!workers.TryGetValue(worker, out var member))
-                return $"There is no worker '{worker}'; there {(workers.Count == 0 ? "are none" : "are: " + string.Join(", ", workers.Keys))}";
+            {
+                string names = workers.Count == 0 ? "are none" : "are: " + string.Join(", ", workers.Keys);
+                return $"There is no worker '{worker}'; there {names}";
+            }
+
             member.Drain = true;
             return null;
         }
@@ -182,66 +171,81 @@ internal sealed class Roster
     {
         lock (gate)
         {
-            var report = OwnTrainer() is { } own ? own.Report : trainer?.Trainer;
+            var own = OwnTrainer();
+            var report = own is null ? trainer?.Trainer : own.Value.Report;
             var seen = report?.Workers.ToDictionary(w => w.Instance) ?? [];
             var entries = workers.Values.Select(w => Entry(w, seen.GetValueOrDefault(w.Hello.Instance))).ToArray();
-            TrainerEntry? user =
-                OwnTrainer() is { } inside
-                    ? new(
-                        inside.Name,
-                        Environment.MachineName,
-                        Environment.ProcessId,
-                        inside.Report.WeightVersion,
-                        inside.Report.Queued,
-                        0
-                    )
-                : trainer is { } t
-                    ? new(
-                        t.Hello.Name,
-                        t.Hello.Host,
-                        t.Hello.ProcessId,
-                        t.Trainer?.WeightVersion ?? -1,
-                        t.Trainer?.Queued ?? 0,
-                        t.Heartbeat
-                    )
-                : null;
-            return (user, entries);
+
+            return (own is null ? Entry(trainer) : Entry(own.Value.Name, own.Value.Report), entries);
         }
     }
 
+    private static TrainerEntry Entry(string name, TrainerReport report) =>
+        new()
+        {
+            Name = name,
+            Host = Environment.MachineName,
+            ProcessId = Environment.ProcessId,
+            WeightVersion = report.WeightVersion,
+            Queued = report.Queued,
+            HeartbeatSeconds = 0,
+        };
+
+    private static TrainerEntry? Entry(Member? trainer) =>
+        trainer is null
+            ? null
+            : new()
+            {
+                Name = trainer.Hello.Name,
+                Host = trainer.Hello.Host,
+                ProcessId = trainer.Hello.ProcessId,
+                WeightVersion = trainer.Trainer?.WeightVersion ?? -1,
+                Queued = trainer.Trainer?.Queued ?? 0,
+                HeartbeatSeconds = trainer.Heartbeat,
+            };
+
+    /// <param name="seen">The worker as the trainer sees it.</param>
     private static WorkerEntry Entry(Member worker, WorkerStatus? seen)
     {
-        var (hello, report) = (worker.Hello, worker.Report);
-        string state =
-            report is null ? "joining"
-            : worker.Heartbeat > SilentAfter.TotalSeconds ? "silent"
-            : worker.Drain ? "draining"
-            : seen is not null ? seen.State.ToString().ToLowerInvariant()
-            : report.State;
-        return new(
-            hello.Name,
-            hello.Host,
-            hello.Device,
-            hello.ProcessId,
-            state,
-            report?.WeightVersion ?? -1,
-            report?.Running ?? 0,
-            report?.Waiting ?? 0,
-            seen?.OutstandingTokens ?? 0,
-            report?.TokensPerSecond ?? 0,
-            report?.MemoryBytes ?? 0,
-            worker.Heartbeat
-        );
+        var hello = worker.Hello;
+        var report = worker.Report;
+        return new()
+        {
+            Name = hello.Name,
+            Host = hello.Host,
+            Device = hello.Device,
+            ProcessId = hello.ProcessId,
+            State = StateOf(worker, seen),
+            WeightVersion = report?.WeightVersion ?? -1,
+            Running = report?.Running ?? 0,
+            Waiting = report?.Waiting ?? 0,
+            OutstandingTokens = seen?.OutstandingTokens ?? 0,
+            TokensPerSecond = report?.TokensPerSecond ?? 0,
+            MemoryBytes = report?.MemoryBytes ?? 0,
+            HeartbeatSeconds = worker.Heartbeat,
+        };
     }
 
-    private Member? Find(HelloMessage hello) =>
-        hello.Role switch
+    private static string StateOf(Member worker, WorkerStatus? seen)
+    {
+        if (worker.Report is null)
+            return "joining";
+        if (worker.Heartbeat > SilentAfter.TotalSeconds)
+            return "silent";
+        if (worker.Drain)
+            return "draining";
+
+        return seen?.State.ToString().ToLowerInvariant() ?? worker.Report.State;
+    }
+
+    private Member? Find(HelloMessage hello)
+    {
+        var member = hello.Role switch
         {
-            MemberRole.Worker => workers.TryGetValue(hello.Name, out var worker)
-            && worker.Hello.Instance == hello.Instance
-                ? worker
-                : null,
-            MemberRole.Trainer => trainer?.Hello.Instance == hello.Instance ? trainer : null,
+            MemberRole.Worker => workers.GetValueOrDefault(hello.Name),
+            MemberRole.Trainer => trainer,
             _ => null,
         };
+        return member?.Hello.Instance == hello.Instance ? member : null;
+    }
 }

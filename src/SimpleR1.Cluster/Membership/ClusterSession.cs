@@ -1,35 +1,44 @@
 using System.Net;
+using Microsoft.Extensions.DependencyInjection;
+using SimpleR1.Cluster.Wire;
 
 namespace SimpleR1.Cluster.Membership;
 
 /// <summary>What a process that joins a head needs to know.</summary>
-internal sealed record MemberOptions
+internal sealed record SessionOptions
 {
     public required HeadAddress Head { get; init; }
     public required HelloMessage Hello { get; init; }
 
-    /// <summary>Port of its silo; 0 is any free one.</summary>
+    /// <summary>Port of the process's silo; 0 is any free one.</summary>
     public int SiloPort { get; init; }
-    public TextWriter Log { get; init; } = TextWriter.Null;
-    public required Action<string> Say { get; init; }
-    public Action<Microsoft.Extensions.DependencyInjection.IServiceCollection> Services { get; init; } = _ => { };
+
+    /// <summary>Takes the silo's warnings.</summary>
+    public TextWriter SiloLog { get; init; } = TextWriter.Null;
+
+    /// <summary>Takes one line about each thing a person should know.</summary>
+    public required Action<string> Log { get; init; }
+
+    /// <summary>Adds the services that the silo's grains need.</summary>
+    public Action<IServiceCollection> Services { get; init; } = _ => { };
 
     /// <summary>Makes the request of each second; its reply may ask to drain.</summary>
     public required Func<HeadRequest> Report { get; init; }
     public Action Drain { get; init; } = () => { };
 
-    /// <summary>Membership declared this silo dead, wrongly it seems. Null joins again with a new one.</summary>
+    /// <summary>Called when membership declares this silo dead, by mistake as it seems. Null joins again with a new silo.</summary>
     public Action<string>? DeclaredDead { get; init; }
 }
 
 /// <summary>
-/// A worker's or trainer's tie to a head that may go away and come back: reports to it every second, and when it answers with another cluster id
-/// (a restarted head with an empty membership), starts a silo in that cluster in place of the old one. What the process computes goes on meanwhile.
+/// A worker's or trainer's tie to a head that may go away and come back. It reports to the head every second. When the head
+/// answers with another cluster id (a restarted head with an empty membership), it starts a silo in that cluster in place of
+/// the old one. The process computes all the while.
 /// </summary>
-internal sealed class ClusterSession(MemberOptions options) : IAsyncDisposable
+internal sealed class ClusterSession(SessionOptions options) : IAsyncDisposable
 {
-    private static readonly TimeSpan ReportEvery = TimeSpan.FromSeconds(1),
-        RetryEvery = TimeSpan.FromMilliseconds(500),
+    private static readonly TimeSpan ReportInterval = TimeSpan.FromSeconds(1),
+        RetryInterval = TimeSpan.FromMilliseconds(500),
         AnswerTimeout = TimeSpan.FromSeconds(10),
         TurnTimeout = TimeSpan.FromMinutes(2),
         JoinTimeout = TimeSpan.FromSeconds(30);
@@ -38,12 +47,13 @@ internal sealed class ClusterSession(MemberOptions options) : IAsyncDisposable
     private readonly TaskCompletionSource joined = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private Task running = Task.CompletedTask;
     private ClusterSilo? silo;
-    private volatile bool outcast;
+    private string? lastProblem; // logged once, however often it comes in a row
+    private volatile bool isDeclaredDead;
 
-    /// <summary>Is called with each new silo, before the old one goes down.</summary>
+    /// <summary>Called with each new silo, before the old one goes down.</summary>
     public Action<ClusterSilo> SiloChanged { get; init; } = _ => { };
 
-    /// <summary>This machine's address on the way to the head; known when joined.</summary>
+    /// <summary>This machine's address in the head's direction; known when joined.</summary>
     public IPAddress Address { get; private set; } = IPAddress.Loopback;
 
     /// <summary>Keeps joining until disposed.</summary>
@@ -56,56 +66,27 @@ internal sealed class ClusterSession(MemberOptions options) : IAsyncDisposable
 
     private async Task RunAsync()
     {
-        string? told = null;
         while (!stopping.IsCancellationRequested)
         {
             try
             {
-                await using var head = await HeadConnection.ConnectAsync(
-                    options.Head,
-                    options.Hello,
-                    AnswerTimeout,
-                    stopping.Token
-                );
-                if (head.Welcome.Refused is { } refused)
-                {
-                    if (
-                        joined.TrySetException(
-                            new IOException($"The head at {options.Head.Join} refused this process: {refused}")
-                        )
-                    )
-                        return;
-                    throw new IOException("it refused this process: " + refused);
-                }
-                if (silo is null || silo.ClusterId != head.Welcome.ClusterId || outcast)
-                    await JoinAsync(head);
-                joined.TrySetResult();
-                if (told is not null)
-                    options.Say("the head is back; joined again");
-                told = null;
-                while (!outcast)
-                {
-                    var reply = await head.AskAsync(options.Report(), AnswerTimeout, stopping.Token);
-                    if (reply.Error is { } error)
-                        throw new IOException(error);
-                    if (reply.Drain)
-                        options.Drain();
-                    await Task.Delay(ReportEvery, stopping.Token);
-                }
+                if (!await StayAsync())
+                    return;
             }
             catch (OperationCanceledException) when (stopping.IsCancellationRequested)
             {
                 return;
             }
-            catch (Exception e) // whatever it is, the way out is the same: try again, and say so once
+            catch (Exception e) // whatever it is, the remedy is the same: retry, and log it once
             {
-                if (told != e.Message)
-                    options.Say($"{e.Message}; trying again until it answers");
-                told = e.Message;
+                if (lastProblem != e.Message)
+                    options.Log($"{e.Message}; trying again until it answers");
+                lastProblem = e.Message;
             }
+
             try
             {
-                await Task.Delay(RetryEvery, stopping.Token);
+                await Task.Delay(RetryInterval, stopping.Token);
             }
             catch (OperationCanceledException)
             {
@@ -114,59 +95,107 @@ internal sealed class ClusterSession(MemberOptions options) : IAsyncDisposable
         }
     }
 
+    /// <summary>Connects to the head, joins its cluster where that is a new one, and reports until the connection is lost.</summary>
+    /// <returns>False where the head refused the first join.</returns>
+    private async Task<bool> StayAsync()
+    {
+        await using var head = await HeadConnection.ConnectAsync(
+            options.Head,
+            options.Hello,
+            AnswerTimeout,
+            stopping.Token
+        );
+        if (head.Welcome.Refused is { } refused)
+        {
+            string problem = $"The head at {options.Head.Join} refused this process: {refused}";
+            if (joined.TrySetException(new IOException(problem)))
+                return false;
+
+            throw new IOException("it refused this process: " + refused);
+        }
+
+        if (silo is null || silo.ClusterId != head.Welcome.ClusterId || isDeclaredDead)
+            await JoinAsync(head);
+        joined.TrySetResult();
+        if (lastProblem is not null)
+            options.Log("the head is back; joined again");
+        lastProblem = null;
+
+        while (!isDeclaredDead)
+        {
+            var reply = await head.AskAsync(options.Report(), AnswerTimeout, stopping.Token);
+            if (reply.Error is { } error)
+                throw new IOException(error);
+            if (reply.Drain)
+                options.Drain();
+            await Task.Delay(ReportInterval, stopping.Token);
+        }
+
+        return true;
+    }
+
     private async Task JoinAsync(HeadConnection head)
     {
+        // Members join one after another.
         await head.AskAsync(new(HeadAsk.Turn), TurnTimeout, stopping.Token);
         Address = head.LocalAddress;
+
+        // A fixed port must be free before the new silo can take it.
         if (options.SiloPort != 0 && Interlocked.Exchange(ref silo, null) is { } holder)
-            await holder.DisposeAsync(); // it has the port
+            await holder.DisposeAsync();
+
+        var next = await StartSiloAsync(head.Welcome);
+        isDeclaredDead = false;
+        var former = Interlocked.Exchange(ref silo, next);
+        SiloChanged(next);
+        if (former is not null)
+            _ = Task.Run(async () => await former.DisposeAsync());
+
+        await head.AskAsync(new(HeadAsk.Joined), AnswerTimeout, stopping.Token);
+    }
+
+    private async Task<ClusterSilo> StartSiloAsync(WelcomeMessage welcome)
+    {
+        var name = new MemberName(options.Hello.Role, options.Hello.Name, options.Hello.Instance);
+        var siloOptions = new SiloOptions
+        {
+            ClusterId = welcome.ClusterId,
+            Name = name.ToString(),
+            Address = Address,
+            Port = options.SiloPort,
+            Primary = IPEndPoint.Parse(welcome.SiloEndpoint),
+            Redis = welcome.Redis,
+            Key = options.Head.Key,
+            SiloLog = options.SiloLog,
+            Services = options.Services,
+            DeclaredDead = OnDeclaredDead,
+        };
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
         deadline.CancelAfter(JoinTimeout);
-        ClusterSilo fresh;
         try
         {
-            fresh = await ClusterSilo.StartAsync(
-                new()
-                {
-                    ClusterId = head.Welcome.ClusterId,
-                    Name = new MemberName(options.Hello.Role, options.Hello.Name, options.Hello.Instance).ToString(),
-                    Address = Address,
-                    Port = options.SiloPort,
-                    Primary = IPEndPoint.Parse(head.Welcome.SiloEndpoint),
-                    Redis = head.Welcome.Redis,
-                    Key = options.Head.Key,
-                    Log = options.Log,
-                    Services = options.Services,
-                    DeclaredDead = DeclaredDead,
-                },
-                deadline.Token
-            );
+            return await ClusterSilo.StartAsync(siloOptions, deadline.Token);
         }
         catch (OperationCanceledException) when (!stopping.IsCancellationRequested)
         {
             throw new TimeoutException(
-                $"Waited {JoinTimeout.TotalSeconds:0} s to join the cluster of the head at {options.Head.Join} (its silo is at {head.Welcome.SiloEndpoint}); is that port reachable from here?"
+                $"Waited {JoinTimeout.TotalSeconds:0} s to join the cluster of the head at {options.Head.Join} "
+                    + $"(its silo is at {welcome.SiloEndpoint}); is that port reachable from here?"
             );
         }
-        outcast = false;
-        var old = Interlocked.Exchange(ref silo, fresh);
-        SiloChanged(fresh);
-        if (old is not null)
-            _ = Task.Run(async () => await old.DisposeAsync());
-        await head.AskAsync(new(HeadAsk.Joined), AnswerTimeout, stopping.Token);
     }
 
-    private void DeclaredDead(string reason)
+    private void OnDeclaredDead(string reason)
     {
         if (stopping.IsCancellationRequested)
             return;
         if (options.DeclaredDead is { } end)
             end(reason);
         else
-            outcast = true;
+            isDeclaredDead = true;
     }
 
-    /// <summary>Says goodbye to the cluster.</summary>
+    /// <summary>Leaves the cluster in order: the others know at once.</summary>
     public async Task LeaveAsync(TimeSpan timeout)
     {
         stopping.Cancel();

@@ -1,19 +1,20 @@
 using System.Net;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
+using SimpleR1.Cluster.Wire;
 using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.Cluster.Membership;
 
-/// <summary>How a silo is set up: the same in head, trainer and workers, but for who judges whom dead.</summary>
+/// <summary>How a silo is set up: alike in head, trainer and workers, except that only the head declares others dead.</summary>
 internal sealed record SiloOptions
 {
     public required string ClusterId { get; init; }
 
-    /// <summary>By which others know what it is: <see cref="MemberName"/>.</summary>
+    /// <summary>The text of a <see cref="MemberName"/>, by which others know the member.</summary>
     public required string Name { get; init; }
 
-    /// <summary>Where it listens, and how others reach it.</summary>
+    /// <summary>The address to listen on, by which others reach the silo.</summary>
     public required IPAddress Address { get; init; }
 
     /// <summary>0 is any free port.</summary>
@@ -22,30 +23,37 @@ internal sealed record SiloOptions
     /// <summary>The head's silo, which has the membership table; null in the head itself.</summary>
     public IPEndPoint? Primary { get; init; }
 
-    /// <summary>StackExchange.Redis's connection string; then the table is there.</summary>
+    /// <summary>StackExchange.Redis's connection string, where Redis has the membership table.</summary>
     public string? Redis { get; init; }
     public ClusterKey? Key { get; init; }
-    public TextWriter Log { get; init; } = TextWriter.Null;
 
-    /// <summary>Membership has declared this very silo dead.</summary>
+    /// <summary>Takes the silo's warnings.</summary>
+    public TextWriter SiloLog { get; init; } = TextWriter.Null;
+
+    /// <summary>Called with the reason when membership declares this very silo dead.</summary>
     public Action<string> DeclaredDead { get; init; } = _ => { };
+
+    /// <summary>Adds the services that the silo's grains need.</summary>
     public Action<IServiceCollection> Services { get; init; } = _ => { };
 
     public bool IsHead => Primary is null;
 }
 
-/// <summary>What a silo's name says: role, name, and which process of that name.</summary>
+/// <summary>A silo's name: role, name, and the process of that name.</summary>
 internal sealed record MemberName(MemberRole Role, string Name, string Instance)
 {
     public override string ToString() => $"{Role}|{Name}|{Instance}";
 
-    public static MemberName? Parse(string? text) =>
-        text?.Split('|') is [var role, var name, var instance] && Enum.TryParse<MemberRole>(role, out var parsed)
-            ? new(parsed, name, instance)
-            : null;
+    public static MemberName? Parse(string? text)
+    {
+        if (text?.Split('|') is not [var role, var name, var instance])
+            return null;
+
+        return Enum.TryParse<MemberRole>(role, out var parsed) ? new(parsed, name, instance) : null;
+    }
 }
 
-/// <summary>A running silo: membership, and calls to the grains of others. Workers are found by the names of their silos.</summary>
+/// <summary>A running silo: the membership, and calls to the grains of others. Silos' names tell which are workers.</summary>
 internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
 {
     private const int Attempts = 5;
@@ -60,7 +68,9 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
 
     private ClusterSilo(IHost host, string clusterId, IPEndPoint endpoint)
     {
-        (this.host, ClusterId, Endpoint) = (host, clusterId, endpoint);
+        this.host = host;
+        ClusterId = clusterId;
+        Endpoint = endpoint;
         Grains = host.Services.GetRequiredService<IGrainFactory>();
         membership = host.Services.GetRequiredService<ISiloStatusOracle>();
     }
@@ -73,10 +83,8 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
     {
         for (int attempt = 1; ; attempt++)
         {
-            var endpoint = new IPEndPoint(
-                options.Address,
-                options.Port != 0 ? options.Port : SiloSetup.FreePort(options.Address)
-            );
+            int port = options.Port != 0 ? options.Port : SiloSetup.FreePort(options.Address);
+            var endpoint = new IPEndPoint(options.Address, port);
             var host = SiloSetup.Build(options, endpoint);
             try
             {
@@ -89,16 +97,19 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
                 if (!SiloSetup.IsPortTaken(e))
                     throw;
                 if (options.Port == 0 && attempt < Attempts)
-                    continue; // someone was quicker
+                    continue; // another process was quicker
                 throw new IOException(
-                    $"Port {endpoint.Port} for the cluster's silo is taken by another process ({endpoint}). Choose another one, or 0 for any free port.",
+                    $"Port {endpoint.Port} for the cluster's silo is taken by another process ({endpoint}). "
+                        + "Choose another one, or 0 for any free port.",
                     e
                 );
             }
         }
     }
 
-    /// <summary>Calls back for every member there is and that comes, once each, and for every one that membership declares dead. Call it once.</summary>
+    /// <summary>
+    /// Calls back once for each present and future member, and for each one that membership declares dead. Call it once.
+    /// </summary>
     public void Watch(Action<SiloAddress, MemberName> joined, Action<SiloAddress> gone)
     {
         (this.joined, this.gone) = (joined, gone);
@@ -112,10 +123,16 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
     {
         membership.UnSubscribeFromSiloStatusEvents(this);
         lock (gate)
-            (joined, gone) = (null, null);
+        {
+            joined = null;
+            gone = null;
+        }
     }
 
-    /// <summary>Tells the membership what is known already, so that nobody waits for probes to fail. A process that still lives ends when it learns of this.</summary>
+    /// <summary>
+    /// Reports a death to the membership, so that no member waits for probes to fail. A process that still lives ends when it
+    /// learns of this.
+    /// </summary>
     public async Task DeclareDeadAsync(SiloAddress address)
     {
         try
@@ -123,10 +140,13 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
             await host.Services.GetRequiredService<IClusterMembershipService>().TryKill(address);
         }
         catch (Exception e)
-            when (e is OrleansException or ObjectDisposedException or InvalidOperationException or TimeoutException) { } // the head goes down too
+            when (e is OrleansException or ObjectDisposedException or InvalidOperationException or TimeoutException)
+        {
+            // The head goes down too.
+        }
     }
 
-    /// <summary>The member of that name, as far as it is known here; null when there is none.</summary>
+    /// <summary>The address of the member of that name; null when this silo knows none.</summary>
     public SiloAddress? Find(MemberName name)
     {
         foreach (var (address, _) in membership.GetApproximateSiloStatuses(onlyActive: true))
@@ -147,9 +167,10 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
             )
             {
                 seen.Add(address, member);
-                var callback = joined;
+                var callback = joined; // as it is now: Unwatch may clear it
                 _ = Task.Run(() => callback?.Invoke(address, member));
             }
+
             if (status == SiloStatus.Dead && seen.ContainsKey(address) && dead.Add(address))
             {
                 var callback = gone;
@@ -158,7 +179,7 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
         }
     }
 
-    /// <summary>Says goodbye to the others: they know at once that this one has left.</summary>
+    /// <summary>Leaves in order: the other members know at once.</summary>
     public async Task LeaveAsync(TimeSpan timeout)
     {
         Unwatch();
@@ -167,10 +188,13 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
         {
             await host.StopAsync(deadline.Token);
         }
-        catch (Exception e) when (e is OrleansException or OperationCanceledException or TimeoutException) { } // the head is gone itself
+        catch (Exception e) when (e is OrleansException or OperationCanceledException or TimeoutException)
+        {
+            // The head is gone itself.
+        }
     }
 
-    /// <summary>Without goodbye: what it belonged to is gone, or all others are.</summary>
+    /// <summary>Ends without leaving in order: the cluster is gone, or all other members are.</summary>
     public ValueTask DisposeAsync()
     {
         Unwatch();
@@ -185,7 +209,10 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
         }
         catch (Exception e)
             when (e is OrleansException or OperationCanceledException or TimeoutException or InvalidOperationException)
-        { } // it was to go anyway, or never came up
+        {
+            // The silo ends anyway, or never came up.
+        }
+
         if (host is IAsyncDisposable disposable)
             await disposable.DisposeAsync();
         else

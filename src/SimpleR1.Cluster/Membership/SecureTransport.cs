@@ -4,14 +4,14 @@ using Microsoft.AspNetCore.Connections;
 
 namespace SimpleR1.Cluster.Membership;
 
-/// <summary>Puts a connection inside TLS with the cluster key at both ends: connection middleware, below the protocol that is spoken there.</summary>
+/// <summary>Connection middleware: puts a connection inside TLS with the cluster key at both ends, below its protocol.</summary>
 internal static class SecureTransport
 {
     private static readonly TimeSpan HandshakeTimeout = TimeSpan.FromSeconds(10);
 
     /// <param name="next">Runs with the encrypted transport, once the other end has proven that it has the key.</param>
     /// <param name="secure">This end's part of the handshake.</param>
-    /// <param name="refused">Told why the other end was refused.</param>
+    /// <param name="refused">Called with the reason where the other end is refused.</param>
     public static async Task RunAsync<T>(
         ConnectionContext context,
         ConnectionDelegate next,
@@ -23,6 +23,8 @@ internal static class SecureTransport
         var plain = context.Transport;
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(context.ConnectionClosed);
         deadline.CancelAfter(HandshakeTimeout);
+
+        // The handshake.
         Stream stream;
         try
         {
@@ -30,16 +32,15 @@ internal static class SecureTransport
         }
         catch (Exception e) when (e is AuthenticationException or IOException or OperationCanceledException)
         {
-            refused?.Invoke(
-                e is OperationCanceledException && !context.ConnectionClosed.IsCancellationRequested
-                    ? $"no handshake in {HandshakeTimeout.TotalSeconds:0} s"
-                    : e.Message
-            );
+            bool late = e is OperationCanceledException && !context.ConnectionClosed.IsCancellationRequested;
+            refused?.Invoke(late ? $"no handshake in {HandshakeTimeout.TotalSeconds:0} s" : e.Message);
             context.Abort(
                 new ConnectionAbortedException("The other end did not prove that it has the cluster key: " + e.Message)
             );
             return;
         }
+
+        // The connection's protocol, inside of it.
         await using (stream)
         {
             try
@@ -59,7 +60,7 @@ internal static class SecureTransport
 
     private sealed record SecurePipe(PipeReader Input, PipeWriter Output) : IDuplexPipe;
 
-    /// <summary>A pipe's two halves as the one stream that TLS wants.</summary>
+    /// <summary>A pipe's two halves as the one stream that TLS needs.</summary>
     private sealed class DuplexStream(Stream input, Stream output) : Stream
     {
         public override bool CanRead => true;

@@ -3,7 +3,7 @@ using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.Cluster.Membership;
 
-/// <summary>Puts each connection between silos inside TLS, with the cluster key at both ends: middleware below Orleans' own protocol.</summary>
+/// <summary>Puts each connection between silos inside TLS with the cluster key at both ends, below Orleans' own protocol.</summary>
 internal static class SiloEncryption
 {
     public static void Use(SiloConnectionOptions options, ClusterKey key)

@@ -5,55 +5,63 @@ using Microsoft.Extensions.DependencyInjection.Extensions;
 using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 using Orleans.Configuration;
-using SimpleR1.Cluster.Worker;
 using StackExchange.Redis;
 
 namespace SimpleR1.Cluster.Membership;
 
-/// <summary>Builds a silo from what this project says about it.</summary>
+/// <summary>Builds silos from their options.</summary>
 internal static class SiloSetup
 {
     public static IHost Build(SiloOptions options, IPEndPoint endpoint)
     {
         var builder = Host.CreateEmptyApplicationBuilder(null);
-        // What a worker's silo complains about is peers that end or hang, which the head sees, judges and tells in its own words.
+        // A worker's silo would warn of peers that end or hang. The head sees and judges these, and logs them in its own words.
         builder
             .Logging.SetMinimumLevel(options.IsHead ? LogLevel.Warning : LogLevel.Critical)
-            .AddProvider(new LineLog(options.Log));
+            .AddProvider(new LineLog(options.SiloLog));
         // Start-up notes without consequence: on server garbage collection, and on a timer that has not run yet.
         builder
             .Logging.AddFilter("Orleans.Runtime.Silo", LogLevel.Error)
             .AddFilter("Orleans.Runtime.Watchdog", LogLevel.Error);
-        builder.UseOrleans(silo =>
-        {
-            if (options.Redis is { } redis)
-                silo.UseRedisClustering(o => o.ConfigurationOptions = ConfigurationOptions.Parse(redis));
-            else
-                silo.UseDevelopmentClustering(options.Primary ?? endpoint);
-            silo.ConfigureEndpoints(endpoint.Address, endpoint.Port, gatewayPort: 0);
-            silo.Configure<Orleans.Configuration.ClusterOptions>(o =>
-                (o.ClusterId, o.ServiceId) = (options.ClusterId, "simple-r1")
-            );
-            silo.Configure<Orleans.Configuration.SiloOptions>(o => o.SiloName = options.Name);
-            if (options.Key is { } key)
-                silo.Configure<SiloConnectionOptions>(o => SiloEncryption.Use(o, key));
-            // Deadlines are the callers', by what they wait for; Orleans' own must not cut a long transfer short.
-            silo.Configure<SiloMessagingOptions>(o => o.ResponseTimeout = TimeSpan.FromHours(1));
-            silo.Configure<ClusterMembershipOptions>(o => Judge(o, options.IsHead));
-            silo.Services.AddPlacementDirector<PinToSilo, PinToSiloDirector>();
-        });
+
+        builder.UseOrleans(silo => Configure(silo, options, endpoint));
         options.Services(builder.Services);
-        builder.Services.RemoveAll<IFatalErrorHandler>(); // Orleans' own ends the process in the middle of whatever it does
+
+        // Orleans' own handler would end the process in the middle of its work.
+        builder.Services.RemoveAll<IFatalErrorHandler>();
         builder.Services.AddSingleton<IFatalErrorHandler>(new FatalError(options.DeclaredDead));
         builder.Services.AddSingleton<IHostLifetime, NoLifetime>(); // Ctrl-C belongs to the program, not to the silo
+
         return builder.Build();
     }
 
+    private static void Configure(ISiloBuilder silo, SiloOptions options, IPEndPoint endpoint)
+    {
+        if (options.Redis is { } redis)
+            silo.UseRedisClustering(o => o.ConfigurationOptions = ConfigurationOptions.Parse(redis));
+        else
+            silo.UseDevelopmentClustering(options.Primary ?? endpoint);
+        silo.ConfigureEndpoints(endpoint.Address, endpoint.Port, gatewayPort: 0);
+        silo.Configure<Orleans.Configuration.ClusterOptions>(o =>
+        {
+            o.ClusterId = options.ClusterId;
+            o.ServiceId = "simple-r1";
+        });
+        silo.Configure<Orleans.Configuration.SiloOptions>(o => o.SiloName = options.Name);
+        if (options.Key is { } key)
+            silo.Configure<SiloConnectionOptions>(o => SiloEncryption.Use(o, key));
+        // Callers set deadlines by what they wait for; Orleans' own must not cut a long transfer short.
+        silo.Configure<SiloMessagingOptions>(o => o.ResponseTimeout = TimeSpan.FromHours(1));
+        silo.Configure<ClusterMembershipOptions>(o => SetLiveness(o, options.IsHead));
+        silo.Services.AddPlacementDirector<PinToSilo, PinToSiloDirector>();
+    }
+
     /// <summary>
-    /// The head judges the others, in seconds. They judge no one: after a stopped trainer goes on (Ctrl-Z, a debugger), workers would declare it
-    /// dead, and the run would be lost. That it is truly gone, its children's pipes or its connection to the head say.
+    /// Lets the head declare silent members dead within seconds, and no other member. Workers would declare a trainer dead that
+    /// was stopped and resumed (Ctrl-Z, a debugger), and the run would be lost. Its children's pipes, or its connection to the
+    /// head, show when the trainer is truly gone.
     /// </summary>
-    private static void Judge(ClusterMembershipOptions o, bool isHead)
+    private static void SetLiveness(ClusterMembershipOptions o, bool isHead)
     {
         o.ProbeTimeout = TimeSpan.FromSeconds(1);
         o.LivenessEnabled = isHead;
@@ -63,8 +71,10 @@ internal static class SiloSetup
         o.IAmAliveTablePublishTimeout = TimeSpan.FromSeconds(5);
     }
 
-    /// <summary>A port of the interface that is free at this moment, and the <paramref name="following"/> ones after it. Below the range that
-    /// systems give to outgoing connections, which would take it before it is used.</summary>
+    /// <summary>
+    /// A port of the interface that is free at this moment, as are the <paramref name="following"/> ones after it. It lies below
+    /// the range that systems give to outgoing connections, which could take it before it is used.
+    /// </summary>
     public static int FreePort(IPAddress address, int following = 0)
     {
         while (true)
@@ -89,12 +99,13 @@ internal static class SiloSetup
         }
     }
 
-    /// <summary>The silo could not bind its port.</summary>
+    /// <summary>Whether the silo failed because it could not bind its port.</summary>
     public static bool IsPortTaken(Exception e)
     {
         for (Exception? cause = e; cause is not null; cause = cause.InnerException)
             if (cause is SocketException { SocketErrorCode: SocketError.AddressAlreadyInUse })
                 return true;
+
         return false;
     }
 
@@ -113,7 +124,7 @@ internal static class SiloSetup
         public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
     }
 
-    /// <summary>One line for each message: time, level, where from, what.</summary>
+    /// <summary>Writes one line for each message: time, level, text.</summary>
     private sealed class LineLog(TextWriter output) : ILoggerProvider, ILogger
     {
         public ILogger CreateLogger(string categoryName) => this;
@@ -133,8 +144,9 @@ internal static class SiloSetup
         {
             if (!IsEnabled(level))
                 return;
-            string line =
-                $"{DateTime.Now:HH:mm:ss.fff} {level}: {format(state, exception)}{(exception is null ? "" : " " + exception)}";
+
+            string details = exception is null ? "" : " " + exception;
+            string line = $"{DateTime.Now:HH:mm:ss.fff} {level}: {format(state, exception)}{details}";
             lock (output)
                 output.WriteLine(line);
         }

@@ -1,16 +1,17 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
-using System.Text;
 
 namespace SimpleR1.Cluster.Processes;
 
 /// <summary>
-/// A process that ends when this one does. It holds the reading end of a pipe from this process (whose end of file is the
-/// signal), and asks the kernel to be killed when the thread that started it ends; so all are started by one thread that never does.
+/// A process that ends when this one does. The child reads a pipe from this process, whose end of file is the signal. It also
+/// asks the kernel to be killed when the thread that started it ends; so one thread that never ends starts all children.
 /// </summary>
 internal sealed class ChildProcess : IAsyncDisposable
 {
     private const int TailLines = 12;
+    private static readonly TimeSpan OutputTimeout = TimeSpan.FromSeconds(1),
+        EndTimeout = TimeSpan.FromSeconds(3);
     private static readonly BlockingCollection<Action> Starts = [];
 
     private readonly Process process;
@@ -44,12 +45,13 @@ internal sealed class ChildProcess : IAsyncDisposable
 
     public int Id { get; }
 
-    /// <summary>Known when it has ended.</summary>
+    /// <summary>Known when the process has ended.</summary>
     public int ExitCode => process.ExitCode;
 
     /// <param name="command">Program and arguments.</param>
-    /// <param name="name">In front of each line of its output on standard error.</param>
-    /// <param name="logFile">Takes its output (appended) in place of standard error.</param>
+    /// <param name="name">Stands before each line of the process's output on standard error.</param>
+    /// <param name="logFile">Takes the process's output (appended) in place of standard error.</param>
+    /// <exception cref="IOException">The process or its log file can't be started.</exception>
     public static Task<ChildProcess> StartAsync(
         IEnumerable<string> command,
         string name,
@@ -66,6 +68,7 @@ internal sealed class ChildProcess : IAsyncDisposable
         };
         foreach (var (key, value) in environment)
             start.Environment[key] = value;
+
         var started = new TaskCompletionSource<ChildProcess>(TaskCreationOptions.RunContinuationsAsynchronously);
         Starts.Add(() =>
         {
@@ -80,40 +83,46 @@ internal sealed class ChildProcess : IAsyncDisposable
                 );
             }
         });
+
         return started.Task;
     }
 
-    /// <summary>The last lines of its output, for error messages.</summary>
+    /// <summary>The last lines of the process's output, for error messages.</summary>
     public string Tail()
     {
         lock (tail)
             return string.Join('\n', tail);
     }
 
-    /// <summary>Waits for its end and the last of its output.</summary>
-    /// <returns>How it ended, in words.</returns>
-    public async Task<string> EndedAsync()
+    /// <summary>Waits for the end of the process and of its output.</summary>
+    /// <returns>How the process ended, in words.</returns>
+    public async Task<string> WaitForEndAsync()
     {
         await exited.Task;
-        await Task.WhenAny(process.WaitForExitAsync(), Task.Delay(TimeSpan.FromSeconds(1))); // a stranger may hold its output open
+        // Another process may hold the output open.
+        await Task.WhenAny(process.WaitForExitAsync(), Task.Delay(OutputTimeout));
+
         return process.ExitCode switch
         {
-            137 => "was killed (SIGKILL: by hand, or for want of memory)",
+            137 => "was killed (SIGKILL: by hand, or for lack of memory)",
             134 => "aborted (SIGABRT: a native library's fatal error)",
             139 => "crashed (SIGSEGV)",
             int code => $"ended with exit code {code}",
         };
     }
 
-    /// <summary>Writes a line to its standard input: the way it is told things.</summary>
-    public void Tell(string line)
+    /// <summary>Writes a line to the process's standard input.</summary>
+    public void Send(string line)
     {
         try
         {
             process.StandardInput.WriteLine(line);
             process.StandardInput.Flush();
         }
-        catch (Exception e) when (e is IOException or InvalidOperationException) { } // it has ended, which is noticed elsewhere
+        catch (Exception e) when (e is IOException or InvalidOperationException)
+        {
+            // The process has ended, and WaitForEndAsync returns.
+        }
     }
 
     public void Kill()
@@ -122,36 +131,40 @@ internal sealed class ChildProcess : IAsyncDisposable
         {
             process.Kill();
         }
-        catch (InvalidOperationException) { } // it has ended
+        catch (InvalidOperationException) { } // the process has ended
     }
 
     private void Write(string name, string? line)
     {
         if (line is null)
             return;
+
         lock (tail)
         {
             tail.Enqueue(line);
             if (tail.Count > TailLines)
                 tail.Dequeue();
         }
+
         if (log is null)
             Console.Error.WriteLine($"[{name}] {line}");
         else
             log.WriteLine(line);
     }
 
-    /// <summary>Asks it to end by closing its input, and kills it when it doesn't within some seconds.</summary>
+    /// <summary>Asks the process to end by closing its input, and kills it when it does not end within some seconds.</summary>
     public async Task EndAsync()
     {
         if (exited.Task.IsCompleted)
             return;
+
         try
         {
             process.StandardInput.Close();
         }
-        catch (Exception e) when (e is IOException or InvalidOperationException) { } // it has ended meanwhile
-        if (await Task.WhenAny(exited.Task, Task.Delay(TimeSpan.FromSeconds(3))) != exited.Task)
+        catch (Exception e) when (e is IOException or InvalidOperationException) { } // the process has ended
+
+        if (await Task.WhenAny(exited.Task, Task.Delay(EndTimeout)) != exited.Task)
             Kill();
         await exited.Task;
     }
@@ -159,35 +172,7 @@ internal sealed class ChildProcess : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await EndAsync();
-        await EndedAsync();
+        await WaitForEndAsync();
         process.Dispose();
-    }
-}
-
-/// <summary>
-/// Appends lines to a file and never fails its writer: a full disk costs lines of the log, and is told where results are written.
-/// </summary>
-internal sealed class LogFile : TextWriter
-{
-    private readonly Lock gate = new();
-    private readonly string path;
-
-    /// <exception cref="IOException">The file can't be made.</exception>
-    public LogFile(string path)
-    {
-        this.path = path;
-        File.AppendAllText(path, "");
-    }
-
-    public override Encoding Encoding => Encoding.UTF8;
-
-    public override void WriteLine(string? line)
-    {
-        lock (gate)
-            try
-            {
-                File.AppendAllText(path, line + "\n");
-            }
-            catch (IOException) { }
     }
 }

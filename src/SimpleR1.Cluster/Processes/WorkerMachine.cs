@@ -1,4 +1,4 @@
-using SimpleR1.Cluster.Membership;
+using SimpleR1.Cluster.Worker;
 
 namespace SimpleR1.Cluster.Processes;
 
@@ -7,69 +7,56 @@ public sealed record WorkerMachineOptions
 {
     public required HeadAddress Head { get; init; }
 
-    /// <summary>One process for each.</summary>
-    public required IReadOnlyList<string> Devices { get; init; }
-
-    /// <summary>What the workers are called: this, and the device where there are several.</summary>
+    /// <summary>The workers' name; where there are several, each adds its device.</summary>
     public required string Name { get; init; }
 
-    /// <summary>Element type of weights on a GPU: bf16, f16 or f32.</summary>
-    public string Type { get; init; } = "bf16";
-
-    /// <summary>Of each one's tensor code; 0 shares the machine's cores evenly.</summary>
-    public int Threads { get; init; }
-
-    /// <summary>0 is any free one.</summary>
-    public int SiloPort { get; init; }
-    public TimeSpan DrainTimeout { get; init; } = TimeSpan.FromSeconds(30);
+    /// <summary>How the workers compute: one process for each device.</summary>
+    public WorkerSettings Worker { get; init; } = new();
 
     /// <summary>Program and first arguments of a worker process.</summary>
     public IReadOnlyList<string> Command { get; init; } = WorkerProcesses.ThisProgram();
-    public required Action<string> Say { get; init; }
+
+    /// <summary>Takes one line about each thing a person should know.</summary>
+    public required Action<string> Log { get; init; }
 }
 
 /// <summary>Keeps a machine's worker processes in a cluster until they are asked to leave. <c>simple-r1 worker</c> is this.</summary>
 public sealed class WorkerMachine : IAsyncDisposable
 {
-    private static readonly TimeSpan Grace = TimeSpan.FromSeconds(15); // beyond the drain timeout, to leave the membership and end
+    /// <summary>Time beyond the drain timeout to leave the membership and end.</summary>
+    private static readonly TimeSpan Grace = TimeSpan.FromSeconds(15);
 
     private readonly WorkerMachineOptions options;
     private readonly WorkerProcesses processes;
 
-    private WorkerMachine(WorkerMachineOptions options, WorkerProcesses processes) =>
-        (this.options, this.processes) = (options, processes);
+    private WorkerMachine(WorkerMachineOptions options, WorkerProcesses processes)
+    {
+        this.options = options;
+        this.processes = processes;
+    }
 
+    /// <exception cref="ArgumentException">The head's address is no HOST:PORT, or there is no such device.</exception>
     public static WorkerMachine Start(WorkerMachineOptions options)
     {
         _ = options.Head.Parse();
-        return new(
-            options,
-            new(
-                new()
-                {
-                    Command = options.Command,
-                    Processes =
-                    [
-                        .. options.Devices.Select(device =>
-                            (options.Devices.Count == 1 ? options.Name : $"{options.Name}/{device}", device)
-                        ),
-                    ],
-                    Head = options.Head,
-                    Type = options.Type,
-                    Threads =
-                        options.Threads > 0
-                            ? options.Threads
-                            : Math.Max(1, Environment.ProcessorCount / options.Devices.Count),
-                    SiloPort = options.Devices.Count == 1 ? options.SiloPort : 0,
-                    DrainTimeout = options.DrainTimeout,
-                    Say = options.Say,
-                },
-                null
-            )
+        var devices = WorkerDevices.Expand(options.Worker.Device);
+        string NameOf(string device) => devices.Count == 1 ? options.Name : $"{options.Name}/{device}";
+        var processes = new WorkerProcesses(
+            new()
+            {
+                Command = options.Command,
+                Processes = [.. devices.Select(device => (NameOf(device), device))],
+                Head = options.Head,
+                Worker = options.Worker,
+            },
+            new Owner(options.Log)
         );
+        processes.Start();
+
+        return new(options, processes);
     }
 
-    /// <summary>Runs until all have left; when <paramref name="drain"/> says so, they finish what they have first.</summary>
+    /// <summary>Runs until all workers have left. When <paramref name="drain"/> is cancelled, they finish their work first.</summary>
     /// <returns>False when some did not leave in time.</returns>
     public async Task<bool> RunAsync(CancellationToken drain)
     {
@@ -79,20 +66,45 @@ public sealed class WorkerMachine : IAsyncDisposable
             return true;
         }
         catch (OperationCanceledException) { }
+
         processes.Drain();
+        var timeout = options.Worker.DrainTimeout + Grace;
         try
         {
-            await processes.Ended.WaitAsync(options.DrainTimeout + Grace, CancellationToken.None);
+            await processes.Ended.WaitAsync(timeout, CancellationToken.None);
         }
         catch (TimeoutException)
         {
-            options.Say(
-                $"Waited {(options.DrainTimeout + Grace).TotalSeconds:0} s for the workers to leave; they are killed, and other workers do their work again"
+            options.Log(
+                $"Waited {timeout.TotalSeconds:0} s for the workers to leave; "
+                    + "they are killed, and other workers do their work again"
             );
             return false;
         }
+
         return true;
     }
 
     public ValueTask DisposeAsync() => processes.DisposeAsync();
+
+    /// <summary>Logs what happens to the processes; a trainer elsewhere uses them.</summary>
+    private sealed class Owner(Action<string> log) : IProcessOwner
+    {
+        /// <summary>A process that lived this long counts as having come up.</summary>
+        private static readonly TimeSpan UpAfter = TimeSpan.FromSeconds(10);
+
+        public void OnStarting(string name, string instance) { }
+
+        public void OnStarted(string instance, int processId) { }
+
+        public Task<ProcessEnd> OnEndedAsync(string instance, string ending, TimeSpan lifetime) =>
+            Task.FromResult(new ProcessEnd(ending, lifetime > UpAfter));
+
+        public void OnLeft(string name) => log($"{name} has finished and left");
+
+        public void OnFailed(string name, string reason, int failures) => log($"{name}: {reason}");
+
+        public void OnGivenUp(string name, string reason, int failures) =>
+            log($"{name} failed to start {failures} times in a row and is given up: {reason}");
+    }
 }

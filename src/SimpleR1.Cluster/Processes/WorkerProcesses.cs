@@ -1,8 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
 using System.Reflection;
-using SimpleR1.Cluster.Membership;
-using SimpleR1.Cluster.Trainer;
 using SimpleR1.Cluster.Worker;
 
 namespace SimpleR1.Cluster.Processes;
@@ -13,53 +11,55 @@ internal sealed record WorkerProcessesOptions
     /// <summary>Program and first arguments.</summary>
     public required IReadOnlyList<string> Command { get; init; }
 
-    /// <summary>One process for each: its name and its device.</summary>
+    /// <summary>The name and device of each process.</summary>
     public required IReadOnlyList<(string Name, string Device)> Processes { get; init; }
     public required HeadAddress Head { get; init; }
 
-    /// <summary>Element type of weights on a GPU.</summary>
-    public string Type { get; init; } = "bf16";
-
-    /// <summary>Threads of each one's tensor code.</summary>
-    public required int Threads { get; init; }
-
-    /// <summary>Port of the silo of a single process; 0 is any free one.</summary>
-    public int SiloPort { get; init; }
-    public TimeSpan DrainTimeout { get; init; } = TimeSpan.FromSeconds(30);
+    /// <summary>What the processes have in common; the device is each one's own.</summary>
+    public required WorkerSettings Worker { get; init; }
     public string? LogFolder { get; init; }
 
-    /// <summary>One that ends this often in a row before it has come up isn't started again; 0 has no limit.</summary>
+    /// <summary>A process that fails to start this often in a row isn't started again; 0 has no limit.</summary>
     public int StartAttempts { get; init; }
-    public required Action<string> Say { get; init; }
+
+    /// <summary>Starts a process again without a pause when it had come up, or failed to start once.</summary>
+    public bool RestartsAtOnce { get; init; }
 }
 
 /// <summary>
-/// Keeps worker processes running: each is a child that ends with this process, and one that ends by itself is started again under the same name.
-/// <c>train</c> starts its own workers this way, and <c>simple-r1 worker</c> those of a machine.
+/// Keeps worker processes running. Each is a child that ends with this process, and one that ends by itself is started again
+/// under the same name. <c>train</c> starts its own workers this way, and <c>simple-r1 worker</c> those of a machine.
 /// </summary>
 internal sealed class WorkerProcesses : IAsyncDisposable
 {
-    private static readonly TimeSpan UpAfter = TimeSpan.FromSeconds(10),
-        LongestPause = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(10);
 
     private readonly WorkerProcessesOptions options;
-    private readonly WorkerPool? pool;
+    private readonly IProcessOwner owner;
+    private readonly WorkerSettings settings;
     private readonly CancellationTokenSource stopping = new();
     private readonly Lock gate = new();
     private readonly Dictionary<string, ChildProcess> running = []; // by instance
     private volatile bool draining;
 
-    /// <param name="pool">Is told about each process where it is of this process; null where the workers are another's.</param>
-    public WorkerProcesses(WorkerProcessesOptions options, WorkerPool? pool)
+    public WorkerProcesses(WorkerProcessesOptions options, IProcessOwner owner)
     {
-        (this.options, this.pool) = (options, pool);
-        if (pool is not null)
-            pool.ProcessUnwanted = Kill;
-        Ended = Task.WhenAll(options.Processes.Select(p => KeepAsync(p.Name, p.Device)).ToArray());
+        this.options = options;
+        this.owner = owner;
+        int count = options.Processes.Count;
+        settings = options.Worker with
+        {
+            Threads =
+                options.Worker.Threads > 0 ? options.Worker.Threads : Math.Max(1, Environment.ProcessorCount / count),
+            SiloPort = count == 1 ? options.Worker.SiloPort : 0,
+        };
     }
 
-    /// <summary>Completes when all have left for good.</summary>
-    public Task Ended { get; }
+    /// <summary>Completes when all processes have left for good.</summary>
+    public Task Ended { get; private set; } = Task.CompletedTask;
+
+    /// <summary>Starts all processes, in the background. Call it once.</summary>
+    public void Start() => Ended = Task.WhenAll(options.Processes.Select(p => KeepAsync(p.Name, p.Device)).ToArray());
 
     /// <summary>How this program was started: by its own executable, or as <c>dotnet program.dll</c>.</summary>
     public static IReadOnlyList<string> ThisProgram()
@@ -69,23 +69,23 @@ internal sealed class WorkerProcesses : IAsyncDisposable
             ?? throw new InvalidOperationException(
                 "This process's executable is unknown; set ClusterOptions.WorkerCommand"
             );
-        return
-            Path.GetFileNameWithoutExtension(executable) == "dotnet"
-            && Assembly.GetEntryAssembly()?.Location is { Length: > 0 } program
-            ? [executable, program, "worker"]
+        string library = Assembly.GetEntryAssembly()?.Location ?? "";
+        return Path.GetFileNameWithoutExtension(executable) == "dotnet" && library.Length > 0
+            ? [executable, library, "worker"]
             : [executable, "worker"];
     }
 
-    /// <summary>Asks all to finish what they have and leave.</summary>
+    /// <summary>Asks all processes to finish their work and leave.</summary>
     public void Drain()
     {
         draining = true;
         lock (gate)
             foreach (var child in running.Values)
-                child.Tell(WorkerProcess.DrainLine);
+                child.Send(WorkerProcess.DrainLine);
     }
 
-    private void Kill(string instance)
+    /// <summary>Kills a process; the next one of its name is started.</summary>
+    public void Kill(string instance)
     {
         lock (gate)
             if (running.TryGetValue(instance, out var child))
@@ -95,112 +95,120 @@ internal sealed class WorkerProcesses : IAsyncDisposable
     private async Task KeepAsync(string name, string device)
     {
         await Task.Yield();
-        for (int failures = 0; !stopping.IsCancellationRequested && !draining; )
+        int failures = 0;
+        while (!stopping.IsCancellationRequested && !draining)
         {
-            string instance = Guid.NewGuid().ToString("N")[..12],
-                reason;
-            bool wasUp = false,
-                left = false;
-            pool?.Expect(name, instance);
-            long startedAt = Stopwatch.GetTimestamp();
-            try
-            {
-                var child = await StartAsync(name, device, instance);
-                string ending =
-                    $"its process {child.Id} {await child.EndedAsync()}{(child.Tail() is { Length: > 0 } tail ? "; its last output:\n" + tail : "")}";
-                left = child.ExitCode == 0 && !stopping.IsCancellationRequested;
-                lock (gate)
-                    running.Remove(instance);
-                await child.DisposeAsync();
-                (reason, wasUp) = pool is null
-                    ? (ending, Stopwatch.GetElapsedTime(startedAt) > UpAfter)
-                    : await pool.EndedAsync(instance, ending);
-                if (!reason.Contains(ending, StringComparison.Ordinal) && !wasUp)
-                    reason += "; " + ending;
-            }
-            catch (IOException e) // it can't even be started
-            {
-                reason = e.Message;
-                if (pool is not null)
-                    await pool.EndedAsync(instance, reason);
-            }
+            var (end, left) = await RunAsync(name, device);
             if (stopping.IsCancellationRequested)
                 return;
             if (left)
             {
-                pool?.GiveUp(name, "it was asked to leave");
-                if (pool is null)
-                    options.Say($"{name} has finished and left");
+                owner.OnLeft(name);
                 return;
             }
-            failures = wasUp ? 0 : failures + 1;
-            if (pool is null)
-                options.Say($"{name}: {reason}");
+
+            failures = end.WasUp ? 0 : failures + 1;
+            owner.OnFailed(name, end.Reason, failures);
             if (failures == options.StartAttempts && failures > 0)
             {
-                options.Say($"{name} failed to start {failures} times in a row and is given up: {reason}");
-                pool?.GiveUp(name, reason);
+                owner.OnGivenUp(name, end.Reason, failures);
                 return;
             }
-            if (pool is null || failures > 1)
+
+            if (!options.RestartsAtOnce || failures > 1)
                 await PauseAsync(failures);
         }
     }
 
-    private async Task PauseAsync(int failures)
+    /// <summary>Runs one process from its start to its end.</summary>
+    /// <returns>How it ended, and whether it left in order.</returns>
+    private async Task<(ProcessEnd End, bool Left)> RunAsync(string name, string device)
     {
+        string instance = Guid.NewGuid().ToString("N")[..12];
+        owner.OnStarting(name, instance);
+        long startedAt = Stopwatch.GetTimestamp();
+        ChildProcess child;
         try
         {
-            await Task.Delay(
-                TimeSpan.FromSeconds(Math.Min(LongestPause.TotalSeconds, 0.25 * Math.Pow(2, failures))),
-                stopping.Token
-            );
+            child = await StartAsync(name, device, instance);
+        }
+        catch (IOException e)
+        {
+            await owner.OnEndedAsync(instance, e.Message, TimeSpan.Zero);
+            return (new(e.Message, WasUp: false), false);
+        }
+
+        // Until it ends.
+        string ending = $"its process {child.Id} {await child.WaitForEndAsync()}";
+        if (child.Tail() is { Length: > 0 } tail)
+            ending += "; its last output:\n" + tail;
+        bool left = child.ExitCode == 0 && !stopping.IsCancellationRequested;
+        lock (gate)
+            running.Remove(instance);
+        await child.DisposeAsync();
+
+        // The owner may know better why.
+        var end = await owner.OnEndedAsync(instance, ending, Stopwatch.GetElapsedTime(startedAt));
+        if (!end.WasUp && !end.Reason.Contains(ending, StringComparison.Ordinal))
+            end = end with { Reason = end.Reason + "; " + ending };
+
+        return (end, left);
+    }
+
+    private async Task PauseAsync(int failures)
+    {
+        double seconds = Math.Min(LongestPause.TotalSeconds, 0.25 * Math.Pow(2, failures));
+        try
+        {
+            await Task.Delay(TimeSpan.FromSeconds(seconds), stopping.Token);
         }
         catch (OperationCanceledException) { }
     }
 
     private async Task<ChildProcess> StartAsync(string name, string device, string instance)
     {
-        var arguments = new WorkerOptions
+        var worker = new WorkerOptions
         {
             Join = options.Head.Join,
             Name = name,
             Instance = instance,
-            Device = device,
-            Type = options.Type,
-            Threads = options.Threads,
-            SiloPort = options.SiloPort,
-            DrainTimeout = options.DrainTimeout,
+            Worker = settings with { Device = device },
             Parent = Environment.ProcessId,
-        }.ToArguments();
-        string? logFile = options.LogFolder is null
-            ? null
-            : Path.Combine(
-                Directory.CreateDirectory(options.LogFolder).FullName,
-                $"{name.Replace(' ', '-').Replace('/', '-')}.log"
-            );
+        };
         var child = await ChildProcess.StartAsync(
-            [.. options.Command, .. arguments],
+            [.. options.Command, .. worker.ToArguments()],
             name,
-            logFile,
+            LogFileOf(name),
             ChildEnvironment()
         );
         lock (gate)
             running.Add(instance, child);
-        pool?.Started(instance, child.Id);
+        owner.OnStarted(instance, child.Id);
+
+        // The process may have become unwanted while it started.
         if (stopping.IsCancellationRequested)
             child.Kill();
         if (draining)
-            child.Tell(WorkerProcess.DrainLine);
+            child.Send(WorkerProcess.DrainLine);
+
         return child;
     }
 
-    /// <summary>What must be in a process's environment before it starts. The key is there too: others can read a command line.</summary>
+    private string? LogFileOf(string name)
+    {
+        if (options.LogFolder is null)
+            return null;
+
+        string folder = Directory.CreateDirectory(options.LogFolder).FullName;
+        return Path.Combine(folder, $"{name.Replace(' ', '-').Replace('/', '-')}.log");
+    }
+
+    /// <summary>The variables that must be set before a process starts. The key is one of them: others can read a command line.</summary>
     private Dictionary<string, string> ChildEnvironment() =>
         new()
         {
             [WorkerProcess.KeyVariable] = options.Head.Key?.Text ?? "",
-            ["OMP_NUM_THREADS"] = options.Threads.ToString(CultureInfo.InvariantCulture),
+            ["OMP_NUM_THREADS"] = settings.Threads.ToString(CultureInfo.InvariantCulture),
             ["NCCL_NVLS_ENABLE"] = "0", // NVLink multicast stays off
             ["DOTNET_gcServer"] = "0",
             // glibc would give large tensors back to the system at every free, and fault them in again at the next allocation
@@ -209,16 +217,17 @@ internal sealed class WorkerProcesses : IAsyncDisposable
             ["MALLOC_TOP_PAD_"] = "67108864",
         };
 
-    /// <summary>Ends all, and waits until they are gone.</summary>
+    /// <summary>Ends all processes, and waits until they are gone.</summary>
     public async ValueTask DisposeAsync()
     {
         if (stopping.IsCancellationRequested)
             return;
+
         stopping.Cancel();
-        ChildProcess[] left;
+        ChildProcess[] children;
         lock (gate)
-            left = [.. running.Values];
-        await Task.WhenAll(left.Select(child => child.EndAsync()));
+            children = [.. running.Values];
+        await Task.WhenAll(children.Select(child => child.EndAsync()));
         await Ended;
     }
 }

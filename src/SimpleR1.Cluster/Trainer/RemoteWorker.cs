@@ -1,59 +1,68 @@
 using System.Diagnostics;
 using SimpleR1.Cluster.Membership;
-using SimpleR1.Cluster.Processes;
-using SimpleR1.Cluster.Worker;
+using SimpleR1.Cluster.Wire;
 using SimpleR1.Inference;
 using SimpleR1.WeightSync;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Cluster.Trainer;
 
-/// <summary>Another trainer has the workers now; this one can't go on.</summary>
-public sealed class TakenOverException(string message) : InvalidOperationException(message);
+/// <summary>A place among the trainer's workers, and the process that has it now.</summary>
+/// <param name="Number">From 1; a replacement keeps the number.</param>
+/// <param name="Replacements">How often the process was replaced.</param>
+/// <param name="FormerPeakMemory">Most bytes that an earlier process of this number held.</param>
+internal sealed record WorkerSlot(int Number, MemberName Member, int Replacements, long FormerPeakMemory);
 
-/// <summary>
-/// One worker process as the trainer sees it, from its start to its end. Every call to it has a deadline that names what it waited for, and is made again
-/// when the way to it broke off and is there again.
-/// </summary>
-internal sealed class RemoteWorker(
-    int number,
-    MemberName member,
-    int replacements,
-    long formerPeakMemory,
-    string session,
-    ClusterOptions options,
-    Action changed,
-    Action<RemoteWorker, string> died
-)
+/// <summary>One worker process as the trainer sees it, from its start to its end: its state, weights, rollouts and load.</summary>
+internal sealed class RemoteWorker
 {
-    private static readonly TimeSpan PollTime = TimeSpan.FromSeconds(1),
-        SuspectTime = TimeSpan.FromSeconds(3),
-        RetryTime = TimeSpan.FromMilliseconds(100);
-
+    private readonly WorkerSlot slot;
+    private readonly string session;
+    private readonly ClusterOptions options;
+    private readonly Action changed;
+    private readonly Action<RemoteWorker, string> died;
+    private readonly WorkerLink link;
     private readonly Lock gate = new();
     private readonly CancellationTokenSource lost = new();
     private readonly TaskCompletionSource<string> death = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private TaskCompletionSource attached = new(TaskCreationOptions.RunContinuationsAsynchronously);
-    private Link? link;
     private long outstanding,
         generated,
         busySince,
         busyTicks,
-        peakMemory = formerPeakMemory;
+        peakMemory;
     private int samples,
         updates;
 
-    /// <summary>The way to it: a grain on its silo.</summary>
-    private sealed record Link(SiloAddress Address, IWorkerGrain Grain, CancellationTokenSource Cut);
+    /// <param name="session">The pool's name, by which the worker knows its trainer.</param>
+    /// <param name="changed">Called when the state has changed.</param>
+    /// <param name="died">Called once with the reason when the worker is dead.</param>
+    public RemoteWorker(
+        WorkerSlot slot,
+        string session,
+        ClusterOptions options,
+        Action changed,
+        Action<RemoteWorker, string> died
+    )
+    {
+        this.slot = slot;
+        this.session = session;
+        this.options = options;
+        this.changed = changed;
+        this.died = died;
+        link = new(this, options);
+        peakMemory = slot.FormerPeakMemory;
+    }
 
-    public int Number => number;
-    public string Name => member.Name;
-    public string Instance => member.Instance;
-    public MemberName Member => member;
+    public int Number => slot.Number;
+    public string Name => slot.Member.Name;
+    public string Instance => slot.Member.Instance;
+    public int Replacements => slot.Replacements;
     public WorkerState State { get; private set; } = WorkerState.Joining;
+
+    /// <summary>Version of the weights that the worker has proven to hold; -1 for none.</summary>
     public int Version { get; private set; } = -1;
 
-    /// <summary>Of the weights of <see cref="Version"/>, in <see cref="ElementType"/>.</summary>
+    /// <summary>Hash of these weights, in <see cref="ElementType"/>.</summary>
     public ulong Hash { get; private set; }
     public ScalarType ElementType { get; private set; } = ScalarType.Float32;
 
@@ -61,31 +70,28 @@ internal sealed class RemoteWorker(
     public IReadOnlyDictionary<string, string> Reach { get; private set; } = new Dictionary<string, string>();
     public int ProcessId { get; set; }
 
-    /// <summary>Its process is a child of this one, and is killed and started again here.</summary>
+    /// <summary>The process is a child of this one, and is killed and started again here.</summary>
     public bool IsLocal { get; init; }
 
-    /// <summary>Asked to leave: what it does not finish goes to others, and it is not to blame.</summary>
+    /// <summary>The worker was asked to leave: its unfinished work goes to others, and the requests are not to blame.</summary>
     public bool Drained { get; private set; }
 
-    /// <summary>It has built its engine.</summary>
+    /// <summary>The worker has built its engine.</summary>
     public bool CameUp { get; private set; }
 
-    /// <summary>It died of what it computed.</summary>
+    /// <summary>The worker died because its engine failed.</summary>
     public bool EngineFailed { get; private set; }
-    public int Replacements => replacements;
 
     /// <summary>Completes with the reason when the worker is dead.</summary>
     public Task<string> Death => death.Task;
+
+    /// <summary>Cancelled when the worker is dead.</summary>
+    public CancellationToken Lost => lost.Token;
+
+    /// <summary>Most tokens that the worker's unfinished requests may still take.</summary>
     public long Outstanding => Interlocked.Read(ref outstanding);
     public int OutstandingSamples => Volatile.Read(ref samples);
-    public SiloAddress? Address
-    {
-        get
-        {
-            lock (gate)
-                return link?.Address;
-        }
-    }
+    public SiloAddress? Address => link.Address;
 
     public WorkerStatus Status
     {
@@ -96,133 +102,82 @@ internal sealed class RemoteWorker(
                 long ticks = busyTicks + (outstanding > 0 ? Stopwatch.GetTimestamp() - busySince : 0);
                 if (IsLocal && ProcessId != 0 && State != WorkerState.Dead)
                     peakMemory = Math.Max(peakMemory, ProcessMemory.Peak(ProcessId));
-                return new(
-                    number,
-                    Name,
-                    Instance,
-                    ProcessId,
-                    State,
-                    Version,
-                    outstanding,
-                    ticks == 0 ? 0 : generated / ((double)ticks / Stopwatch.Frequency),
-                    peakMemory,
-                    replacements
-                );
+
+                return new()
+                {
+                    Number = Number,
+                    Name = Name,
+                    Instance = Instance,
+                    ProcessId = ProcessId,
+                    State = State,
+                    WeightVersion = Version,
+                    OutstandingTokens = outstanding,
+                    TokensPerSecond = ticks == 0 ? 0 : generated / ((double)ticks / Stopwatch.Frequency),
+                    PeakMemoryBytes = peakMemory,
+                    Replacements = Replacements,
+                };
             }
         }
     }
 
-    /// <summary>Changes the state where the life of a worker allows it; false where it doesn't.</summary>
+    /// <summary>Changes the state where the life of a worker allows it.</summary>
+    /// <returns>Whether it does.</returns>
     public bool Become(WorkerState next)
     {
         lock (gate)
         {
             if (!State.MayBecome(next))
                 return false;
+
             State = next;
             CameUp |= next == WorkerState.Waiting;
             Drained |= next == WorkerState.Draining;
         }
         changed();
+
         return true;
     }
 
-    /// <summary>The worker is of no more use: whoever waits for it stops, and its process is ended.</summary>
+    /// <summary>Declares the worker dead: all calls to it end, and so does its process.</summary>
     public void Fail(string reason)
     {
         if (!Become(WorkerState.Dead))
             return;
+
         death.TrySetResult(reason);
         lost.Cancel();
         died(this, reason);
     }
 
-    // ---- the way to it
+    /// <inheritdoc cref="WorkerLink.Attach"/>
+    public bool Attach(ClusterSilo silo, SiloAddress address) => link.Attach(silo, address);
 
-    /// <returns>Whether it is the first time.</returns>
-    public bool Attach(ClusterSilo silo, SiloAddress address)
-    {
-        lock (gate)
-        {
-            bool first = link is null && !attached.Task.IsCompleted;
-            link?.Cut.Cancel();
-            link = new(address, silo.Grains.GetGrain<IWorkerGrain>(address.ToParsableString()), new());
-            attached.TrySetResult();
-            return first;
-        }
-    }
+    /// <inheritdoc cref="WorkerLink.Detach"/>
+    public void Detach() => link.Detach();
 
-    /// <summary>This process joins another cluster: the worker will be found there again, or not in time.</summary>
-    public void Detach()
-    {
-        CancellationTokenSource? cut;
-        lock (gate)
-        {
-            if (link is null)
-                return;
-            (cut, link) = (link.Cut, null);
-            attached = new(TaskCreationOptions.RunContinuationsAsynchronously);
-        }
-        cut.Cancel();
-        Become(WorkerState.Suspect);
-        _ = MissAsync();
-    }
-
-    private async Task MissAsync()
-    {
-        try
-        {
-            await LinkAsync(lost.Token);
-        }
-        catch (TimeoutException e)
-        {
-            Fail(e.Message);
-        }
-        catch (OperationCanceledException) { }
-    }
-
-    private async Task<Link> LinkAsync(CancellationToken cancellation)
-    {
-        while (true)
-        {
-            Task arrival;
-            lock (gate)
-            {
-                if (link is { } there)
-                    return there;
-                arrival = attached.Task;
-            }
-            try
-            {
-                await arrival.WaitAsync(options.RejoinTimeout, cancellation);
-            }
-            catch (TimeoutException)
-            {
-                throw new TimeoutException(
-                    $"Waited {options.RejoinTimeout.TotalSeconds:0} s for {Name} to join the cluster again"
-                );
-            }
-        }
-    }
-
-    /// <summary>Builds its engine.</summary>
-    /// <returns>False where that failed; the worker is dead then.</returns>
+    /// <summary>Has the worker build its engine.</summary>
+    /// <returns>False where that failed, and the worker is dead.</returns>
     public async Task<bool> SetupAsync(WorkerSetup setup, CancellationToken cancellation)
     {
-        var message = new SetupMessage(session, Wire.ToJson(setup with { TokenizerJson = null }), setup.TokenizerJson);
-        var reply = await CallAsync(g => g.SetupAsync(message), options.StartTimeout, "build its engine", cancellation);
+        string settings = WireFormat.ToJson(setup with { TokenizerJson = null });
+        var message = new SetupMessage(session, settings, setup.TokenizerJson);
+        var reply = await link.CallAsync(
+            grain => grain.SetupAsync(message),
+            options.StartTimeout,
+            "build its engine",
+            cancellation
+        );
         ProcessId = reply.ProcessId;
         ElementType = Tensors.ElementType.ParseScalar(reply.ElementType).Scalar;
         Reach = reply.Reach;
         if (reply.Failure is { } failure)
             Fail("it could not build its engine: " + failure);
+
         return Become(WorkerState.Waiting);
     }
 
-    // ---- weights
-
-    /// <summary>Pauses it between two steps for an update, or, where the update overlaps with decoding, only announces it.</summary>
-    /// <param name="timeout">For what it does first: running sequences may have to finish.</param>
+    /// <summary>Pauses the worker between two steps for an update; where the update overlaps with decoding, only announces it.</summary>
+    /// <param name="timeout">Time until the pause: running sequences may have to finish first.</param>
     public async Task PrepareAsync(
         int version,
         OnUpdate onUpdate,
@@ -235,23 +190,34 @@ internal sealed class RemoteWorker(
         {
             if (!Become(WorkerState.Receiving))
                 throw new InvalidOperationException($"{Name} is {State} and can't receive weights");
+
             Version = -1;
         }
-        var message = new PrepareMessage(
-            session,
-            UpdateName(++updates),
-            version,
-            onUpdate,
-            overlap,
-            (options.SyncTimeout + options.ResponseTimeout).TotalSeconds
+
+        var message = new PrepareMessage
+        {
+            Session = session,
+            Update = UpdateName(++updates),
+            Version = version,
+            OnUpdate = onUpdate,
+            Overlap = overlap,
+            TimeoutSeconds = (options.SyncTimeout + options.ResponseTimeout).TotalSeconds,
+        };
+        var reply = await link.CallAsync(
+            grain => grain.PrepareAsync(message),
+            timeout,
+            "pause between two steps",
+            cancellation
         );
-        if ((await CallAsync(g => g.PrepareAsync(message), timeout, "pause between two steps", cancellation)).TakenOver)
-            throw new TakenOverException($"{Name} belongs to another trainer now");
+        if (reply.TakenOver)
+            throw TakenOver();
     }
 
     private string UpdateName(int count) => $"{session}/update {count}";
 
-    /// <param name="attempt">Another number than before transfers again.</param>
+    public TakenOverException TakenOver() => new($"{Name} belongs to another trainer now");
+
+    /// <param name="attempt">A new number transfers again.</param>
     public Task<ReceiptMessage> ReceiveAsync(
         IEnumerable<WeightInvitation> invitations,
         int attempt,
@@ -259,60 +225,68 @@ internal sealed class RemoteWorker(
     )
     {
         string update = UpdateName(updates);
-        string[] texts = [.. invitations.Select(Wire.ToJson)];
-        return CallAsync(
-            g => g.ReceiveAsync(update, attempt, texts, options.SyncTimeout.TotalSeconds / 2),
+        string[] texts = [.. invitations.Select(WireFormat.ToJson)];
+        return link.CallAsync(
+            grain => grain.ReceiveAsync(update, attempt, texts, options.SyncTimeout.TotalSeconds / 2),
             options.SyncTimeout,
             "receive the weights",
             cancellation
         );
     }
 
-    /// <summary>Best effort: the attempt can't succeed any more.</summary>
+    /// <summary>Best effort: ends an attempt that can't succeed any more.</summary>
     public async Task CancelTransferAsync(int attempt)
     {
         string update = UpdateName(updates);
         try
         {
-            await CallAsync(
-                g => Void(g.CancelTransferAsync(update, attempt)),
+            await link.CallAsync(
+                grain => grain.CancelTransferAsync(update, attempt),
                 options.ResponseTimeout,
                 "cancel a transfer",
                 CancellationToken.None
             );
         }
-        catch (Exception e) when (e is IOException or TimeoutException) { } // then it is lost too, and whoever waits for it learns so
+        catch (Exception e) when (e is IOException or TimeoutException)
+        {
+            // The worker is lost too, and the call that waits for its receipt fails.
+        }
     }
 
     /// <summary>Declares the received weights good, and ends the pause.</summary>
-    /// <returns>Seconds in which its engine stood.</returns>
-    /// <exception cref="IOException">It says that it holds others.</exception>
+    /// <returns>Seconds in which the engine was paused.</returns>
+    /// <exception cref="IOException">The worker reports that it holds other weights.</exception>
     public async Task<double> CommitAsync(int version, ulong hash, TimeSpan timeout, CancellationToken cancellation)
     {
         string update = UpdateName(updates);
         if (State != WorkerState.Receiving && !Become(WorkerState.Receiving))
             throw new InvalidOperationException($"{Name} is {State} and can't take weights");
-        var reply = await CallAsync(
-            g => g.CommitAsync(update, version),
+
+        var reply = await link.CallAsync(
+            grain => grain.CommitAsync(update, version),
             timeout,
             $"commit weights version {version}",
             cancellation
         );
-        if ((reply.Version, reply.Hash) != (version, hash))
+        if (reply.Version != version || reply.Hash != hash)
             throw new IOException(
-                $"it says that it holds weights version {reply.Version} with hash {reply.Hash:x16}, expected version {version} with hash {hash:x16}; it can't be sampled from"
+                $"it says that it holds weights version {reply.Version} with hash {reply.Hash:x16}, "
+                    + $"expected version {version} with hash {hash:x16}; it can't be sampled from"
             );
-        (Version, Hash) = (version, hash);
+
+        Version = version;
+        Hash = hash;
         Become(WorkerState.Ready);
+
         return reply.PausedSeconds;
     }
 
-    /// <summary>What it received is of no use; it waits for the next update.</summary>
+    /// <summary>Drops the received weights; the worker waits for the next update.</summary>
     public async Task AbandonAsync(CancellationToken cancellation)
     {
         string update = UpdateName(updates);
-        await CallAsync(
-            g => Void(g.AbandonAsync(update)),
+        await link.CallAsync(
+            grain => grain.AbandonAsync(update),
             options.ResponseTimeout,
             "abandon a weight update",
             cancellation
@@ -321,119 +295,40 @@ internal sealed class RemoteWorker(
             Become(WorkerState.Waiting);
     }
 
-    /// <summary>What it says, on being asked, that its engine computes with.</summary>
+    /// <summary>Version and hash, computed now, of the weights that the worker's engine computes with.</summary>
     public Task<CommitReply> HeldWeightsAsync(CancellationToken cancellation) =>
-        CallAsync(g => g.HeldWeightsAsync(), options.ResponseTimeout, "hash its weights", cancellation);
+        link.CallAsync(grain => grain.HeldWeightsAsync(), options.ResponseTimeout, "hash its weights", cancellation);
 
-    /// <exception cref="TimeoutException">It does not answer.</exception>
+    /// <exception cref="TimeoutException">The worker does not answer.</exception>
     public Task PingAsync(TimeSpan timeout, CancellationToken cancellation) =>
-        CallAsync(g => Void(g.PingAsync()), timeout, "answer", cancellation);
+        link.CallAsync(grain => grain.PingAsync(), timeout, "answer", cancellation);
 
-    // ---- rollouts
+    /// <inheritdoc cref="WorkerRollout.RunAsync"/>
+    public Task<bool> RolloutAsync(WorkerRun run, CancellationToken cancellation) =>
+        new WorkerRollout(this, link, run, session, options).RunAsync(cancellation);
 
-    /// <summary>Runs the requests, and hands over what comes of them as it arrives, until <paramref name="owed"/> says that no sample is missing.</summary>
-    /// <param name="stream">Tokens are wanted as they are sampled, not completions alone.</param>
-    /// <returns>False when it took none, for it was asked to leave.</returns>
-    /// <exception cref="ArgumentException">No worker can serve the requests; says why.</exception>
-    public async Task<bool> RolloutAsync(
-        string batch,
-        (int Version, ulong Hash) weights,
-        IReadOnlyList<GenerationRequest> requests,
-        bool stream,
-        Func<int> owed,
-        Action<TokenEvent> came,
-        CancellationToken cancellation
-    )
+    public void MarkEngineFailed() => EngineFailed = true;
+
+    public void AddPeakMemory(long bytes)
     {
-        ulong hash = weights.Version == Version ? Hash : weights.Hash; // in its own element type
-        var message = new SubmitMessage(
-            session,
-            batch,
-            weights.Version,
-            hash,
-            [.. requests.Select(RequestMessage.From)],
-            stream
-        );
-        var taken = await CallAsync(
-            g => g.SubmitAsync(message),
-            options.ResponseTimeout,
-            $"take {requests.Count} requests",
-            cancellation
-        );
-        if (taken.TakenOver)
-            throw new TakenOverException($"{Name} belongs to another trainer now");
-        if (taken.Refused is { } refused)
-            throw new IOException(refused);
-        if (taken.Draining)
-        {
-            Become(WorkerState.Draining);
-            return false;
-        }
-        long progress = -1,
-            progressAt = Stopwatch.GetTimestamp();
-        int received = 0;
-        bool done = false;
-        while (owed() > 0)
-        {
-            int arrived = received;
-            var reply = await CallAsync(
-                g => g.NextAsync(batch, arrived, PollTime.TotalSeconds),
-                PollTime + options.ResponseTimeout,
-                "say what has finished",
-                cancellation
-            );
-            if (reply.Rejected is { } rejected)
-                throw new ArgumentException(rejected);
-            if (reply.Failed is { } failed)
-            {
-                EngineFailed = true;
-                throw new IOException("its engine failed: " + failed);
-            }
-            if (reply.Draining)
-                Become(WorkerState.Draining);
-            lock (gate)
-                peakMemory = Math.Max(peakMemory, reply.PeakMemory);
-            foreach (var e in reply.Events)
-                came(e.ToEvent());
-            received += reply.Events.Length;
-            done = reply.Done;
-            if (done && owed() > 0 && reply.Events.Length == 0)
-                throw new IOException($"it says that all is done, with {owed()} samples missing");
-            Watch(reply.Progress, ref progress, ref progressAt, owed);
-        }
-        if (!done)
-            _ = AbortAsync(batch); // others were faster; nothing more is wanted
-        return true;
+        lock (gate)
+            peakMemory = Math.Max(peakMemory, bytes);
     }
 
-    private void Watch(long now, ref long progress, ref long progressAt, Func<int> owed)
-    {
-        if (now != progress || State == WorkerState.Receiving)
-            (progress, progressAt) = (now, Stopwatch.GetTimestamp());
-        var still = Stopwatch.GetElapsedTime(progressAt);
-        if (still > options.StallTimeout && owed() > 0)
-            throw new TimeoutException(
-                $"its engine made no step for {still.TotalSeconds:0} s with {owed()} samples to do"
-            );
-        if (still > options.StallTimeout / 4)
-            Become(WorkerState.Suspect);
-        else if (State == WorkerState.Suspect)
-            Become(WorkerState.Ready);
-    }
+    /// <summary>Best effort: the samples are no longer needed.</summary>
+    public Task DropBatchAsync(string batch) => TryAsync(grain => grain.DropBatchAsync(batch), "drop a batch");
 
-    /// <summary>Best effort: the samples are no longer wanted.</summary>
-    public Task AbortAsync(string batch) => EndAsync(g => g.AbortAsync(batch), "abort a batch");
+    /// <summary>Best effort: unfinished samples of the batch come as aborted, with the tokens they have.</summary>
+    public Task CancelBatchAsync(string batch) => TryAsync(grain => grain.CancelBatchAsync(batch), "cancel a batch");
 
-    /// <summary>Best effort: what still runs of the batch comes as aborted, with the tokens it has.</summary>
-    public Task BreakOffAsync(string batch) => EndAsync(g => g.BreakOffAsync(batch), "break off a batch");
-
-    private async Task EndAsync(Func<IWorkerGrain, Task> call, string what)
+    private async Task TryAsync(Func<IWorkerGrain, Task> call, string awaited)
     {
         if (State is WorkerState.Dead or WorkerState.Joining)
             return;
+
         try
         {
-            await CallAsync(g => Void(call(g)), options.ResponseTimeout, what, CancellationToken.None);
+            await link.CallAsync(call, options.ResponseTimeout, awaited, CancellationToken.None);
         }
         catch (Exception e) when (e is not OutOfMemoryException)
         {
@@ -441,13 +336,19 @@ internal sealed class RemoteWorker(
         }
     }
 
-    public async Task<EngineStatistics> StatisticsAsync(CancellationToken cancellation) =>
-        Wire.FromJson<EngineStatistics>(
-            await CallAsync(g => g.StatisticsAsync(), options.ResponseTimeout, "say how it is", cancellation)
+    public async Task<EngineStatistics> StatisticsAsync(CancellationToken cancellation)
+    {
+        string json = await link.CallAsync(
+            grain => grain.StatisticsAsync(),
+            options.ResponseTimeout,
+            "report its statistics",
+            cancellation
         );
+        return WireFormat.FromJson<EngineStatistics>(json);
+    }
 
-    /// <summary>Counts work given (positive) and finished (negative).</summary>
-    public void AddOutstanding(long tokens, int samplesGiven, int generatedTokens = 0)
+    /// <summary>Counts work that was assigned (positive) and finished (negative).</summary>
+    public void AddOutstanding(long tokens, int sampleCount, int generatedTokens = 0)
     {
         lock (gate)
         {
@@ -455,95 +356,10 @@ internal sealed class RemoteWorker(
             if (outstanding == 0)
                 busySince = now;
             outstanding += tokens;
-            samples += samplesGiven;
+            samples += sampleCount;
             generated += generatedTokens;
             if (outstanding == 0)
                 busyTicks += now - busySince;
-        }
-    }
-
-    // ---- calls
-
-    private static async Task<bool> Void(Task task)
-    {
-        await task;
-        return true;
-    }
-
-    private async Task<T> CallAsync<T>(
-        Func<IWorkerGrain, Task<T>> call,
-        TimeSpan timeout,
-        string awaited,
-        CancellationToken cancellation
-    )
-    {
-        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation, lost.Token);
-        long? brokenAt = null;
-        while (true)
-            try
-            {
-                var way = await LinkAsync(stop.Token);
-                try
-                {
-                    return await CallOnceAsync(call(way.Grain), timeout, awaited, stop.Token, way.Cut.Token);
-                }
-                catch (Exception e)
-                    when (!stop.IsCancellationRequested
-                        && (way.Cut.IsCancellationRequested || e is OrleansException or ObjectDisposedException)
-                    )
-                {
-                    // The way broke off, or membership doesn't know the worker yet; its silo may be about to come back elsewhere.
-                    if (State == WorkerState.Ready)
-                        Become(WorkerState.Suspect);
-                    if (Stopwatch.GetElapsedTime(brokenAt ??= Stopwatch.GetTimestamp()) > options.RejoinTimeout)
-                        throw new IOException(
-                            $"For {options.RejoinTimeout.TotalSeconds:0} s {Name} can't be reached to {awaited}: {e.Message}",
-                            e
-                        );
-                }
-                await Task.Delay(RetryTime, stop.Token);
-            }
-            catch (OperationCanceledException)
-                when (!cancellation.IsCancellationRequested && lost.IsCancellationRequested)
-            {
-                throw new IOException($"{Name} was lost while it was to {awaited}: {await Death}");
-            }
-    }
-
-    private async Task<T> CallOnceAsync<T>(
-        Task<T> answer,
-        TimeSpan timeout,
-        string awaited,
-        CancellationToken stop,
-        CancellationToken cut
-    )
-    {
-        using var either = CancellationTokenSource.CreateLinkedTokenSource(stop, cut);
-        try
-        {
-            var suspicious = SuspectTime + PollTime;
-            if (timeout > suspicious && State == WorkerState.Ready)
-            {
-                try
-                {
-                    return await answer.WaitAsync(suspicious, either.Token);
-                }
-                catch (TimeoutException) when (!answer.IsCompleted)
-                {
-                    Become(WorkerState.Suspect);
-                }
-                timeout -= suspicious;
-            }
-            var late = await answer.WaitAsync(timeout, either.Token);
-            if (State == WorkerState.Suspect)
-                Become(WorkerState.Ready);
-            return late;
-        }
-        catch (TimeoutException) when (!answer.IsCompleted)
-        {
-            throw new TimeoutException(
-                $"Waited {timeout.TotalSeconds:0.#} s for {Name} (process {ProcessId}) to {awaited}"
-            );
         }
     }
 }

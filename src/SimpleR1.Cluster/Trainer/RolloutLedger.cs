@@ -2,31 +2,34 @@ using SimpleR1.Inference;
 
 namespace SimpleR1.Cluster.Trainer;
 
-/// <summary>Requests that go to a worker together. A worker may have several shares of a batch, when it takes over from a lost one.</summary>
+/// <summary>Requests that go to a worker together. A worker that takes over from a lost one has several shares of a batch.</summary>
 internal sealed record RolloutShare(int Id, int Worker, List<GenerationRequest> Requests)
 {
-    /// <summary>Samples that came of it.</summary>
+    /// <summary>Samples of the share that have come.</summary>
     public int Accepted;
 
-    /// <summary>Tokens of a sample that were there before.</summary>
-    public int Had(Completion c) =>
-        Requests
-            .Find(r => r.Id == c.RequestId)
-            ?.PartialSamples?.FirstOrDefault(p => p.Index == c.SampleIndex)
-            ?.Tokens.Length
-        ?? 0;
+    /// <summary>How many of a sample's tokens it had before the share.</summary>
+    public int TokensBefore(Completion completion)
+    {
+        var request = Requests.Find(r => r.Id == completion.RequestId);
+        var part = request?.PartialSamples?.FirstOrDefault(p => p.Index == completion.SampleIndex);
+        return part?.Tokens.Length ?? 0;
+    }
 }
 
 /// <summary>
-/// Which samples of a batch are done, and which share has the rest: the one place that decides that no sample is lost and none is
-/// counted twice. Pure bookkeeping; safe to use from several threads.
+/// The samples of a batch that are done, and the shares that have the rest. This is the one place that decides that no sample is
+/// lost and none is counted twice. Pure bookkeeping; safe to use from several threads.
 /// </summary>
 internal sealed class RolloutLedger
 {
-    /// <summary>A request that was on this many workers when their engines failed is likely what they failed of.</summary>
+    /// <summary>A request that was on this many workers when their engines failed probably caused the failures.</summary>
     public const int MaxLosses = 3;
 
-    /// <summary>The same for processes that were killed, perhaps for want of memory, perhaps by somebody who kills workers: as many as this in a row, without a sample of the batch finished in between.</summary>
+    /// <summary>
+    /// The same for processes that were killed, for lack of memory or by hand (for example by an operator or a scheduler): as many
+    /// as this in a row, without a finished sample of the batch in between.
+    /// </summary>
     public const int MaxDeaths = 10;
 
     private readonly Lock gate = new();
@@ -36,11 +39,12 @@ internal sealed class RolloutLedger
     private int missing,
         closed;
 
+    /// <summary>A request and what is known of its samples.</summary>
     private sealed class Entry(GenerationRequest request)
     {
         public readonly GenerationRequest Request = request;
 
-        /// <summary>By index, the samples that are missing, with what was known of them at the start.</summary>
+        /// <summary>The missing samples by index, with the tokens they had at the start.</summary>
         public readonly SortedDictionary<int, PartialSample> Open = new(
             (
                 request.PartialSamples
@@ -49,8 +53,8 @@ internal sealed class RolloutLedger
         );
         public readonly HashSet<int> Done = [];
 
-        /// <summary>Tokens that have come since, of requests that stream.</summary>
-        public readonly Dictionary<int, List<TokenEvent>> Told = [];
+        /// <summary>Tokens that have come since the start, of requests that stream.</summary>
+        public readonly Dictionary<int, List<TokenEvent>> Streamed = [];
         public int Losses,
             Deaths,
             DeathAt;
@@ -58,32 +62,35 @@ internal sealed class RolloutLedger
             Hedge;
         public int Missing => Open.Count;
 
-        public bool In(int share) => Share == share || Hedge == share;
+        public bool IsIn(RolloutShare share) => Share == share.Id || Hedge == share.Id;
 
+        /// <summary>Most tokens that the missing samples may still take.</summary>
         public long Cost => Missing == 0 ? 0 : Request.PromptTokens.Length + (long)Missing * Request.Sampling.MaxTokens;
 
-        /// <summary>What is left to ask for.</summary>
+        /// <summary>A request for the missing samples.</summary>
         public GenerationRequest Remaining =>
-            Done.Count == 0 && Told.Count == 0
+            Done.Count == 0 && Streamed.Count == 0
                 ? Request
                 : Request with
                 {
-                    PartialSamples = [.. Open.Values.Select(WithTold)],
+                    PartialSamples = [.. Open.Values.Select(WithStreamed)],
                 };
 
-        public PartialSample WithTold(PartialSample part) =>
-            !Told.TryGetValue(part.Index, out var told)
-                ? part
-                : part with
-                {
-                    Tokens = [.. part.Tokens, .. told.Select(e => e.Token)],
-                    LogProbs = [.. part.LogProbs, .. told.Select(e => e.LogProb)],
-                    WeightVersions = [.. part.WeightVersions, .. told.Select(e => e.WeightVersion)],
-                    TopLogProbs =
-                        Request.Sampling.TopLogProbs > 0
-                            ? [.. part.TopLogProbs ?? [], .. told.Select(e => e.Top!)]
-                            : null,
-                };
+        /// <summary>A sample with the tokens that have come since.</summary>
+        public PartialSample WithStreamed(PartialSample sample)
+        {
+            if (!Streamed.TryGetValue(sample.Index, out var events))
+                return sample;
+
+            bool hasTop = Request.Sampling.TopLogProbs > 0;
+            return sample with
+            {
+                Tokens = [.. sample.Tokens, .. events.Select(e => e.Token)],
+                LogProbs = [.. sample.LogProbs, .. events.Select(e => e.LogProb)],
+                WeightVersions = [.. sample.WeightVersions, .. events.Select(e => e.WeightVersion)],
+                TopLogProbs = hasTop ? [.. sample.TopLogProbs ?? [], .. events.Select(e => e.Top!)] : null,
+            };
+        }
     }
 
     /// <exception cref="ArgumentException">Two requests have the same id, or one asks for no samples.</exception>
@@ -95,9 +102,11 @@ internal sealed class RolloutLedger
                 throw new ArgumentException(
                     $"Request '{request.Id}' asks for {request.Count} samples; ask for at least 1"
                 );
+
             var entry = new Entry(request);
             if (!byId.TryAdd(request.Id, entry))
                 throw new ArgumentException($"Two requests of a batch have the id '{request.Id}'; ids must differ");
+
             entries.Add(entry);
             missing += request.Count;
         }
@@ -121,32 +130,33 @@ internal sealed class RolloutLedger
         }
     }
 
-    /// <summary>What is not done, for an error.</summary>
-    public string Missing()
+    /// <summary>The missing samples and their first requests, for an error.</summary>
+    public string DescribeMissing()
     {
         lock (gate)
         {
             var open = entries.Where(e => e.Missing > 0).ToArray();
-            return $"{missing} of {open.Length} requests ({string.Join(", ", open.Take(5).Select(e => e.Request.Id))}{(open.Length > 5 ? ", …" : "")})";
+            string ids = string.Join(", ", open.Take(5).Select(e => e.Request.Id)) + (open.Length > 5 ? ", …" : "");
+            return $"{missing} of {open.Length} requests ({ids})";
         }
     }
 
-    /// <summary>Samples of the share that are still to come.</summary>
-    public int Owed(RolloutShare share)
+    /// <summary>Samples of the share that are still missing.</summary>
+    public int MissingSamples(RolloutShare share)
     {
         lock (gate)
-            return entries.Where(e => e.In(share.Id)).Sum(e => e.Missing);
+            return entries.Where(e => e.IsIn(share)).Sum(e => e.Missing);
     }
 
     /// <summary>Most tokens that the share's unfinished requests may still take.</summary>
-    public long Outstanding(RolloutShare share)
+    public long OutstandingTokens(RolloutShare share)
     {
         lock (gate)
-            return entries.Where(e => e.In(share.Id)).Sum(e => e.Cost);
+            return entries.Where(e => e.IsIn(share)).Sum(e => e.Cost);
     }
 
-    /// <summary>Samples that no worker has been given yet.</summary>
-    public int Unassigned
+    /// <summary>Samples that no worker has.</summary>
+    public int UnassignedSamples
     {
         get
         {
@@ -155,9 +165,12 @@ internal sealed class RolloutLedger
         }
     }
 
-    /// <summary>Gives unassigned requests, in order, to the workers that the router chooses, while they have room; equal inputs give equal shares.</summary>
+    /// <summary>
+    /// Assigns waiting requests, in order, to the workers that the router chooses, while these have room. Equal inputs give equal
+    /// shares.
+    /// </summary>
     /// <param name="loads">Each worker's load, other batches included.</param>
-    /// <returns>By worker.</returns>
+    /// <returns>A share for each worker that got requests.</returns>
     public IReadOnlyCollection<RolloutShare> Assign(Router router, IReadOnlyList<WorkerLoad> loads)
     {
         var shares = new SortedDictionary<int, RolloutShare>();
@@ -166,17 +179,21 @@ internal sealed class RolloutLedger
             {
                 if (entry.Missing == 0 || entry.Share is not null)
                     continue;
+
                 if (router.Choose(loads, entry.Request.PromptTokens, entry.Cost, entry.Missing) is not { } chosen)
                     break;
-                var share = Into(shares, chosen.Worker);
+
+                var share = ShareOf(shares, chosen.Worker);
                 share.Requests.Add(entry.Remaining);
                 entry.Share = share.Id;
             }
+
         return shares.Values;
     }
 
-    /// <summary>Gives a worker with nothing to do the oldest requests that others have not finished, for the second time; once each.</summary>
-    /// <returns>Null when there is none.</returns>
+    /// <summary>Has an idle worker repeat the oldest requests that others have not finished; each request once.</summary>
+    /// <param name="window">Most samples that the worker may get.</param>
+    /// <returns>Null when there is no such request.</returns>
     public RolloutShare? Hedge(WorkerLoad idle, int window)
     {
         var shares = new SortedDictionary<int, RolloutShare>();
@@ -190,28 +207,33 @@ internal sealed class RolloutLedger
                     || holders[entry.Share.Value] == idle.Worker
                 )
                     continue;
+
                 if (idle.Samples > 0 && idle.Samples + entry.Missing > window)
                     break;
+
                 idle.Samples += entry.Missing;
-                var share = Into(shares, idle.Worker);
+                var share = ShareOf(shares, idle.Worker);
                 share.Requests.Add(entry.Remaining);
                 entry.Hedge = share.Id;
             }
+
         return shares.Values.FirstOrDefault();
     }
 
-    private RolloutShare Into(SortedDictionary<int, RolloutShare> shares, int worker)
+    private RolloutShare ShareOf(SortedDictionary<int, RolloutShare> shares, int worker)
     {
         if (!shares.TryGetValue(worker, out var share))
         {
             shares.Add(worker, share = new(holders.Count, worker, []));
             holders.Add(worker);
         }
+
         return share;
     }
 
-    /// <summary>Records a token or the end of a sample; false when the sample is done already (two workers had it).</summary>
-    /// <exception cref="InvalidOperationException">Nobody asked for it.</exception>
+    /// <summary>Records a token or the end of a sample.</summary>
+    /// <returns>False when the sample is done already, because two workers had it.</returns>
+    /// <exception cref="InvalidOperationException">No request asks for the sample.</exception>
     public bool Accept(TokenEvent e)
     {
         lock (gate)
@@ -225,12 +247,14 @@ internal sealed class RolloutLedger
                 );
             if (entry.Done.Contains(e.SampleIndex))
                 return false;
+
             if (e.Completion is not null)
                 Close(entry, e.SampleIndex);
-            else if (entry.Told.TryGetValue(e.SampleIndex, out var told))
-                told.Add(e);
+            else if (entry.Streamed.TryGetValue(e.SampleIndex, out var events))
+                events.Add(e);
             else
-                entry.Told.Add(e.SampleIndex, [e]);
+                entry.Streamed.Add(e.SampleIndex, [e]);
+
             return true;
         }
     }
@@ -239,69 +263,82 @@ internal sealed class RolloutLedger
     {
         entry.Open.Remove(sample);
         entry.Done.Add(sample);
-        entry.Told.Remove(sample);
+        entry.Streamed.Remove(sample);
         missing--;
         closed++;
     }
 
-    /// <summary>Ends what no worker has: samples as aborted, with the tokens that are known, without their text.</summary>
-    public IReadOnlyList<Completion> BreakOff()
+    /// <summary>Ends the samples that no worker has: as aborted, with the tokens that have come, without their text.</summary>
+    public IReadOnlyList<Completion> CancelUnassigned()
     {
         lock (gate)
         {
             var ended = new List<Completion>();
             foreach (var entry in entries.Where(e => e.Missing > 0 && e.Share is null))
-            foreach (var part in entry.Open.Values.Select(entry.WithTold).ToArray())
+            foreach (var sample in entry.Open.Values.Select(entry.WithStreamed).ToArray())
             {
-                ended.Add(
-                    new()
-                    {
-                        RequestId = entry.Request.Id,
-                        SampleIndex = part.Index,
-                        Tokens = part.Tokens,
-                        LogProbs = part.LogProbs,
-                        WeightVersions = part.WeightVersions,
-                        TopLogProbs = part.TopLogProbs,
-                        FinishReason = FinishReason.Aborted,
-                        Text = "",
-                    }
-                );
-                Close(entry, part.Index);
+                ended.Add(Aborted(entry.Request.Id, sample));
+                Close(entry, sample.Index);
             }
+
             return ended;
         }
     }
 
-    /// <summary>Takes back what a worker has not finished of a share, to be assigned again where nobody else has it.</summary>
-    /// <param name="reason">Why the worker was lost, for the error; null where it can't be the requests' fault.</param>
-    /// <param name="killed">Its process died, and its engine had not failed.</param>
-    /// <returns>How many are to be assigned again.</returns>
-    /// <exception cref="WorkersLostException">One of them has outlived too many workers.</exception>
+    private static Completion Aborted(string request, PartialSample sample) =>
+        new()
+        {
+            RequestId = request,
+            SampleIndex = sample.Index,
+            Tokens = sample.Tokens,
+            LogProbs = sample.LogProbs,
+            WeightVersions = sample.WeightVersions,
+            TopLogProbs = sample.TopLogProbs,
+            FinishReason = FinishReason.Aborted,
+            Text = "",
+        };
+
+    /// <summary>Takes back the unfinished requests of a share, to be assigned again where no other worker has them.</summary>
+    /// <param name="reason">Why the worker was lost, for the error; null where the requests can't be to blame.</param>
+    /// <param name="killed">The worker's process died, and its engine had not failed.</param>
+    /// <returns>How many requests are to be assigned again.</returns>
+    /// <exception cref="WorkersLostException">One of them was on too many lost workers.</exception>
     public int Release(RolloutShare share, string? reason, bool killed = false)
     {
         lock (gate)
         {
             int released = 0;
-            foreach (var entry in entries.Where(e => e.In(share.Id) && e.Missing > 0))
+            foreach (var entry in entries.Where(e => e.IsIn(share) && e.Missing > 0))
             {
                 if (entry.Share == share.Id)
                     entry.Share = entry.Hedge;
                 entry.Hedge = null;
                 if (entry.Share is null)
                     released++;
-                if (reason is null)
-                    continue;
-                if (!killed)
-                    entry.Losses++;
-                else
-                    (entry.Deaths, entry.DeathAt) = (entry.DeathAt == closed ? entry.Deaths + 1 : 1, closed);
-                if (entry.Losses >= MaxLosses || entry.Deaths >= MaxDeaths)
-                    throw new WorkersLostException(
-                        $"Request '{entry.Request.Id}' ({entry.Request.PromptTokens.Length} prompt tokens) was running on {(killed ? entry.Deaths : entry.Losses)} workers "
-                            + $"when they were lost; it is not tried again. The last was lost because {reason}"
-                    );
+                if (reason is not null)
+                    Blame(entry, reason, killed);
             }
+
             return released;
         }
+    }
+
+    /// <summary>Counts a lost worker against a request.</summary>
+    private void Blame(Entry entry, string reason, bool killed)
+    {
+        if (killed)
+        {
+            entry.Deaths = entry.DeathAt == closed ? entry.Deaths + 1 : 1;
+            entry.DeathAt = closed;
+        }
+        else
+            entry.Losses++;
+
+        if (entry.Losses >= MaxLosses || entry.Deaths >= MaxDeaths)
+            throw new WorkersLostException(
+                $"Request '{entry.Request.Id}' ({entry.Request.PromptTokens.Length} prompt tokens) was running on "
+                    + $"{(killed ? entry.Deaths : entry.Losses)} workers when they were lost; it is not tried again. "
+                    + $"The last was lost because {reason}"
+            );
     }
 }

@@ -1,30 +1,43 @@
 using SimpleR1.Cluster.Head;
 using SimpleR1.Cluster.Membership;
 using SimpleR1.Cluster.Processes;
+using SimpleR1.Cluster.Wire;
 using SimpleR1.Cluster.Worker;
 
 namespace SimpleR1.Cluster.Trainer;
 
 /// <summary>
-/// The workers of a trainer, and what they come from: a head in this process with worker processes on this machine (a whole cluster with
-/// nothing to install), or the head that others started.
+/// The workers of a trainer, and their origin: a head in this process with worker processes on this machine (a whole cluster with
+/// nothing to install), or a head that others started.
 /// </summary>
 public sealed class TrainerCluster : IAsyncDisposable
 {
+    private static readonly TimeSpan LeaveTimeout = TimeSpan.FromSeconds(5);
+
     private readonly ClusterHead? head;
     private readonly WorkerProcesses? processes;
-    private readonly ClusterSession? member;
+    private readonly ClusterSession? session;
     private bool disposed;
 
-    private TrainerCluster(WorkerPool workers, ClusterHead? head, WorkerProcesses? processes, ClusterSession? member) =>
-        (Workers, this.head, this.processes, this.member) = (workers, head, processes, member);
+    private TrainerCluster(
+        WorkerPool workers,
+        ClusterHead? head = null,
+        WorkerProcesses? processes = null,
+        ClusterSession? session = null
+    )
+    {
+        Workers = workers;
+        this.head = head;
+        this.processes = processes;
+        this.session = session;
+    }
 
     public WorkerPool Workers { get; }
 
-    /// <summary>HOST:PORT of the head.</summary>
+    /// <summary>HOST:PORT of the head in this process; empty where it is elsewhere.</summary>
     public string Join => head?.Join ?? "";
 
-    /// <summary>Starts the head, and the workers in the background; or joins. The first push of weights waits for workers.</summary>
+    /// <summary>Starts the head, and the workers in the background; or joins a head. The first push of weights waits for workers.</summary>
     /// <exception cref="IOException">The configured port is taken, or the head refuses this process.</exception>
     /// <exception cref="TimeoutException">There is no head to join.</exception>
     public static Task<TrainerCluster> StartAsync(
@@ -34,47 +47,45 @@ public sealed class TrainerCluster : IAsyncDisposable
     ) =>
         options.Join is { } address
             ? JoinAsync(options, address, setup, cancellation)
-            : OwnAsync(options, setup, cancellation);
+            : StartOwnAsync(options, setup, cancellation);
 
-    private static async Task<TrainerCluster> OwnAsync(
+    private static async Task<TrainerCluster> StartOwnAsync(
         ClusterOptions options,
         WorkerSetup setup,
         CancellationToken cancellation
     )
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Workers, options.Head is null ? 1 : 0);
-        var devices = WorkerDevices.Expand(options.Device);
-        var settings = options.Head ?? new() { Port = options.Port };
-        var head = await ClusterHead.StartAsync(settings with { Log = Log(options) }, cancellation);
-        var pool = new WorkerPool(options, setup, head.Address, settings.Key);
+        var devices = WorkerDevices.Expand(options.Worker.Device);
+
+        // The head, and the pool of the workers that join it.
+        var headOptions = options.Head ?? new() { Port = options.Port };
+        var head = await ClusterHead.StartAsync(headOptions with { SiloLog = OpenSiloLog(options) }, cancellation);
+        var pool = new WorkerPool(options, setup, head.Address, headOptions.Key);
         head.Roster.OwnTrainer = () => (options.Name, pool.Report());
         pool.Attach(head.Silo);
-        var processes =
-            options.Workers == 0
-                ? null
-                : new WorkerProcesses(
-                    new()
-                    {
-                        Command = options.WorkerCommand,
-                        Processes =
-                        [
-                            .. Enumerable
-                                .Range(1, options.Workers)
-                                .Select(number => ($"worker {number}", devices[(number - 1) % devices.Count])),
-                        ],
-                        Type = options.Type,
-                        Head = new(head.Join, settings.Key),
-                        Threads =
-                            options.ThreadsPerWorker > 0
-                                ? options.ThreadsPerWorker
-                                : Math.Max(1, Environment.ProcessorCount / options.Workers),
-                        LogFolder = options.LogFolder,
-                        StartAttempts = options.StartAttempts,
-                        Say = options.Log,
-                    },
-                    pool
-                );
-        return new(pool, head, processes, null);
+        if (options.Workers == 0)
+            return new(pool, head);
+
+        // The workers of this machine.
+        var numbers = Enumerable.Range(1, options.Workers);
+        var processes = new WorkerProcesses(
+            new()
+            {
+                Command = options.WorkerCommand,
+                Processes = [.. numbers.Select(n => ($"worker {n}", devices[(n - 1) % devices.Count]))],
+                Worker = options.Worker,
+                Head = new(head.Join, headOptions.Key),
+                LogFolder = options.LogFolder,
+                StartAttempts = options.StartAttempts,
+                RestartsAtOnce = true,
+            },
+            pool
+        );
+        pool.KillProcess = processes.Kill;
+        processes.Start();
+
+        return new(pool, head, processes);
     }
 
     private static async Task<TrainerCluster> JoinAsync(
@@ -87,79 +98,88 @@ public sealed class TrainerCluster : IAsyncDisposable
         WorkerPool? pool = null;
         ClusterSilo? silo = null;
         var gate = new Lock();
-        var member = new ClusterSession(
+        var session = new ClusterSession(
             new()
             {
                 Head = address,
-                Hello = new(
-                    HelloMessage.CurrentProtocol,
-                    MemberRole.Trainer,
-                    options.Name,
-                    Guid.NewGuid().ToString("N")[..12],
-                    Environment.MachineName,
-                    Environment.ProcessId,
-                    ""
-                ),
-                Log = Log(options),
-                Say = options.Log,
+                Hello = HelloMessage.Create(MemberRole.Trainer, options.Name, Guid.NewGuid().ToString("N")[..12]),
+                SiloLog = OpenSiloLog(options),
+                Log = options.Log,
                 Report = () => new(HeadAsk.Report, Trainer: Volatile.Read(ref pool)?.Report()),
             }
         )
         {
-            SiloChanged = fresh =>
+            SiloChanged = next =>
             {
                 lock (gate)
                 {
-                    silo = fresh;
-                    pool?.Attach(fresh);
+                    silo = next;
+                    pool?.Attach(next);
                 }
             },
         };
         try
         {
-            try
-            {
-                await member.StartAsync().WaitAsync(options.StartTimeout, cancellation);
-            }
-            catch (TimeoutException)
-            {
-                throw new TimeoutException(
-                    $"Waited {options.StartTimeout.TotalSeconds:0} s to join the head at {address.Join}; start one with: simple-r1 head"
-                );
-            }
+            await JoinInTimeAsync(session, options, address, cancellation);
             lock (gate)
             {
-                pool = new(options, setup, member.Address, address.Key);
+                pool = new(options, setup, session.Address, address.Key);
                 pool.Attach(silo!);
             }
-            return new(pool, null, null, member);
+
+            return new(pool, session: session);
         }
         catch
         {
-            await member.DisposeAsync();
+            await session.DisposeAsync();
             throw;
         }
     }
 
-    private static TextWriter Log(ClusterOptions options) =>
-        options.LogFolder is null
-            ? TextWriter.Null
-            : new LogFile(Path.Combine(Directory.CreateDirectory(options.LogFolder).FullName, "cluster.log"));
+    private static async Task JoinInTimeAsync(
+        ClusterSession session,
+        ClusterOptions options,
+        HeadAddress address,
+        CancellationToken cancellation
+    )
+    {
+        try
+        {
+            await session.StartAsync().WaitAsync(options.StartTimeout, cancellation);
+        }
+        catch (TimeoutException)
+        {
+            throw new TimeoutException(
+                $"Waited {options.StartTimeout.TotalSeconds:0} s to join the head at {address.Join}; "
+                    + "start one with: simple-r1 head"
+            );
+        }
+    }
 
-    /// <summary>Ends the workers that were started here, then the head; or leaves.</summary>
+    private static TextWriter OpenSiloLog(ClusterOptions options)
+    {
+        if (options.LogFolder is null)
+            return TextWriter.Null;
+
+        string folder = Directory.CreateDirectory(options.LogFolder).FullName;
+        return new LogFile(Path.Combine(folder, "cluster.log"));
+    }
+
+    /// <summary>Ends the workers that were started here, then the head; or leaves the other head.</summary>
     public async ValueTask DisposeAsync()
     {
         if (Interlocked.Exchange(ref disposed, true))
             return;
+
         await Workers.DisposeAsync();
         if (processes is not null)
             await processes.DisposeAsync();
         if (head is not null)
             await head.DisposeAsync();
-        if (member is not null)
+        if (session is not null)
         {
-            await member.LeaveAsync(TimeSpan.FromSeconds(5));
-            await member.DisposeAsync();
+            await session.LeaveAsync(LeaveTimeout);
+            await session.DisposeAsync();
         }
     }
 }

@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using System.Diagnostics;
+using SimpleR1.Cluster.Wire;
 using SimpleR1.Models;
 using SimpleR1.WeightSync;
 using static TorchSharp.torch;

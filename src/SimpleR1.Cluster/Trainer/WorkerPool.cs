@@ -1,42 +1,55 @@
 using System.Net;
+using System.Runtime.CompilerServices;
 using SimpleR1.Cluster.Membership;
+using SimpleR1.Cluster.Processes;
+using SimpleR1.Cluster.Wire;
 using SimpleR1.Cluster.Worker;
 using SimpleR1.Inference;
+using SimpleR1.Models;
 using SimpleR1.Tensors.Cuda;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.Cluster.Trainer;
 
-/// <summary>Workers failed again and again, at starting or at one request; says why.</summary>
-public sealed class WorkersLostException(string message) : InvalidOperationException(message);
-
 /// <summary>
-/// The workers as the trainer uses them: prompts in, completions out as they finish, weights to all. Workers may come, leave and die at any time;
-/// that costs time, never a sample.
+/// The workers as the trainer uses them: prompts in, completions out as they finish, weights to all. Workers may come, leave and
+/// die at any time; that costs time, never a sample.
 /// </summary>
-public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
+public sealed class WorkerPool : IRolloutWorkers, IProcessOwner, IAsyncDisposable
 {
     private static readonly TimeSpan DeadShownFor = TimeSpan.FromMinutes(1);
 
     private readonly ClusterOptions options;
     private readonly WorkerSetup setup;
+    private readonly WorkerList workers;
+    private readonly WeightPublisher publisher;
+    private readonly RolloutDispatcher dispatcher;
     private readonly string session = Guid.NewGuid().ToString("N")[..12];
-    private readonly Lock gate = new();
-    private readonly SortedDictionary<int, RemoteWorker> workers = [];
-    private readonly Dictionary<string, string> givenUp = []; // by name, with the reason
-    private readonly HashSet<string> expected = []; // names of those that this process starts
     private readonly CancellationTokenSource stopping = new();
-    private TaskCompletionSource changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly Lock gate = new();
     private ClusterSilo? silo;
 
-    /// <param name="address">This machine's, by which workers reach it for weights.</param>
+    /// <param name="address">This machine's address, by which workers reach it for weights.</param>
     internal WorkerPool(ClusterOptions options, WorkerSetup setup, IPAddress address, ClusterKey? key)
     {
-        (this.options, this.setup) = (options, setup);
-        window = options.QueueSamples > 0 ? options.QueueSamples : 2 * setup.Engine.MaxSequences;
-        router = new(window);
-        transports = WeightTransports.ForTrainer(
+        this.options = options;
+        this.setup = setup;
+        var router = new Router(options.QueueSamples > 0 ? options.QueueSamples : 2 * setup.Engine.MaxSequences);
+        workers = new(options, stopping.Token);
+        publisher = new(workers, setup, options, Transports(options, address, key))
+        {
+            Published = router.Forget, // the workers' cached prefixes were of the old weights
+        };
+        dispatcher = new(workers, publisher, router, options);
+    }
+
+    private static IReadOnlyList<IWeightTransport> Transports(
+        ClusterOptions options,
+        IPAddress address,
+        ClusterKey? key
+    ) =>
+        WeightTransports.ForTrainer(
             new()
             {
                 Choice = options.Transport,
@@ -48,213 +61,167 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
                 NcclTimeout = options.SyncTimeout / 2,
             }
         );
-    }
 
     private static IReadOnlyList<CudaDevice> SendGpus(string device) =>
         [.. WorkerDevices.ExpandGpus(device).Select(CudaDevice.Parse).OfType<CudaDevice>()];
 
-    /// <summary>A worker died; its process, where it is a child of this one, is to be killed.</summary>
-    internal Action<string> ProcessUnwanted { get; set; } = _ => { };
-
     /// <summary>All workers, by number.</summary>
-    public IReadOnlyList<WorkerStatus> Status() => [.. Workers.Select(w => w.Status)];
-
-    /// <summary>How many workers are in one of these states.</summary>
-    internal int Count(params ReadOnlySpan<WorkerState> states) => In(states).Count;
+    public IReadOnlyList<WorkerStatus> Status() => [.. workers.All.Select(w => w.Status)];
 
     /// <summary>Version of the weights that were pushed last; -1 before the first.</summary>
-    public int Version => published?.Version ?? -1;
+    public int Version => publisher.Current?.Version ?? -1;
 
-    /// <summary>The engines' statistics by process, of the workers that can be asked.</summary>
+    /// <inheritdoc cref="RolloutDispatcher.PrefixAffinity"/>
+    public (long Known, long Hits) PrefixAffinity => dispatcher.PrefixAffinity;
+
+    /// <inheritdoc/>
+    public IAsyncEnumerable<Completion> GenerateAsync(
+        IReadOnlyList<GenerationRequest> requests,
+        CancellationToken enough = default,
+        CancellationToken cancellation = default
+    ) => GenerateAsync(requests, null, enough, cancellation);
+
+    /// <summary>
+    /// Completes every request on the workers and yields each sample once, as it finishes. Requests go out in order, to the workers
+    /// that the router chooses, as far as those have room. What a lost worker had not finished goes out again. Leaving the loop, or
+    /// cancelling, aborts what still runs.
+    /// </summary>
+    /// <param name="deadline">Time for all requests; null waits as long as workers make progress.</param>
+    /// <param name="enough">
+    /// When cancelled, unfinished samples come as aborted, with the tokens they have. As a <see cref="PartialSample"/> each can
+    /// continue later. Their texts may be empty.
+    /// </param>
+    /// <exception cref="ArgumentException">A request can't be served (it is too long for the context, for example).</exception>
+    /// <exception cref="InvalidOperationException">No weights were pushed yet, or no worker can be brought up again.</exception>
+    /// <exception cref="TimeoutException">
+    /// No worker became ready in time, or the deadline passed; the message names what is missing.
+    /// </exception>
+    public async IAsyncEnumerable<Completion> GenerateAsync(
+        IReadOnlyList<GenerationRequest> requests,
+        TimeSpan? deadline,
+        CancellationToken enough,
+        [EnumeratorCancellation] CancellationToken cancellation = default
+    )
+    {
+        var call = new RolloutCall { Deadline = deadline, Enough = enough };
+        await foreach (var e in dispatcher.RunAsync(requests, call, cancellation))
+            if (e.Completion is { } completion)
+                yield return completion;
+    }
+
+    /// <summary>
+    /// A request's tokens as they are sampled, its samples mixed. When a worker is lost, another one continues after the last token
+    /// that came. Leaving the loop, or cancelling, aborts the request.
+    /// </summary>
+    /// <exception cref="ArgumentException">The request can't be served.</exception>
+    public IAsyncEnumerable<TokenEvent> StreamAsync(
+        GenerationRequest request,
+        CancellationToken cancellation = default
+    ) => dispatcher.RunAsync([request], new() { Stream = true }, cancellation);
+
+    /// <summary>
+    /// Sends the weights to every worker. All pause between two steps, receive straight into their live buffers, prove by a hash
+    /// what they hold, and resume. A worker whose hash is wrong twice is dropped and replaced. The first push waits for all workers
+    /// that this process starts, or for one of another head.
+    /// </summary>
+    /// <param name="source">
+    /// On the CPU, or on a GPU of the calling thread, from which NCCL sends. Must not change before this returns, and must outlive
+    /// the pool, because replacements receive from it.
+    /// </param>
+    /// <param name="version">Greater than the last.</param>
+    /// <exception cref="InvalidOperationException">
+    /// No worker is left, the workers were set up with another model, or the weights changed during the transfer.
+    /// </exception>
+    /// <exception cref="TimeoutException">Workers did not join in time.</exception>
+    public Task<SyncReport> PushWeightsAsync(
+        FlatWeights source,
+        int version,
+        CancellationToken cancellation = default
+    ) => publisher.PushAsync(source, version, cancellation);
+
+    /// <inheritdoc cref="WeightPublisher.HeldWeightsAsync"/>
+    internal Task<IReadOnlyList<HeldWeights>> HeldWeightsAsync(CancellationToken cancellation) =>
+        publisher.HeldWeightsAsync(cancellation);
+
+    /// <summary>The engines' statistics by process, of the workers that answer.</summary>
     public async Task<IReadOnlyDictionary<string, EngineStatistics>> StatisticsAsync(
         CancellationToken cancellation = default
     )
     {
-        var answers = await Task.WhenAll(
-            In(WorkerState.Ready)
-                .Select(async worker =>
-                {
-                    try
-                    {
-                        return (
-                            worker.Instance,
-                            Statistics: (EngineStatistics?)await worker.StatisticsAsync(cancellation)
-                        );
-                    }
-                    catch (Exception e) when (e is IOException or TimeoutException)
-                    {
-                        return (worker.Instance, Statistics: null);
-                    } // others find out what is wrong with it
-                })
-        );
-        return answers.Where(a => a.Statistics is not null).ToDictionary(a => a.Instance, a => a.Statistics!);
+        var ready = workers.InState(WorkerState.Ready);
+        var answers = await Task.WhenAll(ready.Select(w => StatisticsAsync(w, cancellation)));
+        return ready
+            .Zip(answers)
+            .Where(pair => pair.Second is not null)
+            .ToDictionary(pair => pair.First.Instance, pair => pair.Second!);
     }
 
-    internal TrainerReport Report() => new(Version, Volatile.Read(ref queued), Status());
-
-    private IEnumerable<RemoteWorker> Workers
+    private static async Task<EngineStatistics?> StatisticsAsync(RemoteWorker worker, CancellationToken cancellation)
     {
-        get
+        try
         {
-            lock (gate)
-                return [.. workers.Values];
+            return await worker.StatisticsAsync(cancellation);
+        }
+        catch (Exception e) when (e is IOException or TimeoutException)
+        {
+            return null; // other calls find out what is wrong with the worker
         }
     }
 
-    private List<RemoteWorker> In(params ReadOnlySpan<WorkerState> states)
-    {
-        var found = new List<RemoteWorker>();
-        foreach (var worker in Workers)
-            if (states.Contains(worker.State))
-                found.Add(worker);
-        return found;
-    }
+    internal TrainerReport Report() => new(Version, dispatcher.Queued, Status());
 
-    // ---- who is there
+    /// <summary>How many workers are in one of these states.</summary>
+    internal int Count(params ReadOnlySpan<WorkerState> states) => workers.InState(states).Count;
 
-    /// <summary>Finds workers by this silo from now on. Another silo before it belonged to a cluster that is gone: its workers will come to this one.</summary>
-    internal void Attach(ClusterSilo fresh)
+    /// <summary>
+    /// Finds workers by this silo from now on. A silo before it belonged to a cluster that is gone; the workers of that one will
+    /// come to this one.
+    /// </summary>
+    internal void Attach(ClusterSilo next)
     {
         ClusterSilo? former;
         lock (gate)
-            (former, silo) = (silo, fresh);
+        {
+            former = silo;
+            silo = next;
+        }
         former?.Unwatch();
         if (former is not null)
-            foreach (var worker in Workers)
+            foreach (var worker in workers.All)
                 worker.Detach();
-        fresh.Watch((address, member) => Joined(fresh, address, member), Gone);
+
+        next.Watch((address, member) => OnJoined(next, address, member), OnGone);
     }
 
-    /// <summary>A process is being started that will join by this name. It takes the place of a former one.</summary>
-    internal void Expect(string name, string instance)
-    {
-        lock (gate)
-        {
-            expected.Add(name);
-            Add(new(MemberRole.Worker, name, instance), isLocal: true);
-        }
-        Changed();
-    }
-
-    internal void Started(string instance, int processId)
-    {
-        if (Find(instance) is not { } worker)
-            return;
-        worker.ProcessId = processId;
-        _ = Task.Delay(options.StartTimeout, stopping.Token)
-            .ContinueWith(
-                _ =>
-                {
-                    if (worker.State == WorkerState.Joining)
-                        worker.Fail(
-                            $"waited {options.StartTimeout.TotalSeconds:0} s for its process {processId} to join the cluster and build its engine"
-                        );
-                },
-                stopping.Token,
-                TaskContinuationOptions.NotOnCanceled,
-                TaskScheduler.Default
-            );
-    }
-
-    /// <summary>A process has ended.</summary>
-    /// <returns>Why the worker died, and whether it had come up before that.</returns>
-    internal async Task<(string Reason, bool WasUp)> EndedAsync(string instance, string ending)
-    {
-        if (Find(instance) is not { } worker)
-            return (ending, true);
-        worker.Fail(ending);
-        return (await worker.Death, worker.CameUp);
-    }
-
-    /// <summary>No process of this name will be started again.</summary>
-    internal void GiveUp(string name, string reason)
-    {
-        lock (gate)
-            givenUp[name] = $"{name}: {reason}";
-        Changed();
-    }
-
-    private RemoteWorker? Find(string instance) => Workers.FirstOrDefault(w => w.Instance == instance);
-
-    private void Joined(ClusterSilo from, SiloAddress address, MemberName member)
+    private void OnJoined(ClusterSilo from, SiloAddress address, MemberName member)
     {
         if (member.Role != MemberRole.Worker || stopping.IsCancellationRequested)
             return;
+
         RemoteWorker worker;
-        bool first;
+        bool isNew;
         lock (gate)
         {
             if (from != silo)
                 return;
-            worker = workers.Values.FirstOrDefault(w => w.Instance == member.Instance) ?? Add(member, isLocal: false);
-            first = worker.State != WorkerState.Dead && worker.Attach(from, address);
+
+            worker = workers.Find(member.Instance) ?? Add(member, isLocal: false);
+            isNew = worker.State != WorkerState.Dead && worker.Attach(from, address);
         }
+
+        // The process of a worker that was given up ends when it learns of that.
         if (worker.State == WorkerState.Dead)
-            _ = from.DeclareDeadAsync(address); // given up already: its process ends when it learns of this
-        else if (first)
+            _ = from.DeclareDeadAsync(address);
+        else if (isNew)
             _ = BringUpAsync(worker);
     }
 
-    /// <summary>In place of a former worker of that name, which is gone then. The lock must be held.</summary>
-    private RemoteWorker Add(MemberName member, bool isLocal)
-    {
-        var former = workers.Values.FirstOrDefault(w => w.Name == member.Name);
-        int number = former?.Number ?? (workers.Count == 0 ? 1 : workers.Keys.Last() + 1);
-        var worker = new RemoteWorker(
-            number,
+    private RemoteWorker Add(MemberName member, bool isLocal) =>
+        workers.Add(
             member,
-            former is null ? 0 : former.Replacements + 1,
-            former?.Status.PeakMemoryBytes ?? 0,
-            session,
-            options,
-            Changed,
-            Died
-        )
-        {
-            IsLocal = isLocal,
-        };
-        workers[number] = worker;
-        if (former is not null)
-            _ = Task.Run(() => former.Fail("another process has taken its name"));
-        return worker;
-    }
-
-    private void Gone(SiloAddress address)
-    {
-        var worker = Workers.FirstOrDefault(w => address.Equals(w.Address));
-        worker?.Fail(
-            worker.Drained
-                ? "it has left the cluster"
-                : $"its process {worker.ProcessId} stopped answering the cluster's probes"
+            isLocal,
+            slot => new(slot, session, options, workers.NotifyChange, OnDied) { IsLocal = isLocal }
         );
-    }
-
-    private void Died(RemoteWorker worker, string reason)
-    {
-        if (stopping.IsCancellationRequested)
-            return;
-        bool replaced;
-        lock (gate)
-            replaced = expected.Contains(worker.Name) && !worker.Drained;
-        options.Log(
-            worker.Drained
-                ? $"{worker.Name} has left: {reason}"
-                : $"{worker.Name} was lost{(replaced ? " and is replaced" : "")}: {reason}"
-        );
-        if (worker.Address is { } address)
-            _ = silo?.DeclareDeadAsync(address);
-        if (worker.IsLocal)
-            ProcessUnwanted(worker.Instance);
-        else
-            _ = Task.Delay(DeadShownFor, stopping.Token).ContinueWith(_ => Forget(worker), TaskScheduler.Default);
-    }
-
-    private void Forget(RemoteWorker worker)
-    {
-        lock (gate)
-            if (workers.GetValueOrDefault(worker.Number) == worker)
-                workers.Remove(worker.Number);
-    }
 
     private async Task BringUpAsync(RemoteWorker worker)
     {
@@ -262,9 +229,10 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
         {
             if (!await worker.SetupAsync(setup, stopping.Token))
                 return;
+
             if (!worker.IsLocal)
                 options.Log($"{worker.Name} has joined (process {worker.ProcessId})");
-            await CatchUpAsync(worker, stopping.Token);
+            await publisher.CatchUpAsync(worker, stopping.Token);
         }
         catch (OperationCanceledException) when (stopping.IsCancellationRequested) { }
         catch (Exception e)
@@ -273,80 +241,100 @@ public sealed partial class WorkerPool : IRolloutWorkers, IAsyncDisposable
         }
     }
 
-    // ---- waiting
-
-    private void Changed()
+    private void OnGone(SiloAddress address)
     {
-        TaskCompletionSource pulse;
-        lock (gate)
-            (pulse, changed) = (changed, new(TaskCreationOptions.RunContinuationsAsynchronously));
-        pulse.SetResult();
+        var worker = workers.All.FirstOrDefault(w => address.Equals(w.Address));
+        worker?.Fail(
+            worker.Drained
+                ? "it has left the cluster"
+                : $"its process {worker.ProcessId} stopped answering the cluster's probes"
+        );
     }
 
-    /// <summary>Completes at the next change of any worker.</summary>
-    private Task Pulse()
+    private void OnDied(RemoteWorker worker, string reason)
     {
-        lock (gate)
-            return changed.Task;
+        if (stopping.IsCancellationRequested)
+            return;
+
+        string replaced = workers.IsStartedHere(worker.Name) ? " and is replaced" : "";
+        options.Log(
+            worker.Drained ? $"{worker.Name} has left: {reason}" : $"{worker.Name} was lost{replaced}: {reason}"
+        );
+
+        if (worker.Address is { } address)
+            _ = silo?.DeclareDeadAsync(address);
+        if (worker.IsLocal)
+            KillProcess(worker.Instance);
+        else
+            _ = Task.Delay(DeadShownFor, stopping.Token)
+                .ContinueWith(_ => workers.Remove(worker), TaskScheduler.Default);
     }
 
-    private async Task WaitAsync(Func<bool> condition, TimeSpan timeout, string awaited, CancellationToken cancellation)
+    /// <summary>Kills the process of a dead worker, by instance, where this process has started it.</summary>
+    internal Action<string> KillProcess { get; set; } = _ => { };
+
+    void IProcessOwner.OnStarting(string name, string instance)
     {
-        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellation, stopping.Token);
-        deadline.CancelAfter(timeout);
-        for (bool told = false; ; )
+        Add(new(MemberRole.Worker, name, instance), isLocal: true);
+        workers.NotifyChange();
+    }
+
+    void IProcessOwner.OnStarted(string instance, int processId)
+    {
+        if (workers.Find(instance) is not { } worker)
+            return;
+
+        worker.ProcessId = processId;
+        _ = FailIfLateAsync(worker);
+    }
+
+    private async Task FailIfLateAsync(RemoteWorker worker)
+    {
+        try
         {
-            var pulse = Pulse();
-            if (condition())
-                return;
-            lock (gate)
-                if (
-                    expected.Count > 0
-                    && givenUp.Count == expected.Count
-                    && workers.Values.All(w => w.State == WorkerState.Dead)
-                )
-                    throw new WorkersLostException(
-                        $"No worker is left to wait for ({awaited}):\n{string.Join('\n', givenUp.Values)}"
-                    );
-            if (
-                !told
-                && (published is not null || options.OthersStartWorkers)
-                && Workers.All(w => w.State is WorkerState.Dead or WorkerState.Joining)
-            )
-            {
-                options.Log($"Waiting for {awaited} (at most {timeout.TotalSeconds:0} s)");
-                told = true;
-            }
-            try
-            {
-                await pulse.WaitAsync(deadline.Token);
-            }
-            catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
-            {
-                if (stopping.IsCancellationRequested)
-                    throw new ObjectDisposedException(
-                        nameof(WorkerPool),
-                        $"The cluster was shut down while waiting for {awaited}"
-                    );
-                string there = string.Join(", ", Workers.Select(w => $"{w.Name} {w.State}"));
-                throw new TimeoutException(
-                    $"Waited {timeout.TotalSeconds:0} s for {awaited}; workers: {(there.Length > 0 ? there : "none; start some with simple-r1 worker --join")}"
-                );
-            }
+            await Task.Delay(options.StartTimeout, stopping.Token);
         }
+        catch (OperationCanceledException)
+        {
+            return;
+        }
+
+        if (worker.State == WorkerState.Joining)
+            worker.Fail(
+                $"waited {options.StartTimeout.TotalSeconds:0} s for its process {worker.ProcessId} "
+                    + "to join the cluster and build its engine"
+            );
     }
 
-    /// <summary>Lets go of the workers. Their processes are ended by whoever started them.</summary>
+    async Task<ProcessEnd> IProcessOwner.OnEndedAsync(string instance, string ending, TimeSpan lifetime)
+    {
+        if (workers.Find(instance) is not { } worker)
+            return new(ending, WasUp: true);
+
+        worker.Fail(ending);
+        return new(await worker.Death, worker.CameUp);
+    }
+
+    void IProcessOwner.OnLeft(string name) => workers.GiveUp(name, "it was asked to leave");
+
+    void IProcessOwner.OnFailed(string name, string reason, int failures) { } // the worker's death was logged
+
+    void IProcessOwner.OnGivenUp(string name, string reason, int failures)
+    {
+        options.Log($"{name} failed to start {failures} times in a row and is given up: {reason}");
+        workers.GiveUp(name, reason);
+    }
+
+    /// <summary>Releases the workers. The processes that started them end them.</summary>
     public async ValueTask DisposeAsync()
     {
         if (stopping.IsCancellationRequested)
             return;
+
         stopping.Cancel();
-        await syncing.WaitAsync(); // a transfer that is under way reads the weights
-        foreach (var worker in Workers)
+        await publisher.StopAsync();
+        foreach (var worker in workers.All)
             worker.Fail("the cluster is shut down");
-        foreach (var transport in transports)
-            transport.Dispose();
-        hashing.Dispose();
+        publisher.Dispose();
     }
 }

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using SimpleR1.Cluster.Wire;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Tensors;
@@ -153,7 +154,7 @@ internal sealed class LiveWeights : IDisposable
         {
             try
             {
-                var parsed = invitations.Select(Wire.FromJson<WeightInvitation>).ToArray();
+                var parsed = invitations.Select(WireFormat.FromJson<WeightInvitation>).ToArray();
                 received.SetResult(Receive(current.Message.Version, into, parsed, timeout, cancellation));
             }
             catch (Exception e)
@@ -199,7 +200,14 @@ internal sealed class LiveWeights : IDisposable
                     $"the plan is of version {chosen.Plan.Version}, the update of {version}"
                 );
             var (hash, hashSeconds) = ReceiveBy(by, chosen, into, timeout, cancellation);
-            return new(version, hash, Elapsed(), by.Name, null, hashSeconds);
+            return new()
+            {
+                Version = version,
+                Hash = hash,
+                Seconds = Elapsed(),
+                Transport = by.Name,
+                HashSeconds = hashSeconds,
+            };
         }
         catch (Exception e) when (IsTransferFailure(e))
         {
@@ -208,7 +216,14 @@ internal sealed class LiveWeights : IDisposable
         }
 
         double Elapsed() => Stopwatch.GetElapsedTime(start).TotalSeconds;
-        ReceiptMessage Failed(string transport, string reason) => new(-1, 0, Elapsed(), transport, reason);
+        ReceiptMessage Failed(string transport, string reason) =>
+            new()
+            {
+                Version = -1,
+                Seconds = Elapsed(),
+                Transport = transport,
+                Failure = reason,
+            };
     }
 
     private static bool IsTransferFailure(Exception e) =>

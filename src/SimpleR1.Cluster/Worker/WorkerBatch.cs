@@ -1,8 +1,9 @@
+using SimpleR1.Cluster.Wire;
 using SimpleR1.Inference;
 
 namespace SimpleR1.Cluster.Worker;
 
-/// <summary>Requests that a worker was given together, and what has come of them: kept until the trainer says that it arrived.</summary>
+/// <summary>Requests that a worker got together, and their events: kept until the trainer confirms that these have arrived.</summary>
 internal sealed class WorkerBatch(string name)
 {
     private const int MaxReplyTokens = 1 << 18; // a reply of some megabytes
@@ -14,13 +15,13 @@ internal sealed class WorkerBatch(string name)
     private int arrived,
         sent;
     private bool complete;
-    private IReadOnlyList<string> ids = []; // the engine's
+    private IReadOnlyList<string> engineIds = [];
     private string? rejected,
         failed;
 
     public string Name => name;
 
-    /// <summary>Nothing runs any more, and all was handed over at least once.</summary>
+    /// <summary>Nothing of the batch runs, and every event was handed over at least once.</summary>
     public bool Done
     {
         get
@@ -30,16 +31,17 @@ internal sealed class WorkerBatch(string name)
         }
     }
 
-    /// <summary>Runs the requests to their end, or until aborted.</summary>
+    /// <summary>Runs the requests to their end, or until the batch is dropped.</summary>
     /// <param name="stream">Keep every token, not completions alone.</param>
     public async Task RunAsync(EngineThread engine, IReadOnlyList<GenerationRequest> requests, bool stream)
     {
-        // The engine wants ids that differ over all batches; the trainer only promises it within one.
+        // The engine needs ids that differ over all batches; the trainer's differ within one.
         string prefix = name + '/';
+        GenerationRequest[] own = [.. requests.Select(r => r with { Id = prefix + r.Id })];
+        engineIds = [.. own.Select(r => r.Id)];
+
         string? problem = null,
             failure = null;
-        GenerationRequest[] own = [.. requests.Select(r => r with { Id = prefix + r.Id })];
-        ids = [.. own.Select(r => r.Id)];
         try
         {
             if (stream)
@@ -59,23 +61,33 @@ internal sealed class WorkerBatch(string name)
             Console.Error.WriteLine(e); // the trainer gets the message only
             failure = e.Message.Replace(prefix, "", StringComparison.Ordinal);
         }
-        Change(() => (complete, rejected, failed) = (true, problem, failure));
 
-        void Keep(EventMessage message) => Change(() => kept.Add(message));
+        Change(() =>
+        {
+            complete = true;
+            rejected = problem;
+            failed = failure;
+        });
     }
 
-    /// <summary>What still runs completes as aborted, with the tokens it has.</summary>
-    public Task BreakOffAsync(EngineThread engine) =>
+    private void Keep(EventMessage message) => Change(() => kept.Add(message));
+
+    /// <summary>Completes unfinished samples as aborted, with the tokens they have.</summary>
+    public Task CancelAsync(EngineThread engine) =>
         engine.BetweenStepsAsync(e =>
         {
-            foreach (string id in ids)
+            foreach (string id in engineIds)
                 e.Abort(id);
             return true;
         });
 
-    /// <summary>Forgets what has arrived, and hands over what comes after; waits for something, at most the given time. How the worker is, the caller adds.</summary>
+    /// <summary>
+    /// Forgets the events that have arrived, and hands over later ones. Waits for an event, at most the given time. The caller
+    /// adds the worker's condition.
+    /// </summary>
     public async Task<ProgressMessage> NextAsync(int received, TimeSpan wait)
     {
+        // What has arrived is forgotten.
         Task pulse;
         lock (gate)
         {
@@ -87,19 +99,31 @@ internal sealed class WorkerBatch(string name)
             arrived = received;
             pulse = kept.Count > 0 || complete ? Task.CompletedTask : changed.Task;
         }
+
+        // Where nothing comes in time, the empty answer shows that this worker lives.
         if (!pulse.IsCompleted)
-            await Task.WhenAny(pulse, Task.Delay(wait)); // nothing finished yet: an empty answer shows that this worker lives
+            await Task.WhenAny(pulse, Task.Delay(wait));
+
+        // As many events as a reply may hold.
         lock (gate)
         {
             int count = 0;
             for (int tokens = 0; count < kept.Count && tokens < MaxReplyTokens; count++)
                 tokens += 1 + (kept[count].Completion?.Tokens.Length ?? 0) / sizeof(int);
             sent = Math.Max(sent, arrived + count);
-            return new([.. kept[..count]], rejected, failed, 0, 0, complete && count == kept.Count, false);
+
+            return new()
+            {
+                Events = [.. kept[..count]],
+                Rejected = rejected,
+                Failed = failed,
+                Done = complete && count == kept.Count,
+            };
         }
     }
 
-    public void Abort() => stop.Cancel();
+    /// <summary>Stops the batch; its events are of no use any more.</summary>
+    public void Drop() => stop.Cancel();
 
     private void Change(Action change)
     {
@@ -107,7 +131,8 @@ internal sealed class WorkerBatch(string name)
         lock (gate)
         {
             change();
-            (pulse, changed) = (changed, new(TaskCreationOptions.RunContinuationsAsynchronously));
+            pulse = changed;
+            changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
         }
         pulse.SetResult();
     }

@@ -1,126 +1,56 @@
-using System.Globalization;
 using System.Runtime.InteropServices;
 using Microsoft.Extensions.DependencyInjection;
 using SimpleR1.Cluster.Membership;
+using SimpleR1.Cluster.Wire;
 using SimpleR1.Tensors;
 using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.Cluster.Worker;
 
-/// <summary>What a worker process is started with; everything else it gets from head and trainer when it has joined. The key is in its environment.</summary>
-public sealed record WorkerOptions
-{
-    /// <summary>HOST:PORT of the head.</summary>
-    public required string Join { get; init; }
-
-    /// <summary>What it is called, in one cluster by one process at a time.</summary>
-    public required string Name { get; init; }
-
-    /// <summary>Tells this process from others of its name, before and after it.</summary>
-    public required string Instance { get; init; }
-    public string Device { get; init; } = "cpu";
-
-    /// <summary>Element type of its weights on a GPU: bf16, f16 or f32.</summary>
-    public string Type { get; init; } = "bf16";
-
-    /// <summary>Of its tensor code.</summary>
-    public int Threads { get; init; } = 1;
-
-    /// <summary>0 is any free one.</summary>
-    public int SiloPort { get; init; }
-
-    /// <summary>How long it may finish what it has when it is asked to leave.</summary>
-    public TimeSpan DrainTimeout { get; init; } = TimeSpan.FromSeconds(30);
-
-    /// <summary>The process to end with; 0 for none.</summary>
-    public int Parent { get; init; }
-
-    internal string[] ToArguments() =>
-        [
-            "--join",
-            Join,
-            "--name",
-            Name,
-            "--instance",
-            Instance,
-            "--device",
-            Device,
-            "--type",
-            Type,
-            "--threads",
-            Text(Threads),
-            "--silo-port",
-            Text(SiloPort),
-            "--drain-timeout",
-            Text((int)DrainTimeout.TotalSeconds),
-            "--parent",
-            Text(Parent),
-        ];
-
-    private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
-
-    /// <summary>Reads what worker processes are started with (without the leading <c>worker</c>).</summary>
-    /// <exception cref="ArgumentException">An option is missing, unknown or malformed.</exception>
-    public static WorkerOptions Parse(IReadOnlyList<string> arguments)
-    {
-        if (arguments.Count % 2 != 0)
-            throw new ArgumentException("Expected pairs of --option and value");
-        var values = new Dictionary<string, string>();
-        for (int i = 0; i < arguments.Count; i += 2)
-            values[arguments[i]] = arguments[i + 1];
-        string Take(string option) =>
-            values.Remove(option, out string? value)
-                ? value
-                : throw new ArgumentException(
-                    $"A worker process needs {option}; it is started by train or simple-r1 worker"
-                );
-        int Number(string option) =>
-            Take(option) is var text && int.TryParse(text, CultureInfo.InvariantCulture, out int number)
-                ? number
-                : throw new ArgumentException($"{option}: expected a number, found '{text}'");
-        var options = new WorkerOptions
-        {
-            Join = Take("--join"),
-            Name = Take("--name"),
-            Instance = Take("--instance"),
-            Device = Take("--device"),
-            Type = Take("--type"),
-            Threads = Number("--threads"),
-            SiloPort = Number("--silo-port"),
-            DrainTimeout = TimeSpan.FromSeconds(Number("--drain-timeout")),
-            Parent = Number("--parent"),
-        };
-        _ = new HeadAddress(options.Join, null).Parse();
-        return values.Count == 0 ? options : throw new ArgumentException($"Unknown option {values.Keys.First()}");
-    }
-}
-
-/// <summary>The whole of a worker process: a silo that joins the head and does what it is told, until its parent is gone or it is asked to leave.</summary>
+/// <summary>
+/// The whole of a worker process: a silo that joins the head and answers the trainer's calls, until the parent process is gone
+/// or the worker is asked to leave.
+/// </summary>
 public static partial class WorkerProcess
 {
     /// <summary>The environment variable with the cluster key.</summary>
     public const string KeyVariable = "SIMPLE_R1_KEY";
     internal const string DrainLine = "drain";
     private static readonly TimeSpan LeaveTimeout = TimeSpan.FromSeconds(5),
-        IdleCheck = TimeSpan.FromMilliseconds(100);
+        IdleCheckInterval = TimeSpan.FromMilliseconds(100);
 
-    /// <summary>Runs until cancelled or asked to leave, or until the parent ends. Call it first thing in the process.</summary>
-    /// <returns>The process's exit code; 0 when it left in order.</returns>
+    /// <summary>
+    /// Runs this process as a worker where it was started as one. Every program that starts workers from its own executable
+    /// calls this first, before any tensor is allocated: <c>train</c>, and custom loops.
+    /// </summary>
+    /// <param name="arguments">The program's arguments.</param>
+    /// <returns>The exit code of the worker; null where the program was started by hand.</returns>
+    public static async Task<int?> RunIfAskedAsync(string[] arguments)
+    {
+        if (arguments is not ["worker", .. var options] || !options.Contains("--parent"))
+            return null;
+
+        return await RunAsync(WorkerOptions.Parse(options), CancellationToken.None);
+    }
+
+    /// <summary>Runs until cancelled or asked to leave, or until the parent ends. Call it first in the process.</summary>
+    /// <returns>The process's exit code; 0 when the worker left in order.</returns>
     public static Task<int> RunAsync(WorkerOptions options, CancellationToken cancellation) =>
         RunAsync(options, _ => { }, cancellation);
 
-    /// <param name="change">For tests: what makes this worker differ from a right one.</param>
+    /// <param name="change">For tests: makes this worker differ from a correct one.</param>
     internal static async Task<int> RunAsync(
         WorkerOptions options,
         Action<WorkerRuntime> change,
         CancellationToken cancellation
     )
     {
+        // Signals that ask this worker to leave.
         var leave = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         if (options.Parent != 0)
-            EndWithParent(options.Parent, told: () => leave.TrySetResult());
-        // Ctrl-C in a terminal reaches the whole process group; what happens then is the parent's decision.
-        using var ignored = PosixSignalRegistration.Create(PosixSignal.SIGINT, signal => signal.Cancel = true);
+            EndWithParent(options.Parent, asked: () => leave.TrySetResult());
+        // Ctrl-C in a terminal reaches the whole process group, and the parent decides what happens then.
+        using var interrupted = PosixSignalRegistration.Create(PosixSignal.SIGINT, signal => signal.Cancel = true);
         using var terminated = PosixSignalRegistration.Create(
             PosixSignal.SIGTERM,
             signal =>
@@ -129,51 +59,53 @@ public static partial class WorkerProcess
                 leave.TrySetResult();
             }
         );
-        var key = Environment.GetEnvironmentVariable(KeyVariable) is { Length: > 0 } text
-            ? ClusterKey.Parse(text)
-            : null;
-        await using var runtime = new WorkerRuntime(options.Device, options.Threads, key, options.Type);
-        change(runtime);
-        await using var member = new ClusterSession(
-            new()
-            {
-                Head = new(options.Join, key),
-                Hello = new(
-                    HelloMessage.CurrentProtocol,
-                    MemberRole.Worker,
-                    options.Name,
-                    options.Instance,
-                    Environment.MachineName,
-                    Environment.ProcessId,
-                    options.Device
-                ),
-                SiloPort = options.SiloPort,
-                Log = Console.Error,
-                Say = Console.Error.WriteLine,
-                Services = services => services.AddSingleton(runtime),
-                Report = () => new(HeadAsk.Report, Report: runtime.Report()),
-                Drain = () => leave.TrySetResult(),
-                DeclaredDead = reason =>
-                {
-                    Console.Error.WriteLine(
-                        $"This worker was declared dead by the cluster and ends: {reason.Split(" Membership:")[0]}"
-                    );
-                    EndNow(1);
-                },
-            }
-        );
-        var joined = member.StartAsync();
-        _ = CpuParallel.Threads; // loads libtorch while others join
         using var stopped = cancellation.Register(() => leave.TrySetResult());
+
+        // The runtime outlives each silo of the session.
+        string? keyText = Environment.GetEnvironmentVariable(KeyVariable);
+        var key = string.IsNullOrEmpty(keyText) ? null : ClusterKey.Parse(keyText);
+        await using var runtime = new WorkerRuntime(options.Worker, key);
+        change(runtime);
+        await using var session = new ClusterSession(SessionOptions(options, key, runtime, leave));
+        var joined = session.StartAsync();
+        _ = CpuParallel.Threads; // loads libtorch while others join
+
         if (await Task.WhenAny(joined, leave.Task) == joined)
-            await joined; // refused by the head, for one
+            await joined; // throws where the head refused this worker
         await leave.Task;
-        await DrainAsync(runtime, options.DrainTimeout);
-        await member.LeaveAsync(LeaveTimeout);
+
+        // Work first, then the membership.
+        await DrainAsync(runtime, options.Worker.DrainTimeout);
+        await session.LeaveAsync(LeaveTimeout);
+
         return 0;
     }
 
-    /// <summary>Finishes what it has; what is not finished in time goes to other workers when this one has left.</summary>
+    private static SessionOptions SessionOptions(
+        WorkerOptions options,
+        ClusterKey? key,
+        WorkerRuntime runtime,
+        TaskCompletionSource leave
+    ) =>
+        new()
+        {
+            Head = new(options.Join, key),
+            Hello = HelloMessage.Create(MemberRole.Worker, options.Name, options.Instance, options.Worker.Device),
+            SiloPort = options.Worker.SiloPort,
+            SiloLog = Console.Error,
+            Log = Console.Error.WriteLine,
+            Services = services => services.AddSingleton(runtime),
+            Report = () => new(HeadAsk.Report, Report: runtime.Report()),
+            Drain = () => leave.TrySetResult(),
+            DeclaredDead = reason =>
+            {
+                string cause = reason.Split(" Membership:")[0];
+                Console.Error.WriteLine($"This worker was declared dead by the cluster and ends: {cause}");
+                EndNow(1);
+            },
+        };
+
+    /// <summary>Finishes the worker's work. Other workers do what is not finished in time, when this one has left.</summary>
     private static async Task DrainAsync(WorkerRuntime runtime, TimeSpan timeout)
     {
         runtime.Draining = true;
@@ -181,7 +113,7 @@ public static partial class WorkerProcess
         try
         {
             while (!runtime.Idle)
-                await Task.Delay(IdleCheck, deadline.Token);
+                await Task.Delay(IdleCheckInterval, deadline.Token);
         }
         catch (OperationCanceledException)
         {
@@ -191,31 +123,36 @@ public static partial class WorkerProcess
         }
     }
 
-    /// <summary>Reports the reason and ends this process at once.</summary>
+    /// <summary>Logs the reason and ends this process at once.</summary>
     internal static void End(string reason)
     {
         Console.Error.WriteLine($"This worker ends: {reason}");
         EndNow(1);
     }
 
-    /// <summary>Ends this process at once, running nothing more: threads of native code may be in the middle of anything.</summary>
+    /// <summary>Ends this process at once and runs nothing more: threads of native code may be in the middle of anything.</summary>
     internal static void EndNow(int code) => _exit(code);
 
-    /// <summary>By two ways, because each has a gap: the kernel's signal is set only here, a pipe's end can be held open by a stranger.</summary>
-    private static void EndWithParent(int parent, Action told)
+    /// <summary>
+    /// Ends this process with its parent, in two ways, because each has a gap. The kernel's signal is set only here, and
+    /// another process can hold a pipe's end open.
+    /// </summary>
+    /// <param name="asked">Called when the parent asks this worker to leave.</param>
+    private static void EndWithParent(int parent, Action asked)
     {
         const int setParentDeathSignal = 1,
             kill = 9;
         if (prctl(setParentDeathSignal, kill, 0, 0, 0) != 0)
             throw new InvalidOperationException("prctl(PR_SET_PDEATHSIG) failed");
         if (getppid() != parent)
-            EndNow(1); // gone before the line above
+            EndNow(1); // the parent was gone before the line above
+
         new Thread(() =>
         {
             using var input = new StreamReader(Console.OpenStandardInput());
             while (input.ReadLine() is { } line)
                 if (line == DrainLine)
-                    told();
+                    asked();
             EndNow(0);
         })
         {

@@ -1,6 +1,5 @@
 using System.Diagnostics;
-using SimpleR1.Cluster.Membership;
-using SimpleR1.Cluster.Processes;
+using SimpleR1.Cluster.Wire;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
@@ -11,28 +10,26 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.Cluster.Worker;
 
-/// <summary>What a worker process holds: live weights, the engine that computes with them, and the batches it was given. It outlives silos.</summary>
+/// <summary>
+/// What a worker process holds: live weights, the engine that computes with them, and its batches. The runtime outlives silos.
+/// </summary>
 internal sealed class WorkerRuntime : IAsyncDisposable
 {
-    private const int BatchesKept = 256; // that are done: an answer may have been lost
+    private const int DoneBatchesKept = 256; // the answer to a done one may have been lost
 
+    private readonly WorkerSettings settings;
     private readonly Lock gate = new();
     private readonly Dictionary<string, WorkerBatch> batches = [];
-    private readonly Queue<string> taken = [];
+    private readonly Queue<string> batchOrder = [];
     private readonly SemaphoreSlim settingUp = new(1, 1);
     private (string Session, WorkerSetup Setup, SetupReply Reply)? current;
-    private readonly string device;
-    private readonly int threads;
-    private readonly string type;
     private EngineThread? engine;
     private (long Tokens, long At, double PerSecond) speed;
 
-    public WorkerRuntime(string device, int threads, ClusterKey? key, string type = "bf16")
+    public WorkerRuntime(WorkerSettings settings, ClusterKey? key)
     {
-        this.device = device;
-        this.threads = threads;
-        this.type = type;
-        Weights = new(() => Running, threads, key);
+        this.settings = settings;
+        Weights = new(() => Running, settings.Threads, key);
     }
 
     /// <summary>The weights that the engine computes with, and their updates.</summary>
@@ -40,10 +37,10 @@ internal sealed class WorkerRuntime : IAsyncDisposable
 
     private EngineThread Running => engine ?? throw new InvalidOperationException("This worker isn't set up yet");
 
-    /// <summary>Takes no more work from now on.</summary>
+    /// <summary>The worker takes no more work from now on.</summary>
     public bool Draining { get; set; }
 
-    /// <summary>Nothing runs, and all that finished was handed over.</summary>
+    /// <summary>Nothing runs, and every event was handed over.</summary>
     public bool Idle
     {
         get
@@ -53,8 +50,6 @@ internal sealed class WorkerRuntime : IAsyncDisposable
         }
     }
 
-    // ---- setting up
-
     public async Task<SetupReply> SetupAsync(SetupMessage message)
     {
         await settingUp.WaitAsync();
@@ -62,23 +57,25 @@ internal sealed class WorkerRuntime : IAsyncDisposable
         {
             if (current is { } known && known.Session == message.Session)
                 return known.Reply; // the answer was lost
-            var setup = Wire.FromJson<WorkerSetup>(message.Setup) with { TokenizerJson = message.TokenizerJson };
+
+            // The former trainer's work and weights go; its engine stays where the new one wants the same.
             if (Weights.IsPaused)
                 WorkerProcess.End("another trainer takes over in the middle of a weight update");
-            AbortAll();
+            DropAll();
             Weights.Forget();
-            string? failure =
-                current is { } former && former.Reply.Failure is null && Same(former.Setup, setup)
-                    ? null
-                    : await BuildAsync(setup);
-            var reply = new SetupReply(
-                failure,
-                Environment.MachineName,
-                Environment.ProcessId,
-                device,
-                Weights.ElementType.ToString(),
-                Weights.Reach()
-            );
+            var setup = WireFormat.FromJson<WorkerSetup>(message.Setup) with { TokenizerJson = message.TokenizerJson };
+            bool reuses = current is { } former && former.Reply.Failure is null && AreSame(former.Setup, setup);
+            string? failure = reuses ? null : await BuildAsync(setup);
+
+            var reply = new SetupReply
+            {
+                Failure = failure,
+                Host = Environment.MachineName,
+                ProcessId = Environment.ProcessId,
+                Device = settings.Device,
+                ElementType = Weights.ElementType.ToString(),
+                Reach = Weights.Reach(),
+            };
             current = (message.Session, setup, reply);
             return reply;
         }
@@ -88,10 +85,11 @@ internal sealed class WorkerRuntime : IAsyncDisposable
         }
     }
 
-    private static bool Same(WorkerSetup a, WorkerSetup b) =>
-        Wire.ToJson(a with { TokenizerJson = null }) == Wire.ToJson(b with { TokenizerJson = null })
+    private static bool AreSame(WorkerSetup a, WorkerSetup b) =>
+        WireFormat.ToJson(a with { TokenizerJson = null }) == WireFormat.ToJson(b with { TokenizerJson = null })
         && (a.TokenizerJson ?? []).AsSpan().SequenceEqual(b.TokenizerJson ?? []);
 
+    /// <returns>Why the engine could not be built, which the trainer logs; null when it was.</returns>
     private async Task<string?> BuildAsync(WorkerSetup setup)
     {
         try
@@ -100,34 +98,38 @@ internal sealed class WorkerRuntime : IAsyncDisposable
                 await engine.DisposeAsync();
             Weights.Free();
             engine = null;
-            CpuParallel.Threads = threads;
+
+            CpuParallel.Threads = settings.Threads;
             var tokenizer = setup.TokenizerJson is { } json ? Tokenizer.FromJson(json) : null;
             tokenizer?.CheckFits(setup.Config);
-            engine = new EngineThread(() =>
-            {
-                CpuParallel.Threads = threads; // a loop's threads belong to the thread that starts it
-                var gpu = CudaDevice.Parse(device);
-                var layout = new WeightLayout(setup.Config);
-                var elementType = gpu is null ? ScalarType.Float32 : Tensors.ElementType.Parse(type).Scalar;
-                var live = Weights.Allocate(layout, gpu, elementType);
-                return new Engine(new Models.Decoder(live), tokenizer, setup.Engine);
-            });
-            await engine.BetweenStepsAsync(_ => true); // it stands, or says why not
+            engine = new EngineThread(() => BuildEngine(setup, tokenizer));
+            await engine.BetweenStepsAsync(_ => true); // waits until the engine is built, or fails with its error
+
             return null;
         }
         catch (Exception e)
         {
             return $"{e.GetType().Name}: {e.Message}";
-        } // the trainer gives this worker up, and says why
+        }
     }
 
-    // ---- weights
+    private Engine BuildEngine(WorkerSetup setup, Tokenizer? tokenizer)
+    {
+        CpuParallel.Threads = settings.Threads; // a loop's threads belong to the thread that starts it
+        var gpu = CudaDevice.Parse(settings.Device);
+        var layout = new WeightLayout(setup.Config);
+        var type = gpu is null ? ScalarType.Float32 : ElementType.Parse(settings.Type).Scalar;
+        var live = Weights.Allocate(layout, gpu, type);
+
+        return new Engine(new Models.Decoder(live), tokenizer, setup.Engine);
+    }
 
     public async Task<PrepareReply> PrepareAsync(PrepareMessage message)
     {
         bool takenOver = current?.Session != message.Session;
         if (!takenOver)
             await Weights.PrepareAsync(message);
+
         return new(takenOver, Weights.Version);
     }
 
@@ -142,37 +144,49 @@ internal sealed class WorkerRuntime : IAsyncDisposable
 
     public Task<CommitReply> HeldWeightsAsync() => Weights.HeldWeightsAsync();
 
-    // ---- rollouts
-
     public SubmitReply Submit(SubmitMessage message)
     {
         lock (gate)
         {
             if (current?.Session != message.Session)
-                return new(false, true, null);
+                return new(Draining: false, TakenOver: true, Refused: null);
             if (batches.ContainsKey(message.Batch))
-                return new(false, false, null); // taken before, and the answer was lost
+                return new(Draining: false, TakenOver: false, Refused: null); // taken before, and the answer was lost
             if (Draining)
-                return new(true, false, null);
-            // While paused it is about to hold newer weights than asked for, proven ones too; each token will say which made it.
-            bool same = Weights.Version == message.WeightVersion && Weights.Hash == message.WeightHash;
-            if (!Weights.IsPaused && !same && Weights.Version <= message.WeightVersion)
-                return new(
-                    false,
-                    false,
-                    $"it holds weights version {Weights.Version} with hash {Weights.Hash:x16}, not version {message.WeightVersion} with hash {message.WeightHash:x16}; it can't be sampled from"
-                );
-            var (running, requests) = (Running, message.Requests.Select(r => r.ToRequest()).ToArray());
+                return new(Draining: true, TakenOver: false, Refused: null);
+            if (WrongWeights(message) is { } refused)
+                return new(Draining: false, TakenOver: false, refused);
+
+            var running = Running;
+            GenerationRequest[] requests = [.. message.Requests.Select(r => r.ToRequest())];
             var batch = new WorkerBatch(message.Batch);
             batches.Add(message.Batch, batch);
-            taken.Enqueue(message.Batch);
-            while (taken.Count > BatchesKept && (!batches.TryGetValue(taken.Peek(), out var old) || old.Done))
-                batches.Remove(taken.Dequeue());
+            batchOrder.Enqueue(message.Batch);
+            while (batchOrder.Count > DoneBatchesKept && IsDone(batchOrder.Peek()))
+                batches.Remove(batchOrder.Dequeue());
+
             _ = batch.RunAsync(running, requests, message.Stream);
-            return new(false, false, null);
+            return new(Draining: false, TakenOver: false, Refused: null);
         }
     }
 
+    /// <summary>Why the requests can't be sampled from the weights held here; null when they can.</summary>
+    private string? WrongWeights(SubmitMessage message)
+    {
+        // While paused, the worker is about to hold newer weights than the message asks for, proven ones too. Each token will
+        // carry its version.
+        bool newer = Weights.Version > message.WeightVersion;
+        bool same = Weights.Version == message.WeightVersion && Weights.Hash == message.WeightHash;
+        if (Weights.IsPaused || newer || same)
+            return null;
+
+        return $"it holds weights version {Weights.Version} with hash {Weights.Hash:x16}, not version {message.WeightVersion} "
+            + $"with hash {message.WeightHash:x16}; it can't be sampled from";
+    }
+
+    private bool IsDone(string name) => !batches.TryGetValue(name, out var batch) || batch.Done;
+
+    /// <exception cref="InvalidOperationException">The worker has no batch of this name.</exception>
     public async Task<ProgressMessage> NextAsync(string name, int received, TimeSpan wait)
     {
         WorkerBatch? batch;
@@ -180,6 +194,7 @@ internal sealed class WorkerRuntime : IAsyncDisposable
             batches.TryGetValue(name, out batch);
         if (batch is null)
             throw new InvalidOperationException($"Batch {name} is not known here");
+
         var answer = await batch.NextAsync(received, wait);
         return answer with
         {
@@ -189,36 +204,36 @@ internal sealed class WorkerRuntime : IAsyncDisposable
         };
     }
 
-    public void Abort(string name)
+    /// <summary>Stops a batch and forgets it.</summary>
+    public void DropBatch(string name)
     {
         WorkerBatch? batch;
         lock (gate)
             batches.Remove(name, out batch);
-        batch?.Abort();
+        batch?.Drop();
     }
 
-    public Task BreakOffAsync(string name)
+    /// <summary>Completes a batch's unfinished samples as aborted, with the tokens they have.</summary>
+    public Task CancelBatchAsync(string name)
     {
         WorkerBatch? batch;
         lock (gate)
             batches.TryGetValue(name, out batch);
-        return batch is null || engine is null ? Task.CompletedTask : batch.BreakOffAsync(engine);
+        return batch is null || engine is null ? Task.CompletedTask : batch.CancelAsync(engine);
     }
 
-    private void AbortAll()
+    private void DropAll()
     {
         WorkerBatch[] all;
         lock (gate)
         {
             all = [.. batches.Values];
             batches.Clear();
-            taken.Clear();
+            batchOrder.Clear();
         }
         foreach (var batch in all)
-            batch.Abort();
+            batch.Drop();
     }
-
-    // ---- reports
 
     public EngineStatistics Statistics => engine?.Statistics ?? new();
 
@@ -229,25 +244,33 @@ internal sealed class WorkerRuntime : IAsyncDisposable
         double seconds = speed.At == 0 ? 0 : Stopwatch.GetElapsedTime(speed.At, now).TotalSeconds;
         double perSecond = seconds > 0 ? (statistics.SampledTokens - speed.Tokens) / seconds : 0;
         speed = (statistics.SampledTokens, now, Math.Max(0, perSecond));
-        string state =
-            Draining ? "draining"
-            : Weights.IsPaused ? "receiving"
-            : Weights.Version >= 0 ? "ready"
-            : current is not null ? "waiting"
-            : "joined";
-        return new(
-            state,
-            Weights.Version,
-            statistics.Running,
-            statistics.Waiting,
-            speed.PerSecond,
-            ProcessMemory.Peak(Environment.ProcessId)
-        );
+
+        return new()
+        {
+            State = StateName(),
+            WeightVersion = Weights.Version,
+            Running = statistics.Running,
+            Waiting = statistics.Waiting,
+            TokensPerSecond = speed.PerSecond,
+            MemoryBytes = ProcessMemory.Peak(Environment.ProcessId),
+        };
+    }
+
+    private string StateName()
+    {
+        if (Draining)
+            return "draining";
+        if (Weights.IsPaused)
+            return "receiving";
+        if (Weights.Version >= 0)
+            return "ready";
+
+        return current is null ? "joined" : "waiting";
     }
 
     public async ValueTask DisposeAsync()
     {
-        AbortAll();
+        DropAll();
         if (engine is not null)
             await engine.DisposeAsync();
         Weights.Dispose();

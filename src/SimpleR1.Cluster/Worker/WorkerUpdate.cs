@@ -1,3 +1,5 @@
+using SimpleR1.Cluster.Wire;
+
 namespace SimpleR1.Cluster.Worker;
 
 /// <summary>An update that is under way on a worker, with its last attempt to receive the weights.</summary>

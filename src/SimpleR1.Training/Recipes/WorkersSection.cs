@@ -14,12 +14,12 @@ public sealed record WorkersSection : IRecipeSection
     public int Count { get; init; } = 1;
 
     [Description("What they compute on: cpu, cuda, cuda:N, several with commas, or all for one GPU after another.")]
-    public string Device { get; init; } = "cpu";
+    public string Device { get; init; } = WorkerSettings.DefaultDevice;
 
     [Description(
         "Element type of weights and KV cache of workers on a GPU, and of what send_device sends to servers: bf16, f16 or f32."
     )]
-    public string Type { get; init; } = "bf16";
+    public string Type { get; init; } = WorkerSettings.DefaultType;
 
     [Description(
         "The trainer's GPU that NCCL sends from: cuda or cuda:N, not a GPU of the workers. Several, with commas, send a "
@@ -73,6 +73,14 @@ public sealed record WorkersSection : IRecipeSection
             + "PORT is its admin port; http://HOST:PORT or https://HOST:PORT is a server without one. See docs/vllm.md."
     )]
     public ValueList<string> Servers { get; init; } = [];
+
+    public WorkerSettings ToSettings() =>
+        new()
+        {
+            Device = Device,
+            Type = Type,
+            Threads = Threads,
+        };
 
     public IEnumerable<Conflict> Validate()
     {

@@ -45,8 +45,5 @@ internal sealed class RolloutCollector(IRolloutWorkers workers, Func<Problem, IE
         IReadOnlyList<GenerationRequest> requests,
         RolloutCollection collection,
         CancellationToken stop
-    ) =>
-        collection.MayEndEarly
-            ? ((WorkerPool)workers).GenerateAsync(requests, null, collection.Enough, stop)
-            : workers.GenerateAsync(requests, stop);
+    ) => workers.GenerateAsync(requests, collection.MayEndEarly ? collection.Enough : CancellationToken.None, stop);
 }

@@ -61,7 +61,7 @@ public static class ClusterSelfTest
 
             // Rollouts.
             int completions = 0;
-            await foreach (var _ in cluster.Workers.GenerateAsync(Requests(), cancellation))
+            await foreach (var _ in cluster.Workers.GenerateAsync(Requests(), cancellation: cancellation))
                 completions++;
             await output.WriteLineAsync($"{completions} of {Prompts * Samples} completions");
             foreach (var worker in cluster.Workers.Status())

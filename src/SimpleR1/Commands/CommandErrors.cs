@@ -18,6 +18,13 @@ internal static class CommandErrors
     /// <param name="advice">What to do next; printed after the error.</param>
     public static async Task<int> RunAsync(Func<Task<int>> command, Func<string?>? advice = null)
     {
+        int? code = await RunAsync(async () => (int?)await command(), advice);
+        return code!.Value;
+    }
+
+    /// <param name="command">Returns the exit code; null where the program has more to do.</param>
+    public static async Task<int?> RunAsync(Func<Task<int?>> command, Func<string?>? advice = null)
+    {
         try
         {
             return await command();

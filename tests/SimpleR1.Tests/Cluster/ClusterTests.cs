@@ -32,7 +32,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
         new()
         {
             Workers = workers,
-            ThreadsPerWorker = 1,
+            Worker = new() { Threads = 1 },
             WorkerCommand = [.. ProgramRun.Program, "worker"],
             StartTimeout = Patience,
             Log = log.Enqueue,
@@ -75,7 +75,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
     private async Task<List<Completion>> GenerateAsync(WorkerPool pool, GenerationRequest[] requests)
     {
         var completions = new List<Completion>();
-        await foreach (var completion in pool.GenerateAsync(requests, Cancel))
+        await foreach (var completion in pool.GenerateAsync(requests, NeverEnough.Token, Cancel))
             completions.Add(completion);
         return completions;
     }
@@ -173,7 +173,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
         int victim = first.ProcessId;
         var requests = Requests(12, samples: 4, tokens: 20, more: 30);
         var completions = new List<Completion>();
-        await foreach (var completion in pool.GenerateAsync(requests, Cancel))
+        await foreach (var completion in pool.GenerateAsync(requests, NeverEnough.Token, Cancel))
         {
             if (completions.Count == 0)
                 Assert.Equal(0, Signal(victim, Kill));
@@ -210,7 +210,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
         await pool.PushWeightsAsync(weights, 1, Cancel);
         var requests = Requests(4, samples: 2, tokens: 20, more: 60);
         var completions = new List<Completion>();
-        await foreach (var completion in pool.GenerateAsync(requests, Cancel))
+        await foreach (var completion in pool.GenerateAsync(requests, NeverEnough.Token, Cancel))
         {
             if (completions.Count == 0)
                 Signal(pool.Status()[0].ProcessId, Kill);
@@ -236,7 +236,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
         int victim = pool.Status()[1].ProcessId;
         var requests = Requests(8, samples: 2, tokens: 20, more: 40);
         var completions = new List<Completion>();
-        await foreach (var completion in pool.GenerateAsync(requests, Cancel))
+        await foreach (var completion in pool.GenerateAsync(requests, NeverEnough.Token, Cancel))
         {
             if (completions.Count == 0)
                 Signal(victim, Stop);
@@ -267,7 +267,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
         await pool.PushWeightsAsync(weights, 0, Cancel);
         var requests = Requests(8, samples: 2, tokens: 30, more: 60);
         var completions = new List<Completion>();
-        await foreach (var completion in pool.GenerateAsync(requests, Cancel))
+        await foreach (var completion in pool.GenerateAsync(requests, NeverEnough.Token, Cancel))
         {
             if (completions.Count == 0)
                 Assert.Equal([1, 2], (await pool.PushWeightsAsync(weights, 1, Cancel)).Workers);
@@ -334,7 +334,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
         var expected = await GenerateAsync(pool, requests);
         using var enough = new CancellationTokenSource();
         var first = new List<Completion>();
-        await foreach (var completion in pool.GenerateAsync(requests, null, enough.Token, Cancel))
+        await foreach (var completion in pool.GenerateAsync(requests, enough.Token, Cancel))
         {
             first.Add(completion);
             if (first.Count == 4)
@@ -443,10 +443,18 @@ public sealed partial class ClusterTests : IAsyncDisposable
         using var cancel = new CancellationTokenSource();
         await Assert.ThrowsAnyAsync<OperationCanceledException>(async () =>
         {
-            await foreach (var completion in pool.GenerateAsync(Requests(4, tokens: 50, more: 250), cancel.Token))
+            await foreach (
+                var completion in pool.GenerateAsync(
+                    Requests(4, tokens: 50, more: 250),
+                    NeverEnough.Token,
+                    cancel.Token
+                )
+            )
                 cancel.Cancel();
         });
-        await foreach (var completion in pool.GenerateAsync(Requests(4, tokens: 50, more: 250), Cancel))
+        await foreach (
+            var completion in pool.GenerateAsync(Requests(4, tokens: 50, more: 250), NeverEnough.Token, Cancel)
+        )
             break; // the reader has seen enough
         Assert.All(pool.Status(), w => Assert.Equal((WorkerState.Ready, 0L), (w.State, w.OutstandingTokens)));
 

@@ -72,7 +72,7 @@ public sealed class HeadRestartTests
                     while (!enough.IsCancellationRequested)
                     {
                         var seen = new HashSet<(string, int)>();
-                        await foreach (var completion in pool.GenerateAsync(Requests(), Cancel))
+                        await foreach (var completion in pool.GenerateAsync(Requests(), NeverEnough.Token, Cancel))
                             Assert.True(
                                 seen.Add((completion.RequestId, completion.SampleIndex))
                                     && completion.WeightVersions.All(v => v == 1)
@@ -119,11 +119,10 @@ public sealed class HeadRestartTests
                 new()
                 {
                     Head = address,
-                    Devices = ["cpu"],
                     Name = name,
-                    Threads = 1,
+                    Worker = new() { Threads = 1 },
                     Command = [.. ProgramRun.Program, "worker"],
-                    Say = log.Enqueue,
+                    Log = log.Enqueue,
                 }
             );
 

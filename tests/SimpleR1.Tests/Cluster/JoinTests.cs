@@ -9,6 +9,7 @@ using SimpleR1.Cluster.Head;
 using SimpleR1.Cluster.Membership;
 using SimpleR1.Cluster.Processes;
 using SimpleR1.Cluster.Trainer;
+using SimpleR1.Cluster.Wire;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Tests.Cli;
@@ -46,7 +47,7 @@ public sealed class JoinTests : IAsyncDisposable
             {
                 Key = key,
                 Address = IPAddress.Loopback,
-                Say = log.Enqueue,
+                Log = log.Enqueue,
             },
             Cancel
         );
@@ -60,11 +61,10 @@ public sealed class JoinTests : IAsyncDisposable
             new()
             {
                 Head = head,
-                Devices = ["cpu"],
                 Name = name,
-                Threads = 1,
+                Worker = new() { Threads = 1 },
                 Command = [.. ProgramRun.Program, "worker"],
-                Say = log.Enqueue,
+                Log = log.Enqueue,
             }
         );
         started.Add(machine);
@@ -111,7 +111,7 @@ public sealed class JoinTests : IAsyncDisposable
     private static async Task<List<Completion>> GenerateAsync(WorkerPool pool, GenerationRequest[] requests)
     {
         var completions = new List<Completion>();
-        await foreach (var completion in pool.GenerateAsync(requests, Cancel))
+        await foreach (var completion in pool.GenerateAsync(requests, NeverEnough.Token, Cancel))
             completions.Add(completion);
         return completions;
     }
@@ -369,7 +369,7 @@ public sealed class JoinTests : IAsyncDisposable
     {
         var head = new HeadAddress((await HeadAsync()).Join, null);
         static HelloMessage Hello(string name) =>
-            new(HelloMessage.CurrentProtocol, MemberRole.Worker, name, name, "host", 1, "cpu");
+            HelloMessage.Create(MemberRole.Worker, name, instance: name, device: "cpu");
         await using var first = await HeadConnection.ConnectAsync(head, Hello("a"), Patience, Cancel);
         await using var second = await HeadConnection.ConnectAsync(head, Hello("b"), Patience, Cancel);
         await first.AskAsync(new(HeadAsk.Turn), Patience, Cancel);

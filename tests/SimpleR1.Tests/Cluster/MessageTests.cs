@@ -1,4 +1,4 @@
-using SimpleR1.Cluster;
+using SimpleR1.Cluster.Wire;
 using SimpleR1.Cluster.Worker;
 using SimpleR1.Inference;
 using Xunit;
@@ -77,10 +77,13 @@ public sealed class MessageTests
             Join = "head.example:4711",
             Name = "worker 1",
             Instance = "x",
-            Device = "cpu",
-            Threads = 3,
-            SiloPort = 7,
-            DrainTimeout = TimeSpan.FromSeconds(9),
+            Worker = new()
+            {
+                Device = "cpu",
+                Threads = 3,
+                SiloPort = 7,
+                DrainTimeout = TimeSpan.FromSeconds(9),
+            },
             Parent = 12,
         };
         string[] arguments = options.ToArguments();

@@ -31,7 +31,7 @@ public sealed class OverlapDeltaTests
             new()
             {
                 Workers = Workers,
-                ThreadsPerWorker = 1,
+                Worker = new() { Threads = 1 },
                 Transport = WeightTransportChoice.Tcp,
                 Overlap = true,
                 Delta = true,

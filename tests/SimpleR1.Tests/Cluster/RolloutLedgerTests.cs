@@ -13,17 +13,6 @@ public sealed class RolloutLedgerTests
     /// <summary>With room for everything.</summary>
     private static Router Anyone => new(int.MaxValue);
 
-    private static TokenEvent Token(string id, int index) =>
-        new()
-        {
-            RequestId = id,
-            SampleIndex = index,
-            Token = 9,
-            LogProb = -2,
-            WeightVersion = 4,
-            Text = "",
-        };
-
     private static TokenEvent Sample(string id, int index) =>
         TokenEvent.Of(
             new()
@@ -37,6 +26,17 @@ public sealed class RolloutLedgerTests
                 Text = "",
             }
         );
+
+    private static TokenEvent Token(string id, int index) =>
+        new()
+        {
+            RequestId = id,
+            SampleIndex = index,
+            Token = 9,
+            LogProb = -2,
+            WeightVersion = 4,
+            Text = "",
+        };
 
     [Fact]
     public void Assign_gives_each_request_to_the_least_loaded_worker_in_order()
@@ -53,8 +53,8 @@ public sealed class RolloutLedgerTests
         Assert.Equal(["r1", "r2", "r3"], shares[2].Requests.Select(r => r.Id)); // 13, 26, 229
         Assert.Equal(["r4"], shares[3].Requests.Select(r => r.Id));
         Assert.False(ledger.HasUnassigned);
-        Assert.Equal(13 + 13 + 203, ledger.Outstanding(shares[2]));
-        Assert.Equal(3, ledger.Owed(shares[2]));
+        Assert.Equal(13 + 13 + 203, ledger.OutstandingTokens(shares[2]));
+        Assert.Equal(3, ledger.MissingSamples(shares[2]));
     }
 
     [Fact]
@@ -62,12 +62,12 @@ public sealed class RolloutLedgerTests
     {
         var ledger = new RolloutLedger([Request(0, samples: 2, prompt: 5, maxTokens: 10)]);
         var share = ledger.Assign(Anyone, [new(1, 0, 0)]).Single();
-        Assert.Equal(25, ledger.Outstanding(share));
+        Assert.Equal(25, ledger.OutstandingTokens(share));
         Assert.True(ledger.Accept(Sample("r0", 1)));
-        Assert.Equal(15, ledger.Outstanding(share));
+        Assert.Equal(15, ledger.OutstandingTokens(share));
         Assert.False(ledger.Accept(Sample("r0", 1)));
         Assert.True(ledger.Accept(Sample("r0", 0)));
-        Assert.Equal(0, ledger.Outstanding(share));
+        Assert.Equal(0, ledger.OutstandingTokens(share));
         Assert.True(ledger.Complete);
     }
 
@@ -161,11 +161,14 @@ public sealed class RolloutLedgerTests
         var ledger = new RolloutLedger([Request(0, samples: 2), Request(1)]);
         var share = ledger.Assign(new(2), [new(1, 0, 0)]).Single();
         Assert.Equal(["r0"], share.Requests.Select(r => r.Id));
-        Assert.Equal([("r1", 0, 0)], ledger.BreakOff().Select(c => (c.RequestId, c.SampleIndex, c.Tokens.Length)));
-        Assert.Empty(ledger.BreakOff());
+        Assert.Equal(
+            [("r1", 0, 0)],
+            ledger.CancelUnassigned().Select(c => (c.RequestId, c.SampleIndex, c.Tokens.Length))
+        );
+        Assert.Empty(ledger.CancelUnassigned());
         Assert.True(ledger.Accept(Token("r0", 1)));
         ledger.Release(share, null);
-        var ended = ledger.BreakOff();
+        var ended = ledger.CancelUnassigned();
         Assert.Equal([("r0", 0, 0), ("r0", 1, 1)], ended.Select(c => (c.RequestId, c.SampleIndex, c.Tokens.Length)));
         Assert.All(ended, c => Assert.Equal(FinishReason.Aborted, c.FinishReason));
         Assert.True(ledger.Complete);

@@ -1,6 +1,6 @@
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Head;
-using SimpleR1.Cluster.Membership;
+using SimpleR1.Cluster.Wire;
 using Xunit;
 
 namespace SimpleR1.Tests.Cluster;
@@ -10,7 +10,11 @@ public sealed class RosterTests
     private readonly Roster roster = new();
 
     private static HelloMessage Hello(string name, string instance, MemberRole role = MemberRole.Worker) =>
-        new(HelloMessage.CurrentProtocol, role, name, instance, "host", 7, "cpu");
+        HelloMessage.Create(role, name, instance, "cpu") with
+        {
+            Host = "host",
+            ProcessId = 7,
+        };
 
     private string? Add(HelloMessage hello) => roster.Add(hello, out _);
 
@@ -42,7 +46,15 @@ public sealed class RosterTests
         Add(Hello("b", "2"));
         Assert.Contains("there are: a, b", roster.Drain("c"));
         Assert.Null(roster.Drain("a"));
-        WorkerReport report = new("ready", 3, 2, 1, 10, 1 << 20);
+        WorkerReport report = new()
+        {
+            State = "ready",
+            WeightVersion = 3,
+            Running = 2,
+            Waiting = 1,
+            TokensPerSecond = 10,
+            MemoryBytes = 1 << 20,
+        };
         Assert.True(roster.Heard(Hello("a", "1"), report, null));
         Assert.False(roster.Heard(Hello("b", "2"), report, null));
         Assert.Equal(["draining", "ready"], roster.Entries().Workers.Select(w => w.State));
@@ -54,11 +66,27 @@ public sealed class RosterTests
     public void One_trainer_at_a_time_whose_view_of_a_worker_counts()
     {
         Add(Hello("a", "1"));
-        roster.Heard(Hello("a", "1"), new("ready", 3, 0, 0, 0, 0), null);
+        roster.Heard(Hello("a", "1"), new() { State = "ready", WeightVersion = 3 }, null);
         var t = Hello("t", "x", MemberRole.Trainer);
         Assert.Null(Add(t));
         Assert.Contains("one trainer at a time", Add(Hello("u", "y", MemberRole.Trainer)));
-        TrainerReport View(WorkerState state) => new(3, 5, [new(1, "a", "1", 7, state, 3, 100, 0, 0, 0)]);
+        TrainerReport View(WorkerState state) =>
+            new(
+                WeightVersion: 3,
+                Queued: 5,
+                [
+                    new()
+                    {
+                        Number = 1,
+                        Name = "a",
+                        Instance = "1",
+                        ProcessId = 7,
+                        State = state,
+                        WeightVersion = 3,
+                        OutstandingTokens = 100,
+                    },
+                ]
+            );
         roster.Heard(Hello("t", "x", MemberRole.Trainer), null, View(WorkerState.Suspect));
         var (trainer, workers) = roster.Entries();
         Assert.Equal((3, 5), (trainer!.WeightVersion, trainer.Queued));

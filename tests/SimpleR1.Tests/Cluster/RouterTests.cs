@@ -94,9 +94,9 @@ public sealed class RouterTests
         Assert.Null(ledger.Hedge(new(3, 0, 0), 100)); // once is enough
         Assert.True(ledger.Accept(Sample("a")));
         Assert.False(ledger.Accept(Sample("a")));
-        Assert.Equal((1, 1), (ledger.Owed(first), ledger.Owed(second)));
+        Assert.Equal((1, 1), (ledger.MissingSamples(first), ledger.MissingSamples(second)));
         Assert.Equal(0, ledger.Release(first, "lost")); // the other one still has it
-        Assert.Equal((0, 1), (ledger.Owed(first), ledger.Owed(second)));
+        Assert.Equal((0, 1), (ledger.MissingSamples(first), ledger.MissingSamples(second)));
         Assert.Equal(1, ledger.Release(second, "lost"));
         Assert.True(ledger.HasUnassigned);
     }

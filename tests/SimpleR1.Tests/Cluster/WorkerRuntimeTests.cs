@@ -1,6 +1,8 @@
 using SimpleR1.Bench;
 using SimpleR1.Cluster;
+using SimpleR1.Cluster.Wire;
 using SimpleR1.Cluster.Worker;
+using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.SharedMemory;
@@ -16,7 +18,7 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
 
     private readonly FlatWeights weights = SharedWeightMemory.Allocate(new WeightLayout(ClusterSelfTest.TinyModel));
     private readonly SharedMemoryTransport transport = new();
-    private readonly WorkerRuntime runtime = new("cpu", 1, null);
+    private readonly WorkerRuntime runtime = new(new() { Threads = 1 }, null);
     private int updates;
 
     public WorkerRuntimeTests() => weights.Flat.uniform_(-0.1, 0.1);
@@ -31,20 +33,35 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
     private static SetupMessage Setup(string session) =>
         new(
             session,
-            Wire.ToJson(new WorkerSetup(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 1 << 20 })),
+            WireFormat.ToJson(new WorkerSetup(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 1 << 20 })),
             null
         );
 
+    private static PrepareMessage Prepare(
+        string session,
+        string update,
+        int version,
+        OnUpdate onUpdate,
+        bool overlap
+    ) =>
+        new()
+        {
+            Session = session,
+            Update = update,
+            Version = version,
+            OnUpdate = onUpdate,
+            Overlap = overlap,
+            TimeoutSeconds = Long.TotalSeconds,
+        };
+
     private async Task<bool> PrepareAsync(string session, string update, int version) =>
-        !(
-            await runtime.PrepareAsync(new(session, update, version, OnUpdate.Keep, Overlap: false, Long.TotalSeconds))
-        ).TakenOver;
+        !(await runtime.PrepareAsync(Prepare(session, update, version, OnUpdate.Keep, overlap: false))).TakenOver;
 
     private async Task<ulong> UpdateAsync(string session, int version)
     {
         string update = $"{session}/{++updates}";
         using var offer = transport.Offer(weights, BroadcastPlan.For(weights, version), ["worker"]);
-        string[] invitations = [Wire.ToJson(offer.Invitations[0])];
+        string[] invitations = [WireFormat.ToJson(offer.Invitations[0])];
         Assert.True(await PrepareAsync(session, update, version));
         Assert.True(await PrepareAsync(session, update, version)); // the answer was lost
         var receipt = await runtime.ReceiveAsync(update, 1, invitations, Long);
@@ -55,40 +72,65 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         return receipt.Hash;
     }
 
-    private static SubmitMessage Batch(string session, string name, int version, ulong hash, int tokens = 4) =>
-        new(
+    private static SubmitMessage TwoSamples(string session, string name, int version, ulong hash, int tokens = 4) =>
+        Batch(
             session,
             name,
             version,
             hash,
-            [
-                RequestMessage.From(
-                    new(
-                        "r",
-                        [1, 2],
-                        new()
-                        {
-                            Samples = 2,
-                            MaxTokens = tokens,
-                            IgnoreEos = true,
-                        }
-                    )
-                ),
-            ],
-            Stream: false
+            new(
+                "r",
+                [1, 2],
+                new()
+                {
+                    Samples = 2,
+                    MaxTokens = tokens,
+                    IgnoreEos = true,
+                }
+            )
+        );
+
+    private static SubmitMessage Batch(
+        string session,
+        string name,
+        int version,
+        ulong hash,
+        GenerationRequest request
+    ) =>
+        new()
+        {
+            Session = session,
+            Batch = name,
+            WeightVersion = version,
+            WeightHash = hash,
+            Requests = [RequestMessage.From(request)],
+            Stream = false,
+        };
+
+    /// <summary>One sample by greedy choice.</summary>
+    private static GenerationRequest Greedy(int[] prompt, int tokens) =>
+        new(
+            "r",
+            prompt,
+            new()
+            {
+                Temperature = 0,
+                MaxTokens = tokens,
+                IgnoreEos = true,
+            }
         );
 
     [Fact]
     public async Task Only_the_declared_weights_are_sampled_from()
     {
         Assert.Null((await runtime.SetupAsync(Setup("s"))).Failure);
-        Assert.Contains("version -1", runtime.Submit(Batch("s", "early", 0, 0)).Refused);
+        Assert.Contains("version -1", runtime.Submit(TwoSamples("s", "early", 0, 0)).Refused);
         ulong hash = await UpdateAsync("s", 3);
         Assert.Equal(WeightHash.Compute(weights.Pointer, weights.ByteLength), hash);
-        Assert.Contains("version 3", runtime.Submit(Batch("s", "a", 4, hash)).Refused);
-        Assert.Contains($"{hash:x16}", runtime.Submit(Batch("s", "b", 3, hash + 1)).Refused);
-        Assert.Equal(new(false, false, null), runtime.Submit(Batch("s", "c", 3, hash)));
-        Assert.Equal(new(false, true, null), runtime.Submit(Batch("other", "d", 3, hash)));
+        Assert.Contains("version 3", runtime.Submit(TwoSamples("s", "a", 4, hash)).Refused);
+        Assert.Contains($"{hash:x16}", runtime.Submit(TwoSamples("s", "b", 3, hash + 1)).Refused);
+        Assert.Equal(new(false, false, null), runtime.Submit(TwoSamples("s", "c", 3, hash)));
+        Assert.Equal(new(false, true, null), runtime.Submit(TwoSamples("other", "d", 3, hash)));
         Assert.False(await PrepareAsync("other", "other/1", 4));
     }
 
@@ -97,8 +139,8 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
     {
         await runtime.SetupAsync(Setup("s"));
         ulong hash = await UpdateAsync("s", 0);
-        Assert.Null(runtime.Submit(Batch("s", "a", 0, hash)).Refused);
-        Assert.Null(runtime.Submit(Batch("s", "a", 0, hash)).Refused); // not run again
+        Assert.Null(runtime.Submit(TwoSamples("s", "a", 0, hash)).Refused);
+        Assert.Null(runtime.Submit(TwoSamples("s", "a", 0, hash)).Refused); // not run again
         var first = await NextAsync(0);
         var again = await NextAsync(0); // the answer was lost
         Assert.Equal(first.Events[0], again.Events[0]);
@@ -127,14 +169,14 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
     {
         await runtime.SetupAsync(Setup("s"));
         ulong hash = await UpdateAsync("s", 0);
-        Assert.Null(runtime.Submit(Batch("s", "a", 0, hash, tokens: 900)).Refused);
+        Assert.Null(runtime.Submit(TwoSamples("s", "a", 0, hash, tokens: 900)).Refused);
         Assert.Null((await runtime.SetupAsync(Setup("t"))).Failure);
         await Assert.ThrowsAsync<InvalidOperationException>(() => runtime.NextAsync("a", 0, Long));
         Assert.Equal("waiting", runtime.Report().State);
-        Assert.Contains("version -1", runtime.Submit(Batch("t", "a", 0, hash)).Refused);
-        Assert.True(runtime.Submit(Batch("s", "b", 0, hash)).TakenOver);
+        Assert.Contains("version -1", runtime.Submit(TwoSamples("t", "a", 0, hash)).Refused);
+        Assert.True(runtime.Submit(TwoSamples("s", "b", 0, hash)).TakenOver);
         await UpdateAsync("t", 0);
-        Assert.Null(runtime.Submit(Batch("t", "a", 0, hash)).Refused);
+        Assert.Null(runtime.Submit(TwoSamples("t", "a", 0, hash)).Refused);
     }
 
     [Fact]
@@ -146,7 +188,7 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         await UpdateAsync("s", 1);
         Assert.Equal(("ready", 1), (runtime.Report().State, runtime.Report().WeightVersion));
         await Assert.ThrowsAsync<InvalidOperationException>(() => runtime.CommitAsync("s/cancelled", 2));
-        Assert.Null(runtime.Submit(Batch("s", "a", 1, hash)).Refused);
+        Assert.Null(runtime.Submit(TwoSamples("s", "a", 1, hash)).Refused);
     }
 
     /// <summary>
@@ -160,7 +202,7 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         Assert.True(await PrepareAsync("s", "s/1", 1));
         using var tcp = new TcpTransport();
         using var offer = tcp.Offer(weights, BroadcastPlan.For(weights, 1), ["worker"]);
-        string[] invitations = [Wire.ToJson(offer.Invitations[0])];
+        string[] invitations = [WireFormat.ToJson(offer.Invitations[0])];
         runtime.CancelTransfer("s/1", 1);
         Assert.Contains("cancelled", (await runtime.ReceiveAsync("s/1", 1, invitations, Long)).Failure);
         Assert.Null((await runtime.ReceiveAsync("s/1", 2, invitations, Long)).Failure);
@@ -173,14 +215,14 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         await runtime.SetupAsync(Setup("s"));
         Assert.True(await PrepareAsync("s", "s/late", 1));
         using (var offer = transport.Offer(weights, BroadcastPlan.For(weights, 1), ["worker"]))
-            await runtime.ReceiveAsync("s/late", 1, [Wire.ToJson(offer.Invitations[0])], Long);
+            await runtime.ReceiveAsync("s/late", 1, [WireFormat.ToJson(offer.Invitations[0])], Long);
         await runtime.AbandonAsync("s/late");
         await runtime.AbandonAsync("s/late");
         Assert.Equal("waiting", runtime.Report().State);
         Assert.NotNull(
-            runtime.Submit(Batch("s", "a", 1, WeightHash.Compute(weights.Pointer, weights.ByteLength))).Refused
+            runtime.Submit(TwoSamples("s", "a", 1, WeightHash.Compute(weights.Pointer, weights.ByteLength))).Refused
         );
-        Assert.Null(runtime.Submit(Batch("s", "b", 2, await UpdateAsync("s", 2))).Refused);
+        Assert.Null(runtime.Submit(TwoSamples("s", "b", 2, await UpdateAsync("s", 2))).Refused);
     }
 
     [Fact]
@@ -188,11 +230,11 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
     {
         await runtime.SetupAsync(Setup("s"));
         ulong hash = await UpdateAsync("s", 0);
-        runtime.Submit(Batch("s", "a", 0, hash));
+        runtime.Submit(TwoSamples("s", "a", 0, hash));
         Assert.False(runtime.Idle);
         runtime.Draining = true;
-        Assert.True(runtime.Submit(Batch("s", "b", 0, hash)).Draining);
-        Assert.False(runtime.Submit(Batch("s", "a", 0, hash)).Draining); // that one it has
+        Assert.True(runtime.Submit(TwoSamples("s", "b", 0, hash)).Draining);
+        Assert.False(runtime.Submit(TwoSamples("s", "a", 0, hash)).Draining); // that one it has
         for (int received = 0; !runtime.Idle; )
         {
             var next = await runtime.NextAsync("a", received, Long);
@@ -206,37 +248,17 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
     {
         await runtime.SetupAsync(Setup("s"));
         ulong hash = await UpdateAsync("s", 1);
-        var batch = new SubmitMessage(
-            "s",
-            "long",
-            1,
-            hash,
-            [
-                RequestMessage.From(
-                    new(
-                        "r",
-                        [1, 2, 3],
-                        new()
-                        {
-                            Temperature = 0,
-                            MaxTokens = tokens,
-                            IgnoreEos = true,
-                        }
-                    )
-                ),
-            ],
-            Stream: false
-        );
+        var batch = Batch("s", "long", 1, hash, Greedy([1, 2, 3], tokens));
         Assert.Null(runtime.Submit(batch).Refused);
         long begun = (await runtime.NextAsync("long", 0, TimeSpan.FromMilliseconds(50))).Progress;
         using var noise = weights.Flat.clone();
         weights.Flat.uniform_(-0.1, 0.1);
         using (var offer = transport.Offer(weights, BroadcastPlan.For(weights, 2), ["worker"]))
         {
-            Assert.False(
-                (await runtime.PrepareAsync(new("s", "s/middle", 2, onUpdate, overlap, Long.TotalSeconds))).TakenOver
+            Assert.False((await runtime.PrepareAsync(Prepare("s", "s/middle", 2, onUpdate, overlap))).TakenOver);
+            Assert.Null(
+                (await runtime.ReceiveAsync("s/middle", 1, [WireFormat.ToJson(offer.Invitations[0])], Long)).Failure
             );
-            Assert.Null((await runtime.ReceiveAsync("s/middle", 1, [Wire.ToJson(offer.Invitations[0])], Long)).Failure);
             if (overlap) // the engine goes on meanwhile
                 for (
                     long before = (await runtime.NextAsync("long", 0, TimeSpan.Zero)).Progress;
@@ -279,29 +301,7 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
         Assert.Equal([1, 2], completion.WeightVersions.Distinct());
         // A new request that begins with all that was there before the update computes every key by the new weights.
         int[] prompt = [1, 2, 3, .. completion.Tokens[..old]];
-        runtime.Submit(
-            new(
-                "s",
-                "fresh",
-                2,
-                WeightHash.Of(weights),
-                [
-                    RequestMessage.From(
-                        new(
-                            "r",
-                            prompt,
-                            new()
-                            {
-                                Temperature = 0,
-                                MaxTokens = 20,
-                                IgnoreEos = true,
-                            }
-                        )
-                    ),
-                ],
-                Stream: false
-            )
-        );
+        runtime.Submit(Batch("s", "fresh", 2, WeightHash.Of(weights), Greedy(prompt, 20)));
         ProgressMessage fresh;
         do fresh = await runtime.NextAsync("fresh", 0, Long);
         while (fresh.Events.Length == 0);
@@ -319,7 +319,7 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
     public async Task Device_that_is_not_there_is_named(string device, string reason)
     {
         Assert.SkipWhen(device != "gpu:0" && SimpleR1.Tensors.Cuda.CudaDevice.Count == 0, "needs a GPU driver");
-        await using var gpu = new WorkerRuntime(device, 1, null);
+        await using var gpu = new WorkerRuntime(new() { Device = device, Threads = 1 }, null);
         Assert.Contains(reason, (await gpu.SetupAsync(Setup("s"))).Failure);
     }
 

@@ -349,6 +349,7 @@ public sealed class GpuWeightTransferTests
             await foreach (
                 var completion in workers.GenerateAsync(
                     [.. Enumerable.Range(0, 6).Select(i => Request with { Id = $"r{i}" })],
+                    NeverEnough.Token,
                     Token
                 )
             )

@@ -3,6 +3,7 @@ using System.Diagnostics;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Processes;
 using SimpleR1.Cluster.Trainer;
+using SimpleR1.Cluster.Wire;
 using SimpleR1.Cluster.Worker;
 using SimpleR1.Inference;
 using SimpleR1.Models;
@@ -70,11 +71,13 @@ public sealed class GpuWorkerTests
         Gpu.Require();
         using var source = Gpu.TinyWeights();
         using var trainer = new TcpTransport();
-        await using var runtime = new WorkerRuntime("cuda:0", 1, null);
+        await using var runtime = new WorkerRuntime(new() { Device = "cuda:0", Threads = 1 }, null);
         var reply = await runtime.SetupAsync(
             new(
                 "s",
-                Wire.ToJson(new WorkerSetup(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 })),
+                WireFormat.ToJson(
+                    new WorkerSetup(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 })
+                ),
                 null
             )
         );
@@ -85,28 +88,39 @@ public sealed class GpuWorkerTests
             ulong hash = WeightHash.Of(source, ScalarType.BFloat16);
             Assert.Equal(
                 new(false, version == 1 ? -1 : version - 1),
-                await runtime.PrepareAsync(new("s", $"u{version}", version, OnUpdate.Keep, overlap, 60))
+                await runtime.PrepareAsync(
+                    new()
+                    {
+                        Session = "s",
+                        Update = $"u{version}",
+                        Version = version,
+                        OnUpdate = OnUpdate.Keep,
+                        Overlap = overlap,
+                        TimeoutSeconds = 60,
+                    }
+                )
             );
             using var offer = trainer.Offer(
                 source,
                 BroadcastPlan.For(source, version, held: ScalarType.BFloat16),
                 ["worker"]
             );
-            var receipt = await runtime.ReceiveAsync($"u{version}", 1, [Wire.ToJson(offer.Invitations[0])], Long);
+            var receipt = await runtime.ReceiveAsync($"u{version}", 1, [WireFormat.ToJson(offer.Invitations[0])], Long);
             Assert.Equal((null, version, hash), (receipt.Failure, receipt.Version, receipt.Hash));
             var commit = await runtime.CommitAsync($"u{version}", version);
             Assert.Equal((version, hash), (commit.Version, commit.Hash));
             Assert.Equal(
                 new(false, false, null),
                 runtime.Submit(
-                    new(
-                        "s",
-                        $"b{version}",
-                        version,
-                        hash,
-                        [RequestMessage.From(new("r", [1, 2], new() { MaxTokens = 4, IgnoreEos = true }))],
-                        Stream: false
-                    )
+                    new()
+                    {
+                        Session = "s",
+                        Batch = $"b{version}",
+                        WeightVersion = version,
+                        WeightHash = hash,
+                        Requests = [RequestMessage.From(new("r", [1, 2], new() { MaxTokens = 4, IgnoreEos = true }))],
+                        Stream = false,
+                    }
                 )
             );
             var next = await runtime.NextAsync($"b{version}", 0, Long);
@@ -125,8 +139,7 @@ public sealed class GpuWorkerTests
             new()
             {
                 Workers = 2,
-                ThreadsPerWorker = 1,
-                Device = "cuda",
+                Worker = new() { Device = "cuda", Threads = 1 },
                 Transport = transport,
                 Log = log.Enqueue,
                 WorkerCommand = [.. ProgramRun.Program, "worker"],
@@ -160,6 +173,7 @@ public sealed class GpuWorkerTests
                                 }
                             )),
                     ],
+                    NeverEnough.Token,
                     Cancel
                 )
             )
@@ -181,7 +195,7 @@ public sealed class GpuWorkerTests
             new()
             {
                 Workers = 1,
-                ThreadsPerWorker = 1,
+                Worker = new() { Threads = 1 },
                 Log = _ => { },
                 WorkerCommand = [.. ProgramRun.Program, "worker"],
             },
@@ -193,12 +207,15 @@ public sealed class GpuWorkerTests
             new()
             {
                 Head = new(cluster.Join, null),
-                Devices = ["cuda"],
                 Name = "joiner",
-                Threads = 1,
-                DrainTimeout = TimeSpan.FromSeconds(1),
+                Worker = new()
+                {
+                    Device = "cuda",
+                    Threads = 1,
+                    DrainTimeout = TimeSpan.FromSeconds(1),
+                },
                 Command = [.. ProgramRun.Program, "worker"],
-                Say = _ => { },
+                Log = _ => { },
             }
         );
         for (

@@ -293,8 +293,7 @@ public sealed partial class NcclTests
                     new()
                     {
                         Workers = 3,
-                        ThreadsPerWorker = 1,
-                        Device = "cuda",
+                        Worker = new() { Device = "cuda", Threads = 1 },
                         SendDevice = "cuda",
                         Transport = WeightTransportChoice.Nccl,
                         Log = log.Enqueue,
@@ -361,6 +360,7 @@ public sealed partial class NcclTests
                                 }
                             ),
                         ],
+                        NeverEnough.Token,
                         Cancel
                     )
                 )
@@ -401,8 +401,7 @@ public sealed partial class NcclTests
                     new()
                     {
                         Workers = 2,
-                        ThreadsPerWorker = 1,
-                        Device = "cuda",
+                        Worker = new() { Device = "cuda", Threads = 1 },
                         SendDevice = "cuda",
                         Transport = transport,
                         Log = _ => { },

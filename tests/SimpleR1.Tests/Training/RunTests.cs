@@ -1,6 +1,6 @@
 using System.Buffers.Binary;
 using System.Text.Json.Nodes;
-using SimpleR1.Cluster.Processes;
+using SimpleR1.Cluster;
 using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Runs;
 using SimpleR1.Training.Runs.Files;

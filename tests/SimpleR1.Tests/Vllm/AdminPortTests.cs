@@ -86,6 +86,7 @@ public sealed class AdminPortTests
         await foreach (
             var completion in workers.GenerateAsync(
                 [.. Enumerable.Range(0, 20).Select(i => Request with { Id = $"r{i}" })],
+                NeverEnough.Token,
                 Token
             )
         )

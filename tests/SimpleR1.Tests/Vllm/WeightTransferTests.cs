@@ -256,7 +256,7 @@ public sealed class WeightTransferTests
                 ),
         ];
         var completions = new List<Completion>();
-        await foreach (var completion in workers.GenerateAsync(requests, Token))
+        await foreach (var completion in workers.GenerateAsync(requests, NeverEnough.Token, Token))
             completions.Add(completion);
         Assert.Equal(40, completions.DistinctBy(c => (c.RequestId, c.SampleIndex)).Count());
         Assert.Equal(40, completions.Count);
@@ -274,7 +274,7 @@ public sealed class WeightTransferTests
             (
                 await Assert.ThrowsAsync<ArgumentException>(async () =>
                 {
-                    await foreach (var _ in workers.GenerateAsync(tooLong, Token)) { }
+                    await foreach (var _ in workers.GenerateAsync(tooLong, NeverEnough.Token, Token)) { }
                 })
             ).Message
         );

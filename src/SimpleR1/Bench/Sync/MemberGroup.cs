@@ -31,7 +31,7 @@ internal sealed unsafe class MemberGroup : IDisposable
     public static MemberGroup Form(ClusterOptions cluster, long bytes, long staging)
     {
         int size = cluster.Workers + 1;
-        bool nccl = cluster.Device != "cpu" && cluster.SendDevice is not null && NcclSupport.Missing is null;
+        bool nccl = cluster.Worker.Device != "cpu" && cluster.SendDevice is not null && NcclSupport.Missing is null;
         CudaDevice?[] gpus = nccl ? Gpus(cluster, size) : new CudaDevice?[size];
 
         // All members join at the same time.
@@ -57,7 +57,7 @@ internal sealed unsafe class MemberGroup : IDisposable
 
     private static CudaDevice[] Gpus(ClusterOptions cluster, int size)
     {
-        var devices = WorkerDevices.Expand(cluster.Device);
+        var devices = WorkerDevices.Expand(cluster.Worker.Device);
         CudaDevice Gpu(int rank)
         {
             string name =
@@ -69,7 +69,7 @@ internal sealed unsafe class MemberGroup : IDisposable
             throw new ArgumentException(
                 $"NCCL takes each GPU once: give {size} different ones, "
                     + $"the trainer's (--send-device {cluster.SendDevice}) and "
-                    + $"{cluster.Workers} for the workers (--device {cluster.Device})"
+                    + $"{cluster.Workers} for the workers (--device {cluster.Worker.Device})"
             );
         return gpus;
     }

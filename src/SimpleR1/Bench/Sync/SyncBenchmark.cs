@@ -32,13 +32,13 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> l
     {
         // A device that does not exist is reported before anything is measured.
         var cluster = options.Cluster;
-        _ = WorkerDevices.Expand(cluster.Device);
+        _ = WorkerDevices.Expand(cluster.Worker.Device);
         if (cluster.SendDevice is { } sendDevice)
             _ = WorkerDevices.ExpandGpus(sendDevice);
 
         using var weights = CreateSource();
-        bool gpu = cluster.Device != "cpu";
-        var type = gpu ? ElementType.Parse(cluster.Type).Scalar : ScalarType.Float32;
+        bool gpu = cluster.Worker.Device != "cpu";
+        var type = gpu ? ElementType.Parse(cluster.Worker.Type).Scalar : ScalarType.Float32;
         long bytes = layout.Length * type.ElementSize();
         LogSetting(weights, bytes);
 
@@ -50,7 +50,7 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> l
 
         var reports = await UpdateAsync(weights);
         new SyncFigures(reports, bytes).Write(options, figures, log);
-        return new("sync", options.Model, cluster.Device, gpu ? cluster.Type : "f32", figures);
+        return new("sync", options.Model, cluster.Worker.Device, gpu ? cluster.Worker.Type : "f32", figures);
     }
 
     private void LogSetting(FlatWeights weights, long bytes)
@@ -59,7 +59,7 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> l
         log(
             $"Weight sync of {options.Model}: {layout.ParameterCount / 1e6:F1} M parameters in "
                 + $"{layout.Slots.Count} tensors; "
-                + $"{workers} on {options.Cluster.Device} hold {bytes / 1e6:F0} MB each; "
+                + $"{workers} on {options.Cluster.Worker.Device} hold {bytes / 1e6:F0} MB each; "
                 + $"the trainer's weights are on {weights.Device?.Name ?? "the CPU"} in {weights.Flat.dtype}; "
                 + $"{Environment.ProcessorCount} cores; median of {options.Rounds}"
         );
@@ -97,7 +97,7 @@ public sealed class SyncBenchmark(SyncBenchmarkOptions options, Action<string> l
         if (options.Cluster.SendDevice is not { } device || options.Changed < 1)
             throw new ArgumentException("--source gpu: give --send-device too, and no --changed");
         var gpu = CudaDevice.Parse(WorkerDevices.ExpandGpus(device)[0])!;
-        return new(layout, ElementType.Parse(options.Cluster.Type).Scalar, gpu);
+        return new(layout, ElementType.Parse(options.Cluster.Worker.Type).Scalar, gpu);
     }
 
     private unsafe void Change(FlatWeights weights, int version)

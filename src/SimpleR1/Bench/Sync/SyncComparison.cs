@@ -31,7 +31,7 @@ internal sealed class SyncComparison(
     public void MeasureBare(FlatWeights weights, long bytes)
     {
         bool sharesMemory =
-            cluster.Device == "cpu"
+            cluster.Worker.Device == "cpu"
             && cluster.Transport is WeightTransportChoice.Auto or WeightTransportChoice.SharedMemory;
         figures[Bare] = sharesMemory ? MeasureCopies(weights.Pointer, bytes) : MeasureBroadcast(bytes);
     }
@@ -69,10 +69,8 @@ internal sealed class SyncComparison(
     /// </summary>
     public void MeasureHash(ScalarType type, long bytes)
     {
-        var gpu = CudaDevice.Parse(WorkerDevices.Expand(cluster.Device)[0]);
-        using var held = gpu is null
-            ? new FlatWeights(layout, type, CPU)
-            : new FlatWeights(layout, type, gpu.WithOwnStream());
+        var gpu = CudaDevice.Parse(WorkerDevices.Expand(cluster.Worker.Device)[0]);
+        using var held = gpu is null ? new FlatWeights(layout, type, CPU) : new FlatWeights(layout, type, gpu.WithOwnStream());
         figures["hash_seconds"] = Measure("hash of a worker's weights", bytes, () => WeightHash.Of(held));
     }
 

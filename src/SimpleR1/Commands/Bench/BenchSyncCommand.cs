@@ -72,8 +72,7 @@ internal sealed class BenchSyncCommand(Command command)
             Cluster = new()
             {
                 Workers = parse.GetValue(workers),
-                Device = parse.GetValue(device)!,
-                Type = parse.GetValue(type)!,
+                Worker = new() { Device = parse.GetValue(device)!, Type = parse.GetValue(type)! },
                 SendDevice = parse.GetValue(sendDevice),
                 Transport = parse.GetValue(transport),
                 Overlap = parse.GetValue(overlap),

@@ -60,7 +60,7 @@ internal static class HeadCommand
                 Head = options,
                 Workers = 0,
                 Name = $"serve {model}",
-                Log = options.Say,
+                Log = options.Log,
             },
             interrupts.Token
         );
@@ -100,7 +100,7 @@ internal static class HeadCommand
                 Key = key.Read(parse),
                 Membership = parse.GetValue(membership),
                 Name = parse.GetValue(cluster)!,
-                Say = line => Console.WriteLine($"{DateTime.Now:HH:mm:ss} {line}"),
+                Log = line => Console.WriteLine($"{DateTime.Now:HH:mm:ss} {line}"),
             };
 
         private IPAddress? ReadAddress(ParseResult parse)

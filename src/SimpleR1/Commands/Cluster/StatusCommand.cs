@@ -1,6 +1,6 @@
 using System.CommandLine;
 using System.Text.Json;
-using SimpleR1.Cluster.Head;
+using SimpleR1.Cluster;
 using SimpleR1.Cluster.Membership;
 using SimpleR1.Commands.Options;
 using Spectre.Console;

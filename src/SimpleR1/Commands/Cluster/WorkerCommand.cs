@@ -1,6 +1,6 @@
 using System.CommandLine;
+using SimpleR1.Cluster;
 using SimpleR1.Cluster.Processes;
-using SimpleR1.Cluster.Worker;
 using SimpleR1.Commands.Options;
 
 namespace SimpleR1.Commands.Cluster;
@@ -24,7 +24,7 @@ internal static class WorkerCommand
     {
         private readonly JoinOptions join = new(command, required: true);
         private readonly Option<string> device = command
-            .AddDefault("--device", "cpu")
+            .AddDefault("--device", WorkerSettings.DefaultDevice)
             .Describe("cpu, cuda, cuda:N, several with commas (a process each), or all: every GPU, else the CPU");
         private readonly Option<string> type = DeviceOptions.AddType(command);
         private readonly Option<string?> name = command
@@ -44,13 +44,16 @@ internal static class WorkerCommand
             new()
             {
                 Head = join.Head(parse),
-                Devices = WorkerDevices.Expand(parse.GetValue(device)!),
-                Type = parse.GetValue(type)!,
                 Name = parse.GetValue(name) ?? Environment.MachineName,
-                Threads = parse.GetValue(threads),
-                SiloPort = parse.GetValue(siloPort),
-                DrainTimeout = TimeSpan.FromSeconds(parse.GetValue(drainTimeout)),
-                Say = line => Console.WriteLine($"{DateTime.Now:HH:mm:ss} {line}"),
+                Worker = new()
+                {
+                    Device = parse.GetValue(device)!,
+                    Type = parse.GetValue(type)!,
+                    Threads = parse.GetValue(threads),
+                    SiloPort = parse.GetValue(siloPort),
+                    DrainTimeout = TimeSpan.FromSeconds(parse.GetValue(drainTimeout)),
+                },
+                Log = line => Console.WriteLine($"{DateTime.Now:HH:mm:ss} {line}"),
             };
     }
 }

@@ -46,7 +46,7 @@ internal static class ServeCommand
                     Join = options.Head(parse),
                     Name = $"serve {name}",
                     Workers = Math.Max(1, options.Workers(parse)),
-                    ThreadsPerWorker = options.Threads(parse),
+                    Worker = new() { Threads = options.Threads(parse) },
                 },
                 interrupts.Token
             );

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using SimpleR1.Cluster;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
@@ -24,7 +25,7 @@ internal sealed class DeviceOptions(Command command, string defaultDevice = "cpu
     public static Option<string> AddType(Command command)
     {
         var option = command
-            .AddDefault("--type", SimpleR1.Tensors.ElementType.BF16.Name)
+            .AddDefault("--type", WorkerSettings.DefaultType)
             .Describe("Element type of weights and KV cache on a GPU (a CPU computes in f32)");
         option.AcceptOnlyFromAmong([.. SimpleR1.Tensors.ElementType.All.Select(t => t.Name)]);
         return option;

@@ -1,5 +1,5 @@
 using System.CommandLine;
-using SimpleR1.Cluster.Membership;
+using SimpleR1.Cluster;
 
 namespace SimpleR1.Commands.Options;
 

@@ -1,5 +1,5 @@
 using System.CommandLine;
-using SimpleR1.Cluster.Membership;
+using SimpleR1.Cluster;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;

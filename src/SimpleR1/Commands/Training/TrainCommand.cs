@@ -1,5 +1,5 @@
 using System.CommandLine;
-using SimpleR1.Cluster.Membership;
+using SimpleR1.Cluster;
 using SimpleR1.Commands.Options;
 using SimpleR1.Training;
 using SimpleR1.Training.Recipes;
