@@ -1,16 +1,12 @@
 using System.Diagnostics;
 using System.Net;
 using System.Runtime.InteropServices;
-using SimpleR1.Bench;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Head;
 using SimpleR1.Cluster.Membership;
-using SimpleR1.Cluster.Processes;
 using SimpleR1.Cluster.Trainer;
 using SimpleR1.Cluster.Worker;
 using SimpleR1.Inference;
-using SimpleR1.Models;
-using SimpleR1.WeightSync.SharedMemory;
 
 namespace SimpleR1.Benchmarks;
 
@@ -25,7 +21,7 @@ internal static partial class ClusterBenchmark
         Stop = 19,
         Continue = 18,
         WorkerCount = 4;
-    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
+    public static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
 
     /// <returns>The exit code; null when the arguments are for other benchmarks.</returns>
     public static async Task<int?> RunAsync(string[] args)
@@ -78,99 +74,21 @@ internal static partial class ClusterBenchmark
         return 0;
     }
 
-    /// <summary>A head process, workers, and a trainer that has pushed weights of a tiny random model to them.</summary>
-    private sealed class Stage : IAsyncDisposable
-    {
-        private readonly FlatWeights weights = SharedWeightMemory.Allocate(new WeightLayout(ClusterSelfTest.TinyModel));
-        private readonly List<WorkerMachine> machines = [];
-        private readonly string? membership;
-        private readonly int port;
-        private Process? head;
-        private TrainerCluster? cluster;
-
-        private Stage(int port, string? membership) => (this.port, this.membership) = (port, membership);
-
-        public WorkerPool Pool => cluster!.Workers;
-        public HeadAddress Address => new($"127.0.0.1:{port}", null);
-
-        public static async Task<Stage> SetAsync(int workers, string? membership = null)
-        {
-            var stage = new Stage(SiloSetup.FreePort(IPAddress.Loopback, following: 1), membership);
-            stage.weights.Flat.uniform_(-0.1, 0.1);
-            await stage.StartHeadAsync();
-            for (int i = 1; i <= workers; i++)
-                stage.machines.Add(
-                    WorkerMachine.Start(
-                        new()
-                        {
-                            Head = stage.Address,
-                            Name = $"w{i}",
-                            Worker = new() { Threads = 1 },
-                            Log = _ => { },
-                        }
-                    )
-                );
-            stage.cluster = await TrainerCluster.StartAsync(
-                new()
-                {
-                    Join = stage.Address,
-                    Log = line => Console.Error.WriteLine($"{DateTime.Now:HH:mm:ss.f} {line}"),
-                    StartTimeout = Patience,
-                },
-                new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 64 << 20 })
-            );
-            var seen = stage.Pool;
-            await WaitAsync(
-                () => seen.Status().Count(w => w.State == WorkerState.Waiting) == workers,
-                $"{workers} workers to join"
-            );
-            await seen.PushWeightsAsync(stage.weights, 0);
-            return stage;
-        }
-
-        public async Task StartHeadAsync()
-        {
-            string[] command =
-            [
-                .. ThisProgram.Command,
-                "head",
-                port.ToString(),
-                .. membership is null ? Array.Empty<string>() : [membership],
-            ];
-            head = Process.Start(new ProcessStartInfo(command[0], command[1..]) { RedirectStandardOutput = true })!;
-            if (await head.StandardOutput.ReadLineAsync().WaitAsync(Patience) != "head ready")
-                throw new IOException("the head did not start");
-        }
-
-        public void KillHead()
-        {
-            head!.Kill();
-            head.WaitForExit();
-        }
-
-        public async ValueTask DisposeAsync()
-        {
-            await cluster!.DisposeAsync();
-            foreach (var machine in machines)
-                await machine.DisposeAsync();
-            KillHead();
-            weights.Dispose();
-        }
-    }
-
     /// <summary>
     /// Runs batches of 1,000 rollouts (250 prompts of 4 samples) over 4 workers, one after another, and kills a random worker
     /// at intervals.
     /// </summary>
     private static async Task ChaosAsync(TimeSpan time, TimeSpan? killEvery)
     {
-        await using var stage = await Stage.SetAsync(WorkerCount);
+        await using var stage = await ClusterStage.SetAsync(WorkerCount);
         int kills = 0,
             batches = 0,
             lost = 0,
             twice = 0;
         long samples = 0,
             tokens = 0;
+
+        // Kills, at intervals.
         using var end = new CancellationTokenSource();
         var killer = Task.Run(async () =>
         {
@@ -194,6 +112,8 @@ internal static partial class ClusterBenchmark
                 kills++;
             }
         });
+
+        // Batches, until the time is over.
         var clock = Stopwatch.StartNew();
         for (; clock.Elapsed < time; batches++)
         {
@@ -237,7 +157,7 @@ internal static partial class ClusterBenchmark
     /// <summary>Measures how long a stopped worker stays in rotation, idle and busy.</summary>
     private static async Task StopAsync()
     {
-        await using var stage = await Stage.SetAsync(2);
+        await using var stage = await ClusterStage.SetAsync(2);
         foreach (bool busy in new[] { false, true })
         {
             await WaitAsync(
@@ -271,7 +191,9 @@ internal static partial class ClusterBenchmark
     /// <summary>Kills and restarts the head 20 times while rollouts run.</summary>
     private static async Task RestartAsync(string? membership)
     {
-        await using var stage = await Stage.SetAsync(WorkerCount, membership);
+        await using var stage = await ClusterStage.SetAsync(WorkerCount, membership);
+
+        // Rollouts, all the time.
         using var end = new CancellationTokenSource();
         long samples = 0,
             lost = 0;
@@ -285,6 +207,8 @@ internal static partial class ClusterBenchmark
                 await Task.Delay(50);
             }
         });
+
+        // The head's deaths.
         var instances = stage.Pool.Status().Select(w => w.Instance).Order().ToArray();
         var back = new List<double>();
         for (int i = 0; i < 20; i++)
@@ -292,31 +216,8 @@ internal static partial class ClusterBenchmark
             stage.KillHead();
             await Task.Delay(2000);
             await stage.StartHeadAsync();
-            var clock = Stopwatch.StartNew();
-            while (true)
-            {
-                ClusterStatus status;
-                try
-                {
-                    status = await ClusterClient.StatusAsync(stage.Address, CancellationToken.None);
-                }
-                catch (Exception e) when (e is IOException or TimeoutException && clock.Elapsed < Patience)
-                {
-                    continue;
-                }
-                if (
-                    status.Trainer is { WeightVersion: >= 0 }
-                    && status.Workers.Count(w => w.State == "ready") == WorkerCount
-                    && stage.Pool.Status().Count(w => w.State == WorkerState.Ready) == WorkerCount
-                )
-                    break;
-                if (clock.Elapsed > Patience)
-                    throw new TimeoutException(
-                        $"waited {Patience} for the workers to be back: {string.Join(", ", status.Workers)}"
-                    );
-                await Task.Delay(100);
-            }
-            back.Add(clock.Elapsed.TotalSeconds);
+            double seconds = await WaitForAllAsync(stage);
+            back.Add(seconds);
             Console.Error.WriteLine($"round {i + 1}: back after {back[^1]:F1} s");
         }
         end.Cancel();
@@ -334,6 +235,36 @@ internal static partial class ClusterBenchmark
                 + $"{samples} rollouts in that time, {lost} lost; "
                 + (same ? "the same worker processes throughout" : "WORKER PROCESSES WERE REPLACED")
         );
+    }
+
+    /// <summary>Waits until the trainer and all workers have joined the restarted head.</summary>
+    /// <returns>Seconds that took.</returns>
+    private static async Task<double> WaitForAllAsync(ClusterStage stage)
+    {
+        var clock = Stopwatch.StartNew();
+        while (true)
+        {
+            ClusterStatus status;
+            try
+            {
+                status = await ClusterClient.StatusAsync(stage.Address, CancellationToken.None);
+            }
+            catch (Exception e) when (e is IOException or TimeoutException && clock.Elapsed < Patience)
+            {
+                continue;
+            }
+            if (
+                status.Trainer is { WeightVersion: >= 0 }
+                && status.Workers.Count(w => w.State == "ready") == WorkerCount
+                && stage.Pool.Status().Count(w => w.State == WorkerState.Ready) == WorkerCount
+            )
+                return clock.Elapsed.TotalSeconds;
+            if (clock.Elapsed > Patience)
+                throw new TimeoutException(
+                    $"waited {Patience} for the workers to be back: {string.Join(", ", status.Workers)}"
+                );
+            await Task.Delay(100);
+        }
     }
 
     private static async Task RedisAsync()
@@ -371,7 +302,7 @@ internal static partial class ClusterBenchmark
     /// </summary>
     private static async Task RouteAsync()
     {
-        await using var stage = await Stage.SetAsync(WorkerCount);
+        await using var stage = await ClusterStage.SetAsync(WorkerCount);
         const int inFlight = 256;
         var bulk = new List<double>();
         var single = new List<double>();
@@ -402,7 +333,7 @@ internal static partial class ClusterBenchmark
     }
 
     /// <summary>Counts how many repeats of a prompt find its keys and values.</summary>
-    private static async Task MeasureAffinityAsync(Stage stage)
+    private static async Task MeasureAffinityAsync(ClusterStage stage)
     {
         var before = stage.Pool.PrefixAffinity;
 
@@ -462,7 +393,7 @@ internal static partial class ClusterBenchmark
         return count;
     }
 
-    private static async Task WaitAsync(Func<bool> condition, string awaited)
+    public static async Task WaitAsync(Func<bool> condition, string awaited)
     {
         for (var clock = Stopwatch.StartNew(); !condition(); await Task.Delay(20))
             if (clock.Elapsed > Patience)

@@ -12,7 +12,7 @@ if (await ClusterBenchmark.RunAsync(args) is { } code)
 
 // Started by "sync abuse".
 if (args is ["faulty-worker", var fault, .. var worker])
-    return await SyncAbuse.FaultyWorkerAsync(fault, worker);
+    return await FaultyWorker.RunAsync(fault, worker);
 if (args is ["sync", "abuse", .. var abuse])
     return await SyncAbuse.RunAsync(Console.Out, abuse);
 if (args is ["sync", "soak", .. var soak])

@@ -1,32 +1,14 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
-using SimpleR1.Bench;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Processes;
 using SimpleR1.Cluster.Trainer;
-using SimpleR1.Cluster.Worker;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.SharedMemory;
 
 namespace SimpleR1.Benchmarks;
-
-/// <summary>How often each fault disturbs weight updates.</summary>
-internal sealed record SyncAbuseCounts(int Kills, int Stops, int Joiners, int Damages, int Claims);
-
-/// <summary>The workers whose updates are disturbed, and how the weights travel.</summary>
-internal sealed record SyncAbuseWorkers(
-    WeightTransportChoice Transport,
-    int Count = 3,
-    string Device = "cpu",
-    string? SendDevice = null,
-    ModelConfig? Model = null
-)
-{
-    /// <summary>The workers' model.</summary>
-    public ModelConfig Model { get; } = Model ?? ClusterSelfTest.TinyModel;
-}
 
 /// <summary>
 /// Disturbs weight updates of real worker processes: kills, stops and adds workers in every phase, damages weights that have
@@ -100,6 +82,13 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
                 .Split(' ', StringSplitOptions.RemoveEmptyEntries)[5];
             processes = [.. abuse.Pool.Status().Select(w => w.ProcessId)];
         }
+        RequireNothingLeft(processes, memory);
+        await output.WriteLineAsync($"{workers.Transport}: nothing is left over");
+    }
+
+    /// <param name="memory">The name of the shared memory with the weights.</param>
+    private static void RequireNothingLeft(int[] processes, string memory)
+    {
         foreach (int process in processes)
             Require(
                 !Directory.Exists($"/proc/{process}") || File.ReadAllText($"/proc/{process}/stat").Contains(") Z"),
@@ -111,7 +100,6 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             "shared memory is left over"
         );
         Require(!Directory.GetFiles("/dev/shm").Any(f => f.Contains("simple-r1")), "shared-memory files are left over");
-        await output.WriteLineAsync($"{workers.Transport}: nothing is left over");
     }
 
     private WorkerPool Pool => cluster!.Workers;
@@ -151,24 +139,19 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     private string[] Command(int workersThere, params string[] arguments) =>
         ThisProgram.Worker(workers.Device, workers.SendDevice, workersThere, arguments);
 
+    /// <param name="Armed">The phase in which the worker was lost.</param>
+    /// <param name="Named">The report names the worker as dropped.</param>
+    private sealed record Loss(UpdatePhase Armed, bool Named, string Outcome);
+
     /// <summary>Loses a worker at a random moment of a phase, each phase in turn.</summary>
     private async Task LoseAsync(string what, int signal, int count)
     {
         var phases = Enum.GetValues<UpdatePhase>();
-        var losses = new List<(UpdatePhase Armed, bool Named, string Outcome)>();
+        var losses = new List<Loss>();
         double longest = 0;
         for (int i = 0; i < count; i++)
         {
-            await WaitAsync(
-                () => Pool.Status().Count(w => w.State == WorkerState.Ready) == workers.Count,
-                "all workers to be there again"
-            );
-            await PushAsync(); // where workers form a group, it is formed here
-            undisturbed.Add(await PushAsync());
-            Require(
-                undisturbed[^1].Dropped.Count == 0,
-                $"an update that nothing was done to dropped {string.Join("; ", undisturbed[^1].Dropped)}"
-            );
+            await PushUndisturbedAsync();
             var victim = Pool.Status().Where(w => w.State == WorkerState.Ready).ElementAt(random.Next(workers.Count));
             var phase = phases[i % phases.Length];
             double delay = 1.2 * random.NextDouble() * MedianSeconds(phase);
@@ -184,25 +167,37 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
                 $"dropped: {string.Join("; ", report.Dropped)}, expected {victim.Name} at most"
             );
             bool named = report.Dropped.Count > 0;
-            losses.Add(
-                (
-                    phase,
-                    named,
-                    named
-                        ? "named in " + Lower(phases.First(p => report.Dropped[0].Contains($"in the {Lower(p)} phase")))
-                        : "after the update's end"
-                )
-            );
+            string outcome = named ? "named in " + Lower(NamedPhase(report.Dropped[0])) : "after the update's end";
+            losses.Add(new(phase, named, outcome));
             await WaitAsync(
                 () => Pool.Status().All(w => w.ProcessId != victim.ProcessId || w.State == WorkerState.Dead),
                 $"{victim.Name} to be replaced"
             );
             Progress(what, i + 1, count);
         }
-        if (count == 0)
-            return;
+        if (count > 0)
+            await ReportAsync(what, losses, longest);
+    }
+
+    /// <summary>Updates all workers with nothing done to them, which shows how long each phase takes.</summary>
+    private async Task PushUndisturbedAsync()
+    {
+        await WaitAsync(
+            () => Pool.Status().Count(w => w.State == WorkerState.Ready) == workers.Count,
+            "all workers to be there again"
+        );
+        await PushAsync(); // where workers form a group, it is formed here
+        undisturbed.Add(await PushAsync());
+        Require(
+            undisturbed[^1].Dropped.Count == 0,
+            $"an update that nothing was done to dropped {string.Join("; ", undisturbed[^1].Dropped)}"
+        );
+    }
+
+    private async Task ReportAsync(string what, List<Loss> losses, double longest)
+    {
         await output.WriteLineAsync(
-            $"{workers.Transport}: {count} updates with a worker {what}: {losses.Count(l => l.Named)} were lost before the "
+            $"{workers.Transport}: {losses.Count} updates with a worker {what}: {losses.Count(l => l.Named)} were lost before the "
                 + $"update had ended, all others proved the trainer's weights; the longest update took {longest:0.0} s"
         );
         foreach (var armedFor in losses.GroupBy(l => l.Armed))
@@ -212,6 +207,9 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
                     + string.Join(", ", armedFor.CountBy(l => l.Outcome).Select(c => $"{c.Value} {c.Key}"))
             );
     }
+
+    private static UpdatePhase NamedPhase(string dropped) =>
+        Enum.GetValues<UpdatePhase>().First(p => dropped.Contains($"in the {Lower(p)} phase"));
 
     private static string Lower(UpdatePhase phase) => phase.ToString().ToLowerInvariant();
 
@@ -235,7 +233,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         long start = Stopwatch.GetTimestamp();
         new Thread(() =>
         {
-            while (seconds - Stopwatch.GetElapsedTime(start).TotalSeconds is > 0 and var left)
+            for (double left = seconds; left > 0; left = seconds - Stopwatch.GetElapsedTime(start).TotalSeconds)
                 Thread.Sleep(left > 0.003 ? 1 : 0);
             Signal(process, signal);
         })
@@ -356,31 +354,6 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
                 Command = Command(workers.Count + 1, arguments),
                 Log = _ => { },
             }
-        );
-
-    /// <summary>A worker process that does one thing wrong.</summary>
-    public static Task<int> FaultyWorkerAsync(string fault, string[] arguments) =>
-        WorkerProcess.RunAsync(
-            WorkerOptions.Parse(arguments),
-            runtime =>
-            {
-                if (fault == "claim")
-                    runtime.Weights.Claim = reply => reply with { Version = reply.Version + 1 };
-                else
-                    runtime.Weights.Damage = received =>
-                    {
-                        nint place = received.Pointer + (nint)(received.ByteLength / 3);
-                        if (received.Device is { } gpu)
-                            gpu.Write<byte>(place, [(byte)(gpu.Read<byte>(place, 1)[0] ^ 1)]);
-                        else
-                            unsafe
-                            {
-                                *(byte*)place ^= 1;
-                            }
-                        runtime.Weights.Damage = null;
-                    };
-            },
-            CancellationToken.None
         );
 
     private async Task<SyncReport> PushAsync(bool verify = true)

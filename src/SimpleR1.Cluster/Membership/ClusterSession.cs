@@ -99,6 +99,7 @@ internal sealed class ClusterSession(SessionOptions options) : IAsyncDisposable
     /// <returns>False where the head refused the first join.</returns>
     private async Task<bool> StayAsync()
     {
+        // A head that refuses the first join refuses this process for good.
         await using var head = await HeadConnection.ConnectAsync(
             options.Head,
             options.Hello,
@@ -114,6 +115,7 @@ internal sealed class ClusterSession(SessionOptions options) : IAsyncDisposable
             throw new IOException("it refused this process: " + refused);
         }
 
+        // The head's cluster, where it is a new one.
         if (silo is null || silo.ClusterId != head.Welcome.ClusterId || isDeclaredDead)
             await JoinAsync(head);
         joined.TrySetResult();
@@ -121,6 +123,7 @@ internal sealed class ClusterSession(SessionOptions options) : IAsyncDisposable
             options.Log("the head is back; joined again");
         lastProblem = null;
 
+        // Reports.
         while (!isDeclaredDead)
         {
             var reply = await head.AskAsync(options.Report(), AnswerTimeout, stopping.Token);
@@ -170,6 +173,8 @@ internal sealed class ClusterSession(SessionOptions options) : IAsyncDisposable
             Services = options.Services,
             DeclaredDead = OnDeclaredDead,
         };
+
+        // Orleans waits for the membership as long as it may.
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
         deadline.CancelAfter(JoinTimeout);
         try

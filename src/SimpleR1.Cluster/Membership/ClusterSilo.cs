@@ -112,7 +112,8 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
     /// </summary>
     public void Watch(Action<SiloAddress, MemberName> joined, Action<SiloAddress> gone)
     {
-        (this.joined, this.gone) = (joined, gone);
+        this.joined = joined;
+        this.gone = gone;
         membership.SubscribeToSiloStatusEvents(this);
         foreach (var (address, status) in membership.GetApproximateSiloStatuses(onlyActive: true))
             SiloStatusChangeNotification(address, status);

@@ -41,6 +41,7 @@ internal sealed class HeadConnection : IAsyncDisposable
         bool connected = false;
         try
         {
+            // A connection, inside TLS where there is a key.
             await socket.ConnectAsync(host, port, deadline.Token);
             connected = true;
 
@@ -48,6 +49,7 @@ internal sealed class HeadConnection : IAsyncDisposable
             if (address.Key is { } key)
                 stream = await key.SecureOpenedAsync(stream, deadline.Token);
 
+            // Hello and welcome.
             var frames = new FrameStream(stream);
             await frames.SendAsync(hello, deadline.Token);
             var welcome = await frames.ReceiveAsync<WelcomeMessage>(deadline.Token);

@@ -243,7 +243,7 @@ internal sealed class RolloutLedger
                 || !entry.Done.Contains(e.SampleIndex) && !entry.Open.ContainsKey(e.SampleIndex)
             )
                 throw new InvalidOperationException(
-                    $"A worker returned sample {e.SampleIndex} of request '{e.RequestId}', which nobody asked for"
+                    $"A worker returned sample {e.SampleIndex} of request '{e.RequestId}', which no request asks for"
                 );
             if (entry.Done.Contains(e.SampleIndex))
                 return false;

@@ -95,6 +95,7 @@ public sealed class TrainerCluster : IAsyncDisposable
         CancellationToken cancellation
     )
     {
+        // The session may change its silo before and after there is a pool.
         WorkerPool? pool = null;
         ClusterSilo? silo = null;
         var gate = new Lock();
@@ -118,6 +119,8 @@ public sealed class TrainerCluster : IAsyncDisposable
                 }
             },
         };
+
+        // The pool, with the first silo.
         try
         {
             await JoinInTimeAsync(session, options, address, cancellation);

@@ -182,6 +182,7 @@ internal sealed class WorkerLink(RemoteWorker worker, ClusterOptions options)
         using var either = CancellationTokenSource.CreateLinkedTokenSource(stop, cut);
         try
         {
+            // A prompt answer keeps the worker Ready.
             if (timeout > SuspectAfter && worker.State == WorkerState.Ready)
             {
                 try
@@ -195,6 +196,7 @@ internal sealed class WorkerLink(RemoteWorker worker, ClusterOptions options)
                 timeout -= SuspectAfter;
             }
 
+            // A late one makes it Ready again.
             var late = await answer.WaitAsync(timeout, either.Token);
             if (worker.State == WorkerState.Suspect)
                 worker.Become(WorkerState.Ready);

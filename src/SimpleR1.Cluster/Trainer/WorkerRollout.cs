@@ -39,7 +39,7 @@ internal sealed class WorkerRollout(
 
     /// <summary>Runs the requests, and passes on each event as it arrives, until no sample is missing.</summary>
     /// <returns>False when the worker took none, because it was asked to leave.</returns>
-    /// <exception cref="ArgumentException">No worker can serve the requests; the message says why.</exception>
+    /// <exception cref="ArgumentException">No worker can serve the requests.</exception>
     /// <exception cref="IOException">The worker is lost or failed, or must not be sampled from.</exception>
     /// <exception cref="TimeoutException">The worker does not answer, or its engine makes no step.</exception>
     public async Task<bool> RunAsync(CancellationToken cancellation)

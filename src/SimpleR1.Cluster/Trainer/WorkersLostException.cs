@@ -1,4 +1,4 @@
 namespace SimpleR1.Cluster.Trainer;
 
-/// <summary>Workers failed again and again, when they started or at one request; the message says why.</summary>
+/// <summary>Workers failed repeatedly, when they started or at one request.</summary>
 public sealed class WorkersLostException(string message) : InvalidOperationException(message);

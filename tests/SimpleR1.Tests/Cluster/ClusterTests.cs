@@ -1,129 +1,19 @@
-using System.Collections.Concurrent;
-using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
-using System.Runtime.InteropServices;
-using SimpleR1.Bench;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Trainer;
 using SimpleR1.Inference;
 using SimpleR1.Models;
-using SimpleR1.Tests.Cli;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.SharedMemory;
 using Xunit;
 
 namespace SimpleR1.Tests.Cluster;
 
-/// <summary>Real worker processes on a tiny random model.</summary>
+/// <summary>Rollouts and weight updates of real worker processes.</summary>
 [Collection("worker processes")] // one class at a time: each fills the machine
-public sealed partial class ClusterTests : IAsyncDisposable
+public sealed class ClusterTests : TrainerClusterTest
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
-    private static readonly ModelConfig Model = ClusterSelfTest.TinyModel;
-
-    private readonly ConcurrentQueue<string> log = [];
-    private readonly FlatWeights weights = SharedWeightMemory.Allocate(new WeightLayout(Model));
-    private TrainerCluster? cluster;
-
-    private static CancellationToken Cancel => TestContext.Current.CancellationToken;
-
-    private ClusterOptions Options(int workers) =>
-        new()
-        {
-            Workers = workers,
-            Worker = new() { Threads = 1 },
-            WorkerCommand = [.. ProgramRun.Program, "worker"],
-            StartTimeout = Patience,
-            Log = log.Enqueue,
-        };
-
-    private async Task<WorkerPool> StartAsync(ClusterOptions options)
-    {
-        weights.Flat.uniform_(-0.1, 0.1);
-        cluster = await TrainerCluster.StartAsync(options, new(Model, null, new() { KvCacheBytes = 16 << 20 }), Cancel);
-        return cluster.Workers;
-    }
-
-    private static GenerationRequest[] Requests(int count, int samples = 2, int tokens = 12, int more = 5) =>
-        [
-            .. Enumerable
-                .Range(0, count)
-                .Select(i => new GenerationRequest(
-                    $"r{i}",
-                    [1, 2, 3 + i],
-                    new()
-                    {
-                        Samples = samples,
-                        MaxTokens = tokens + more * i,
-                        Seed = (ulong)i,
-                        IgnoreEos = true,
-                    }
-                )),
-        ];
-
-    private static void RequireEachOnce(GenerationRequest[] requests, List<Completion> completions)
-    {
-        var expected = requests.SelectMany(r => Enumerable.Range(0, r.Sampling.Samples).Select(j => (r.Id, j))).Order();
-        Assert.Equal(expected, completions.Select(c => (c.RequestId, c.SampleIndex)).Order());
-        Assert.All(
-            completions,
-            c => Assert.Equal(requests.First(r => r.Id == c.RequestId).Sampling.MaxTokens, c.Tokens.Length)
-        );
-    }
-
-    private async Task<List<Completion>> GenerateAsync(WorkerPool pool, GenerationRequest[] requests)
-    {
-        var completions = new List<Completion>();
-        await foreach (var completion in pool.GenerateAsync(requests, NeverEnough.Token, Cancel))
-            completions.Add(completion);
-        return completions;
-    }
-
-    private async Task WaitAsync(Func<bool> condition, string awaited)
-    {
-        var clock = Stopwatch.StartNew();
-        while (!condition())
-        {
-            Assert.True(
-                clock.Elapsed < Patience,
-                $"waited {Patience.TotalSeconds} s for {awaited}; log:\n{string.Join('\n', log)}"
-            );
-            await Task.Delay(10, Cancel);
-        }
-    }
-
-    private static bool Lives(int processId)
-    {
-        try
-        {
-            return !File.ReadLines($"/proc/{processId}/status").Any(l => l.StartsWith("State:\tZ"));
-        }
-        catch (Exception e) when (e is IOException)
-        {
-            return false;
-        }
-    }
-
-    [LibraryImport("libc", EntryPoint = "kill")]
-    private static partial int Signal(int processId, int signal);
-
-    private const int Kill = 9,
-        Stop = 19,
-        Continue = 18,
-        Interrupt = 2;
-
-    public async ValueTask DisposeAsync()
-    {
-        if (cluster is not null)
-        {
-            int[] processes = [.. cluster.Workers.Status().Select(w => w.ProcessId).Where(id => id != 0)];
-            await cluster.DisposeAsync();
-            Assert.DoesNotContain(processes, Lives);
-        }
-        weights.Dispose();
-    }
-
     [Theory]
     [InlineData(WeightTransportChoice.Auto, "shared-memory")]
     [InlineData(WeightTransportChoice.Tcp, "tcp")]
@@ -165,102 +55,6 @@ public sealed partial class ClusterTests : IAsyncDisposable
     }
 
     [Fact]
-    public async Task Worker_killed_in_the_middle_costs_no_sample_and_its_replacement_holds_the_current_weights()
-    {
-        var pool = await StartAsync(Options(2));
-        await pool.PushWeightsAsync(weights, 4, Cancel);
-        var first = pool.Status()[0]; // its name is its process's, its number the order in which it joined
-        int victim = first.ProcessId;
-        var requests = Requests(12, samples: 4, tokens: 20, more: 30);
-        var completions = new List<Completion>();
-        await foreach (var completion in pool.GenerateAsync(requests, NeverEnough.Token, Cancel))
-        {
-            if (completions.Count == 0)
-                Assert.Equal(0, Signal(victim, Kill));
-            completions.Add(completion);
-        }
-        RequireEachOnce(requests, completions);
-        Assert.Contains(log, line => line.Contains($"{first.Name} was lost") && line.Contains("SIGKILL"));
-        Assert.Contains(log, line => line.Contains("unfinished requests"));
-        await WaitAsync(
-            () =>
-                pool.Status()
-                    .Any(w =>
-                        w is { State: WorkerState.Ready, WeightVersion: 4, Replacements: 1 }
-                        && w.Name == first.Name
-                        && w.ProcessId != victim
-                    ),
-            "the replacement to be ready"
-        );
-        // Nobody was disturbed this time, and the samples are the same.
-        var again = (await GenerateAsync(pool, requests)).ToDictionary(c => (c.RequestId, c.SampleIndex));
-        Assert.All(completions, c => Assert.Equal(again[(c.RequestId, c.SampleIndex)].Tokens, c.Tokens));
-        var report = await pool.PushWeightsAsync(weights, 5, Cancel);
-        Assert.True(
-            report.Workers is [1, 2],
-            string.Join('\n', [.. log, .. report.Dropped, .. pool.Status().Select(w => w.ToString())])
-        );
-        RequireEachOnce(Requests(6), await GenerateAsync(pool, Requests(6)));
-    }
-
-    [Fact]
-    public async Task Only_worker_killed_in_the_middle_is_waited_for_and_changed_weights_are_not_handed_to_its_replacement()
-    {
-        var pool = await StartAsync(Options(1));
-        await pool.PushWeightsAsync(weights, 1, Cancel);
-        var requests = Requests(4, samples: 2, tokens: 20, more: 60);
-        var completions = new List<Completion>();
-        await foreach (var completion in pool.GenerateAsync(requests, NeverEnough.Token, Cancel))
-        {
-            if (completions.Count == 0)
-                Signal(pool.Status()[0].ProcessId, Kill);
-            completions.Add(completion);
-        }
-        RequireEachOnce(requests, completions);
-        // The trainer goes on to change its weights, and the next replacement finds others than were published.
-        weights.Flat.add_(1f);
-        Signal(pool.Status()[0].ProcessId, Kill);
-        await WaitAsync(
-            () => pool.Status()[0] is { State: WorkerState.Waiting, Replacements: 2 },
-            "the second replacement to wait for the next push"
-        );
-        Assert.Equal([1], (await pool.PushWeightsAsync(weights, 2, Cancel)).Workers);
-        Assert.All(await GenerateAsync(pool, Requests(2)), c => Assert.All(c.WeightVersions, v => Assert.Equal(2, v)));
-    }
-
-    [Fact]
-    public async Task Worker_that_hangs_is_replaced_and_its_samples_still_come()
-    {
-        var pool = await StartAsync(Options(2) with { ResponseTimeout = TimeSpan.FromSeconds(8) });
-        await pool.PushWeightsAsync(weights, 0, Cancel);
-        int victim = pool.Status()[1].ProcessId;
-        var requests = Requests(8, samples: 2, tokens: 20, more: 40);
-        var completions = new List<Completion>();
-        await foreach (var completion in pool.GenerateAsync(requests, NeverEnough.Token, Cancel))
-        {
-            if (completions.Count == 0)
-                Signal(victim, Stop);
-            completions.Add(completion);
-        }
-        RequireEachOnce(requests, completions);
-        Assert.Contains(log, line => line.Contains("worker 2 was lost"));
-        await WaitAsync(
-            () => !Lives(victim) && pool.Status().All(w => w.State == WorkerState.Ready),
-            "the hung process to be replaced"
-        );
-
-        victim = pool.Status()[0].ProcessId;
-        Signal(victim, Stop);
-        var report = await pool.PushWeightsAsync(weights, 1, Cancel);
-        Assert.Equal([2], report.Workers);
-        Assert.Contains("worker 1", Assert.Single(report.Dropped));
-        await WaitAsync(
-            () => pool.Status().All(w => w is { State: WorkerState.Ready, WeightVersion: 1 }),
-            "the replacement to have caught up"
-        );
-    }
-
-    [Fact]
     public async Task Push_in_the_middle_of_a_rollout_throws_no_work_away_and_marks_each_token()
     {
         var pool = await StartAsync(Options(2));
@@ -279,7 +73,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
     }
 
     [Fact]
-    public async Task Stream_goes_on_behind_its_last_token_when_its_worker_is_killed()
+    public async Task Stream_continues_after_its_last_token_when_its_worker_is_killed()
     {
         var pool = await StartAsync(Options(2));
         await pool.PushWeightsAsync(weights, 0, Cancel);
@@ -308,7 +102,8 @@ public sealed partial class ClusterTests : IAsyncDisposable
         {
             Assert.Equal(expected[i].Completion!.Tokens, found[i].Completion!.Tokens);
             Assert.Equal(expected[i].Completion!.LogProbs, found[i].Completion!.LogProbs);
-            Assert.Equal(expected[i].Completion!.Tokens, disturbed.Where(e => e.SampleIndex == i).Select(e => e.Token)); // each token came once
+            var streamed = disturbed.Where(e => e.SampleIndex == i).Select(e => e.Token);
+            Assert.Equal(expected[i].Completion!.Tokens, streamed); // each token came once
         }
         Assert.Contains(pool.Status(), w => w.Replacements == 1);
 
@@ -326,7 +121,7 @@ public sealed partial class ClusterTests : IAsyncDisposable
     }
 
     [Fact]
-    public async Task Rollouts_that_are_broken_off_go_on_later_as_if_they_had_never_stopped()
+    public async Task Rollouts_that_are_cancelled_continue_later_as_if_they_had_never_stopped()
     {
         var pool = await StartAsync(Options(2) with { QueueSamples = 6 }); // some requests wait in the pool
         await pool.PushWeightsAsync(weights, 0, Cancel);
@@ -411,24 +206,6 @@ public sealed partial class ClusterTests : IAsyncDisposable
     }
 
     [Fact]
-    public async Task Weights_that_break_the_engine_are_an_error_with_the_engines_reason()
-    {
-        string folder = Directory.CreateTempSubdirectory("simple-r1-cluster-").FullName;
-        var pool = await StartAsync(Options(2) with { LogFolder = folder });
-        weights.Flat.fill_(float.NaN);
-        await pool.PushWeightsAsync(weights, 0, Cancel);
-        var error = await Assert.ThrowsAsync<WorkersLostException>(() => GenerateAsync(pool, Requests(2)));
-        Assert.Contains("engine failed", error.Message);
-        Assert.Contains("not finite", error.Message);
-        Assert.Contains("not tried again", error.Message);
-        Assert.DoesNotContain("batch", error.Message); // the worker's own names for requests stay inside
-        await cluster!.DisposeAsync();
-        Assert.Contains("not finite", File.ReadAllText(Path.Combine(folder, "worker-1.log")));
-        Assert.True(File.Exists(Path.Combine(folder, "cluster.log")));
-        Directory.Delete(folder, recursive: true);
-    }
-
-    [Fact]
     public async Task Refused_request_and_cancelled_rollout_leave_the_workers_ready()
     {
         var pool = await StartAsync(Options(2));
@@ -484,31 +261,6 @@ public sealed partial class ClusterTests : IAsyncDisposable
     }
 
     [Fact]
-    public async Task Stragglers_are_repeated_by_an_idle_worker_and_nobody_waits_for_the_worker_that_hangs()
-    {
-        var pool = await StartAsync(
-            Options(2) with
-            {
-                HedgeAfter = TimeSpan.FromSeconds(1),
-                ResponseTimeout = Patience,
-            }
-        );
-        await pool.PushWeightsAsync(weights, 0, Cancel);
-        int victim = pool.Status()[0].ProcessId;
-        Signal(victim, Stop);
-        var requests = Requests(8);
-        var generating = GenerateAsync(pool, requests);
-        RequireEachOnce(requests, await generating);
-        Assert.True(Lives(victim), "it was given up, and not only hedged");
-        Assert.Contains(log, line => line.StartsWith("worker 2 repeats"));
-        Signal(victim, Continue);
-        await WaitAsync(
-            () => pool.Status().All(w => w is { State: WorkerState.Ready, OutstandingTokens: 0 }),
-            "the worker that went on to be ready"
-        );
-    }
-
-    [Fact]
     public async Task Samples_of_a_prompt_that_come_one_by_one_go_where_its_keys_and_values_are()
     {
         var pool = await StartAsync(Options(2));
@@ -561,22 +313,6 @@ public sealed partial class ClusterTests : IAsyncDisposable
     }
 
     [Fact]
-    public async Task Worker_that_cannot_start_is_given_up_and_the_error_shows_its_last_words()
-    {
-        var pool = await StartAsync(
-            Options(1) with
-            {
-                WorkerCommand = ["sh", "-c", "echo no libtorch on this machine >&2; exit 3"],
-                StartAttempts = 2,
-            }
-        );
-        var error = await Assert.ThrowsAsync<WorkersLostException>(() => pool.PushWeightsAsync(weights, 0, Cancel));
-        Assert.Contains("exit code 3", error.Message);
-        Assert.Contains("no libtorch on this machine", error.Message);
-        Assert.Equal(WorkerState.Dead, pool.Status()[0].State);
-    }
-
-    [Fact]
     public async Task Weights_of_another_model_are_refused_before_anything_is_sent()
     {
         var pool = await StartAsync(Options(1));
@@ -596,36 +332,5 @@ public sealed partial class ClusterTests : IAsyncDisposable
         var error = await Assert.ThrowsAsync<IOException>(() => StartAsync(Options(1) with { Port = port }));
         Assert.Contains($"{port}", error.Message);
         Assert.Contains("or to 0", error.Message);
-    }
-
-    [Fact]
-    public async Task Workers_end_when_their_parent_is_killed()
-    {
-        using var parent = Process.Start(
-            new ProcessStartInfo(ProgramRun.Program[0], [.. ProgramRun.Program[1..], "cluster-selftest", "--keep-busy"])
-            {
-                RedirectStandardOutput = true,
-            }
-        )!;
-        try
-        {
-            var workers = new List<int>();
-            while (workers.Count < 2)
-            {
-                string line =
-                    await parent.StandardOutput.ReadLineAsync(Cancel).AsTask().WaitAsync(Patience, Cancel)
-                    ?? throw new IOException("the parent ended by itself");
-                if (line.StartsWith("worker "))
-                    workers.Add(int.Parse(line.Split("process ")[1].Split(',')[0]));
-            }
-            Assert.All(workers, id => Assert.True(Lives(id)));
-            parent.Kill();
-            await WaitAsync(() => !workers.Exists(Lives), "the workers to be gone");
-        }
-        finally
-        {
-            if (!parent.HasExited)
-                parent.Kill();
-        }
     }
 }

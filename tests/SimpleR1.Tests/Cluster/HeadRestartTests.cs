@@ -25,7 +25,7 @@ public sealed class HeadRestartTests
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
-    public async Task Workers_and_trainer_go_on_without_a_head_and_are_back_with_the_next_one(bool redis)
+    public async Task Workers_and_trainer_continue_without_a_head_and_are_back_with_the_next_one(bool redis)
     {
         using var server = redis ? await RedisServer.StartAsync() : null;
         int port = SiloSetup.FreePort(IPAddress.Loopback, following: 1);
@@ -88,7 +88,7 @@ public sealed class HeadRestartTests
                 head.Signal(ProgramRun.Kill);
                 await head.EndAsync();
                 int before = batches;
-                await WaitAsync(() => batches > before + 1 || rollouts.IsFaulted, "rollouts to go on without a head");
+                await WaitAsync(() => batches > before + 1 || rollouts.IsFaulted, "rollouts to continue without a head");
                 withoutHead += batches - before;
                 head.Dispose();
                 head = ProgramRun.Start(command);
@@ -99,7 +99,8 @@ public sealed class HeadRestartTests
                     "all to be back"
                 );
                 TestContext.Current.SendDiagnosticMessage(
-                    $"{(redis ? "redis" : "embedded")}: all back {clock.Elapsed.TotalSeconds:F1} s after the head was ready again"
+                    $"{(redis ? "redis" : "embedded")}: all back {clock.Elapsed.TotalSeconds:F1} s "
+                        + "after the head was ready again"
                 );
                 Assert.True(clock.Elapsed < TimeSpan.FromSeconds(60), $"back after {clock.Elapsed.TotalSeconds:F1} s");
             }

@@ -6,7 +6,9 @@ using Xunit;
 
 namespace SimpleR1.Tests.Cluster;
 
-/// <summary>Two hosts, made with network namespaces and a cable (veth) between them: a run across them, and a cut of the cable that heals.</summary>
+/// <summary>
+/// Two hosts, made with network namespaces and a cable (veth) between them: a run across them, and a cut of the cable that heals.
+/// </summary>
 [Collection("worker processes")] // one class at a time: each fills the machine
 public sealed class NetworkNamespaceTests : IAsyncDisposable
 {
@@ -130,17 +132,19 @@ public sealed class NetworkNamespaceTests : IAsyncDisposable
         );
         double outAfter = clock.Elapsed.TotalSeconds;
         int before = Steps(trainer);
-        await WaitAsync(() => Task.FromResult(Steps(trainer) > before + 1), "the run to go on with the near worker");
-        if (Cut - clock.Elapsed is var left && left > TimeSpan.Zero)
+        await WaitAsync(() => Task.FromResult(Steps(trainer) > before + 1), "the run to continue with the near worker");
+        var left = Cut - clock.Elapsed;
+        if (left > TimeSpan.Zero)
             await Task.Delay(left, Cancel);
         Assert.Equal(0, (await IpAsync("-n", other, "link", "set", "cable", "up")).Code);
         clock.Restart();
         await WaitAsync(async () => await StateAsync("far") == "ready", "the far worker to be back");
         TestContext.Current.SendDiagnosticMessage(
-            $"cut: out of rotation after {outAfter:F1} s; back with current weights {clock.Elapsed.TotalSeconds:F1} s after it healed"
+            $"cut: out of rotation after {outAfter:F1} s; "
+                + $"back with current weights {clock.Elapsed.TotalSeconds:F1} s after it healed"
         );
         before = Steps(trainer);
-        await WaitAsync(() => Task.FromResult(Steps(trainer) > before + 1), "the run to go on with both");
+        await WaitAsync(() => Task.FromResult(Steps(trainer) > before + 1), "the run to continue with both");
         trainer.Signal(ProgramRun.Terminate);
         Assert.Equal(0, await trainer.EndAsync());
         Assert.Contains("and saved", trainer.Output);
@@ -170,7 +174,8 @@ public sealed class NetworkNamespaceTests : IAsyncDisposable
             for (var waited = Stopwatch.StartNew(); !await condition(); await Task.Delay(1000, Cancel))
                 Assert.True(
                     waited.Elapsed < Patience && !trainer.HasEnded,
-                    $"waited {waited.Elapsed.TotalSeconds:F0} s for {awaited}:\n{string.Join('\n', programs.Select(p => p.Output + p.Errors))}"
+                    $"waited {waited.Elapsed.TotalSeconds:F0} s for {awaited}:\n"
+                        + string.Join('\n', programs.Select(p => p.Output + p.Errors))
                 );
         }
     }

@@ -5,7 +5,9 @@ using Xunit;
 
 namespace SimpleR1.Tests.Cluster;
 
-/// <summary>A real Redis server of its own on a loopback port, which ends with the test. Skips the test where Redis isn't installed.</summary>
+/// <summary>
+/// A real Redis server on a loopback port, which ends with the test. Skips the test where Redis isn't installed.
+/// </summary>
 internal sealed class RedisServer : IDisposable
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
@@ -13,8 +15,12 @@ internal sealed class RedisServer : IDisposable
     private readonly Process process;
     private readonly string folder;
 
-    private RedisServer(Process process, string folder, int port) =>
-        (this.process, this.folder, Address) = (process, folder, $"redis://127.0.0.1:{port}");
+    private RedisServer(Process process, string folder, int port)
+    {
+        this.process = process;
+        this.folder = folder;
+        Address = $"redis://127.0.0.1:{port}";
+    }
 
     public string Address { get; }
 

@@ -21,12 +21,13 @@ public sealed class RouterTests
     }
 
     [Fact]
-    public void Repeated_prompt_goes_where_it_was_unless_that_worker_is_behind()
+    public void Repeated_prompt_goes_where_it_was_unless_that_worker_has_much_more_to_do()
     {
         var router = new Router(100);
         Assert.Equal(1, router.Choose(Idle(2), [7, 8], 10, 1)!.Worker);
         Assert.Equal(1, router.Choose([new(1, 160, 1), new(2, 0, 0)], [7, 8], 10, 1)!.Worker);
-        Assert.Equal(2, router.Choose([new(1, 161, 1), new(2, 0, 0)], [7, 8], 10, 1)!.Worker); // more than 16 such requests ahead
+        // More than 16 such requests ahead.
+        Assert.Equal(2, router.Choose([new(1, 161, 1), new(2, 0, 0)], [7, 8], 10, 1)!.Worker);
         Assert.Equal(2, router.Choose(Idle(2), [7, 8], 10, 1)!.Worker); // it has it now
         Assert.Equal((3L, 2L), router.Affinity);
     }
@@ -54,7 +55,10 @@ public sealed class RouterTests
         Assert.Equal(1, router.Choose(Idle(1), [5], 10, 9)!.Worker);
     }
 
-    /// <summary>Whatever comes, no queue exceeds its bound by more than one request that fits no bound, and no worker is far behind for the sake of a prompt.</summary>
+    /// <summary>
+    /// No queue exceeds its bound by more than one request that fits no bound, and no worker gets far more than others for the sake
+    /// of a prompt.
+    /// </summary>
     [Fact]
     public void Queues_stay_bounded_and_loads_near_each_other_whatever_comes() =>
         Gen.Select(Gen.Int[1, 5], Gen.Select(Gen.Int[0, 6], Gen.Int[1, 4]).Array[1, 200])

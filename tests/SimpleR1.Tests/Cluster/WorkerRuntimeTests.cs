@@ -11,7 +11,7 @@ using Xunit;
 
 namespace SimpleR1.Tests.Cluster;
 
-/// <summary>What a worker does when it is asked, asked twice, and asked what it must refuse.</summary>
+/// <summary>A worker's answers to calls, repeated calls, and calls that it must refuse.</summary>
 public sealed class WorkerRuntimeTests : IAsyncDisposable
 {
     private static readonly TimeSpan Long = TimeSpan.FromMinutes(2);
@@ -259,7 +259,7 @@ public sealed class WorkerRuntimeTests : IAsyncDisposable
             Assert.Null(
                 (await runtime.ReceiveAsync("s/middle", 1, [WireFormat.ToJson(offer.Invitations[0])], Long)).Failure
             );
-            if (overlap) // the engine goes on meanwhile
+            if (overlap) // the engine makes steps all the while
                 for (
                     long before = (await runtime.NextAsync("long", 0, TimeSpan.Zero)).Progress;
                     (await runtime.NextAsync("long", 0, TimeSpan.FromMilliseconds(20))) is { Done: false } next

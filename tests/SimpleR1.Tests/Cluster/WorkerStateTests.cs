@@ -7,7 +7,10 @@ public sealed class WorkerStateTests
 {
     private static readonly WorkerState[] All = Enum.GetValues<WorkerState>();
 
-    /// <summary>Every pair of states; rows are from, columns to, in the enum's order: Joining, Waiting, Receiving, Ready, Suspect, Draining, Dead.</summary>
+    /// <summary>
+    /// Every pair of states. Rows are from, columns to, in the enum's order: Joining, Waiting, Receiving, Ready, Suspect, Draining,
+    /// Dead.
+    /// </summary>
     private static readonly string[] Table =
     [
         "-W----D",
@@ -39,7 +42,7 @@ public sealed class WorkerStateTests
     public void Ready_is_reached_through_receiving_only() =>
         Assert.Equal([WorkerState.Receiving, WorkerState.Suspect], All.Where(s => s.MayBecome(WorkerState.Ready)));
 
-    /// <summary>Whatever happens to a worker, it is Ready only after it has received, and received only after it has an engine.</summary>
+    /// <summary>A worker is Ready only after it has received weights, and receives only after it has an engine.</summary>
     [Fact]
     public void No_path_leads_to_ready_around_receiving()
     {
