@@ -1,3 +1,4 @@
+using SimpleR1.Bench;
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using SimpleR1.Cluster;

@@ -1,6 +1,5 @@
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Trainer;
-using SimpleR1.Cluster.Worker;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
 using SimpleR1.Tensors;

@@ -1,5 +1,5 @@
-using System.Diagnostics;
 using SimpleR1.Training.Runs;
+using System.Diagnostics;
 using Xunit;
 
 namespace SimpleR1.Tests.Cli;

@@ -1,4 +1,3 @@
-using SimpleR1.Training.Runs;
 
 namespace SimpleR1.Tests.Cli;
 

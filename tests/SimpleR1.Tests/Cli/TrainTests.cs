@@ -1,6 +1,5 @@
 using SimpleR1.Cluster.Membership;
 using SimpleR1.Training.Recipes;
-using SimpleR1.Training.Runs;
 using SimpleR1.Training.Runs.Files;
 using Xunit;
 

@@ -2,7 +2,6 @@ using SimpleR1.Inference;
 using SimpleR1.Inference.Cuda;
 using SimpleR1.Models;
 using SimpleR1.Tensors;
-using SimpleR1.Tensors.Cuda;
 using Xunit;
 using static TorchSharp.torch;
 using Reference = SimpleR1.Tensors.Cpu.Attention.PagedAttention;

@@ -1,6 +1,5 @@
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
-using SimpleR1.Tensors;
 using SimpleR1.WeightSync;
 using Xunit;
 using static TorchSharp.torch;

@@ -69,8 +69,10 @@ public sealed unsafe class SamplingTests
                 var (max, top) = Sampling.Max(x, count);
                 Assert.Equal((logits.Max(), Array.IndexOf(logits, logits.Max())), (max, top));
                 threshold = Math.Min(threshold, max);
-                var expected = Sampling.Reference(logits, max, scale, threshold, (ulong)trial, (uint)trial);
-                var found = Sampling.Draw(x, count, top, new(max, scale, threshold), new((ulong)trial, (uint)trial));
+                var distribution = new Sampling.Distribution(max, scale, threshold);
+                var noise = new Sampling.Noise((ulong)trial, (uint)trial);
+                var expected = Sampling.Reference(logits, distribution, noise);
+                var found = Sampling.Draw(x, count, top, distribution, noise);
                 Assert.Equal(expected.Token, found.Token);
                 Assert.Equal(1, found.Sum / expected.Sum, 1e-6);
                 Assert.Equal(found.Sum, Sampling.SumExp(x, count, max, scale, threshold));

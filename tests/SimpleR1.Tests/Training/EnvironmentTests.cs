@@ -22,6 +22,7 @@ public sealed class EnvironmentTests
 
         public async IAsyncEnumerable<Completion> GenerateAsync(
             IReadOnlyList<GenerationRequest> requests,
+            CancellationToken enough = default,
             [EnumeratorCancellation] CancellationToken cancellation = default
         )
         {
