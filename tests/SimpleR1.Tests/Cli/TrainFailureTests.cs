@@ -1,4 +1,5 @@
 using SimpleR1.Training.Runs;
+using SimpleR1.Training.Runs.Files;
 using System.Diagnostics;
 using Xunit;
 

@@ -1,3 +1,4 @@
+using SimpleR1.Training.Runs.Files;
 
 namespace SimpleR1.Tests.Cli;
 
