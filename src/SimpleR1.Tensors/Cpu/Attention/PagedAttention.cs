@@ -14,90 +14,12 @@ namespace SimpleR1.Tensors.Cpu.Attention;
 /// fixed positions, and every sum runs in the order of positions. Slots beyond a sequence's end may hold anything:
 /// they are never read as numbers.
 /// </remarks>
-public static unsafe class PagedAttention
+public static unsafe partial class PagedAttention
 {
     private const int Lanes = 16; // positions a vector of keys holds
     private const int Chunk = 256; // positions whose scores are held at a time
     private const int MostRowsPerTile = 32; // (query, head) pairs that share loads of K and V
     private const long CostPerItem = 40_000; // multiply-adds that are worth handing to a thread: a few microseconds
-
-    /// <summary>
-    /// A qkv row is [heads | kvHeads | kvHeads] × dimension; a block holds K [kvHeads, dimension, blockSize] and V
-    /// [kvHeads, blockSize, dimension].
-    /// </summary>
-    public readonly record struct Shape(int Heads, int KeyValueHeads, int Dimension, int BlockSize)
-    {
-        public int Group => Heads / KeyValueHeads;
-        public int QkvRow => (Heads + 2 * KeyValueHeads) * Dimension;
-        public int OutputRow => Heads * Dimension;
-        public float Scale => (float)(1 / Math.Sqrt(Dimension));
-        internal nint HeadElements => Dimension * BlockSize;
-        internal nint BlockElements => KeyValueHeads * HeadElements;
-    }
-
-    /// <summary>
-    /// A sequence's new tokens: rows FirstRow .. of qkv are positions Start .. of the sequence, whose block table
-    /// begins at entry Table.
-    /// </summary>
-    public readonly record struct Segment(int FirstRow, int Count, int Start, int Table);
-
-    /// <summary>Queries First .. of a segment, for one K/V head.</summary>
-    private readonly record struct Tile(Segment Segment, int First, int Queries, int Head)
-    {
-        /// <summary>Positions that the last query sees.</summary>
-        public int Seen => Segment.Start + First + Queries;
-    }
-
-    /// <summary>A step's work, cut into pieces once for all layers.</summary>
-    public sealed class Batch
-    {
-        internal readonly Segment[] Segments;
-        internal readonly int[] Tables;
-        internal readonly Shape Shape;
-        private readonly Tile[] tiles;
-        private readonly int[] items; // tiles items[i] .. items[i + 1] - 1 are item i of the parallel loop
-
-        public Batch(Segment[] segments, int[] tables, Shape shape)
-        {
-            if (shape.BlockSize % Lanes != 0)
-                throw new ArgumentException($"block size: expected a multiple of {Lanes}, found {shape.BlockSize}");
-            Segments = segments;
-            Tables = tables;
-            Shape = shape;
-            int queries = Math.Max(1, MostRowsPerTile / shape.Group);
-            tiles =
-            [
-                .. from segment in segments
-                from head in Enumerable.Range(0, shape.KeyValueHeads)
-                from tile in Enumerable.Range(0, (segment.Count + queries - 1) / queries)
-                let built = new Tile(segment, tile * queries, Math.Min(queries, segment.Count - tile * queries), head)
-                orderby (long)built.Seen * built.Queries descending // large ones first, so that threads end together
-                select built,
-            ];
-            var starts = new List<int> { 0 };
-            long cost = 0;
-            for (int i = 0; i < tiles.Length; i++)
-            {
-                cost += 2L * tiles[i].Seen * tiles[i].Queries * shape.Group * shape.Dimension;
-                if (cost < CostPerItem && i < tiles.Length - 1)
-                    continue;
-                starts.Add(i + 1);
-                cost = 0;
-            }
-            items = [.. starts];
-        }
-
-        internal int Items => items.Length - 1;
-
-        internal void Run(int item, float* qkv, float* keys, float* values, float* output)
-        {
-            for (int i = items[item]; i < items[item + 1]; i++)
-            {
-                var after = tiles[Math.Min(i + CpuParallel.Threads, tiles.Length - 1)];
-                AttendTile(new(qkv, keys, values, output), Tables, tiles[i], after, Shape);
-            }
-        }
-    }
 
     /// <summary>Stores the new tokens' keys and values in their blocks.</summary>
     /// <param name="qkv">[tokens, QkvRow]</param>
@@ -369,57 +291,5 @@ public static unsafe class PagedAttention
             parts += e;
         }
         total += Vector512.Sum(parts);
-    }
-
-    /// <summary>
-    /// The same in plain loops and doubles; it stores keys and values itself. What the kernel is tested against.
-    /// </summary>
-    public static void Reference(
-        ReadOnlySpan<float> qkv,
-        Span<float> keys,
-        Span<float> values,
-        Span<float> output,
-        Batch batch
-    )
-    {
-        var segments = batch.Segments;
-        int[] tables = batch.Tables;
-        var s = batch.Shape;
-        int Block(Segment g, int position, int head) =>
-            (tables[g.Table + position / s.BlockSize] * s.KeyValueHeads + head) * s.Dimension * s.BlockSize;
-        foreach (var g in segments)
-            for (int t = 0; t < g.Count; t++)
-            for (int head = 0; head < s.KeyValueHeads; head++)
-            for (int i = 0; i < s.Dimension; i++)
-            {
-                int row = (g.FirstRow + t) * s.QkvRow + (s.Heads + head) * s.Dimension + i,
-                    slot = (g.Start + t) % s.BlockSize;
-                keys[Block(g, g.Start + t, head) + i * s.BlockSize + slot] = qkv[row];
-                values[Block(g, g.Start + t, head) + slot * s.Dimension + i] = qkv[row + s.KeyValueHeads * s.Dimension];
-            }
-        foreach (var g in segments)
-            for (int t = 0; t < g.Count; t++)
-            for (int head = 0; head < s.Heads; head++)
-            {
-                var weights = new double[g.Start + t + 1];
-                for (int p = 0; p < weights.Length; p++)
-                for (int i = 0; i < s.Dimension; i++)
-                    weights[p] +=
-                        (double)qkv[(g.FirstRow + t) * s.QkvRow + head * s.Dimension + i]
-                        * keys[Block(g, p, head / s.Group) + i * s.BlockSize + p % s.BlockSize]
-                        / Math.Sqrt(s.Dimension);
-                double max = weights.Max(),
-                    total = weights.Sum(w => Math.Exp(w - max));
-                for (int i = 0; i < s.Dimension; i++)
-                {
-                    double mixed = 0;
-                    for (int p = 0; p < weights.Length; p++)
-                        mixed +=
-                            Math.Exp(weights[p] - max)
-                            / total
-                            * values[Block(g, p, head / s.Group) + p % s.BlockSize * s.Dimension + i];
-                    output[(g.FirstRow + t) * s.OutputRow + head * s.Dimension + i] = (float)mixed;
-                }
-            }
     }
 }

@@ -1,0 +1,233 @@
+using SimpleR1.Inference;
+using SimpleR1.Tests.Inference;
+using Xunit;
+using static TorchSharp.torch;
+
+namespace SimpleR1.Tests.Gpu;
+
+public sealed partial class GpuEngineTests
+{
+    [Fact]
+    public void A_seed_gives_the_same_tokens_alone_and_in_a_large_batch()
+    {
+        Gpu.Require();
+        using var cpu = TinyModels.Random(Config(vocabulary: 320), scale: 0.3);
+        int count = Gpu.Small ? 48 : 256;
+        using var together = new Model(
+            cpu,
+            ScalarType.Float32,
+            Options with
+            {
+                MaxSequences = 256,
+                KvCacheBytes = 64 << 20,
+            }
+        );
+        var requests = Mixed(
+                new()
+                {
+                    MaxTokens = 20,
+                    Temperature = 1,
+                    TopP = 0.95,
+                    IgnoreEos = true,
+                },
+                count
+            )
+            .Select(r => r with { Sampling = r.Sampling with { Samples = 1 } })
+            .ToArray();
+        var batch = together.Run(requests);
+        foreach (int i in Enumerable.Range(0, count).Where(i => i % (count / 8) == 0))
+            AssertSame([batch[i]], together.Run(requests[i]), 1e-3);
+    }
+
+    [Fact]
+    public void Samples_that_were_broken_off_go_on_as_if_they_had_never_stopped()
+    {
+        Gpu.Require();
+        using var cpu = TinyModels.Random(Config(), scale: 0.3);
+        using var model = new Model(cpu, ScalarType.Float32);
+        var requests = Mixed(
+            new()
+            {
+                MaxTokens = 30,
+                Temperature = 1,
+                TopP = 0.95,
+                RepetitionPenalty = 1.2,
+                FrequencyPenalty = 0.3,
+                TopLogProbs = 1,
+                IgnoreEos = true,
+            },
+            6
+        );
+        var expected = model.Run(requests);
+        var ended = new List<Completion>();
+        model.Engine.Submit(requests, onCompletion: ended.Add);
+        for (int i = 0; i < 12; i++)
+            model.Engine.Step();
+        model.Engine.Quiesce();
+        foreach (var request in requests)
+            model.Engine.Abort(request.Id);
+        Assert.All(ended, c => Assert.InRange(c.Tokens.Length, 1, 29));
+        AssertSame(
+            expected,
+            model.Run([
+                .. requests.Select(r =>
+                    r with
+                    {
+                        PartialSamples =
+                        [
+                            .. ended
+                                .Where(c => c.RequestId == r.Id)
+                                .Select(c => new PartialSample(c.SampleIndex)
+                                {
+                                    Tokens = c.Tokens,
+                                    LogProbs = c.LogProbs,
+                                    WeightVersions = c.WeightVersions,
+                                    TopLogProbs = c.TopLogProbs,
+                                }),
+                        ],
+                    }
+                ),
+            ]),
+            1e-3
+        );
+    }
+
+    [Fact]
+    public void Weights_written_between_steps_mark_the_tokens_that_come_from_them()
+    {
+        var gpu = Gpu.Require();
+        using var cpu = TinyModels.Random(Config());
+        using var model = new Model(cpu, ScalarType.Float32);
+        Completion? completion = null;
+        model.Engine.SetWeightVersion(3);
+        model.Engine.Submit([new("r", TestEngine.Prompt(40), Greedy)], onCompletion: c => completion = c);
+        for (int i = 0; i < 11; i++)
+            model.Engine.Step();
+        model.Engine.Quiesce(); // 11 launched, all taken
+        gpu.Write<float>(
+            model.Engine.Weights.Pointer,
+            [
+                .. gpu.Read<float>(model.Engine.Weights.Pointer, (int)model.Engine.Weights.Layout.Length)
+                    .Select(w => w * 0.5f),
+            ]
+        );
+        model.Engine.SetWeightVersion(4);
+        model.Engine.ResetPrefixCache();
+        model.Engine.RecomputeRunning();
+        while (model.Engine.Step())
+            model.Engine.CheckInvariants();
+        Assert.Equal([.. Enumerable.Repeat(3, 11), .. Enumerable.Repeat(4, 29)], completion!.WeightVersions);
+        using (no_grad())
+            cpu.Flat.mul_(0.5f);
+        using var onCpu = new Model(cpu, null);
+        AssertSame(
+            onCpu.Run(
+                new GenerationRequest(
+                    "r",
+                    [.. TestEngine.Prompt(40), .. completion.Tokens[..11]],
+                    Greedy with
+                    {
+                        MaxTokens = 29,
+                    }
+                )
+            ),
+            [completion with { Tokens = completion.Tokens[11..], LogProbs = completion.LogProbs[11..] }],
+            1e-3
+        );
+    }
+
+    [Fact]
+    public void Logits_that_are_not_finite_name_the_request()
+    {
+        var gpu = Gpu.Require();
+        using var cpu = TinyModels.Random(Config());
+        using var model = new Model(cpu, ScalarType.Float32);
+        gpu.Fill(model.Engine.Weights.Pointer, 0xff, model.Engine.Weights.ByteLength);
+        model.Engine.Submit([new("culprit", TestEngine.Prompt(5), Greedy)]);
+        var error = Assert.Throws<ArithmeticException>(() =>
+        {
+            while (model.Engine.Step()) { }
+        });
+        Assert.Contains("culprit", error.Message);
+    }
+
+    /// <summary>
+    /// Requests of every kind on a pool far too small; each ends, no block is left, and a sample of results equals
+    /// the CPU's.
+    /// </summary>
+    [Fact]
+    public void Random_requests_on_a_tiny_pool_all_end_and_leave_nothing()
+    {
+        Gpu.Require();
+        int requests = Gpu.Small ? 150 : 20_000;
+        var random = new Random(11);
+        var config = Config() with { Layers = 1 };
+        using var cpu = TinyModels.Random(config);
+        using var model = new Model(
+            cpu,
+            ScalarType.Float32,
+            new()
+            {
+                MaxSequences = 12,
+                MaxBatchedTokens = 48,
+                KvCacheBytes = 14 * new KvLayout(config, ScalarType.Float32, 16).BytesPerBlock,
+            }
+        );
+        using var onCpu = new Model(cpu, null);
+        var submitted = new Dictionary<string, GenerationRequest>();
+        var aborted = new HashSet<string>();
+        var completions = new List<Completion>();
+        long memory = 0;
+        while (submitted.Count < requests || model.Engine.HasWork)
+        {
+            if (submitted.Count < requests && model.Engine.Statistics.Waiting < 20)
+            {
+                GenerationRequest[] batch =
+                [
+                    .. Enumerable
+                        .Range(0, 1 + random.Next(8))
+                        .Select(i => EngineSoakTests.Random(random, "r" + (submitted.Count + i))),
+                ];
+                foreach (var request in batch)
+                    submitted.Add(request.Id, request);
+                model.Engine.Submit(batch, onCompletion: completions.Add);
+            }
+            if (random.Next(12) == 0)
+            {
+                string id = "r" + Math.Max(0, submitted.Count - 1 - random.Next(25));
+                if (model.Engine.Abort(id))
+                    aborted.Add(id);
+            }
+            model.Engine.Step();
+            model.Engine.CheckInvariants();
+            if (memory == 0 && submitted.Count > requests / 4)
+                memory = Environment.WorkingSet;
+        }
+        var statistics = model.Engine.Statistics;
+        Assert.Equal((0, 0, 0), (statistics.Running, statistics.Waiting, statistics.BlocksInUse));
+        Assert.True(
+            statistics.Preemptions > requests / 20
+                && statistics.PrefixHitTokens > requests / 2
+                && aborted.Count > requests / 40,
+            statistics.ToString()
+        );
+        Assert.Equal(
+            submitted.Values.Sum(r => r.Sampling.Samples),
+            completions.DistinctBy(c => (c.RequestId, c.SampleIndex)).Count()
+        );
+        Assert.True(
+            Environment.WorkingSet - memory < 300 << 20,
+            $"memory grew by {(Environment.WorkingSet - memory) >> 20} MiB"
+        );
+        foreach (
+            var request in submitted
+                .Values.Where(r => !aborted.Contains(r.Id))
+                .Where((_, i) => i % (requests / 30) == 0)
+        )
+            AssertSame(
+                onCpu.Run(request),
+                [.. completions.Where(c => c.RequestId == request.Id).OrderBy(c => c.SampleIndex)],
+                1e-3
+            );
+    }
+}

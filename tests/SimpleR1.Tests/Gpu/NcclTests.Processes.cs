@@ -1,0 +1,240 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Runtime.InteropServices;
+using System.Text.RegularExpressions;
+using SimpleR1.Benchmarks;
+using SimpleR1.Cluster;
+using SimpleR1.Cluster.Trainer;
+using SimpleR1.Models;
+using SimpleR1.Tensors.Cuda.Libraries;
+using SimpleR1.Tests.Cli;
+using SimpleR1.WeightSync;
+using Xunit;
+using static TorchSharp.torch;
+
+namespace SimpleR1.Tests.Gpu;
+
+public sealed partial class NcclTests
+{
+    [Theory]
+    [
+        InlineData(nameof(UpdatePhase.Transfer), 9, false, false),
+        InlineData(nameof(UpdatePhase.Transfer), 9, true, true),
+        InlineData(nameof(UpdatePhase.Transfer), 19, true, false)
+    ] // SIGKILL, SIGSTOP; an NCCL that notices, and one that waits forever
+    [
+        InlineData(nameof(UpdatePhase.Prepare), 9, true, true),
+        InlineData(nameof(UpdatePhase.Verify), 9, false, false),
+        InlineData(nameof(UpdatePhase.Commit), 9, false, true),
+        InlineData(nameof(UpdatePhase.Commit), 19, false, false)
+    ]
+    public async Task Worker_process_lost_in_any_phase_is_named_and_the_others_finish_in_a_new_group(
+        string when,
+        int signal,
+        bool silent,
+        bool sourceOnGpu
+    )
+    {
+        var gpu = Require();
+        using var host = Gpu.TinyWeights();
+        using var weights = sourceOnGpu
+            ? new FlatWeights(host.Layout, ScalarType.BFloat16, gpu.WithOwnStream())
+            : Gpu.TinyWeights();
+        void Change()
+        {
+            host.Flat.mul_(1.25f);
+            if (!sourceOnGpu)
+            {
+                weights.Flat.copy_(host.Flat);
+                return;
+            }
+            using var copy = host.CopyTo(gpu, ScalarType.BFloat16);
+            weights.Device!.CopyWithin(copy.Pointer, weights.Pointer, weights.ByteLength);
+            weights.Device.Synchronize(); // before the copy is freed
+        }
+        var log = new ConcurrentQueue<string>();
+        TrainerCluster? cluster = null;
+        int armed = 0;
+        WorkerStatus? victim = null;
+        Set("EMULATED_NCCL_DELAY_US", "300000");
+        if (silent)
+            Set("EMULATED_NCCL_SILENT", "1");
+        try
+        {
+            await using (
+                cluster = await TrainerCluster.StartAsync(
+                    new()
+                    {
+                        Workers = 3,
+                        Worker = new() { Device = "cuda", Threads = 1 },
+                        SendDevice = "cuda",
+                        Transport = WeightTransportChoice.Nccl,
+                        Log = log.Enqueue,
+                        SilenceTimeout = TimeSpan.FromSeconds(4),
+                        WorkerCommand = [.. ProgramRun.Program, "worker"],
+                        Phase = phase =>
+                        {
+                            if (phase != Enum.Parse<UpdatePhase>(when) || Interlocked.Exchange(ref armed, 0) == 0)
+                                return;
+                            victim = cluster!.Workers.Status()[1];
+                            if (phase == UpdatePhase.Transfer)
+                                _ = Task.Delay(150)
+                                    .ContinueWith(_ => Signal(victim.ProcessId, signal), TaskScheduler.Default);
+                            else
+                                _ = Signal(victim.ProcessId, signal);
+                        },
+                    },
+                    new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }),
+                    Cancel
+                )
+            )
+            {
+                var pool = cluster.Workers;
+                Change();
+                var first = await pool.PushWeightsAsync(weights, 0, Cancel);
+                Assert.Equal(("nccl", 3), (first.Transport, first.Workers.Count));
+                Change();
+                armed = 1;
+                var clock = Stopwatch.StartNew();
+                var report = await pool.PushWeightsAsync(weights, 1, Cancel);
+                Assert.True(
+                    clock.Elapsed < TimeSpan.FromSeconds(15),
+                    $"the update took {clock.Elapsed.TotalSeconds:0.0} s\n{string.Join('\n', log)}"
+                );
+                string phase = when == nameof(UpdatePhase.Verify) ? "(verify|commit)" : when.ToLowerInvariant();
+                Assert.True(
+                    report.Workers.SequenceEqual([1, 3])
+                        && report.Dropped.Count == 1
+                        && report.Dropped[0].Contains(victim!.Name)
+                        && Regex.IsMatch(report.Dropped[0], $"in the {phase} phase"),
+                    string.Join('\n', [.. log, .. report.Dropped])
+                );
+                ulong hash = WeightHash.Of(host, ScalarType.BFloat16);
+                Assert.Equal((hash, "nccl"), (report.Hash, report.Transport));
+                Assert.All(
+                    await pool.HeldWeightsAsync(Cancel),
+                    holds => Assert.Equal((1, hash), (holds.Version, holds.Hash))
+                );
+                if ((when, signal) == (nameof(UpdatePhase.Transfer), 9))
+                    // What is sent to a stopped process waits in sockets, and the others may have had theirs.
+                    Assert.Contains(log, line => line.Contains("form a new group"));
+                int count = 0;
+                await foreach (
+                    var completion in pool.GenerateAsync(
+                        [
+                            new(
+                                "r",
+                                [1, 2],
+                                new()
+                                {
+                                    Samples = 4,
+                                    MaxTokens = 4,
+                                    IgnoreEos = true,
+                                }
+                            ),
+                        ],
+                        NeverEnough.Token,
+                        Cancel
+                    )
+                )
+                {
+                    Assert.All(completion.WeightVersions, v => Assert.Equal(1, v));
+                    count++;
+                }
+                Assert.Equal(4, count);
+                for (
+                    var patience = Stopwatch.StartNew();
+                    !(pool.Status().All(w => w is { State: WorkerState.Ready, WeightVersion: 1 }));
+                    await Task.Delay(50, Cancel)
+                )
+                    Assert.True(
+                        patience.Elapsed < Long,
+                        "waited for the replacement to hold the weights\n" + string.Join('\n', log)
+                    );
+            }
+        }
+        finally
+        {
+            Set("EMULATED_NCCL_DELAY_US", null);
+            Set("EMULATED_NCCL_SILENT", null);
+        }
+    }
+
+    [Fact]
+    public async Task Worker_whose_gpu_is_in_the_group_already_gets_the_weights_another_way_or_is_dropped_with_the_reason()
+    {
+        Require();
+        using var weights = Gpu.TinyWeights();
+        Set("EMULATED_ONE_GPU", "1");
+        try
+        {
+            foreach (var transport in (WeightTransportChoice[])[WeightTransportChoice.Auto, WeightTransportChoice.Nccl])
+            {
+                await using var cluster = await TrainerCluster.StartAsync(
+                    new()
+                    {
+                        Workers = 2,
+                        Worker = new() { Device = "cuda", Threads = 1 },
+                        SendDevice = "cuda",
+                        Transport = transport,
+                        Log = _ => { },
+                        WorkerCommand = ["env", "NCCL_HOSTID=another", .. ProgramRun.Program, "worker"],
+                    },
+                    new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }),
+                    Cancel
+                );
+                var report = await cluster.Workers.PushWeightsAsync(weights, 0, Cancel);
+                if (transport == WeightTransportChoice.Auto)
+                    Assert.Equal(
+                        ("nccl, shared-memory", 2),
+                        (string.Join(", ", report.Transport.Split(", ").Order()), report.Workers.Count)
+                    );
+                else
+                {
+                    Assert.Equal(("nccl", 1), (report.Transport, report.Workers.Count));
+                    Assert.Contains("takes each GPU once", Assert.Single(report.Dropped));
+                }
+            }
+        }
+        finally
+        {
+            Set("EMULATED_ONE_GPU", null);
+        }
+    }
+
+    /// <summary>
+    /// On a real GPU by the real NCCL: each process says that it is on a separate host, and what they send goes
+    /// through sockets.
+    /// </summary>
+    [Fact]
+    public async Task Updates_by_nccl_survive_what_is_done_to_workers()
+    {
+        Gpu.Require();
+        var said = new StringWriter();
+        await SyncAbuse.RunAsync(
+            said,
+            new(WeightTransportChoice.Nccl, Count: 2, "cuda", "cuda"),
+            CudaLibraries.Emulated
+                ? new(Kills: 1, 0, 0, Damages: 1, Claims: 1)
+                : new(Kills: 8, Stops: 1, Joiners: 2, Damages: 1, Claims: 1)
+        );
+        TestContext.Current.TestOutputHelper?.WriteLine(said.ToString());
+        Assert.Contains("nothing is left over", said.ToString());
+    }
+
+    /// <summary>For the stand-in in this process, which is rank 0, and in the processes it starts.</summary>
+    internal static void Set(string name, string? value)
+    {
+        Environment.SetEnvironmentVariable(name, value);
+        _ = value is null ? unsetenv(name) : setenv(name, value, 1);
+    }
+
+    [LibraryImport("libc", StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int setenv(string name, string value, int overwrite);
+
+    [LibraryImport("libc", StringMarshalling = StringMarshalling.Utf8)]
+    private static partial int unsetenv(string name);
+
+    [LibraryImport("libc", EntryPoint = "kill")]
+    private static partial int Signal(int processId, int signal);
+}
