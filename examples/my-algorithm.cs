@@ -27,7 +27,10 @@ e.Algorithm = Rloo.Create();
 await R1Zero.RunAsync(e, CancellationToken.None);
 return 0;
 
-/// <summary>REINFORCE with a leave-one-out baseline (Ahmadian et al. 2024, "Back to Basics"): no clipping, no division by a deviation.</summary>
+/// <summary>
+/// REINFORCE with a leave-one-out baseline (Ahmadian et al. 2024, "Back to Basics"): no clipping, no division by a
+/// deviation.
+/// </summary>
 internal static class Rloo
 {
     /// <param name="ratioCap">

@@ -45,7 +45,10 @@ public sealed class Experiment : IAsyncDisposable
         CancellationToken stop
     ) => new(await ExperimentSetup.StartAsync(recipe, options, stop));
 
-    /// <summary>Serves as a worker if <see cref="StartAsync"/> started this program as one: the first line of a program with a loop.</summary>
+    /// <summary>
+    /// Serves as a worker if <see cref="StartAsync"/> started this program as one: the first line of a program with a
+    /// loop.
+    /// </summary>
     /// <returns>The exit code to end with; null when the program is not a worker.</returns>
     public static async Task<int?> RunAsWorkerAsync(string[] args)
     {
@@ -73,7 +76,9 @@ public sealed class Experiment : IAsyncDisposable
         set => Trainer.Algorithm = value;
     }
 
-    /// <summary>Makes what answers the completions of one sample; the recipe's rewards after a single turn, unless set.</summary>
+    /// <summary>
+    /// Makes what answers the completions of one sample; the recipe's rewards after a single turn, unless set.
+    /// </summary>
     public Func<Problem, IEnvironment> Environments { get; set; }
 
     /// <summary>Steps finished. The weights after step n have version n.</summary>

@@ -41,7 +41,8 @@ public static class Generators
             }
             else if (++misses > 10_000)
                 throw new ArgumentException(
-                    $"the options of '{name}' allow about {problems.Count} different problems, not {count}; ask for fewer or widen the options"
+                    $"the options of '{name}' allow about {problems.Count} different problems, not {count}; "
+                        + "ask for fewer or widen the options"
                 );
         }
         return problems;
@@ -55,16 +56,19 @@ public static class Generators
         for (int i = 0; i < numbers.Length; i++)
             numbers[i] = random.Next(limit);
         string expression = numbers[0].ToString(CultureInfo.InvariantCulture);
-        System.Numerics.BigInteger sum = 0,
-            product = numbers[0];
+        System.Numerics.BigInteger sum = 0;
+        System.Numerics.BigInteger product = numbers[0];
         for (int i = 1; i < numbers.Length; i++)
         {
             char operation = options.Operations[random.Next(options.Operations.Length)];
             expression += $" {operation} {numbers[i]}";
             if (operation == '*')
+            {
                 product *= numbers[i];
-            else
-                (sum, product) = (sum + product, operation == '+' ? numbers[i] : -numbers[i]);
+                continue;
+            }
+            sum += product;
+            product = operation == '+' ? numbers[i] : -numbers[i];
         }
         string answer = (sum + product).ToString(CultureInfo.InvariantCulture);
         return new(
@@ -108,8 +112,8 @@ public static class Generators
         var left = numbers.Select(n => (long)n).ToList();
         while (left.Count > 1)
         {
-            long a = Take(ref random, left),
-                b = Take(ref random, left);
+            long a = Take(ref random, left);
+            long b = Take(ref random, left);
             long? joined = random.Next(4) switch
             {
                 0 => a + b,
@@ -124,11 +128,11 @@ public static class Generators
         return left[0];
     }
 
-    private static long Take(ref SplitMix64 random, List<long> from)
+    private static long Take(ref SplitMix64 random, List<long> numbers)
     {
-        int at = random.Next(from.Count);
-        long value = from[at];
-        from.RemoveAt(at);
+        int index = random.Next(numbers.Count);
+        long value = numbers[index];
+        numbers.RemoveAt(index);
         return value;
     }
 
