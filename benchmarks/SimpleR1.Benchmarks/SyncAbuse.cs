@@ -1,13 +1,10 @@
 using SimpleR1.Bench;
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using SimpleR1.Bench;
 using SimpleR1.Cluster;
-using SimpleR1.Cluster.Processes;
 using SimpleR1.Cluster.Trainer;
-using SimpleR1.Inference;
-using SimpleR1.Models;
 using SimpleR1.WeightSync;
-using SimpleR1.WeightSync.SharedMemory;
 
 namespace SimpleR1.Benchmarks;
 
@@ -16,29 +13,16 @@ namespace SimpleR1.Benchmarks;
 /// arrived, and lets workers claim what is not so. After each update every live worker hashes its weights: they must be the
 /// trainer's, and no sample may carry another version.
 /// </summary>
-internal sealed partial class SyncAbuse : IAsyncDisposable
+internal sealed partial class SyncAbuse : SyncAbuseCluster
 {
     private const int Kill = 9,
         Stop = 19;
-    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(2);
 
     private readonly TextWriter output;
-    private readonly SyncAbuseWorkers workers;
-    private readonly Random random = new(1);
-    private readonly List<string> log = [];
     private readonly List<SyncReport> undisturbed = [];
-    private readonly FlatWeights weights;
-    private TrainerCluster? cluster;
-    private (UpdatePhase Phase, Action Act)? armed;
-    private int version = -1;
-    private TimeSpan took; // by the last update
 
     private SyncAbuse(SyncAbuseWorkers workers, TextWriter output)
-    {
-        this.workers = workers;
-        this.output = output;
-        weights = SharedWeightMemory.Allocate(new WeightLayout(workers.Model));
-    }
+        : base(workers) => this.output = output;
 
     /// <param name="arguments">
     /// Kills, stops, joiners (100, 50 and 20); and for NCCL between GPUs the workers' number, their devices, the trainer's, and a
@@ -79,7 +63,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             await abuse.FaultyAsync("claim", counts.Claims);
             await abuse.SecondTrainerAsync();
             memory = File.ReadLines("/proc/self/maps")
-                .First(l => l.StartsWith($"{abuse.weights.Pointer:x}-", StringComparison.Ordinal))
+                .First(l => l.StartsWith($"{abuse.Weights.Pointer:x}-", StringComparison.Ordinal))
                 .Split(' ', StringSplitOptions.RemoveEmptyEntries)[5];
             processes = [.. abuse.Pool.Status().Select(w => w.ProcessId)];
         }
@@ -103,42 +87,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         Require(!Directory.GetFiles("/dev/shm").Any(f => f.Contains("simple-r1")), "shared-memory files are left over");
     }
 
-    private WorkerPool Pool => cluster!.Workers;
-    private TimeSpan Limit => TimeSpan.FromSeconds(workers.Count > 1 ? 10 : 20); // the only worker's replacement must start first
-
-    private async Task StartAsync()
-    {
-        weights.Flat.uniform_(-0.1, 0.1);
-        cluster = await TrainerCluster.StartAsync(
-            new()
-            {
-                Workers = workers.Count,
-                Worker = new() { Device = workers.Device, Threads = 1 },
-                SendDevice = workers.SendDevice,
-                Transport = workers.Transport,
-                StartTimeout = Patience,
-                WorkerCommand = Command(workers.Count, "worker"),
-                StartAttempts = 10,
-                Log = line =>
-                {
-                    lock (log)
-                        log.Add(line);
-                },
-                Phase = phase =>
-                {
-                    if (armed is not { } act || act.Phase != phase)
-                        return;
-                    armed = null;
-                    act.Act();
-                },
-            },
-            new(workers.Model, null, new() { KvCacheBytes = 16 << 20 })
-        );
-        await PushAsync();
-    }
-
-    private string[] Command(int workersThere, params string[] arguments) =>
-        ThisProgram.Worker(workers.Device, workers.SendDevice, workersThere, arguments);
+    private TimeSpan Limit => TimeSpan.FromSeconds(Workers.Count > 1 ? 10 : 20); // the only worker's replacement must start first
 
     /// <param name="Armed">The phase in which the worker was lost.</param>
     /// <param name="Named">The report names the worker as dropped.</param>
@@ -153,13 +102,13 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
         for (int i = 0; i < count; i++)
         {
             await PushUndisturbedAsync();
-            var victim = Pool.Status().Where(w => w.State == WorkerState.Ready).ElementAt(random.Next(workers.Count));
+            var victim = Pool.Status().Where(w => w.State == WorkerState.Ready).ElementAt(Random.Next(Workers.Count));
             var phase = phases[i % phases.Length];
-            double delay = 1.2 * random.NextDouble() * MedianSeconds(phase);
-            armed = (phase, () => SignalAfter(delay, victim.ProcessId, signal));
+            double delay = 1.2 * Random.NextDouble() * MedianSeconds(phase);
+            Armed = (phase, () => SignalAfter(delay, victim.ProcessId, signal));
             var report = await PushAsync();
-            longest = Math.Max(longest, took.TotalSeconds);
-            Require(took < Limit, $"an update with a worker {what} took {took.TotalSeconds:0.0} s");
+            longest = Math.Max(longest, Took.TotalSeconds);
+            Require(Took < Limit, $"an update with a worker {what} took {Took.TotalSeconds:0.0} s");
             Require(
                 report.Dropped.Count == 0
                     || report.Dropped.Count == 1
@@ -184,7 +133,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     private async Task PushUndisturbedAsync()
     {
         await WaitAsync(
-            () => Pool.Status().Count(w => w.State == WorkerState.Ready) == workers.Count,
+            () => Pool.Status().Count(w => w.State == WorkerState.Ready) == Workers.Count,
             "all workers to be there again"
         );
         await PushAsync(); // where workers form a group, it is formed here
@@ -198,7 +147,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     private async Task ReportAsync(string what, List<Loss> losses, double longest)
     {
         await output.WriteLineAsync(
-            $"{workers.Transport}: {losses.Count} updates with a worker {what}: {losses.Count(l => l.Named)} were lost before the "
+            $"{Workers.Transport}: {losses.Count} updates with a worker {what}: {losses.Count(l => l.Named)} were lost before the "
                 + $"update had ended, all others proved the trainer's weights; the longest update took {longest:0.0} s"
         );
         foreach (var armedFor in losses.GroupBy(l => l.Armed))
@@ -246,7 +195,7 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
     private void Progress(string what, int done, int of)
     {
         if (done % 10 == 0)
-            Console.Error.WriteLine($"{workers.Transport}: {done} of {of} {what}");
+            Console.Error.WriteLine($"{Workers.Transport}: {done} of {of} {what}");
     }
 
     private async Task JoinersAsync(int count)
@@ -262,21 +211,21 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             {
                 Require(pushes < 2000, $"joiner {i} did not become ready");
                 await PushAsync(verify: false);
-                await Task.Delay(random.Next(30));
+                await Task.Delay(Random.Next(30));
             }
             await PushAsync();
             Require(
-                Pool.Status().First(w => w.Name == $"joiner-{i}").WeightVersion == version,
+                Pool.Status().First(w => w.Name == $"joiner-{i}").WeightVersion == Version,
                 "the joiner holds another version"
             );
             Progress("joined", i + 1, count);
         }
         await WaitAsync(
-            () => Pool.Status().Count(w => w.State == WorkerState.Ready) == workers.Count,
+            () => Pool.Status().Count(w => w.State == WorkerState.Ready) == Workers.Count,
             "the joiners to be gone"
         );
         await output.WriteLineAsync(
-            $"{workers.Transport}: {count} workers joined between and during updates; each held the current weights before it served"
+            $"{Workers.Transport}: {count} workers joined between and during updates; each held the current weights before it served"
         );
     }
 
@@ -306,13 +255,13 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
                 );
         }
         await WaitAsync(
-            () => Pool.Status().Count(w => w.State == WorkerState.Ready) == workers.Count,
+            () => Pool.Status().Count(w => w.State == WorkerState.Ready) == Workers.Count,
             "the faulty workers to be gone"
         );
         await output.WriteLineAsync(
             fault == "damage"
-                ? $"{workers.Transport}: {count} damaged bytes were caught by the hash, named, and sent again"
-                : $"{workers.Transport}: {count} workers that said they held another version were refused"
+                ? $"{Workers.Transport}: {count} damaged bytes were caught by the hash, named, and sent again"
+                : $"{Workers.Transport}: {count} workers that said they held another version were refused"
         );
     }
 
@@ -323,116 +272,21 @@ internal sealed partial class SyncAbuse : IAsyncDisposable
             await using var second = await TrainerCluster.StartAsync(
                 new()
                 {
-                    Join = new(cluster!.Join, null),
+                    Join = new(Cluster.Join, null),
                     Name = "second",
                     Log = _ => { },
                 },
-                new(workers.Model, null, new())
+                new(Workers.Model, null, new())
             );
         }
         catch (IOException e)
         {
             Require(e.Message.Contains("has the workers"), e.Message);
             await PushAsync();
-            await output.WriteLineAsync($"{workers.Transport}: a second trainer was refused: {e.Message}");
+            await output.WriteLineAsync($"{Workers.Transport}: a second trainer was refused: {e.Message}");
             return;
         }
         Require(false, "a second trainer was let in");
-    }
-
-    private WorkerMachine Extra(string name, params string[] arguments) =>
-        WorkerMachine.Start(
-            new()
-            {
-                Head = new(cluster!.Join, null),
-                Name = name,
-                Worker = new()
-                {
-                    Device = workers.Device,
-                    Threads = 1,
-                    DrainTimeout = TimeSpan.FromSeconds(1),
-                },
-                Command = Command(workers.Count + 1, arguments),
-                Log = _ => { },
-            }
-        );
-
-    private async Task<SyncReport> PushAsync(bool verify = true)
-    {
-        weights.Flat.mul_(1 + 0.01f * (version % 2 == 0 ? 1 : -1));
-        weights.Flat.narrow(0, random.Next(1000), 10).uniform_(-0.1, 0.1);
-        var clock = Stopwatch.StartNew();
-        var report = await Pool.PushWeightsAsync(weights, ++version).WaitAsync(Patience);
-        took = clock.Elapsed;
-        if (!verify)
-            return report;
-        var holds = await Pool.HeldWeightsAsync(CancellationToken.None);
-        for (; holds.Count == 0; holds = await Pool.HeldWeightsAsync(CancellationToken.None)) // the only one was lost just now
-            await WaitAsync(() => Pool.Count(WorkerState.Ready) > 0, "a worker to hold weights");
-        foreach (var (name, type, held, hash) in holds)
-            Require(
-                held == version && hash == WeightHash.Of(weights, type),
-                $"{name} computes with version {held}, hash {hash:x16}; "
-                    + $"the trainer has version {version}, hash {WeightHash.Of(weights, type):x16}"
-            );
-        GenerationRequest[] requests =
-        [
-            .. Enumerable
-                .Range(0, 6)
-                .Select(i => new GenerationRequest(
-                    $"r{i}",
-                    [1, 2, 3 + i],
-                    new()
-                    {
-                        Samples = 1,
-                        MaxTokens = 4,
-                        IgnoreEos = true,
-                    }
-                )),
-        ];
-        int samples = 0;
-        await foreach (var completion in Pool.GenerateAsync(requests, Patience, enough: default))
-        {
-            samples++;
-            Require(
-                completion.WeightVersions.All(v => v == version),
-                $"a sample carries versions {string.Join(", ", completion.WeightVersions.Distinct())}, "
-                    + $"the trainer has {version}"
-            );
-        }
-        Require(samples == requests.Length, $"{samples} of {requests.Length} samples came");
-        return report;
-    }
-
-    private bool Logged(string text)
-    {
-        lock (log)
-            return log.Any(line => line.Contains(text));
-    }
-
-    private async Task WaitAsync(Func<bool> condition, string awaited)
-    {
-        for (var clock = Stopwatch.StartNew(); !condition(); await Task.Delay(10))
-        {
-            lock (log)
-                Require(
-                    clock.Elapsed < Patience,
-                    $"waited {Patience.TotalSeconds} s for {awaited}:\n{string.Join('\n', log.TakeLast(20))}"
-                );
-        }
-    }
-
-    private static void Require(bool condition, string problem)
-    {
-        if (!condition)
-            throw new InvalidOperationException(problem);
-    }
-
-    public async ValueTask DisposeAsync()
-    {
-        if (cluster is not null)
-            await cluster.DisposeAsync();
-        weights.Dispose();
     }
 
     [LibraryImport("libc", EntryPoint = "kill")]

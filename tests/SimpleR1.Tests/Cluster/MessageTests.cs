@@ -109,4 +109,12 @@ public sealed class MessageTests
                 .Message
         );
     }
+
+    [Fact]
+    public async Task Program_that_a_person_starts_is_no_worker_process()
+    {
+        Assert.Null(await WorkerProcess.RunIfAskedAsync([]));
+        Assert.Null(await WorkerProcess.RunIfAskedAsync(["recipe.yaml", "worker"]));
+        Assert.Null(await WorkerProcess.RunIfAskedAsync(["worker", "--join", "head:7400"])); // simple-r1 worker
+    }
 }
