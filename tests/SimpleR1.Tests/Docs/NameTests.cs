@@ -10,12 +10,10 @@ public sealed partial class NameTests
     /// <summary>Names of other projects, of the system, and of what is planned.</summary>
     private static readonly HashSet<string> Foreign =
     [
-        "AlgorithmRegistry",
         "AutoTokenizer",
         "CpuKernels",
         "CudaKernels",
         "DeclareDeadAsync",
-        "EndpointList",
         "Helper",
         "IKernels",
         "LivenessEnabled",
@@ -29,7 +27,6 @@ public sealed partial class NameTests
         "SslStream",
         "System.Math",
         "Util",
-        "WeightTransports",
     ];
 
     private static readonly HashSet<string> ForeignOptions =
