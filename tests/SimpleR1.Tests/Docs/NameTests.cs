@@ -7,15 +7,12 @@ namespace SimpleR1.Tests.Docs;
 /// <summary>Names that the pages use (types, members, files, commands, options, recipe keys) against the code.</summary>
 public sealed partial class NameTests
 {
-    /// <summary>Names of other projects, of the system, and of what is planned.</summary>
+    /// <summary>Names of other projects and of the system.</summary>
     private static readonly HashSet<string> Foreign =
     [
         "AutoTokenizer",
-        "CpuKernels",
-        "CudaKernels",
         "DeclareDeadAsync",
         "Helper",
-        "IKernels",
         "LivenessEnabled",
         "Manager",
         "MemoryMappedFile",
