@@ -7,17 +7,12 @@ namespace SimpleR1.Tests.Docs;
 /// <summary>Names that the pages use (types, members, files, commands, options, recipe keys) against the code.</summary>
 public sealed partial class NameTests
 {
-    /// <summary>Names of other projects, of the system, and of what is planned.</summary>
+    /// <summary>Names of other projects and of the system.</summary>
     private static readonly HashSet<string> Foreign =
     [
-        "AlgorithmRegistry",
         "AutoTokenizer",
-        "CpuKernels",
-        "CudaKernels",
         "DeclareDeadAsync",
-        "EndpointList",
         "Helper",
-        "IKernels",
         "LivenessEnabled",
         "Manager",
         "MemoryMappedFile",
@@ -29,7 +24,6 @@ public sealed partial class NameTests
         "SslStream",
         "System.Math",
         "Util",
-        "WeightTransports",
     ];
 
     private static readonly HashSet<string> ForeignOptions =

@@ -9,7 +9,7 @@ namespace SimpleR1.Tests.Docs;
 public sealed partial class ProjectReadmeTests
 {
     private const int FewestLines = 15;
-    private const int MostLines = 60;
+    private const int MostLinesBesidesTheList = 40;
     private static readonly string[] Listed = [".cs", ".cu", ".cuh"];
 
     /// <summary>What is listed outside of src.</summary>
@@ -24,7 +24,11 @@ public sealed partial class ProjectReadmeTests
         ];
 
     [Theory, MemberData(nameof(Projects))]
-    public void Readme_is_short(string project) => Assert.InRange(Readme(project).Lines.Length, FewestLines, MostLines);
+    public void Readme_is_short(string project)
+    {
+        int lines = Readme(project).Lines.Length;
+        Assert.InRange(lines, FewestLines, MostLinesBesidesTheList + Lines(project).Count());
+    }
 
     [Theory, MemberData(nameof(Projects))]
     public void Readme_has_one_line_for_each_file(string project)
