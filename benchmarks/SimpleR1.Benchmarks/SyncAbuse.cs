@@ -4,6 +4,7 @@ using System.Runtime.InteropServices;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Trainer;
 using SimpleR1.WeightSync;
+using SimpleR1.Cluster.Trainer.Weights;
 
 namespace SimpleR1.Benchmarks;
 

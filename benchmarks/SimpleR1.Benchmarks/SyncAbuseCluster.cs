@@ -6,6 +6,7 @@ using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.SharedMemory;
+using SimpleR1.Cluster.Trainer.Weights;
 
 namespace SimpleR1.Benchmarks;
 

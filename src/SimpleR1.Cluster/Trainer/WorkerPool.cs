@@ -9,6 +9,8 @@ using SimpleR1.Models;
 using SimpleR1.Tensors.Cuda;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.Security;
+using SimpleR1.Cluster.Trainer.Rollouts;
+using SimpleR1.Cluster.Trainer.Weights;
 
 namespace SimpleR1.Cluster.Trainer;
 

@@ -1,3 +1,4 @@
+
 namespace SimpleR1.Inference.Scheduling;
 
 /// <summary>

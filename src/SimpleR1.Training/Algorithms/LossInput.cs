@@ -1,4 +1,4 @@
-using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Recipes.Sections;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Training.Algorithms;

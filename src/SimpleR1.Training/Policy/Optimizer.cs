@@ -1,7 +1,7 @@
 using SimpleR1.Models;
 using SimpleR1.Tensors;
 using SimpleR1.Tensors.Operands;
-using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Recipes.Sections;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Training.Policy;

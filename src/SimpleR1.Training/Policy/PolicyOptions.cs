@@ -1,4 +1,4 @@
-using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Recipes.Sections;
 
 namespace SimpleR1.Training.Policy;
 

@@ -1,6 +1,7 @@
 using System.ComponentModel;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
+using SimpleR1.Training.Recipes.Sections;
 
 namespace SimpleR1.Training.Recipes;
 

@@ -1,4 +1,5 @@
 using System.ComponentModel;
+using SimpleR1.Training.Recipes.Sections;
 
 namespace SimpleR1.Training.Recipes;
 

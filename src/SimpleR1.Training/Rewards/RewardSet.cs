@@ -1,5 +1,5 @@
 using System.Diagnostics;
-using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Recipes.Sections;
 
 namespace SimpleR1.Training.Rewards;
 

@@ -1,5 +1,5 @@
 using SimpleR1.Training.Data;
-using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Recipes.Sections;
 
 namespace SimpleR1.Training.Rollouts;
 

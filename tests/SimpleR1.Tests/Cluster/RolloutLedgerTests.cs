@@ -2,6 +2,7 @@ using CsCheck;
 using SimpleR1.Cluster.Trainer;
 using SimpleR1.Inference;
 using Xunit;
+using SimpleR1.Cluster.Trainer.Rollouts;
 
 namespace SimpleR1.Tests.Cluster;
 

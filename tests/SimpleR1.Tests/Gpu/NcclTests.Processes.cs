@@ -10,6 +10,7 @@ using SimpleR1.Tensors.Cuda.Libraries;
 using SimpleR1.Tests.Cli;
 using SimpleR1.WeightSync;
 using Xunit;
+using SimpleR1.Cluster.Trainer.Weights;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Gpu;

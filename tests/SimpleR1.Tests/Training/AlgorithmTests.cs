@@ -1,6 +1,6 @@
 using SimpleR1.Training.Algorithms;
-using SimpleR1.Training.Recipes;
 using Xunit;
+using SimpleR1.Training.Recipes.Sections;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Training;

@@ -1,6 +1,7 @@
 using CsCheck;
 using SimpleR1.Training.Recipes;
 using Xunit;
+using SimpleR1.Training.Recipes.Sections;
 
 namespace SimpleR1.Tests.Training;
 

@@ -1,7 +1,7 @@
 using System.ComponentModel;
 using SimpleR1.Training.Rewards;
 
-namespace SimpleR1.Training.Recipes;
+namespace SimpleR1.Training.Recipes.Sections;
 
 /// <summary>One entry of <c>rewards</c>.</summary>
 public sealed record RewardSection : IRecipeSection

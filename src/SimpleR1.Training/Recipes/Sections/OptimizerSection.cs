@@ -1,6 +1,6 @@
 using System.ComponentModel;
 
-namespace SimpleR1.Training.Recipes;
+namespace SimpleR1.Training.Recipes.Sections;
 
 /// <summary>Shape of the learning rate after the warm-up.</summary>
 public enum Schedule

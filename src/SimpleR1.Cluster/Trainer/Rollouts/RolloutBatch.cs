@@ -1,8 +1,9 @@
 using System.Diagnostics;
 using System.Threading.Channels;
 using SimpleR1.Inference;
+using SimpleR1.Cluster.Trainer.Weights;
 
-namespace SimpleR1.Cluster.Trainer;
+namespace SimpleR1.Cluster.Trainer.Rollouts;
 
 /// <summary>A share on its worker, with the load that is counted for it there.</summary>
 internal sealed class AssignedShare

@@ -3,7 +3,7 @@ using SimpleR1.Cluster;
 using SimpleR1.Tensors;
 using SimpleR1.WeightSync;
 
-namespace SimpleR1.Training.Recipes;
+namespace SimpleR1.Training.Recipes.Sections;
 
 /// <summary>The <c>workers</c> section.</summary>
 [BareList(nameof(Servers))]

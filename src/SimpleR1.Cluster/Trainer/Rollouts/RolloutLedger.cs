@@ -1,6 +1,6 @@
 using SimpleR1.Inference;
 
-namespace SimpleR1.Cluster.Trainer;
+namespace SimpleR1.Cluster.Trainer.Rollouts;
 
 /// <summary>Requests that go to a worker together. A worker that takes over from a lost one has several shares of a batch.</summary>
 internal sealed record RolloutShare(int Id, int Worker, List<GenerationRequest> Requests)

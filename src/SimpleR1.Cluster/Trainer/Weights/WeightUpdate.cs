@@ -5,7 +5,7 @@ using SimpleR1.Models;
 using SimpleR1.WeightSync;
 using static TorchSharp.torch;
 
-namespace SimpleR1.Cluster.Trainer;
+namespace SimpleR1.Cluster.Trainer.Weights;
 
 /// <summary>The phases of a weight update.</summary>
 internal enum UpdatePhase

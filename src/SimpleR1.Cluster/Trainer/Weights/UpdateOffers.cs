@@ -1,6 +1,6 @@
 using SimpleR1.WeightSync;
 
-namespace SimpleR1.Cluster.Trainer;
+namespace SimpleR1.Cluster.Trainer.Weights;
 
 /// <summary>Workers of one element type to which the same transports offer the weights.</summary>
 /// <param name="Transports">

@@ -1,6 +1,6 @@
 using static TorchSharp.torch;
 
-namespace SimpleR1.Cluster.Trainer;
+namespace SimpleR1.Cluster.Trainer.Weights;
 
 /// <summary>The weights that the engine of a worker computes with, as the worker reports them.</summary>
 /// <param name="Hash">Of the weights in <paramref name="Type"/>.</param>

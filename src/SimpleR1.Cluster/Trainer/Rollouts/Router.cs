@@ -1,7 +1,7 @@
 using System.IO.Hashing;
 using System.Runtime.InteropServices;
 
-namespace SimpleR1.Cluster.Trainer;
+namespace SimpleR1.Cluster.Trainer.Rollouts;
 
 /// <summary>A worker's load while requests are assigned; grows with each request that the worker gets.</summary>
 internal sealed class WorkerLoad(int worker, long tokens, int samples)

@@ -1,7 +1,7 @@
 using System.ComponentModel;
 using SimpleR1.Training.Algorithms;
 
-namespace SimpleR1.Training.Recipes;
+namespace SimpleR1.Training.Recipes.Sections;
 
 /// <summary>What the loss is averaged over.</summary>
 public enum LossAverage

@@ -2,7 +2,7 @@ using System.Diagnostics;
 using SimpleR1.Cluster.Wire;
 using SimpleR1.Inference;
 
-namespace SimpleR1.Cluster.Trainer;
+namespace SimpleR1.Cluster.Trainer.Rollouts;
 
 /// <summary>A worker's part of a batch, with the trainer's side of it.</summary>
 internal sealed record WorkerRun

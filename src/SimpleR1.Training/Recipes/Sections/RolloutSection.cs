@@ -1,6 +1,6 @@
 using System.ComponentModel;
 
-namespace SimpleR1.Training.Recipes;
+namespace SimpleR1.Training.Recipes.Sections;
 
 /// <summary>The <c>rollout</c> section.</summary>
 public sealed record RolloutSection

@@ -4,7 +4,7 @@ using SimpleR1.Tensors.Cuda;
 using SimpleR1.WeightSync;
 using static TorchSharp.torch;
 
-namespace SimpleR1.Cluster.Trainer;
+namespace SimpleR1.Cluster.Trainer.Weights;
 
 /// <summary>The weights that every Ready worker has proven to hold.</summary>
 /// <param name="Hashes">By the workers' element types.</param>

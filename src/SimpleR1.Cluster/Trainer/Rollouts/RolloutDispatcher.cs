@@ -1,8 +1,9 @@
 using System.Runtime.CompilerServices;
 using System.Threading.Channels;
 using SimpleR1.Inference;
+using SimpleR1.Cluster.Trainer.Weights;
 
-namespace SimpleR1.Cluster.Trainer;
+namespace SimpleR1.Cluster.Trainer.Rollouts;
 
 /// <summary>How a batch of requests runs.</summary>
 internal sealed record RolloutCall
