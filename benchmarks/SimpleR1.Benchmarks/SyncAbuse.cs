@@ -1,4 +1,3 @@
-using SimpleR1.Bench;
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using SimpleR1.Cluster;
