@@ -1,6 +1,6 @@
-using SimpleR1.Bench;
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using SimpleR1.Bench;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Processes;
 using SimpleR1.Cluster.Trainer;

@@ -1,5 +1,5 @@
-using SimpleR1.Training.Runs;
 using System.Diagnostics;
+using SimpleR1.Training.Runs;
 using Xunit;
 
 namespace SimpleR1.Tests.Cli;

@@ -1,4 +1,3 @@
-
 namespace SimpleR1.Tests.Cli;
 
 /// <summary>The quickstart, small: 4 prompts of 4 samples a step, two updates on them, a frozen reference.</summary>
