@@ -7,17 +7,15 @@ cd "$(dirname "$0")/.."
 folder=${1:-.gpu}
 rm -rf "$folder/pub"
 dotnet publish tests/SimpleR1.Tests -c Release -r linux-x64 --self-contained -o "$folder/pub" -v quiet --nologo \
-  -p:DebugType=none -p:GenerateDocumentationFile=false
-cd "$folder/pub"
+  -p:GpuBundle=true -p:DebugType=none
 
 # libtorch's own libraries: the machine's PyTorch has them.
-rm -f libtorch*.so libc10*.so libgomp* libshm.so libtorchbind*.so libbackend*.so libjitbackend*.so libaoti*.so libnnapi*.so
+for library in libtorch libc10 libgomp libshm libtorchbind libbackend libjitbackend libaoti libnnapi; do
+  rm -f "$folder/pub/$library"*.so*
+done
 
-# What nothing loads on a GPU machine: debug symbols, documentation, the debugger's half of the runtime.
-find . -name '*.pdb' -delete
-find . -name '*.xml' -delete
-rm -f libmscordaccore.so libmscordbi.so createdump
+# Documentation and debug symbols, those of packages too.
+find "$folder/pub" \( -name '*.xml' -o -name '*.pdb' \) -delete
 
-cd - >/dev/null
 tar -cf - -C "$folder/pub" . | xz -T0 -6 >"$folder/bundle.tar.xz"
 ls -l "$folder/bundle.tar.xz"

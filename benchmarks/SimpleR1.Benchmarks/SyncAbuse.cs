@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using SimpleR1.Bench;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Trainer;
 using SimpleR1.WeightSync;

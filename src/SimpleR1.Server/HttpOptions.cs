@@ -41,7 +41,7 @@ public sealed record HttpOptions
     /// <summary>The port where weights are taken; 0 picks a free one.</summary>
     public int AdminPort { get; init; }
 
-    /// <summary>How long requests in flight may continue after the server is told to stop.</summary>
+    /// <summary>How long requests in flight may continue after the server is asked to stop.</summary>
     public TimeSpan DrainTimeout { get; init; } = TimeSpan.FromSeconds(30);
 
     /// <summary>Takes one line about each thing that a person should know, such as the bug behind a 500.</summary>

@@ -15,7 +15,7 @@ internal sealed record WorkerProcessesOptions
     public required IReadOnlyList<(string Name, string Device)> Processes { get; init; }
     public required HeadAddress Head { get; init; }
 
-    /// <summary>What the processes have in common; the device is each one's own.</summary>
+    /// <summary>What the processes have in common; each has a device for itself.</summary>
     public required WorkerSettings Worker { get; init; }
     public string? LogFolder { get; init; }
 

@@ -193,21 +193,42 @@ public sealed class CommandTests : IDisposable
 
     /// <summary>Each is one message, and none leaves a folder that would block the next attempt.</summary>
     [Fact]
-    public async Task Wrong_input_is_reported_before_anything_is_written()
+    public async Task Wrong_models_are_reported_before_anything_is_written()
     {
-        string truncated = Model("truncated"),
-            misshapen = Model("misshapen"),
-            mute = Model("mute"),
-            foreign = Model("foreign");
+        // Models with one thing wrong each.
+        string truncated = Model("truncated");
         using (var file = File.OpenWrite(Path.Combine(truncated, "model.safetensors")))
             file.SetLength(100_000);
-        var config = JsonNode.Parse(File.ReadAllText(Path.Combine(misshapen, "config.json")))!;
-        config["hidden_size"] = 64;
-        File.WriteAllText(Path.Combine(misshapen, "config.json"), config.ToJsonString());
-        File.Delete(Path.Combine(mute, "tokenizer.json"));
-        config["hidden_size"] = 128;
-        config["vocab_size"] = 100;
-        File.WriteAllText(Path.Combine(foreign, "config.json"), config.ToJsonString());
+        string misshapen = Model("misshapen");
+        Configure(misshapen, "hidden_size", 64);
+        string withoutTokenizer = Model("without-tokenizer");
+        File.Delete(Path.Combine(withoutTokenizer, "tokenizer.json"));
+        string foreign = Model("foreign");
+        Configure(foreign, "vocab_size", 100);
+
+        const string shape = "'model.embed_tokens.weight': expected shape [264, 64] from config.json, found [264, 128]";
+        await RefusesAsync(
+            "model.path=" + In("nowhere"),
+            "no such folder. Give the path of a Hugging Face model folder"
+        );
+        await RefusesAsync("model.path=" + withoutTokenizer, "tokenizer.json: not found");
+        await RefusesAsync("model.path=" + truncated, "it is truncated");
+        await RefusesAsync("model.path=" + misshapen, shape);
+        await RefusesAsync("model.path=" + foreign, "the tokenizer does not fit the model");
+    }
+
+    private static void Configure(string model, string key, int value)
+    {
+        string path = Path.Combine(model, "config.json");
+        var config = JsonNode.Parse(File.ReadAllText(path))!;
+        config[key] = value;
+        File.WriteAllText(path, config.ToJsonString());
+    }
+
+    /// <summary>Each is one message, and none leaves a folder that would block the next attempt.</summary>
+    [Fact]
+    public async Task Wrong_data_and_rewards_are_reported_before_anything_is_written()
+    {
         string longProblem = Written(
             "long.jsonl",
             new JsonObject { ["question"] = new string('7', 200), ["answer"] = "7" }.ToJsonString() + "\n"
@@ -217,32 +238,26 @@ public sealed class CommandTests : IDisposable
             "public static class R { public static double Mine(RewardInput i) => i.Nothing; }"
         );
 
-        foreach (
-            var (setting, message) in new[]
-            {
-                ("model.path=" + In("nowhere"), "no such folder. Give the path of a Hugging Face model folder"),
-                ("model.path=" + mute, "tokenizer.json: not found"),
-                ("model.path=" + truncated, "it is truncated"),
-                (
-                    "model.path=" + misshapen,
-                    "'model.embed_tokens.weight': expected shape [264, 64] from config.json, found [264, 128]"
-                ),
-                ("model.path=" + foreign, "the tokenizer does not fit the model"),
-                ($"data.train={{path: {In("none.jsonl")}}}", "data file not found"),
-                ($"data.train={{path: {Written("empty.jsonl", "")}}}", "no rows"),
-                ($"data.train={{path: {Written("columns.jsonl", "{\"foo\": 1}\n")}}}", "no column for a question"),
-                ($"data.train={{path: {longProblem}}}", "do not fit the context of 128"),
-                ($"rewards=[{{name: Mine, file: {noReward}}}]", "Reward.cs:1: CS1061"),
-                ("rewards=[{name: accuarcy}]", "did you mean 'accuracy'?"),
-            }
-        )
-        {
-            Assert.Contains(
-                message,
-                await FailsAsync(1, "train", "recipes/quickstart.yaml", "--runs", In("runs"), "--set", setting)
-            );
-            Assert.False(Directory.Exists(In("runs/quickstart")), setting);
-        }
+        string empty = Written("empty.jsonl", "");
+        string columns = Written("columns.jsonl", "{\"foo\": 1}\n");
+        await RefusesAsync($"data.train={{path: {In("none.jsonl")}}}", "data file not found");
+        await RefusesAsync($"data.train={{path: {empty}}}", "no rows");
+        await RefusesAsync($"data.train={{path: {columns}}}", "no column for a question");
+        await RefusesAsync($"data.train={{path: {longProblem}}}", "do not fit the context of 128");
+        await RefusesAsync($"rewards=[{{name: Mine, file: {noReward}}}]", "Reward.cs:1: CS1061");
+        await RefusesAsync("rewards=[{name: accuarcy}]", "did you mean 'accuracy'?");
+    }
+
+    private async Task RefusesAsync(string setting, string message)
+    {
+        string[] train = ["train", "recipes/quickstart.yaml", "--runs", In("runs")];
+        Assert.Contains(message, await FailsAsync(1, [.. train, "--set", setting]));
+        Assert.False(Directory.Exists(In("runs/quickstart")), setting);
+    }
+
+    [Fact]
+    public async Task Resume_needs_a_run_and_excludes_overwrite()
+    {
         Assert.Contains(
             "no run of this name to resume",
             await FailsAsync(1, "train", "recipes/quickstart.yaml", "--runs", In("runs"), "--resume")

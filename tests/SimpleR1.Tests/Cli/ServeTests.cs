@@ -1,6 +1,5 @@
 using System.Text;
 using System.Text.RegularExpressions;
-using SimpleR1.Cluster.Membership;
 using SimpleR1.WeightSync.Security;
 using Xunit;
 
@@ -61,86 +60,35 @@ public sealed partial class ServeTests
         string runs = Directory.CreateTempSubdirectory("simple-r1-vllm").FullName;
         try
         {
-            using var serving = ProgramRun.Start(
-                "serve",
-                "recipes/tiny-base",
-                "--port",
-                "0",
-                "--weight-updates",
-                "--kv-cache-mib",
-                "64"
-            );
-            await serving.SaysAsync("Ctrl-C stops it");
-            string address = Address()
-                .Match(serving.Output)
-                .Value.Replace("http:", "vllm:", StringComparison.Ordinal)
-                .TrimEnd('/');
-            string[] train =
-            [
-                "train",
-                "recipes/quickstart.yaml",
-                "--set",
-                "training.steps=2",
-                "--set",
-                "optimizer.warmup_steps=0",
-                "--set",
-                "rollout.prompts_per_step=4",
-                "--set",
-                "data.evaluation.take=8",
-                "--runs",
-                runs,
-            ];
-            // A second server with a cluster key, whose admin port takes the weights.
+            // A server for everyone on this machine, and one with a cluster key, whose admin port takes the weights.
             string key = Path.Combine(runs, "key");
             await File.WriteAllTextAsync(key, ClusterKey.NewText() + "\n", Token);
-            using var keyed = ProgramRun.Start(
-                "serve",
-                "recipes/tiny-base",
-                "--port",
-                "0",
-                "--weight-updates",
-                "--key",
-                "@" + key,
-                "--kv-cache-mib",
-                "64"
-            );
+            using var serving = ServeWithWeights();
+            using var keyed = ServeWithWeights("--key", "@" + key);
+            await serving.SaysAsync("Ctrl-C stops it");
             await keyed.SaysAsync("Ctrl-C stops it");
+            string address = VllmAddress(serving);
             string admin = AdminAddress().Match(keyed.Output).Value;
-            var refused = await ProgramRun.RunAsync([
-                .. train,
-                "--set",
-                "name=refused",
-                "--set",
-                $"workers=[{admin}]",
-                "--key",
-                ClusterKey.NewText(),
-            ]);
+
+            // Another key is refused.
+            var refused = await ProgramRun.RunAsync(
+                TrainBy(runs, "refused", $"workers=[{admin}]", ClusterKey.NewText())
+            );
             Assert.Equal(1, refused.Code);
             Assert.StartsWith($"error: {admin}", refused.Errors);
             Assert.Contains("did not prove that it has this cluster's key", refused.Errors);
-            foreach (
-                string[] workers in (string[][])
-                    [
-                        ["name=by-server", "--set", $"workers=[{address}]"],
-                        ["name=by-keyed", "--set", $"workers=[{admin}]", "--key", "@" + key],
-                        ["name=by-worker"],
-                    ]
-            )
-            {
-                using var run = ProgramRun.Start([.. train, "--set", .. workers]);
-                await run.SaysAsync("evaluation after step 0"); // each may take long on a busy machine
-                await run.SaysAsync("step 2/2");
-                Assert.True(await run.EndAsync() == 0, run.Errors + run.Output);
-            }
-            string[] Losses(string run) =>
-                [.. LossOf().Matches(File.ReadAllText(Path.Combine(runs, run, "metrics.jsonl"))).Select(m => m.Value)];
-            Assert.Equal(4, Losses("by-server").Length); // of each step
-            Assert.Equal(Losses("by-worker"), Losses("by-server"));
-            Assert.Equal(Losses("by-worker"), Losses("by-keyed"));
-            Assert.Contains(
-                "did not prove that it has the cluster key",
-                Assert.Single(keyed.Errors.Split('\n', StringSplitOptions.RemoveEmptyEntries))
-            );
+
+            // All three runs learn the same.
+            await SucceedsAsync(TrainBy(runs, "by-server", $"workers=[{address}]"));
+            await SucceedsAsync(TrainBy(runs, "by-keyed", $"workers=[{admin}]", "@" + key));
+            await SucceedsAsync(TrainBy(runs, "by-worker"));
+            string[] losses = Losses(runs, "by-server");
+            Assert.Equal(4, losses.Length); // of each step
+            Assert.Equal(Losses(runs, "by-worker"), losses);
+            Assert.Equal(Losses(runs, "by-worker"), Losses(runs, "by-keyed"));
+
+            string refusal = Assert.Single(keyed.Errors.Split('\n', StringSplitOptions.RemoveEmptyEntries));
+            Assert.Contains("did not prove that it has the cluster key", refusal);
             serving.Signal(ProgramRun.Terminate);
             Assert.Equal(0, await serving.EndAsync());
         }
@@ -150,113 +98,51 @@ public sealed partial class ServeTests
         }
     }
 
-    /// <summary>
-    /// The same request, whose answer depends on its seed alone: by one engine, by the workers of a head, and by these
-    /// workers while one is killed.
-    /// </summary>
-    [Fact]
-    public async Task Head_answers_with_the_workers_that_join_it_and_continues_when_one_is_killed()
-    {
-        const string Body =
-            "{\"prompt\":\"Q: 12+30-5\\nA:\",\"max_tokens\":80,\"ignore_eos\":true,"
-            + "\"seed\":7,\"n\":2,\"logprobs\":1,\"stream\":true}";
-        using var alone = ProgramRun.Start(
+    private static ProgramRun ServeWithWeights(params string[] more) =>
+        ProgramRun.Start([
             "serve",
             "recipes/tiny-base",
             "--port",
             "0",
-            "--threads",
-            "1",
+            "--weight-updates",
             "--kv-cache-mib",
-            "16"
-        );
-        await alone.SaysAsync("Ctrl-C stops it");
-        string[] expected = await TextsAsync(new(Address().Match(alone.Output).Value));
-        alone.Signal(ProgramRun.Terminate);
+            "64",
+            .. more,
+        ]);
 
-        int port = SiloSetup.FreePort(System.Net.IPAddress.Loopback, following: 1);
-        using var head = ProgramRun.Start(
-            "head",
-            "--port",
-            $"{port}",
-            "--serve",
-            "recipes/tiny-base",
-            "--http-port",
-            "0"
-        );
-        await head.SaysAsync("Ctrl-C stops it");
-        var address = new Uri(Address().Match(head.Output).Value);
-        using var client = new HttpClient { BaseAddress = address };
-        using (var early = await client.PostAsync("/v1/completions", Json(Body), Token))
-        {
-            Assert.Equal(System.Net.HttpStatusCode.ServiceUnavailable, early.StatusCode);
-            Assert.Contains(
-                "no worker has the model; start some with: simple-r1 worker --join",
-                await early.Content.ReadAsStringAsync(Token)
-            );
-        }
-        using var one = ProgramRun.Start("worker", "--join", $"127.0.0.1:{port}", "--name", "one", "--threads", "1");
-        await HealthyAsync();
-        Assert.Equal(expected, await TextsAsync(address));
-        using var two = ProgramRun.Start("worker", "--join", $"127.0.0.1:{port}", "--name", "two", "--threads", "1");
-        for (
-            var clock = System.Diagnostics.Stopwatch.StartNew();
-            !(await ProgramRun.RunAsync("status", "--join", $"127.0.0.1:{port}")).Output.Contains("two")
-                && clock.Elapsed < TimeSpan.FromSeconds(60);
+    private static string VllmAddress(ProgramRun server) =>
+        Address().Match(server.Output).Value.Replace("http:", "vllm:", StringComparison.Ordinal).TrimEnd('/');
 
-        )
-            await Task.Delay(200, Token);
-        int events = 0;
-        Assert.Equal(
-            expected,
-            await TextsAsync(
-                address,
-                line =>
-                {
-                    if (++events == 20)
-                        foreach (int worker in one.Workers())
-                            ProgramRun.SendSignal(worker, ProgramRun.Kill); // the prompt's keys and values are there
-                }
-            )
-        );
-        Assert.Matches("simple_r1_generated_tokens_total [1-9]", await client.GetStringAsync("/metrics", Token));
-        foreach (var run in new[] { one, two, head })
-        {
-            run.Signal(ProgramRun.Terminate);
-            Assert.Equal(0, await run.EndAsync());
-        }
+    /// <summary>Two steps of the quickstart.</summary>
+    /// <param name="workers">The setting that names the workers; null for the run's own.</param>
+    private static string[] TrainBy(string runs, string name, string? workers = null, string? key = null)
+    {
+        string[] settings =
+        [
+            "training.steps=2",
+            "optimizer.warmup_steps=0",
+            "rollout.prompts_per_step=4",
+            "data.evaluation.take=8",
+            "name=" + name,
+        ];
+        string[] command = ["train", "recipes/quickstart.yaml", "--runs", runs, .. TrainRun.Set(settings)];
+        if (workers is not null)
+            command = [.. command, "--set", workers];
+        return key is null ? command : [.. command, "--key", key];
+    }
 
-        async Task HealthyAsync()
-        {
-            for (
-                var clock = System.Diagnostics.Stopwatch.StartNew();
-                (await client.GetAsync("/health", Token)).StatusCode != System.Net.HttpStatusCode.OK;
-                await Task.Delay(100, Token)
-            )
-                Assert.True(clock.Elapsed < TimeSpan.FromSeconds(90), head.Output + one.Output);
-        }
-        static StringContent Json(string text) => new(text, Encoding.UTF8, "application/json");
+    private static async Task SucceedsAsync(string[] train)
+    {
+        using var run = ProgramRun.Start(train);
+        await run.SaysAsync("evaluation after step 0"); // each may take long on a busy machine
+        await run.SaysAsync("step 2/2");
+        Assert.True(await run.EndAsync() == 0, run.Errors + run.Output);
+    }
 
-        static async Task<string[]> TextsAsync(Uri server, Action<string>? seen = null)
-        {
-            using var client = new HttpClient { BaseAddress = server };
-            using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/completions") { Content = Json(Body) };
-            using var response = await client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Token);
-            if (!response.IsSuccessStatusCode)
-                Assert.Fail($"{response.StatusCode}: {await response.Content.ReadAsStringAsync(Token)}");
-            using var reader = new StreamReader(await response.Content.ReadAsStreamAsync(Token));
-            var texts = new StringBuilder[] { new(), new() };
-            for (string? line; (line = await reader.ReadLineAsync(Token)) is not null; )
-                if (line.StartsWith("data: {", StringComparison.Ordinal))
-                {
-                    seen?.Invoke(line);
-                    using var json = System.Text.Json.JsonDocument.Parse(line["data: ".Length..]);
-                    Assert.False(json.RootElement.TryGetProperty("error", out var error), error.ToString());
-                    foreach (var choice in json.RootElement.GetProperty("choices").EnumerateArray())
-                        texts[choice.GetProperty("index").GetInt32()].Append(choice.GetProperty("text").GetString());
-                }
-            return [.. texts.Select(t => t.ToString())];
-        }
+    private static string[] Losses(string runs, string run)
+    {
+        string metrics = File.ReadAllText(Path.Combine(runs, run, "metrics.jsonl"));
+        return [.. LossOf().Matches(metrics).Select(m => m.Value)];
     }
 
     [Fact]

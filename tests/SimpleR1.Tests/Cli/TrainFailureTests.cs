@@ -1,6 +1,6 @@
+using System.Diagnostics;
 using SimpleR1.Training.Runs;
 using SimpleR1.Training.Runs.Files;
-using System.Diagnostics;
 using Xunit;
 
 namespace SimpleR1.Tests.Cli;

@@ -80,6 +80,16 @@ public sealed class TrainTests(UninterruptedRun uninterrupted) : IDisposable
             [0x89, (byte)'P', (byte)'N', (byte)'G'],
             File.ReadAllBytes(Path.Combine(uninterrupted.Folder, "plot.png"))[..4]
         );
+        Assert.Equal("a", RecipeFile.Load<TrainRecipe>(Path.Combine(uninterrupted.Folder, "recipe.yaml")).Name);
+        Assert.Equal(40, TrainRun.Rows(Path.Combine(uninterrupted.Folder, "samples.jsonl")).Length);
+        Assert.Contains("peak memory: trainer", uninterrupted.Output);
+        Assert.Contains("accuracy before", uninterrupted.Output);
+        Assert.False(File.Exists(uninterrupted.Folder + ".lock"));
+    }
+
+    [Fact]
+    public void Run_writes_events_checkpoints_and_metrics()
+    {
         string events = Assert.Single(Directory.GetFiles(Path.Combine(uninterrupted.Folder, "events")));
         Assert.True(new FileInfo(events).Length > 500);
         string[] checkpoints =
@@ -91,8 +101,9 @@ public sealed class TrainTests(UninterruptedRun uninterrupted) : IDisposable
         Assert.Equal(["step-000009", "step-000010"], checkpoints.Select(Path.GetFileName)); // keep_checkpoints is 2
         foreach (string checkpoint in checkpoints)
             AtomicFolder.Verify(checkpoint);
-        var rows = JsonLines.Read(Path.Combine(uninterrupted.Folder, "metrics.jsonl")).ToArray();
+
         // Evaluated after steps 0, 4, 8 and 10.
+        var rows = JsonLines.Read(Path.Combine(uninterrupted.Folder, "metrics.jsonl")).ToArray();
         Assert.Equal([0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 8, 9, 10, 10], rows.Select(r => (int)r["step"]!));
         foreach (
             string figure in new[]
@@ -108,11 +119,6 @@ public sealed class TrainTests(UninterruptedRun uninterrupted) : IDisposable
             }
         )
             Assert.NotNull(rows[1][figure]);
-        Assert.Equal(40, TrainRun.Rows(Path.Combine(uninterrupted.Folder, "samples.jsonl")).Length);
-        Assert.Contains("peak memory: trainer", uninterrupted.Output);
-        Assert.Contains("accuracy before", uninterrupted.Output);
-        Assert.Equal("a", RecipeFile.Load<TrainRecipe>(Path.Combine(uninterrupted.Folder, "recipe.yaml")).Name);
-        Assert.False(File.Exists(uninterrupted.Folder + ".lock"));
     }
 
     [Fact]

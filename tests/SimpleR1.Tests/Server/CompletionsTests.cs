@@ -48,19 +48,8 @@ public sealed class CompletionsTests
                 expected[done.SampleIndex] = done;
         var choices = answer.GetProperty("choices").EnumerateArray().ToArray();
         Assert.Equal([0, 1, 2], choices.Select(c => c.GetProperty("index").GetInt32()));
-        for (int i = 0; i < 3; i++)
-        {
-            Assert.Equal(expected[i].Text, choices[i].GetProperty("text").GetString());
-            Assert.Equal(expected[i].Tokens, Ids(choices[i].GetProperty("token_ids")));
-            Assert.Equal(
-                expected[i].LogProbs,
-                Numbers(choices[i].GetProperty("logprobs").GetProperty("token_logprobs"))
-            );
-            Assert.Equal(
-                expected[i].FinishReason == FinishReason.Stop ? "stop" : "length",
-                choices[i].GetProperty("finish_reason").GetString()
-            );
-        }
+        foreach (var (completion, choice) in expected.Zip(choices))
+            AssertSame(completion, choice);
         Assert.Equal(prompt, Ids(choices[0].GetProperty("prompt_token_ids")));
         var usage = answer.GetProperty("usage");
         Assert.Equal(
@@ -69,6 +58,17 @@ public sealed class CompletionsTests
         );
         Assert.Equal(prompt.Length + expected.Sum(c => c.Tokens.Length), usage.GetProperty("total_tokens").GetInt32());
         Assert.Equal("weights-0", answer.GetProperty("system_fingerprint").GetString());
+    }
+
+    private static void AssertSame(Completion expected, JsonElement choice)
+    {
+        Assert.Equal(expected.Text, choice.GetProperty("text").GetString());
+        Assert.Equal(expected.Tokens, Ids(choice.GetProperty("token_ids")));
+        Assert.Equal(expected.LogProbs, Numbers(choice.GetProperty("logprobs").GetProperty("token_logprobs")));
+        Assert.Equal(
+            expected.FinishReason == FinishReason.Stop ? "stop" : "length",
+            choice.GetProperty("finish_reason").GetString()
+        );
     }
 
     [Fact]
@@ -112,27 +112,30 @@ public sealed class CompletionsTests
             .Select(e => e.GetProperty("choices")[0])
             .ToLookup(c => c.GetProperty("index").GetInt32());
         foreach (var choice in whole.GetProperty("choices").EnumerateArray())
-        {
-            var its = pieces[choice.GetProperty("index").GetInt32()].ToArray();
-            Assert.Equal(
-                choice.GetProperty("text").GetString(),
-                string.Concat(its.Select(p => p.GetProperty("text").GetString()))
-            );
-            Assert.Equal(Ids(choice.GetProperty("token_ids")), its.SelectMany(p => Ids(p.GetProperty("token_ids"))));
-            Assert.Equal(
-                Numbers(choice.GetProperty("logprobs").GetProperty("token_logprobs")),
-                its.SelectMany(p => Numbers(p.GetProperty("logprobs").GetProperty("token_logprobs")))
-            );
-            Assert.Equal(
-                Ids(choice.GetProperty("logprobs").GetProperty("text_offset")),
-                its.SelectMany(p => Ids(p.GetProperty("logprobs").GetProperty("text_offset")))
-            );
-            Assert.All(its[..^1], p => Assert.Equal(JsonValueKind.Null, p.GetProperty("finish_reason").ValueKind));
-            Assert.Equal(
-                choice.GetProperty("finish_reason").GetString(),
-                its[^1].GetProperty("finish_reason").GetString()
-            );
-        }
+            AssertSame(choice, [.. pieces[choice.GetProperty("index").GetInt32()]]);
+    }
+
+    /// <summary>Asserts that the pieces of a stream add up to a choice of a whole answer.</summary>
+    private static void AssertSame(JsonElement choice, JsonElement[] pieces)
+    {
+        Assert.Equal(
+            choice.GetProperty("text").GetString(),
+            string.Concat(pieces.Select(p => p.GetProperty("text").GetString()))
+        );
+        Assert.Equal(Ids(choice.GetProperty("token_ids")), pieces.SelectMany(p => Ids(p.GetProperty("token_ids"))));
+        Assert.Equal(
+            Numbers(choice.GetProperty("logprobs").GetProperty("token_logprobs")),
+            pieces.SelectMany(p => Numbers(p.GetProperty("logprobs").GetProperty("token_logprobs")))
+        );
+        Assert.Equal(
+            Ids(choice.GetProperty("logprobs").GetProperty("text_offset")),
+            pieces.SelectMany(p => Ids(p.GetProperty("logprobs").GetProperty("text_offset")))
+        );
+        Assert.All(pieces[..^1], p => Assert.Equal(JsonValueKind.Null, p.GetProperty("finish_reason").ValueKind));
+        Assert.Equal(
+            choice.GetProperty("finish_reason").GetString(),
+            pieces[^1].GetProperty("finish_reason").GetString()
+        );
     }
 
     [Theory, InlineData(false), InlineData(true)]
@@ -172,11 +175,10 @@ public sealed class CompletionsTests
     }
 
     [Fact]
-    public async Task Stops_and_biases_do_what_they_say()
+    public async Task Stop_strings_and_biases_do_what_they_say()
     {
         await using var server = await TestServer.StartAsync();
-        int a = TestServer.Tokenizer.Encode("a")[0],
-            b = TestServer.Tokenizer.Encode("b")[0];
+        int a = TestServer.Tokenizer.Encode("a")[0];
         // Greedy, with 'a' forced; a stop string ends it.
         var forced = (
             await server.CompleteAsync(
@@ -205,7 +207,14 @@ public sealed class CompletionsTests
                 )
             )
         );
-        // An ending id ends; not before min_tokens, then with its text.
+    }
+
+    [Fact]
+    public async Task Stop_ids_end_a_completion_but_not_before_min_tokens()
+    {
+        await using var server = await TestServer.StartAsync();
+        int a = TestServer.Tokenizer.Encode("a")[0];
+        int b = TestServer.Tokenizer.Encode("b")[0];
         var ended = (
             await server.CompleteAsync(
                 $"\"prompt\":\"x\",\"temperature\":0,\"max_tokens\":9,\"logit_bias\":{{\"{a}\":100}},"
@@ -222,13 +231,6 @@ public sealed class CompletionsTests
             )
         ).GetProperty("choices")[0];
         Assert.Equal([b, b, b, a], Ids(ended.GetProperty("token_ids")));
-        Assert.Equal(
-            16,
-            (await server.CompleteAsync("\"prompt\":\"x\",\"ignore_eos\":true"))
-                .GetProperty("usage")
-                .GetProperty("completion_tokens")
-                .GetInt32()
-        ); // OpenAI's default
     }
 
     [Theory]
@@ -280,6 +282,13 @@ public sealed class CompletionsTests
     public async Task Without_a_length_a_completion_has_16_tokens_or_what_the_context_leaves()
     {
         await using var server = await TestServer.StartAsync();
+        Assert.Equal(
+            16,
+            (await server.CompleteAsync("\"prompt\":\"x\",\"ignore_eos\":true"))
+                .GetProperty("usage")
+                .GetProperty("completion_tokens")
+                .GetInt32()
+        );
         string prompt = string.Join(',', Enumerable.Repeat(65, 4090));
         Assert.Equal(
             6,

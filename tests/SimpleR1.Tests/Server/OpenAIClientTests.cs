@@ -88,6 +88,11 @@ public sealed class OpenAIClientTests
                 StopStrings = ["never in there"],
             }
         );
+        AssertSame(expected, answer);
+    }
+
+    private static void AssertSame(Completion expected, ChatCompletion answer)
+    {
         Assert.Equal(expected.Text, answer.Content[0].Text);
         Assert.Equal(
             expected.FinishReason == FinishReason.Stop ? ChatFinishReason.Stop : ChatFinishReason.Length,

@@ -236,7 +236,7 @@ internal sealed class WeightUpdate(
     }
 
     /// <summary>
-    /// Cancels the transfer when a member of the group is lost or the trainer's own part fails, so that nobody waits
+    /// Cancels the transfer when a member of the group is lost or the trainer's own part fails, so that no process waits
     /// for a transfer that cannot finish.
     /// </summary>
     private static async Task GuardAsync(UpdateGroup group, Task all, int attempt)

@@ -70,7 +70,9 @@ internal sealed class SyncComparison(
     public void MeasureHash(ScalarType type, long bytes)
     {
         var gpu = CudaDevice.Parse(WorkerDevices.Expand(cluster.Worker.Device)[0]);
-        using var held = gpu is null ? new FlatWeights(layout, type, CPU) : new FlatWeights(layout, type, gpu.WithOwnStream());
+        using var held = gpu is null
+            ? new FlatWeights(layout, type, CPU)
+            : new FlatWeights(layout, type, gpu.WithOwnStream());
         figures["hash_seconds"] = Measure("hash of a worker's weights", bytes, () => WeightHash.Of(held));
     }
 

@@ -71,8 +71,9 @@ internal static class GenerateCommand
             .AddDefault("--top-p", 1.0)
             .Describe("Keep the most probable tokens up to this mass");
         private readonly Option<ulong> seed = command
-            .AddDefault("--seed", (ulong)Random.Shared.NextInt64())
-            .Describe("The same seed draws the same text; default: random");
+            .AddOption<ulong>("--seed")
+            .WithDefault(() => (ulong)Random.Shared.NextInt64())
+            .Describe("The same seed draws the same text");
         private readonly Option<string[]> stop = command
             .AddOption<string[]>("--stop")
             .Describe("A text that ends the completion (repeatable)");

@@ -28,6 +28,13 @@ internal static class CommandExtensions
         return option;
     }
 
+    /// <summary>Gives the option a default that differs from call to call.</summary>
+    public static Option<T> WithDefault<T>(this Option<T> option, Func<T> makeDefault)
+    {
+        option.DefaultValueFactory = _ => makeDefault();
+        return option;
+    }
+
     public static TSymbol Describe<TSymbol>(this TSymbol symbol, string description)
         where TSymbol : Symbol
     {
