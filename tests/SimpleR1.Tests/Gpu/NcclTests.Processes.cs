@@ -5,6 +5,7 @@ using System.Text.RegularExpressions;
 using SimpleR1.Benchmarks;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Trainer;
+using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Tensors.Cuda.Libraries;
 using SimpleR1.Tests.Cli;
@@ -40,75 +41,35 @@ public sealed partial class NcclTests
         using var weights = sourceOnGpu
             ? new FlatWeights(host.Layout, ScalarType.BFloat16, gpu.WithOwnStream())
             : Gpu.TinyWeights();
-        void Change()
-        {
-            host.Flat.mul_(1.25f);
-            if (!sourceOnGpu)
-            {
-                weights.Flat.copy_(host.Flat);
-                return;
-            }
-            using var copy = host.CopyTo(gpu, ScalarType.BFloat16);
-            weights.Device!.CopyWithin(copy.Pointer, weights.Pointer, weights.ByteLength);
-            weights.Device.Synchronize(); // before the copy is freed
-        }
         var log = new ConcurrentQueue<string>();
         TrainerCluster? cluster = null;
         int armed = 0;
         WorkerStatus? victim = null;
+        void SignalWhenArmed(UpdatePhase phase)
+        {
+            if (phase != Enum.Parse<UpdatePhase>(when) || Interlocked.Exchange(ref armed, 0) == 0)
+                return;
+            victim = cluster!.Workers.Status()[1];
+            if (phase == UpdatePhase.Transfer)
+                _ = Task.Delay(150).ContinueWith(_ => Signal(victim.ProcessId, signal), TaskScheduler.Default);
+            else
+                _ = Signal(victim.ProcessId, signal);
+        }
         Set("EMULATED_NCCL_DELAY_US", "300000");
         if (silent)
             Set("EMULATED_NCCL_SILENT", "1");
         try
         {
-            await using (
-                cluster = await TrainerCluster.StartAsync(
-                    new()
-                    {
-                        Workers = 3,
-                        Worker = new() { Device = "cuda", Threads = 1 },
-                        SendDevice = "cuda",
-                        Transport = WeightTransportChoice.Nccl,
-                        Log = log.Enqueue,
-                        SilenceTimeout = TimeSpan.FromSeconds(4),
-                        WorkerCommand = [.. ProgramRun.Program, "worker"],
-                        Phase = phase =>
-                        {
-                            if (phase != Enum.Parse<UpdatePhase>(when) || Interlocked.Exchange(ref armed, 0) == 0)
-                                return;
-                            victim = cluster!.Workers.Status()[1];
-                            if (phase == UpdatePhase.Transfer)
-                                _ = Task.Delay(150)
-                                    .ContinueWith(_ => Signal(victim.ProcessId, signal), TaskScheduler.Default);
-                            else
-                                _ = Signal(victim.ProcessId, signal);
-                        },
-                    },
-                    new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }),
-                    Cancel
-                )
-            )
+            await using (cluster = await StartThreeAsync(log, SignalWhenArmed))
             {
                 var pool = cluster.Workers;
-                Change();
+                Change(host, weights);
                 var first = await pool.PushWeightsAsync(weights, 0, Cancel);
                 Assert.Equal(("nccl", 3), (first.Transport, first.Workers.Count));
-                Change();
+                Change(host, weights);
                 armed = 1;
-                var clock = Stopwatch.StartNew();
-                var report = await pool.PushWeightsAsync(weights, 1, Cancel);
-                Assert.True(
-                    clock.Elapsed < TimeSpan.FromSeconds(15),
-                    $"the update took {clock.Elapsed.TotalSeconds:0.0} s\n{string.Join('\n', log)}"
-                );
-                string phase = when == nameof(UpdatePhase.Verify) ? "(verify|commit)" : when.ToLowerInvariant();
-                Assert.True(
-                    report.Workers.SequenceEqual([1, 3])
-                        && report.Dropped.Count == 1
-                        && report.Dropped[0].Contains(victim!.Name)
-                        && Regex.IsMatch(report.Dropped[0], $"in the {phase} phase"),
-                    string.Join('\n', [.. log, .. report.Dropped])
-                );
+                var report = await PushInTimeAsync(pool, weights, log);
+                AssertOnlyVictimIsDropped(report, victim, when, log);
                 ulong hash = WeightHash.Of(host, ScalarType.BFloat16);
                 Assert.Equal((hash, "nccl"), (report.Hash, report.Transport));
                 Assert.All(
@@ -118,39 +79,8 @@ public sealed partial class NcclTests
                 if ((when, signal) == (nameof(UpdatePhase.Transfer), 9))
                     // What is sent to a stopped process waits in sockets, and the others may have had theirs.
                     Assert.Contains(log, line => line.Contains("form a new group"));
-                int count = 0;
-                await foreach (
-                    var completion in pool.GenerateAsync(
-                        [
-                            new(
-                                "r",
-                                [1, 2],
-                                new()
-                                {
-                                    Samples = 4,
-                                    MaxTokens = 4,
-                                    IgnoreEos = true,
-                                }
-                            ),
-                        ],
-                        NeverEnough.Token,
-                        Cancel
-                    )
-                )
-                {
-                    Assert.All(completion.WeightVersions, v => Assert.Equal(1, v));
-                    count++;
-                }
-                Assert.Equal(4, count);
-                for (
-                    var patience = Stopwatch.StartNew();
-                    !(pool.Status().All(w => w is { State: WorkerState.Ready, WeightVersion: 1 }));
-                    await Task.Delay(50, Cancel)
-                )
-                    Assert.True(
-                        patience.Elapsed < Long,
-                        "waited for the replacement to hold the weights\n" + string.Join('\n', log)
-                    );
+                await AssertGeneratesAsync(pool);
+                await WaitForReplacementAsync(pool, log);
             }
         }
         finally
@@ -158,6 +88,100 @@ public sealed partial class NcclTests
             Set("EMULATED_NCCL_DELAY_US", null);
             Set("EMULATED_NCCL_SILENT", null);
         }
+    }
+
+    private static Task<TrainerCluster> StartThreeAsync(ConcurrentQueue<string> log, Action<UpdatePhase> phase) =>
+        TrainerCluster.StartAsync(
+            new()
+            {
+                Workers = 3,
+                Worker = new() { Device = "cuda", Threads = 1 },
+                SendDevice = "cuda",
+                Transport = WeightTransportChoice.Nccl,
+                Log = log.Enqueue,
+                SilenceTimeout = TimeSpan.FromSeconds(4),
+                WorkerCommand = [.. ProgramRun.Program, "worker"],
+                Phase = phase,
+            },
+            new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }),
+            Cancel
+        );
+
+    /// <summary>Changes the weights on the host, and what is sent: the same, or its copy on the GPU.</summary>
+    private static void Change(FlatWeights host, FlatWeights sent)
+    {
+        host.Flat.mul_(1.25f);
+        if (sent.Device is not { } gpu)
+        {
+            sent.Flat.copy_(host.Flat);
+            return;
+        }
+        using var copy = host.CopyTo(gpu, ScalarType.BFloat16);
+        gpu.CopyWithin(copy.Pointer, sent.Pointer, sent.ByteLength);
+        gpu.Synchronize(); // before the copy is freed
+    }
+
+    private static async Task<SyncReport> PushInTimeAsync(
+        WorkerPool pool,
+        FlatWeights weights,
+        ConcurrentQueue<string> log
+    )
+    {
+        var clock = Stopwatch.StartNew();
+        var report = await pool.PushWeightsAsync(weights, 1, Cancel);
+        Assert.True(
+            clock.Elapsed < TimeSpan.FromSeconds(15),
+            $"the update took {clock.Elapsed.TotalSeconds:0.0} s\n{string.Join('\n', log)}"
+        );
+        return report;
+    }
+
+    private static void AssertOnlyVictimIsDropped(
+        SyncReport report,
+        WorkerStatus? victim,
+        string when,
+        ConcurrentQueue<string> log
+    )
+    {
+        string phase = when == nameof(UpdatePhase.Verify) ? "(verify|commit)" : when.ToLowerInvariant();
+        Assert.True(
+            report.Workers.SequenceEqual([1, 3])
+                && report.Dropped.Count == 1
+                && report.Dropped[0].Contains(victim!.Name)
+                && Regex.IsMatch(report.Dropped[0], $"in the {phase} phase"),
+            string.Join('\n', [.. log, .. report.Dropped])
+        );
+    }
+
+    /// <summary>All samples of a request come, from the weights of version 1.</summary>
+    private static async Task AssertGeneratesAsync(WorkerPool pool)
+    {
+        var sampling = new SamplingParameters
+        {
+            Samples = 4,
+            MaxTokens = 4,
+            IgnoreEos = true,
+        };
+        int count = 0;
+        await foreach (var completion in pool.GenerateAsync([new("r", [1, 2], sampling)], NeverEnough.Token, Cancel))
+        {
+            Assert.All(completion.WeightVersions, v => Assert.Equal(1, v));
+            count++;
+        }
+        Assert.Equal(4, count);
+    }
+
+    private static async Task WaitForReplacementAsync(WorkerPool pool, ConcurrentQueue<string> log)
+    {
+        for (
+            var patience = Stopwatch.StartNew();
+            !pool.Status().All(w => w is { State: WorkerState.Ready, WeightVersion: 1 });
+            await Task.Delay(50, Cancel)
+        )
+            Assert.True(
+                patience.Elapsed < Long,
+                "waited for the replacement to hold the weights\n" + string.Join('\n', log)
+            );
     }
 
     [Fact]
