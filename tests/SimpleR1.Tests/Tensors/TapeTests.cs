@@ -41,18 +41,9 @@ public sealed class TapeTests
         tape.Parameter(norm, dNorm);
         Tensor[] Forward(Tape? t, Tensor[] input)
         {
-            Tensor selected,
-                delta;
-            if (selectFirst)
-            {
-                selected = Ops.SelectRows(t, input[0], rows);
-                delta = Ops.Linear(t, input[0], weight, bias);
-            }
-            else
-            {
-                delta = Ops.Linear(t, input[0], weight, bias);
-                selected = Ops.SelectRows(t, input[0], rows);
-            }
+            var early = selectFirst ? Ops.SelectRows(t, input[0], rows) : null;
+            var delta = Ops.Linear(t, input[0], weight, bias);
+            var selected = early ?? Ops.SelectRows(t, input[0], rows);
             var (sum, normed) = Ops.AddRmsNorm(t, input[0], delta, norm, 1e-5);
             return [normed, sum, selected];
         }
@@ -64,10 +55,9 @@ public sealed class TapeTests
 
         Tensor[] leaves = [.. new[] { x, weight, bias, norm }.Select(t => t.detach().requires_grad_(true))];
         var expectedSum = leaves[0] + leaves[0].mm(leaves[1].t()) + leaves[2];
-        var scale = (expectedSum.pow(2).mean([1L], keepdim: true) + 1e-5).rsqrt();
         var loss =
             (expectedSum * upstreamSum).sum()
-            + (expectedSum * scale * leaves[3] * upstreamNormed).sum()
+            + (Normalized(expectedSum) * leaves[3] * upstreamNormed).sum()
             + (leaves[0].index_select(0, rows) * upstreamSelected).sum();
         loss.backward();
         foreach (var (leaf, found) in leaves.Zip([dx, dWeight, dBias, dNorm]))
@@ -105,14 +95,15 @@ public sealed class TapeTests
         var dx = tape.TakeGradient(x);
 
         Tensor[] leaves = [.. new[] { x, first, second }.Select(t => t.detach().requires_grad_(true))];
-        Tensor Norm(Tensor t) => t * (t.pow(2).mean([1L], keepdim: true) + 1e-5).rsqrt() * norm;
         var a = leaves[0] + leaves[0].mm(leaves[1].t());
         var b = a + leaves[0].mm(leaves[2].t());
-        var end = leaves[0] + Norm(b) + Norm(a);
+        var end = leaves[0] + Normalized(b) * norm + Normalized(a) * norm;
         ((b + end) * upstream).sum().backward();
         foreach (var (leaf, found) in leaves.Zip([dx, gradients[0], gradients[1]]))
             AssertClose(leaf.grad!, found);
     }
+
+    private static Tensor Normalized(Tensor t) => t * (t.pow(2).mean([1L], keepdim: true) + 1e-5).rsqrt();
 
     private static void AssertClose(Tensor expected, Tensor found)
     {
