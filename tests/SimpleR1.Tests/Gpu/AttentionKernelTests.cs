@@ -153,11 +153,8 @@ public sealed class AttentionKernelTests
         using var numbers = gpu.Allocate(1 << 16, "a test");
         PrepareStep(attention, tables, numbers, rotation.Positions);
 
-        // The reference: rotated on the CPU, rounded as the device rounds.
-        using var onCpu = rotation.OnCpu.Apply(null, tensor(qkv, [Rows.Length, qkvRow]));
-        float[] rotated = [.. onCpu.data<float>().ToArray().Select(v => Gpu.Round(v, type))];
+        float[] rotated = RotateOnCpu(sizes, qkv, rotation.OnCpu);
         float[] expected = AttendOnCpu(sizes, tables, past, rotated);
-
         for (int repeat = 0; repeat < 2; repeat++) // the second launch finds the counters of the first
         {
             using var copy = Gpu.Upload(gpu, qkv, type, out _);
@@ -262,6 +259,16 @@ public sealed class AttentionKernelTests
             items.AddRange([first + i, Math.Min(perItem, Sequences[s].Count - i), Sequences[s].Past + i, s]);
         return [.. items];
     }
+
+    /// <summary>Rounded as the device rounds.</summary>
+    private static float[] RotateOnCpu(Sizes sizes, float[] qkv, QueryKeyRotation rotation) =>
+        [
+            .. rotation
+                .Apply(null, tensor(qkv, [Rows.Length, sizes.Shape.QkvRow]))
+                .data<float>()
+                .ToArray()
+                .Select(v => Gpu.Round(v, sizes.Type)),
+        ];
 
     /// <summary>The reference, with the keys of the past in the CPU's cache layout.</summary>
     private static float[] AttendOnCpu(Sizes sizes, int[] tables, float[] past, float[] rotated)

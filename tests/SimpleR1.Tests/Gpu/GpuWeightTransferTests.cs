@@ -125,23 +125,22 @@ public sealed partial class GpuWeightTransferTests
         group.Broadcast(memory.Pointer, bytes.Length);
     }
 
+    /// <summary>Live type, wire type, packed, by store.</summary>
+    public static readonly TheoryData<ScalarType, ScalarType, bool, bool> ForeignTrainers = new()
+    {
+        { ScalarType.BFloat16, ScalarType.BFloat16, false, true },
+        { ScalarType.BFloat16, ScalarType.Float32, false, false },
+        { ScalarType.BFloat16, ScalarType.BFloat16, true, false },
+        { ScalarType.BFloat16, ScalarType.Float32, true, true },
+        { ScalarType.Float16, ScalarType.BFloat16, true, true },
+        { ScalarType.Float32, ScalarType.Float16, false, false },
+    };
+
     /// <summary>
     /// A trainer as others write them: tensors in another order, in two updates, the tied output matrix among them,
     /// packed with a small buffer or one by one.
     /// </summary>
-    [Theory]
-    [
-        InlineData(ScalarType.BFloat16, ScalarType.BFloat16, false, true),
-        InlineData(ScalarType.BFloat16, ScalarType.Float32, false, false)
-    ]
-    [
-        InlineData(ScalarType.BFloat16, ScalarType.BFloat16, true, false),
-        InlineData(ScalarType.BFloat16, ScalarType.Float32, true, true)
-    ]
-    [
-        InlineData(ScalarType.Float16, ScalarType.BFloat16, true, true),
-        InlineData(ScalarType.Float32, ScalarType.Float16, false, false)
-    ]
+    [Theory, MemberData(nameof(ForeignTrainers))]
     public async Task Foreign_trainers_tensors_arrive_rounded_to_nearest_in_the_live_type(
         ScalarType live,
         ScalarType wire,
@@ -286,15 +285,7 @@ public sealed partial class GpuWeightTransferTests
         }
         Assert.True(clock.Elapsed < TimeSpan.FromSeconds(20), $"noticed after {clock.Elapsed.TotalSeconds:0.0} s");
         Assert.Contains("failed half-way", (await server.FailAsync("/resume", "{}")).Message);
-        var waiting = server.CompleteAsync("\"prompt\":\"a\",\"max_tokens\":3");
-        using var workers = await VllmWorkers.StartAsync(new([server.Server.Address]) { SendFrom = gpu }, Token);
-        Assert.False(waiting.IsCompleted);
-        Assert.Equal("vllm, nccl", (await workers.PushWeightsAsync(weights, 4, Token)).Transport);
-        Assert.Equal(
-            "weights-4",
-            (await waiting.WaitAsync(Patience, Token)).GetProperty("system_fingerprint").GetString()
-        );
-        Assert.Equal(Values(weights).Select(v => Gpu.Round(v, ScalarType.BFloat16)), await LiveAsync(server));
+        await AssertAnotherMakesItGoodAsync(server, gpu, weights);
     }
 
     /// <summary>A trainer announces two tensors, and is gone after the first. Returns what the server answers.</summary>
@@ -315,5 +306,19 @@ public sealed partial class GpuWeightTransferTests
         group.Dispose(); // before the second
         var (status, message, _, _) = await update;
         return (status, message);
+    }
+
+    /// <summary>What waits for weights is answered once another trainer has sent them.</summary>
+    private static async Task AssertAnotherMakesItGoodAsync(TestServer server, CudaDevice gpu, FlatWeights weights)
+    {
+        var waiting = server.CompleteAsync("\"prompt\":\"a\",\"max_tokens\":3");
+        using var workers = await VllmWorkers.StartAsync(new([server.Server.Address]) { SendFrom = gpu }, Token);
+        Assert.False(waiting.IsCompleted);
+        Assert.Equal("vllm, nccl", (await workers.PushWeightsAsync(weights, 4, Token)).Transport);
+        Assert.Equal(
+            "weights-4",
+            (await waiting.WaitAsync(Patience, Token)).GetProperty("system_fingerprint").GetString()
+        );
+        Assert.Equal(Values(weights).Select(v => Gpu.Round(v, ScalarType.BFloat16)), await LiveAsync(server));
     }
 }

@@ -17,18 +17,46 @@ namespace SimpleR1.Tests.Gpu;
 
 public sealed partial class NcclTests
 {
-    [Theory]
-    [
-        InlineData(nameof(UpdatePhase.Transfer), 9, false, false),
-        InlineData(nameof(UpdatePhase.Transfer), 9, true, true),
-        InlineData(nameof(UpdatePhase.Transfer), 19, true, false)
-    ] // SIGKILL, SIGSTOP; an NCCL that notices, and one that waits forever
-    [
-        InlineData(nameof(UpdatePhase.Prepare), 9, true, true),
-        InlineData(nameof(UpdatePhase.Verify), 9, false, false),
-        InlineData(nameof(UpdatePhase.Commit), 9, false, true),
-        InlineData(nameof(UpdatePhase.Commit), 19, false, false)
-    ]
+    /// <summary>
+    /// When the process gets which signal (9 is SIGKILL, 19 is SIGSTOP), whether NCCL waits forever instead of noticing,
+    /// and whether the weights are on a GPU.
+    /// </summary>
+    public static readonly TheoryData<string, int, bool, bool> Losses = new()
+    {
+        { nameof(UpdatePhase.Transfer), 9, false, false },
+        { nameof(UpdatePhase.Transfer), 9, true, true },
+        { nameof(UpdatePhase.Transfer), 19, true, false },
+        { nameof(UpdatePhase.Prepare), 9, true, true },
+        { nameof(UpdatePhase.Verify), 9, false, false },
+        { nameof(UpdatePhase.Commit), 9, false, true },
+        { nameof(UpdatePhase.Commit), 19, false, false },
+    };
+
+    /// <summary>
+    /// Once <see cref="Arm"/>ed, sends a signal to the second worker's process when an update enters a phase.
+    /// </summary>
+    private sealed class Attack(UpdatePhase when, int signal)
+    {
+        private WorkerPool? armed;
+
+        public WorkerStatus? Victim { get; private set; }
+
+        public void Arm(WorkerPool pool) => armed = pool;
+
+        public void Enter(UpdatePhase phase)
+        {
+            if (phase != when || Interlocked.Exchange(ref armed, null) is not { } pool)
+                return;
+            var victim = pool.Status()[1];
+            Victim = victim;
+            if (phase == UpdatePhase.Transfer)
+                _ = Task.Delay(150).ContinueWith(_ => Signal(victim.ProcessId, signal), TaskScheduler.Default);
+            else
+                _ = Signal(victim.ProcessId, signal);
+        }
+    }
+
+    [Theory, MemberData(nameof(Losses))]
     public async Task Worker_process_lost_in_any_phase_is_named_and_the_others_finish_in_a_new_group(
         string when,
         int signal,
@@ -42,46 +70,32 @@ public sealed partial class NcclTests
             ? new FlatWeights(host.Layout, ScalarType.BFloat16, gpu.WithOwnStream())
             : Gpu.TinyWeights();
         var log = new ConcurrentQueue<string>();
-        TrainerCluster? cluster = null;
-        int armed = 0;
-        WorkerStatus? victim = null;
-        void SignalWhenArmed(UpdatePhase phase)
-        {
-            if (phase != Enum.Parse<UpdatePhase>(when) || Interlocked.Exchange(ref armed, 0) == 0)
-                return;
-            victim = cluster!.Workers.Status()[1];
-            if (phase == UpdatePhase.Transfer)
-                _ = Task.Delay(150).ContinueWith(_ => Signal(victim.ProcessId, signal), TaskScheduler.Default);
-            else
-                _ = Signal(victim.ProcessId, signal);
-        }
+        var attack = new Attack(Enum.Parse<UpdatePhase>(when), signal);
         Set("EMULATED_NCCL_DELAY_US", "300000");
         if (silent)
             Set("EMULATED_NCCL_SILENT", "1");
         try
         {
-            await using (cluster = await StartThreeAsync(log, SignalWhenArmed))
-            {
-                var pool = cluster.Workers;
-                Change(host, weights);
-                var first = await pool.PushWeightsAsync(weights, 0, Cancel);
-                Assert.Equal(("nccl", 3), (first.Transport, first.Workers.Count));
-                Change(host, weights);
-                armed = 1;
-                var report = await PushInTimeAsync(pool, weights, log);
-                AssertOnlyVictimIsDropped(report, victim, when, log);
-                ulong hash = WeightHash.Of(host, ScalarType.BFloat16);
-                Assert.Equal((hash, "nccl"), (report.Hash, report.Transport));
-                Assert.All(
-                    await pool.HeldWeightsAsync(Cancel),
-                    holds => Assert.Equal((1, hash), (holds.Version, holds.Hash))
-                );
-                if ((when, signal) == (nameof(UpdatePhase.Transfer), 9))
-                    // What is sent to a stopped process waits in sockets, and the others may have had theirs.
-                    Assert.Contains(log, line => line.Contains("form a new group"));
-                await AssertGeneratesAsync(pool);
-                await WaitForReplacementAsync(pool, log);
-            }
+            await using var cluster = await StartThreeAsync(log, attack.Enter);
+            var pool = cluster.Workers;
+            Change(host, weights);
+            var first = await pool.PushWeightsAsync(weights, 0, Cancel);
+            Assert.Equal(("nccl", 3), (first.Transport, first.Workers.Count));
+            Change(host, weights);
+            attack.Arm(pool);
+            var report = await PushInTimeAsync(pool, weights, log);
+            AssertOnlyVictimIsDropped(report, attack.Victim, when, log);
+            ulong hash = WeightHash.Of(host, ScalarType.BFloat16);
+            Assert.Equal((hash, "nccl"), (report.Hash, report.Transport));
+            Assert.All(
+                await pool.HeldWeightsAsync(Cancel),
+                holds => Assert.Equal((1, hash), (holds.Version, holds.Hash))
+            );
+            if ((when, signal) == (nameof(UpdatePhase.Transfer), 9))
+                // What is sent to a stopped process waits in sockets, and the others may have had theirs.
+                Assert.Contains(log, line => line.Contains("form a new group"));
+            await AssertGeneratesAsync(pool);
+            await WaitForReplacementAsync(pool, log);
         }
         finally
         {

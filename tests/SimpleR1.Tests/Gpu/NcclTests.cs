@@ -48,12 +48,7 @@ public sealed partial class NcclTests
         var others = sources.Skip(1).Select(_ => new NcclTransport([gpu], Long)).ToArray();
         var workers = Enumerable
             .Range(0, 2)
-            .Select(_ =>
-                (
-                    Transport: new NcclTransport(),
-                    Weights: new FlatWeights(whole.Layout, ScalarType.BFloat16, gpu.WithOwnStream())
-                )
-            )
+            .Select(_ => (Transport: new NcclTransport(), Weights: NewDestination(gpu, whole)))
             .ToArray();
         Assert.Equal(inThisProcess, sender.SendersOf(whole));
         string? group = null;
@@ -77,13 +72,14 @@ public sealed partial class NcclTests
             );
             await Task.WhenAll([offer.Sending, .. sent]);
         }
-        IEnumerable<IDisposable> all =
-        [
-            .. others,
-            .. sources,
-            .. workers.Select(w => w.Transport),
-            .. workers.Select(w => w.Weights),
-        ];
+        DisposeAll([.. others, .. sources, .. workers.Select(w => w.Transport), .. workers.Select(w => w.Weights)]);
+    }
+
+    private static FlatWeights NewDestination(CudaDevice gpu, FlatWeights source) =>
+        new(source.Layout, ScalarType.BFloat16, gpu.WithOwnStream());
+
+    private static void DisposeAll(IDisposable[] all)
+    {
         foreach (var one in all)
             one.Dispose();
     }
