@@ -65,11 +65,7 @@ public static class Gpu
                 + "dotnet run -c Release --project tests/SimpleR1.Tests -- -trait Category=Gpu";
         string sources = Path.Combine(SharedData.RepositoryRoot, "tests", "KernelEmulator"),
             folder = Path.Combine(Path.GetTempPath(), $"simple-r1-emulator-{Environment.UserName}");
-        string[] files = [.. Directory.GetFiles(sources).Order(StringComparer.Ordinal)];
-        uint version = 2166136261;
-        foreach (byte b in files.SelectMany(File.ReadAllBytes).Concat(System.Text.Encoding.UTF8.GetBytes(sources)))
-            version = (version ^ b) * 16777619;
-        // It reads its headers from the folder it was compiled in: another clone needs its own.
+        uint version = EmulatorVersion(sources);
         string library = Path.Combine(folder, $"emulator-{version:x8}.so");
         if (!File.Exists(library))
         {
@@ -77,31 +73,7 @@ public static class Gpu
             string mine = $"{library}.{Environment.ProcessId}";
             try
             {
-                using var compiler = Process.Start(
-                    new ProcessStartInfo(
-                        "g++",
-                        [
-                            "-std=c++20",
-                            "-O2",
-                            "-fPIC",
-                            "-shared",
-                            $"-DEMULATOR_VERSION={version & 0x7fffffff}",
-                            $"-DEMULATOR_FOLDER=\"{sources}\"",
-                            "-o",
-                            mine,
-                            Path.Combine(sources, "Driver.cpp"),
-                            Path.Combine(sources, "Fibers.cpp"),
-                            Path.Combine(sources, "Nccl.cpp"),
-                        ]
-                    )
-                    {
-                        RedirectStandardError = true,
-                    }
-                )!;
-                string log = compiler.StandardError.ReadToEnd();
-                compiler.WaitForExit();
-                if (compiler.ExitCode != 0)
-                    throw new InvalidOperationException("the kernel emulator doesn't compile:\n" + log);
+                CompileEmulator(sources, version, mine);
             }
             catch (System.ComponentModel.Win32Exception)
             {
@@ -111,6 +83,42 @@ public static class Gpu
         }
         Environment.SetEnvironmentVariable(CudaLibraries.EmulatorVariable, library);
         return null;
+    }
+
+    /// <summary>
+    /// A hash of the emulator's files and of their folder: it reads its headers from the folder it was compiled in, so
+    /// that another clone needs its own.
+    /// </summary>
+    private static uint EmulatorVersion(string sources)
+    {
+        string[] files = [.. Directory.GetFiles(sources).Order(StringComparer.Ordinal)];
+        uint version = 2166136261;
+        foreach (byte b in files.SelectMany(File.ReadAllBytes).Concat(System.Text.Encoding.UTF8.GetBytes(sources)))
+            version = (version ^ b) * 16777619;
+        return version;
+    }
+
+    private static void CompileEmulator(string sources, uint version, string library)
+    {
+        string[] arguments =
+        [
+            "-std=c++20",
+            "-O2",
+            "-fPIC",
+            "-shared",
+            $"-DEMULATOR_VERSION={version & 0x7fffffff}",
+            $"-DEMULATOR_FOLDER=\"{sources}\"",
+            "-o",
+            library,
+            Path.Combine(sources, "Driver.cpp"),
+            Path.Combine(sources, "Fibers.cpp"),
+            Path.Combine(sources, "Nccl.cpp"),
+        ];
+        using var compiler = Process.Start(new ProcessStartInfo("g++", arguments) { RedirectStandardError = true })!;
+        string log = compiler.StandardError.ReadToEnd();
+        compiler.WaitForExit();
+        if (compiler.ExitCode != 0)
+            throw new InvalidOperationException("the kernel emulator doesn't compile:\n" + log);
     }
 
     /// <summary>Numbers on the device, rounded to a type; <paramref name="rounded"/> is what they are there.</summary>

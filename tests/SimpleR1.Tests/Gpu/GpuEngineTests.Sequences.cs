@@ -160,7 +160,6 @@ public sealed partial class GpuEngineTests
     {
         Gpu.Require();
         int requests = Gpu.Small ? 150 : 20_000;
-        var random = new Random(11);
         var config = Config() with { Layers = 1 };
         using var cpu = TinyModels.Random(config);
         using var model = new Model(
@@ -174,60 +173,79 @@ public sealed partial class GpuEngineTests
             }
         );
         using var onCpu = new Model(cpu, null);
-        var submitted = new Dictionary<string, GenerationRequest>();
-        var aborted = new HashSet<string>();
-        var completions = new List<Completion>();
-        long memory = 0;
-        while (submitted.Count < requests || model.Engine.HasWork)
-        {
-            if (submitted.Count < requests && model.Engine.Statistics.Waiting < 20)
-            {
-                GenerationRequest[] batch =
-                [
-                    .. Enumerable
-                        .Range(0, 1 + random.Next(8))
-                        .Select(i => EngineSoakTests.Random(random, "r" + (submitted.Count + i))),
-                ];
-                foreach (var request in batch)
-                    submitted.Add(request.Id, request);
-                model.Engine.Submit(batch, onCompletion: completions.Add);
-            }
-            if (random.Next(12) == 0)
-            {
-                string id = "r" + Math.Max(0, submitted.Count - 1 - random.Next(25));
-                if (model.Engine.Abort(id))
-                    aborted.Add(id);
-            }
-            model.Engine.Step();
-            model.Engine.CheckInvariants();
-            if (memory == 0 && submitted.Count > requests / 4)
-                memory = Environment.WorkingSet;
-        }
+        var traffic = new RandomTraffic(model.Engine, requests);
+        traffic.Run();
         var statistics = model.Engine.Statistics;
         Assert.Equal((0, 0, 0), (statistics.Running, statistics.Waiting, statistics.BlocksInUse));
         Assert.True(
             statistics.Preemptions > requests / 20
                 && statistics.PrefixHitTokens > requests / 2
-                && aborted.Count > requests / 40,
+                && traffic.Aborted.Count > requests / 40,
             statistics.ToString()
         );
         Assert.Equal(
-            submitted.Values.Sum(r => r.Sampling.Samples),
-            completions.DistinctBy(c => (c.RequestId, c.SampleIndex)).Count()
+            traffic.Submitted.Values.Sum(r => r.Sampling.Samples),
+            traffic.Completions.DistinctBy(c => (c.RequestId, c.SampleIndex)).Count()
         );
-        Assert.True(
-            Environment.WorkingSet - memory < 300 << 20,
-            $"memory grew by {(Environment.WorkingSet - memory) >> 20} MiB"
-        );
+        long growth = Environment.WorkingSet - traffic.EarlyMemory;
+        Assert.True(growth < 300 << 20, $"memory grew by {growth >> 20} MiB");
         foreach (
-            var request in submitted
-                .Values.Where(r => !aborted.Contains(r.Id))
+            var request in traffic
+                .Submitted.Values.Where(r => !traffic.Aborted.Contains(r.Id))
                 .Where((_, i) => i % (requests / 30) == 0)
         )
             AssertSame(
                 onCpu.Run(request),
-                [.. completions.Where(c => c.RequestId == request.Id).OrderBy(c => c.SampleIndex)],
+                [.. traffic.Completions.Where(c => c.RequestId == request.Id).OrderBy(c => c.SampleIndex)],
                 1e-3
             );
+    }
+
+    /// <summary>Random requests to an engine, some of them aborted, until all have ended.</summary>
+    private sealed class RandomTraffic(Engine engine, int requests)
+    {
+        private readonly Random random = new(11);
+
+        public Dictionary<string, GenerationRequest> Submitted { get; } = [];
+        public HashSet<string> Aborted { get; } = [];
+        public List<Completion> Completions { get; } = [];
+
+        /// <summary>The process's memory after a quarter of the requests.</summary>
+        public long EarlyMemory { get; private set; }
+
+        public void Run()
+        {
+            while (Submitted.Count < requests || engine.HasWork)
+            {
+                if (Submitted.Count < requests && engine.Statistics.Waiting < 20)
+                    SubmitSome();
+                if (random.Next(12) == 0)
+                    AbortOne();
+                engine.Step();
+                engine.CheckInvariants();
+                if (EarlyMemory == 0 && Submitted.Count > requests / 4)
+                    EarlyMemory = Environment.WorkingSet;
+            }
+        }
+
+        private void SubmitSome()
+        {
+            GenerationRequest[] batch =
+            [
+                .. Enumerable
+                    .Range(0, 1 + random.Next(8))
+                    .Select(i => EngineSoakTests.Random(random, "r" + (Submitted.Count + i))),
+            ];
+            foreach (var request in batch)
+                Submitted.Add(request.Id, request);
+            engine.Submit(batch, onCompletion: Completions.Add);
+        }
+
+        private void AbortOne()
+        {
+            string id = "r" + Math.Max(0, Submitted.Count - 1 - random.Next(25));
+            if (engine.Abort(id))
+                Aborted.Add(id);
+        }
     }
 }

@@ -103,20 +103,19 @@ public sealed partial class GpuWeightTransferTests
         TestServer server,
         IReadOnlyCollection<(string Name, long[] Shape)> tensors,
         ScalarType type
-    ) =>
-        server.PostAsync(
-            "/update_weights",
-            JsonSerializer.Serialize(
-                new
+    ) => server.PostAsync("/update_weights", UpdateJson(tensors, type));
+
+    private static string UpdateJson(IReadOnlyCollection<(string Name, long[] Shape)> tensors, ScalarType type) =>
+        JsonSerializer.Serialize(
+            new
+            {
+                update_info = new
                 {
-                    update_info = new
-                    {
-                        names = tensors.Select(t => t.Name),
-                        dtype_names = tensors.Select(_ => Named(type)),
-                        shapes = tensors.Select(t => t.Shape),
-                    },
-                }
-            )
+                    names = tensors.Select(t => t.Name),
+                    dtype_names = tensors.Select(_ => Named(type)),
+                    shapes = tensors.Select(t => t.Shape),
+                },
+            }
         );
 
     private static void Send(CudaDevice gpu, IWeightGroup group, byte[] bytes)
@@ -126,23 +125,22 @@ public sealed partial class GpuWeightTransferTests
         group.Broadcast(memory.Pointer, bytes.Length);
     }
 
+    /// <summary>Live type, wire type, packed, by store.</summary>
+    public static readonly TheoryData<ScalarType, ScalarType, bool, bool> ForeignTrainers = new()
+    {
+        { ScalarType.BFloat16, ScalarType.BFloat16, false, true },
+        { ScalarType.BFloat16, ScalarType.Float32, false, false },
+        { ScalarType.BFloat16, ScalarType.BFloat16, true, false },
+        { ScalarType.BFloat16, ScalarType.Float32, true, true },
+        { ScalarType.Float16, ScalarType.BFloat16, true, true },
+        { ScalarType.Float32, ScalarType.Float16, false, false },
+    };
+
     /// <summary>
     /// A trainer as others write them: tensors in another order, in two updates, the tied output matrix among them,
     /// packed with a small buffer or one by one.
     /// </summary>
-    [Theory]
-    [
-        InlineData(ScalarType.BFloat16, ScalarType.BFloat16, false, true),
-        InlineData(ScalarType.BFloat16, ScalarType.Float32, false, false)
-    ]
-    [
-        InlineData(ScalarType.BFloat16, ScalarType.BFloat16, true, false),
-        InlineData(ScalarType.BFloat16, ScalarType.Float32, true, true)
-    ]
-    [
-        InlineData(ScalarType.Float16, ScalarType.BFloat16, true, true),
-        InlineData(ScalarType.Float32, ScalarType.Float16, false, false)
-    ]
+    [Theory, MemberData(nameof(ForeignTrainers))]
     public async Task Foreign_trainers_tensors_arrive_rounded_to_nearest_in_the_live_type(
         ScalarType live,
         ScalarType wire,
@@ -159,46 +157,52 @@ public sealed partial class GpuWeightTransferTests
         var here = gpu.WithOwnStream();
         using var collectives = new NcclCollectives(here);
         using var group = await JoinAsync(server, collectives, packed, byStore);
-        (string Name, long[] Shape, float[] Values)[] tensors =
-        [
-            .. weights
-                .Layout.CheckpointTensors.Reverse()
-                .Select(t => (t.Name, t.Shape, values[(int)t.Offset..(int)(t.Offset + t.Length)])),
-        ];
-        tensors =
-        [
-            tensors[0],
-            ("lm_head.weight", weights.Layout.CheckpointTensors[0].Shape, new float[264 * 32]),
-            .. tensors[1..],
-        ];
+        var tensors = ForeignTensors(weights, values);
         await server.PostAsync("/pause?mode=abort", "{}");
         await server.PostAsync("/start_weight_update", "{}");
         foreach (var part in tensors.Chunk(tensors.Length / 2 + 1))
         {
             var update = UpdateAsync(server, [.. part.Select(t => (t.Name, t.Shape))], wire);
-            await Task.Run(
-                () =>
-                {
-                    var piece = new List<byte>();
-                    foreach (var tensor in part)
-                    {
-                        piece.AddRange(Bytes(tensor.Values, wire));
-                        if (packed && piece.Count <= 3000)
-                            continue;
-                        Send(here, group, [.. piece]);
-                        piece.Clear();
-                    }
-                    if (piece.Count > 0)
-                        Send(here, group, [.. piece]);
-                },
-                Token
-            );
+            await Task.Run(() => SendTensors(here, group, part.Select(t => Bytes(t.Values, wire)), packed), Token);
             await update;
         }
         await server.PostAsync("/finish_weight_update", "{\"weight_version\":\"7\"}");
         await server.PostAsync("/resume", "{}");
         Assert.Equal(expected, await LiveAsync(server));
         await AssertSamplesAsync(server, samples, 7);
+    }
+
+    /// <summary>In reverse order, the tied output matrix the second.</summary>
+    private static (string Name, long[] Shape, float[] Values)[] ForeignTensors(FlatWeights weights, float[] values)
+    {
+        (string Name, long[] Shape, float[] Values)[] tensors =
+        [
+            .. weights
+                .Layout.CheckpointTensors.Reverse()
+                .Select(t => (t.Name, t.Shape, values[(int)t.Offset..(int)(t.Offset + t.Length)])),
+        ];
+        return
+        [
+            tensors[0],
+            ("lm_head.weight", weights.Layout.CheckpointTensors[0].Shape, new float[264 * 32]),
+            .. tensors[1..],
+        ];
+    }
+
+    /// <summary>One by one, or packed: a buffer is sent once it has more than 3,000 bytes.</summary>
+    private static void SendTensors(CudaDevice gpu, IWeightGroup group, IEnumerable<byte[]> tensors, bool packed)
+    {
+        var piece = new List<byte>();
+        foreach (byte[] tensor in tensors)
+        {
+            piece.AddRange(tensor);
+            if (packed && piece.Count <= 3000)
+                continue;
+            Send(gpu, group, [.. piece]);
+            piece.Clear();
+        }
+        if (piece.Count > 0)
+            Send(gpu, group, [.. piece]);
     }
 
     private static async Task<IWeightGroup> JoinAsync(
@@ -271,25 +275,7 @@ public sealed partial class GpuWeightTransferTests
             NcclTests.Set("EMULATED_NCCL_SILENT", "1");
         try
         {
-            await server.PostAsync("/start_weight_update", "{}");
-            var two = weights.Layout.CheckpointTensors.Take(2).ToArray();
-            var update = server.FailAsync(
-                "/update_weights",
-                JsonSerializer.Serialize(
-                    new
-                    {
-                        update_info = new
-                        {
-                            names = two.Select(t => t.Name),
-                            dtype_names = (string[])["bfloat16", "bfloat16"],
-                            shapes = two.Select(t => t.Shape),
-                        },
-                    }
-                )
-            );
-            await Task.Run(() => Send(here, group, new byte[2 * two[0].Length]), Token);
-            group.Dispose(); // before the second
-            var (status, message, _, _) = await update;
+            var (status, message) = await DieHalfWayAsync(server, weights, here, group);
             Assert.Equal(502, status);
             Assert.Contains(silent ? "Waited 5 s for a broadcast of" : "NCCL:", message);
         }
@@ -299,6 +285,32 @@ public sealed partial class GpuWeightTransferTests
         }
         Assert.True(clock.Elapsed < TimeSpan.FromSeconds(20), $"noticed after {clock.Elapsed.TotalSeconds:0.0} s");
         Assert.Contains("failed half-way", (await server.FailAsync("/resume", "{}")).Message);
+        await AssertAnotherMakesItGoodAsync(server, gpu, weights);
+    }
+
+    /// <summary>A trainer announces two tensors, and is gone after the first. Returns what the server answers.</summary>
+    private static async Task<(int Status, string Message)> DieHalfWayAsync(
+        TestServer server,
+        FlatWeights weights,
+        CudaDevice gpu,
+        IWeightGroup group
+    )
+    {
+        await server.PostAsync("/start_weight_update", "{}");
+        var two = weights.Layout.CheckpointTensors.Take(2).ToArray();
+        var update = server.FailAsync(
+            "/update_weights",
+            UpdateJson([.. two.Select(t => (t.Name, t.Shape))], ScalarType.BFloat16)
+        );
+        await Task.Run(() => Send(gpu, group, new byte[2 * two[0].Length]), Token);
+        group.Dispose(); // before the second
+        var (status, message, _, _) = await update;
+        return (status, message);
+    }
+
+    /// <summary>What waits for weights is answered once another trainer has sent them.</summary>
+    private static async Task AssertAnotherMakesItGoodAsync(TestServer server, CudaDevice gpu, FlatWeights weights)
+    {
         var waiting = server.CompleteAsync("\"prompt\":\"a\",\"max_tokens\":3");
         using var workers = await VllmWorkers.StartAsync(new([server.Server.Address]) { SendFrom = gpu }, Token);
         Assert.False(waiting.IsCompleted);

@@ -88,17 +88,7 @@ public sealed class GpuWorkerTests
             ulong hash = WeightHash.Of(source, ScalarType.BFloat16);
             Assert.Equal(
                 new(false, version == 1 ? -1 : version - 1),
-                await runtime.PrepareAsync(
-                    new()
-                    {
-                        Session = "s",
-                        Update = $"u{version}",
-                        Version = version,
-                        OnUpdate = OnUpdate.Keep,
-                        Overlap = overlap,
-                        TimeoutSeconds = 60,
-                    }
-                )
+                await runtime.PrepareAsync(Prepare(version, overlap))
             );
             using var offer = trainer.Offer(
                 source,
@@ -109,24 +99,33 @@ public sealed class GpuWorkerTests
             Assert.Equal((null, version, hash), (receipt.Failure, receipt.Version, receipt.Hash));
             var commit = await runtime.CommitAsync($"u{version}", version);
             Assert.Equal((version, hash), (commit.Version, commit.Hash));
-            Assert.Equal(
-                new(false, false, null),
-                runtime.Submit(
-                    new()
-                    {
-                        Session = "s",
-                        Batch = $"b{version}",
-                        WeightVersion = version,
-                        WeightHash = hash,
-                        Requests = [RequestMessage.From(new("r", [1, 2], new() { MaxTokens = 4, IgnoreEos = true }))],
-                        Stream = false,
-                    }
-                )
-            );
+            Assert.Equal(new(false, false, null), runtime.Submit(OneRequest(version, hash)));
             var next = await runtime.NextAsync($"b{version}", 0, Long);
             Assert.All(next.Events[0].Completion!.ToCompletion().WeightVersions, v => Assert.Equal(version, v));
         }
     }
+
+    private static PrepareMessage Prepare(int version, bool overlap) =>
+        new()
+        {
+            Session = "s",
+            Update = $"u{version}",
+            Version = version,
+            OnUpdate = OnUpdate.Keep,
+            Overlap = overlap,
+            TimeoutSeconds = 60,
+        };
+
+    private static SubmitMessage OneRequest(int version, ulong hash) =>
+        new()
+        {
+            Session = "s",
+            Batch = $"b{version}",
+            WeightVersion = version,
+            WeightHash = hash,
+            Requests = [RequestMessage.From(new("r", [1, 2], new() { MaxTokens = 4, IgnoreEos = true }))],
+            Stream = false,
+        };
 
     [Theory]
     [InlineData(WeightTransportChoice.SharedMemory), InlineData(WeightTransportChoice.Tcp)]

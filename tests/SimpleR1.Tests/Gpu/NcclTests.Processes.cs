@@ -5,6 +5,7 @@ using System.Text.RegularExpressions;
 using SimpleR1.Benchmarks;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Trainer;
+using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Tensors.Cuda.Libraries;
 using SimpleR1.Tests.Cli;
@@ -17,18 +18,46 @@ namespace SimpleR1.Tests.Gpu;
 
 public sealed partial class NcclTests
 {
-    [Theory]
-    [
-        InlineData(nameof(UpdatePhase.Transfer), 9, false, false),
-        InlineData(nameof(UpdatePhase.Transfer), 9, true, true),
-        InlineData(nameof(UpdatePhase.Transfer), 19, true, false)
-    ] // SIGKILL, SIGSTOP; an NCCL that notices, and one that waits forever
-    [
-        InlineData(nameof(UpdatePhase.Prepare), 9, true, true),
-        InlineData(nameof(UpdatePhase.Verify), 9, false, false),
-        InlineData(nameof(UpdatePhase.Commit), 9, false, true),
-        InlineData(nameof(UpdatePhase.Commit), 19, false, false)
-    ]
+    /// <summary>
+    /// When the process gets which signal (9 is SIGKILL, 19 is SIGSTOP), whether NCCL waits forever instead of noticing,
+    /// and whether the weights are on a GPU.
+    /// </summary>
+    public static readonly TheoryData<string, int, bool, bool> Losses = new()
+    {
+        { nameof(UpdatePhase.Transfer), 9, false, false },
+        { nameof(UpdatePhase.Transfer), 9, true, true },
+        { nameof(UpdatePhase.Transfer), 19, true, false },
+        { nameof(UpdatePhase.Prepare), 9, true, true },
+        { nameof(UpdatePhase.Verify), 9, false, false },
+        { nameof(UpdatePhase.Commit), 9, false, true },
+        { nameof(UpdatePhase.Commit), 19, false, false },
+    };
+
+    /// <summary>
+    /// Once <see cref="Arm"/>ed, sends a signal to the second worker's process when an update enters a phase.
+    /// </summary>
+    private sealed class Attack(UpdatePhase when, int signal)
+    {
+        private WorkerPool? armed;
+
+        public WorkerStatus? Victim { get; private set; }
+
+        public void Arm(WorkerPool pool) => armed = pool;
+
+        public void Enter(UpdatePhase phase)
+        {
+            if (phase != when || Interlocked.Exchange(ref armed, null) is not { } pool)
+                return;
+            var victim = pool.Status()[1];
+            Victim = victim;
+            if (phase == UpdatePhase.Transfer)
+                _ = Task.Delay(150).ContinueWith(_ => Signal(victim.ProcessId, signal), TaskScheduler.Default);
+            else
+                _ = Signal(victim.ProcessId, signal);
+        }
+    }
+
+    [Theory, MemberData(nameof(Losses))]
     public async Task Worker_process_lost_in_any_phase_is_named_and_the_others_finish_in_a_new_group(
         string when,
         int signal,
@@ -41,124 +70,133 @@ public sealed partial class NcclTests
         using var weights = sourceOnGpu
             ? new FlatWeights(host.Layout, ScalarType.BFloat16, gpu.WithOwnStream())
             : Gpu.TinyWeights();
-        void Change()
-        {
-            host.Flat.mul_(1.25f);
-            if (!sourceOnGpu)
-            {
-                weights.Flat.copy_(host.Flat);
-                return;
-            }
-            using var copy = host.CopyTo(gpu, ScalarType.BFloat16);
-            weights.Device!.CopyWithin(copy.Pointer, weights.Pointer, weights.ByteLength);
-            weights.Device.Synchronize(); // before the copy is freed
-        }
         var log = new ConcurrentQueue<string>();
-        TrainerCluster? cluster = null;
-        int armed = 0;
-        WorkerStatus? victim = null;
+        var attack = new Attack(Enum.Parse<UpdatePhase>(when), signal);
         Set("EMULATED_NCCL_DELAY_US", "300000");
         if (silent)
             Set("EMULATED_NCCL_SILENT", "1");
         try
         {
-            await using (
-                cluster = await TrainerCluster.StartAsync(
-                    new()
-                    {
-                        Workers = 3,
-                        Worker = new() { Device = "cuda", Threads = 1 },
-                        SendDevice = "cuda",
-                        Transport = WeightTransportChoice.Nccl,
-                        Log = log.Enqueue,
-                        SilenceTimeout = TimeSpan.FromSeconds(4),
-                        WorkerCommand = [.. ProgramRun.Program, "worker"],
-                        Phase = phase =>
-                        {
-                            if (phase != Enum.Parse<UpdatePhase>(when) || Interlocked.Exchange(ref armed, 0) == 0)
-                                return;
-                            victim = cluster!.Workers.Status()[1];
-                            if (phase == UpdatePhase.Transfer)
-                                _ = Task.Delay(150)
-                                    .ContinueWith(_ => Signal(victim.ProcessId, signal), TaskScheduler.Default);
-                            else
-                                _ = Signal(victim.ProcessId, signal);
-                        },
-                    },
-                    new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }),
-                    Cancel
-                )
-            )
-            {
-                var pool = cluster.Workers;
-                Change();
-                var first = await pool.PushWeightsAsync(weights, 0, Cancel);
-                Assert.Equal(("nccl", 3), (first.Transport, first.Workers.Count));
-                Change();
-                armed = 1;
-                var clock = Stopwatch.StartNew();
-                var report = await pool.PushWeightsAsync(weights, 1, Cancel);
-                Assert.True(
-                    clock.Elapsed < TimeSpan.FromSeconds(15),
-                    $"the update took {clock.Elapsed.TotalSeconds:0.0} s\n{string.Join('\n', log)}"
-                );
-                string phase = when == nameof(UpdatePhase.Verify) ? "(verify|commit)" : when.ToLowerInvariant();
-                Assert.True(
-                    report.Workers.SequenceEqual([1, 3])
-                        && report.Dropped.Count == 1
-                        && report.Dropped[0].Contains(victim!.Name)
-                        && Regex.IsMatch(report.Dropped[0], $"in the {phase} phase"),
-                    string.Join('\n', [.. log, .. report.Dropped])
-                );
-                ulong hash = WeightHash.Of(host, ScalarType.BFloat16);
-                Assert.Equal((hash, "nccl"), (report.Hash, report.Transport));
-                Assert.All(
-                    await pool.HeldWeightsAsync(Cancel),
-                    holds => Assert.Equal((1, hash), (holds.Version, holds.Hash))
-                );
-                if ((when, signal) == (nameof(UpdatePhase.Transfer), 9))
-                    // What is sent to a stopped process waits in sockets, and the others may have had theirs.
-                    Assert.Contains(log, line => line.Contains("form a new group"));
-                int count = 0;
-                await foreach (
-                    var completion in pool.GenerateAsync(
-                        [
-                            new(
-                                "r",
-                                [1, 2],
-                                new()
-                                {
-                                    Samples = 4,
-                                    MaxTokens = 4,
-                                    IgnoreEos = true,
-                                }
-                            ),
-                        ],
-                        NeverEnough.Token,
-                        Cancel
-                    )
-                )
-                {
-                    Assert.All(completion.WeightVersions, v => Assert.Equal(1, v));
-                    count++;
-                }
-                Assert.Equal(4, count);
-                for (
-                    var patience = Stopwatch.StartNew();
-                    !(pool.Status().All(w => w is { State: WorkerState.Ready, WeightVersion: 1 }));
-                    await Task.Delay(50, Cancel)
-                )
-                    Assert.True(
-                        patience.Elapsed < Long,
-                        "waited for the replacement to hold the weights\n" + string.Join('\n', log)
-                    );
-            }
+            await using var cluster = await StartThreeAsync(log, attack.Enter);
+            var pool = cluster.Workers;
+            Change(host, weights);
+            var first = await pool.PushWeightsAsync(weights, 0, Cancel);
+            Assert.Equal(("nccl", 3), (first.Transport, first.Workers.Count));
+            Change(host, weights);
+            attack.Arm(pool);
+            var report = await PushInTimeAsync(pool, weights, log);
+            AssertOnlyVictimIsDropped(report, attack.Victim, when, log);
+            ulong hash = WeightHash.Of(host, ScalarType.BFloat16);
+            Assert.Equal((hash, "nccl"), (report.Hash, report.Transport));
+            Assert.All(
+                await pool.HeldWeightsAsync(Cancel),
+                holds => Assert.Equal((1, hash), (holds.Version, holds.Hash))
+            );
+            if ((when, signal) == (nameof(UpdatePhase.Transfer), 9))
+                // What is sent to a stopped process waits in sockets, and the others may have had theirs.
+                Assert.Contains(log, line => line.Contains("form a new group"));
+            await AssertGeneratesAsync(pool);
+            await WaitForReplacementAsync(pool, log);
         }
         finally
         {
             Set("EMULATED_NCCL_DELAY_US", null);
             Set("EMULATED_NCCL_SILENT", null);
         }
+    }
+
+    private static Task<TrainerCluster> StartThreeAsync(ConcurrentQueue<string> log, Action<UpdatePhase> phase) =>
+        TrainerCluster.StartAsync(
+            new()
+            {
+                Workers = 3,
+                Worker = new() { Device = "cuda", Threads = 1 },
+                SendDevice = "cuda",
+                Transport = WeightTransportChoice.Nccl,
+                Log = log.Enqueue,
+                SilenceTimeout = TimeSpan.FromSeconds(4),
+                WorkerCommand = [.. ProgramRun.Program, "worker"],
+                Phase = phase,
+            },
+            new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }),
+            Cancel
+        );
+
+    /// <summary>Changes the weights on the host, and what is sent: the same, or its copy on the GPU.</summary>
+    private static void Change(FlatWeights host, FlatWeights sent)
+    {
+        host.Flat.mul_(1.25f);
+        if (sent.Device is not { } gpu)
+        {
+            sent.Flat.copy_(host.Flat);
+            return;
+        }
+        using var copy = host.CopyTo(gpu, ScalarType.BFloat16);
+        gpu.CopyWithin(copy.Pointer, sent.Pointer, sent.ByteLength);
+        gpu.Synchronize(); // before the copy is freed
+    }
+
+    private static async Task<SyncReport> PushInTimeAsync(
+        WorkerPool pool,
+        FlatWeights weights,
+        ConcurrentQueue<string> log
+    )
+    {
+        var clock = Stopwatch.StartNew();
+        var report = await pool.PushWeightsAsync(weights, 1, Cancel);
+        Assert.True(
+            clock.Elapsed < TimeSpan.FromSeconds(15),
+            $"the update took {clock.Elapsed.TotalSeconds:0.0} s\n{string.Join('\n', log)}"
+        );
+        return report;
+    }
+
+    private static void AssertOnlyVictimIsDropped(
+        SyncReport report,
+        WorkerStatus? victim,
+        string when,
+        ConcurrentQueue<string> log
+    )
+    {
+        string phase = when == nameof(UpdatePhase.Verify) ? "(verify|commit)" : when.ToLowerInvariant();
+        Assert.True(
+            report.Workers.SequenceEqual([1, 3])
+                && report.Dropped.Count == 1
+                && report.Dropped[0].Contains(victim!.Name)
+                && Regex.IsMatch(report.Dropped[0], $"in the {phase} phase"),
+            string.Join('\n', [.. log, .. report.Dropped])
+        );
+    }
+
+    /// <summary>All samples of a request come, from the weights of version 1.</summary>
+    private static async Task AssertGeneratesAsync(WorkerPool pool)
+    {
+        var sampling = new SamplingParameters
+        {
+            Samples = 4,
+            MaxTokens = 4,
+            IgnoreEos = true,
+        };
+        int count = 0;
+        await foreach (var completion in pool.GenerateAsync([new("r", [1, 2], sampling)], NeverEnough.Token, Cancel))
+        {
+            Assert.All(completion.WeightVersions, v => Assert.Equal(1, v));
+            count++;
+        }
+        Assert.Equal(4, count);
+    }
+
+    private static async Task WaitForReplacementAsync(WorkerPool pool, ConcurrentQueue<string> log)
+    {
+        for (
+            var patience = Stopwatch.StartNew();
+            !pool.Status().All(w => w is { State: WorkerState.Ready, WeightVersion: 1 });
+            await Task.Delay(50, Cancel)
+        )
+            Assert.True(
+                patience.Elapsed < Long,
+                "waited for the replacement to hold the weights\n" + string.Join('\n', log)
+            );
     }
 
     [Fact]

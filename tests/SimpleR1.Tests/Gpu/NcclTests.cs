@@ -48,12 +48,7 @@ public sealed partial class NcclTests
         var others = sources.Skip(1).Select(_ => new NcclTransport([gpu], Long)).ToArray();
         var workers = Enumerable
             .Range(0, 2)
-            .Select(_ =>
-                (
-                    Transport: new NcclTransport(),
-                    Weights: new FlatWeights(whole.Layout, ScalarType.BFloat16, gpu.WithOwnStream())
-                )
-            )
+            .Select(_ => (Transport: new NcclTransport(), Weights: NewDestination(gpu, whole)))
             .ToArray();
         Assert.Equal(inThisProcess, sender.SendersOf(whole));
         string? group = null;
@@ -61,12 +56,7 @@ public sealed partial class NcclTests
         {
             whole.Flat.mul_(1.5f);
             var plan = BroadcastPlan.For(whole, version, held: ScalarType.BFloat16, trainers: trainers);
-            foreach (var source in sources)
-                source.Flat.fill_(-1f);
-            foreach (var slice in plan.Slices()) // each process has nothing but its own slices right
-                sources[Math.Max(0, slice.Owner - inThisProcess + 1)]
-                    .Flat.narrow(0, slice.First, slice.Length)
-                    .copy_(whole.Flat.narrow(0, slice.First, slice.Length));
+            FillOwnSlices(sources, inThisProcess, whole, plan);
             using var offer = sender.Offer(sources[0], plan, ["a", "b"]);
             group ??= offer.Invitations[0].Address.Split('/')[0];
             Assert.Equal(group, offer.Invitations[0].Address.Split('/')[0]);
@@ -74,14 +64,7 @@ public sealed partial class NcclTests
                 .Select((other, i) => other.SendAsync(offer.Invitations[i], sources[1 + i], Cancel))
                 .ToArray();
             var received = workers
-                .Select(
-                    (w, i) =>
-                        Task.Run(
-                            () =>
-                                w.Transport.Receive(offer.Invitations[others.Length + i], w.Weights, Long, Cancel).Hash,
-                            Cancel
-                        )
-                )
+                .Select((w, i) => ReceiveAsync(w.Transport, offer.Invitations[others.Length + i], w.Weights))
                 .ToArray();
             Assert.All(
                 await Task.WhenAll(received),
@@ -89,16 +72,31 @@ public sealed partial class NcclTests
             );
             await Task.WhenAll([offer.Sending, .. sent]);
         }
-        foreach (var other in others)
-            other.Dispose();
-        foreach (var source in sources)
-            source.Dispose();
-        foreach (var worker in workers)
-        {
-            worker.Transport.Dispose();
-            worker.Weights.Dispose();
-        }
+        DisposeAll([.. others, .. sources, .. workers.Select(w => w.Transport), .. workers.Select(w => w.Weights)]);
     }
+
+    private static FlatWeights NewDestination(CudaDevice gpu, FlatWeights source) =>
+        new(source.Layout, ScalarType.BFloat16, gpu.WithOwnStream());
+
+    private static void DisposeAll(IDisposable[] all)
+    {
+        foreach (var one in all)
+            one.Dispose();
+    }
+
+    /// <summary>Each process has nothing but its own slices right.</summary>
+    private static void FillOwnSlices(FlatWeights[] sources, int inThisProcess, FlatWeights whole, BroadcastPlan plan)
+    {
+        foreach (var source in sources)
+            source.Flat.fill_(-1f);
+        foreach (var slice in plan.Slices())
+            sources[Math.Max(0, slice.Owner - inThisProcess + 1)]
+                .Flat.narrow(0, slice.First, slice.Length)
+                .copy_(whole.Flat.narrow(0, slice.First, slice.Length));
+    }
+
+    private static Task<ulong> ReceiveAsync(NcclTransport worker, WeightInvitation invitation, FlatWeights weights) =>
+        Task.Run(() => worker.Receive(invitation, weights, Long, Cancel).Hash, Cancel);
 
     [Theory]
     [InlineData(ScalarType.BFloat16), InlineData(ScalarType.Float32)]
@@ -153,7 +151,7 @@ public sealed partial class NcclTests
         var receiving = Task.Run(() => worker.Receive(offer.Invitations[0], weights, Long, stop.Token), Cancel);
         stop.CancelAfter(100);
         await Assert.ThrowsAsync<OperationCanceledException>(() => receiving);
-        offer.Dispose(); // breaks off the sender's part too
+        offer.Dispose(); // stops the sender's part too
         await Assert.ThrowsAnyAsync<Exception>(() => offer.Sending);
 
         // A new group.

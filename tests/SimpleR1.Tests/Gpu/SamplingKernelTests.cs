@@ -1,4 +1,6 @@
 using SimpleR1.Inference.Cuda;
+using SimpleR1.Tensors.Cpu;
+using SimpleR1.Tensors.Cuda;
 using Xunit;
 using static TorchSharp.torch;
 
@@ -17,76 +19,57 @@ public sealed class SamplingKernelTests
         { 0.9, 30, 0.9, 0.02 },
     };
 
-    /// <summary>
-    /// 100,000 draws against the exact probabilities, by Pearson's chi-square at one in 100,000; each is also the
-    /// CPU's draw.
-    /// </summary>
-    [Theory, MemberData(nameof(Distributions))]
-    public unsafe void Draws_follow_the_exact_distribution(double temperature, int topK, double topP, double minP)
+    private const int Vocabulary = 71;
+
+    /// <summary>Rows of equal logits, whose samples differ in their seeds only, and the memory of a draw.</summary>
+    private sealed class Draws : IDisposable
     {
-        var gpu = Gpu.Require();
-        const int vocabulary = 71;
-        int rows = Gpu.Small ? 100 : 1000,
-            launches = Gpu.Small ? 20 : 100;
-        float[] x = Gpu.Normal(vocabulary, 21, 1.5);
-        float scale = (float)(1 / temperature),
-            max = x.Max(),
-            threshold;
-        fixed (float* logits = x)
-            threshold = SimpleR1.Tensors.Cpu.SamplingFilters.Threshold(
-                logits,
-                vocabulary,
-                new(max, scale, topK, topP, minP)
-            );
-        double[] exact = [.. x.Select(v => v >= threshold ? Math.Exp((v - max) * scale) : 0)];
-        double total = exact.Sum();
-        using var logitMemory = Gpu.Upload(
-            gpu,
-            [.. Enumerable.Repeat(x, rows).SelectMany(r => r)],
-            ScalarType.Float32,
-            out _
-        );
-        CudaSlotParameters[] parameters =
-        [
-            .. Enumerable
-                .Range(0, rows)
-                .Select(i => new CudaSlotParameters
-                {
-                    Seed = SimpleR1.Tensors.Cpu.Sampling.StreamSeed((ulong)i, 3),
-                    Scale = scale,
-                    TopK = topK,
-                    TopP = (float)topP,
-                    MinP = (float)minP,
-                    Repetition = 1,
-                    PromptLength = 1,
-                }),
-        ];
-        using var parameterMemory = gpu.Allocate(48 * rows, "a test");
-        gpu.Write<CudaSlotParameters>(parameterMemory.Pointer, parameters);
-        using var slots = gpu.Allocate(4 * rows, "a test");
-        using var at = gpu.Allocate(4 * rows, "a test");
-        using var tokens = gpu.Allocate(4 * rows * 2, "a test");
-        using var results = gpu.Allocate(8 * rows, "a test");
-        using var thresholds = gpu.Allocate(4 * rows, "a test");
-        using var meeting = gpu.Allocate(32 * 4 * rows, "a test");
-        using var arrived = gpu.AllocateZeros(4 * rows, "a test");
-        gpu.Write<int>(slots.Pointer, [.. Enumerable.Range(0, rows)]);
-        long[] counts = new long[vocabulary];
-        for (int n = 0; n < launches; n++)
+        private readonly CudaDevice gpu;
+        private readonly int rows;
+        private readonly DeviceMemory logits;
+        private readonly DeviceMemory parameters;
+        private readonly DeviceMemory slots;
+        private readonly DeviceMemory at;
+        private readonly DeviceMemory tokens;
+        private readonly DeviceMemory results;
+        private readonly DeviceMemory thresholds;
+        private readonly DeviceMemory meeting;
+        private readonly DeviceMemory arrived;
+
+        public Draws(CudaDevice gpu, float[] x, CudaSlotParameters[] parameters)
         {
-            gpu.Write<int>(at.Pointer, [.. Enumerable.Repeat(n, rows)]);
+            this.gpu = gpu;
+            rows = parameters.Length;
+            float[] repeated = [.. Enumerable.Repeat(x, rows).SelectMany(r => r)];
+            logits = Gpu.Upload(gpu, repeated, ScalarType.Float32, out _);
+            this.parameters = gpu.Allocate(48 * rows, "a test");
+            gpu.Write<CudaSlotParameters>(this.parameters.Pointer, parameters);
+            slots = gpu.Allocate(4 * rows, "a test");
+            at = gpu.Allocate(4 * rows, "a test");
+            tokens = gpu.Allocate(4 * rows * 2, "a test");
+            results = gpu.Allocate(8 * rows, "a test");
+            thresholds = gpu.Allocate(4 * rows, "a test");
+            meeting = gpu.Allocate(32 * 4 * rows, "a test");
+            arrived = gpu.AllocateZeros(4 * rows, "a test");
+            gpu.Write<int>(slots.Pointer, [.. Enumerable.Range(0, rows)]);
+        }
+
+        /// <summary>A token of each row, for an output position.</summary>
+        public (int Token, float LogProb)[] At(int position)
+        {
+            gpu.Write<int>(at.Pointer, [.. Enumerable.Repeat(position, rows)]);
             gpu.Kernels.Get("SamplingFilters", "filter_thresholds", "ELEMENT=float")
-                .Launch((rows, 1), 512, 0, logitMemory, vocabulary, slots, parameterMemory, thresholds);
+                .Launch((rows, 1), 512, 0, logits, Vocabulary, slots, parameters, thresholds);
             gpu.Kernels.Get("Sampling", "sample", "ELEMENT=float")
                 .Launch(
-                    (1 + n % 2, rows),
+                    (1 + position % 2, rows),
                     512,
                     0,
-                    logitMemory,
-                    vocabulary,
+                    logits,
+                    Vocabulary,
                     slots,
                     at,
-                    parameterMemory,
+                    parameters,
                     thresholds,
                     tokens,
                     0,
@@ -95,35 +78,81 @@ public sealed class SamplingKernelTests
                     meeting,
                     arrived
                 );
-            foreach (var (row, drawn) in gpu.Read<(int Token, float LogProb)>(results.Pointer, rows).Index())
+            return gpu.Read<(int Token, float LogProb)>(results.Pointer, rows);
+        }
+
+        public void Dispose()
+        {
+            DeviceMemory[] all = [logits, parameters, slots, at, tokens, results, thresholds, meeting, arrived];
+            foreach (var memory in all)
+                memory.Dispose();
+        }
+    }
+
+    /// <summary>
+    /// 100,000 draws against the exact probabilities, by Pearson's chi-square at one in 100,000; each is also the
+    /// CPU's draw.
+    /// </summary>
+    [Theory, MemberData(nameof(Distributions))]
+    public void Draws_follow_the_exact_distribution(double temperature, int topK, double topP, double minP)
+    {
+        var gpu = Gpu.Require();
+        int rows = Gpu.Small ? 100 : 1000,
+            launches = Gpu.Small ? 20 : 100;
+        float[] x = Gpu.Normal(Vocabulary, 21, 1.5);
+        float scale = (float)(1 / temperature),
+            max = x.Max(),
+            threshold = Threshold(x, new(max, scale, topK, topP, minP));
+        double[] exact = [.. x.Select(v => v >= threshold ? Math.Exp((v - max) * scale) : 0)];
+        double total = exact.Sum();
+        CudaSlotParameters[] parameters =
+        [
+            .. Enumerable
+                .Range(0, rows)
+                .Select(i => new CudaSlotParameters
+                {
+                    Seed = Sampling.StreamSeed((ulong)i, 3),
+                    Scale = scale,
+                    TopK = topK,
+                    TopP = (float)topP,
+                    MinP = (float)minP,
+                    Repetition = 1,
+                    PromptLength = 1,
+                }),
+        ];
+        using var draws = new Draws(gpu, x, parameters);
+        long[] counts = new long[Vocabulary];
+        for (int n = 0; n < launches; n++)
+            foreach (var (row, drawn) in draws.At(n).Index())
             {
                 counts[drawn.Token]++;
                 if (row >= 5)
                     continue;
-                Assert.Equal(
-                    SimpleR1
-                        .Tensors.Cpu.Sampling.Reference(
-                            x,
-                            new(max, scale, threshold),
-                            new(parameters[row].Seed, (uint)n)
-                        )
-                        .Token,
-                    drawn.Token
-                );
+                var noise = new Sampling.Noise(parameters[row].Seed, (uint)n);
+                Assert.Equal(Sampling.Reference(x, new(max, scale, threshold), noise).Token, drawn.Token);
                 Assert.Equal(Math.Log(exact[drawn.Token] / total), drawn.LogProb, 1e-4);
             }
-        }
-        double draws = rows * (double)launches,
-            statistic = 0;
+        AssertFollow([.. exact.Select(e => e / total * (rows * (double)launches))], counts);
+    }
+
+    private static unsafe float Threshold(float[] x, SamplingFilters.Settings settings)
+    {
+        fixed (float* logits = x)
+            return SamplingFilters.Threshold(logits, x.Length, settings);
+    }
+
+    /// <summary>Pearson's chi-square test; what is not expected at all must not be drawn.</summary>
+    private static void AssertFollow(double[] expected, long[] counts)
+    {
+        double statistic = 0;
         int degrees = -1;
-        for (int t = 0; t < vocabulary; t++)
+        foreach (var (mean, count) in expected.Zip(counts))
         {
-            double expected = exact[t] / total * draws;
-            if (expected == 0)
-                Assert.Equal(0, counts[t]);
+            if (mean == 0)
+                Assert.Equal(0, count);
             else
             {
-                statistic += (counts[t] - expected) * (counts[t] - expected) / expected;
+                statistic += (count - mean) * (count - mean) / mean;
                 degrees++;
             }
         }

@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
 using SimpleR1.WeightSync;
@@ -24,17 +25,11 @@ public sealed class WeightKernelTests
         Assert.Equal(WeightHash.Reference(bytes), gpu.Read<ulong>(sum.Pointer, 1)[0]);
     }
 
-    /// <summary>
-    /// Bit for bit, between all types of weights: ties, subnormals, what is too large, infinities; a NaN stays one.
-    /// From an address that is a multiple of 2 only.
-    /// </summary>
-    [Fact]
-    public unsafe void Numbers_convert_as_on_the_CPU()
+    /// <summary>Ties, subnormals, what is too large, infinities, not-a-numbers; and random ones.</summary>
+    private static float[] Numbers()
     {
-        var gpu = Gpu.Require();
         var random = new Random(4);
-        const int count = 5000;
-        float[] values =
+        return
         [
             0,
             -0f,
@@ -56,30 +51,30 @@ public sealed class WeightKernelTests
             1.01171875f,
             1.00048828125f,
             .. Enumerable.Range(0, 2000).Select(_ => BitConverter.UInt32BitsToSingle((uint)random.NextInt64(1L << 32))),
-            .. Gpu.Normal(count, 5),
+            .. Gpu.Normal(5000, 5),
         ];
+    }
+
+    /// <summary>
+    /// Bit for bit, between all types of weights; a NaN stays one. From an address that is a multiple of 2 only.
+    /// </summary>
+    [Fact]
+    public void Numbers_convert_as_on_the_CPU()
+    {
+        var gpu = Gpu.Require();
+        float[] values = Numbers();
         foreach (var from in Enum.GetValues<WeightType>())
         foreach (var to in Enum.GetValues<WeightType>())
         {
-            byte[] source = new byte[values.Length * NumberConversion.Size(from)],
-                expected = new byte[values.Length * NumberConversion.Size(to)];
-            fixed (float* f32 = values)
-            fixed (
-                byte* a = source,
-                    b = expected
-            )
-            {
-                NumberConversion.Convert((byte*)f32, WeightType.F32, a, from, values.Length);
-                NumberConversion.Convert(a, from, b, to, values.Length);
-            }
+            byte[] source = Converted(values, from),
+                expected = Converted(source, from, to);
             using var memory = gpu.Allocate(source.Length + 2, "a test");
             using var result = gpu.Allocate(expected.Length, "a test");
             gpu.Write<byte>(memory.Pointer + 2, source);
             gpu.Fill(result.Pointer, 0xff, result.Bytes);
             NumberConversion.Convert(gpu, memory.Pointer + 2, from, result.Pointer, to, values.Length);
-            byte[] found = gpu.Read<byte>(result.Pointer, expected.Length);
             float[] wide = Widened(expected, to),
-                foundWide = Widened(found, to);
+                foundWide = Widened(gpu.Read<byte>(result.Pointer, expected.Length), to);
             for (int i = 0; i < values.Length; i++)
                 if (float.IsNaN(wide[i]))
                     Assert.True(float.IsNaN(foundWide[i]), $"{from} to {to}, element {i}: {foundWide[i]}");
@@ -89,15 +84,23 @@ public sealed class WeightKernelTests
                         $"{from} to {to}, element {i} ({values[i]:R}): expected {wide[i]:R}, found {foundWide[i]:R}"
                     );
         }
+    }
 
-        static float[] Widened(byte[] bytes, WeightType type)
-        {
-            var wide = new float[bytes.Length / NumberConversion.Size(type)];
-            fixed (byte* from = bytes)
-            fixed (float* to = wide)
-                NumberConversion.Convert(from, type, (byte*)to, WeightType.F32, wide.Length);
-            return wide;
-        }
+    private static byte[] Converted(float[] values, WeightType to) =>
+        Converted(MemoryMarshal.AsBytes<float>(values), WeightType.F32, to);
+
+    private static float[] Widened(byte[] bytes, WeightType type) =>
+        [.. MemoryMarshal.Cast<byte, float>(Converted(bytes, type, WeightType.F32))];
+
+    /// <summary>On the CPU.</summary>
+    private static unsafe byte[] Converted(ReadOnlySpan<byte> numbers, WeightType from, WeightType to)
+    {
+        int count = numbers.Length / NumberConversion.Size(from);
+        byte[] converted = new byte[count * NumberConversion.Size(to)];
+        fixed (byte* a = numbers)
+        fixed (byte* b = converted)
+            NumberConversion.Convert(a, from, b, to, count);
+        return converted;
     }
 
     [Theory]

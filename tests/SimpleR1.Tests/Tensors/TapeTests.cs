@@ -31,9 +31,7 @@ public sealed class TapeTests
         Tensor dWeight = zeros_like(weight),
             dBias = zeros_like(bias),
             dNorm = zeros_like(norm);
-        Tensor upstreamSum = Random(5, Tokens, Hidden),
-            upstreamNormed = Random(6, Tokens, Hidden),
-            upstreamSelected = Random(7, 3, Hidden);
+        Tensor[] upstream = [Random(6, Tokens, Hidden), Random(5, Tokens, Hidden), Random(7, 3, Hidden)];
 
         using var tape = new Tape();
         tape.Parameter(weight, dWeight);
@@ -41,37 +39,34 @@ public sealed class TapeTests
         tape.Parameter(norm, dNorm);
         Tensor[] Forward(Tape? t, Tensor[] input)
         {
-            Tensor selected,
-                delta;
-            if (selectFirst)
-            {
-                selected = Ops.SelectRows(t, input[0], rows);
-                delta = Ops.Linear(t, input[0], weight, bias);
-            }
-            else
-            {
-                delta = Ops.Linear(t, input[0], weight, bias);
-                selected = Ops.SelectRows(t, input[0], rows);
-            }
+            var early = selectFirst ? Ops.SelectRows(t, input[0], rows) : null;
+            var delta = Ops.Linear(t, input[0], weight, bias);
+            var selected = early ?? Ops.SelectRows(t, input[0], rows);
             var (sum, normed) = Ops.AddRmsNorm(t, input[0], delta, norm, 1e-5);
             return [normed, sum, selected];
         }
         var outputs = checkpoint ? tape.Checkpoint(Forward, [x]) : Forward(tape, [x]);
-        tape.Accumulate(outputs[1], upstreamSum.clone());
-        tape.Accumulate(outputs[2], upstreamSelected.clone());
-        tape.Backward(outputs[0], upstreamNormed.clone());
+        tape.Accumulate(outputs[1], upstream[1].clone());
+        tape.Accumulate(outputs[2], upstream[2].clone());
+        tape.Backward(outputs[0], upstream[0].clone());
         var dx = tape.TakeGradient(x);
 
         Tensor[] leaves = [.. new[] { x, weight, bias, norm }.Select(t => t.detach().requires_grad_(true))];
-        var expectedSum = leaves[0] + leaves[0].mm(leaves[1].t()) + leaves[2];
-        var scale = (expectedSum.pow(2).mean([1L], keepdim: true) + 1e-5).rsqrt();
-        var loss =
-            (expectedSum * upstreamSum).sum()
-            + (expectedSum * scale * leaves[3] * upstreamNormed).sum()
-            + (leaves[0].index_select(0, rows) * upstreamSelected).sum();
-        loss.backward();
+        AutogradBackward(leaves, rows, upstream);
         foreach (var (leaf, found) in leaves.Zip([dx, dWeight, dBias, dNorm]))
             AssertClose(leaf.grad!, found);
+    }
+
+    /// <param name="leaves">x, weight, bias, norm.</param>
+    /// <param name="upstream">The gradients of the normalised sum, of the sum, and of the selected rows.</param>
+    private static void AutogradBackward(Tensor[] leaves, Tensor rows, Tensor[] upstream)
+    {
+        var sum = leaves[0] + leaves[0].mm(leaves[1].t()) + leaves[2];
+        var loss =
+            (sum * upstream[1]).sum()
+            + (Normalized(sum) * leaves[3] * upstream[0]).sum()
+            + (leaves[0].index_select(0, rows) * upstream[2]).sum();
+        loss.backward();
     }
 
     /// <summary>
@@ -105,14 +100,15 @@ public sealed class TapeTests
         var dx = tape.TakeGradient(x);
 
         Tensor[] leaves = [.. new[] { x, first, second }.Select(t => t.detach().requires_grad_(true))];
-        Tensor Norm(Tensor t) => t * (t.pow(2).mean([1L], keepdim: true) + 1e-5).rsqrt() * norm;
         var a = leaves[0] + leaves[0].mm(leaves[1].t());
         var b = a + leaves[0].mm(leaves[2].t());
-        var end = leaves[0] + Norm(b) + Norm(a);
+        var end = leaves[0] + Normalized(b) * norm + Normalized(a) * norm;
         ((b + end) * upstream).sum().backward();
         foreach (var (leaf, found) in leaves.Zip([dx, gradients[0], gradients[1]]))
             AssertClose(leaf.grad!, found);
     }
+
+    private static Tensor Normalized(Tensor t) => t * (t.pow(2).mean([1L], keepdim: true) + 1e-5).rsqrt();
 
     private static void AssertClose(Tensor expected, Tensor found)
     {
