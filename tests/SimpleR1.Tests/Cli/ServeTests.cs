@@ -61,15 +61,7 @@ public sealed partial class ServeTests
         string runs = Directory.CreateTempSubdirectory("simple-r1-vllm").FullName;
         try
         {
-            using var serving = ProgramRun.Start(
-                "serve",
-                "recipes/tiny-base",
-                "--port",
-                "0",
-                "--weight-updates",
-                "--kv-cache-mib",
-                "64"
-            );
+            using var serving = WeightServer();
             await serving.SaysAsync("Ctrl-C stops it");
             string address = Address()
                 .Match(serving.Output)
@@ -93,45 +85,13 @@ public sealed partial class ServeTests
             // A second server with a cluster key, whose admin port takes the weights.
             string key = Path.Combine(runs, "key");
             await File.WriteAllTextAsync(key, ClusterKey.NewText() + "\n", Token);
-            using var keyed = ProgramRun.Start(
-                "serve",
-                "recipes/tiny-base",
-                "--port",
-                "0",
-                "--weight-updates",
-                "--key",
-                "@" + key,
-                "--kv-cache-mib",
-                "64"
-            );
+            using var keyed = WeightServer("--key", "@" + key);
             await keyed.SaysAsync("Ctrl-C stops it");
             string admin = AdminAddress().Match(keyed.Output).Value;
-            var refused = await ProgramRun.RunAsync([
-                .. train,
-                "--set",
-                "name=refused",
-                "--set",
-                $"workers=[{admin}]",
-                "--key",
-                ClusterKey.NewText(),
-            ]);
-            Assert.Equal(1, refused.Code);
-            Assert.StartsWith($"error: {admin}", refused.Errors);
-            Assert.Contains("did not prove that it has this cluster's key", refused.Errors);
-            foreach (
-                string[] workers in (string[][])
-                    [
-                        ["name=by-server", "--set", $"workers=[{address}]"],
-                        ["name=by-keyed", "--set", $"workers=[{admin}]", "--key", "@" + key],
-                        ["name=by-worker"],
-                    ]
-            )
-            {
-                using var run = ProgramRun.Start([.. train, "--set", .. workers]);
-                await run.SaysAsync("evaluation after step 0"); // each may take long on a busy machine
-                await run.SaysAsync("step 2/2");
-                Assert.True(await run.EndAsync() == 0, run.Errors + run.Output);
-            }
+            await TrainWithAnotherKeyIsRefusedAsync(train, admin);
+            await TrainsAsync([.. train, "--set", "name=by-server", "--set", $"workers=[{address}]"]);
+            await TrainsAsync([.. train, "--set", "name=by-keyed", "--set", $"workers=[{admin}]", "--key", "@" + key]);
+            await TrainsAsync([.. train, "--set", "name=by-worker"]);
             string[] Losses(string run) =>
                 [.. LossOf().Matches(File.ReadAllText(Path.Combine(runs, run, "metrics.jsonl"))).Select(m => m.Value)];
             Assert.Equal(4, Losses("by-server").Length); // of each step
@@ -150,6 +110,42 @@ public sealed partial class ServeTests
         }
     }
 
+    private static ProgramRun WeightServer(params string[] more) =>
+        ProgramRun.Start([
+            "serve",
+            "recipes/tiny-base",
+            "--port",
+            "0",
+            "--weight-updates",
+            "--kv-cache-mib",
+            "64",
+            .. more,
+        ]);
+
+    private static async Task TrainWithAnotherKeyIsRefusedAsync(string[] train, string admin)
+    {
+        var refused = await ProgramRun.RunAsync([
+            .. train,
+            "--set",
+            "name=refused",
+            "--set",
+            $"workers=[{admin}]",
+            "--key",
+            ClusterKey.NewText(),
+        ]);
+        Assert.Equal(1, refused.Code);
+        Assert.StartsWith($"error: {admin}", refused.Errors);
+        Assert.Contains("did not prove that it has this cluster's key", refused.Errors);
+    }
+
+    private static async Task TrainsAsync(string[] train)
+    {
+        using var run = ProgramRun.Start(train);
+        await run.SaysAsync("evaluation after step 0"); // each may take long on a busy machine
+        await run.SaysAsync("step 2/2");
+        Assert.True(await run.EndAsync() == 0, run.Errors + run.Output);
+    }
+
     /// <summary>
     /// The same request, whose answer depends on its seed alone: by one engine, by the workers of a head, and by these
     /// workers while one is killed.
@@ -157,9 +153,50 @@ public sealed partial class ServeTests
     [Fact]
     public async Task Head_answers_with_the_workers_that_join_it_and_continues_when_one_is_killed()
     {
-        const string Body =
-            "{\"prompt\":\"Q: 12+30-5\\nA:\",\"max_tokens\":80,\"ignore_eos\":true,"
-            + "\"seed\":7,\"n\":2,\"logprobs\":1,\"stream\":true}";
+        string[] expected = await TextsOfOneEngineAsync();
+        string join = $"127.0.0.1:{SiloSetup.FreePort(System.Net.IPAddress.Loopback, following: 1)}";
+        using var head = ProgramRun.Start(
+            "head",
+            "--port",
+            join.Split(':')[1],
+            "--serve",
+            "recipes/tiny-base",
+            "--http-port",
+            "0"
+        );
+        await head.SaysAsync("Ctrl-C stops it");
+        var address = new Uri(Address().Match(head.Output).Value);
+        using var client = new HttpClient { BaseAddress = address };
+        await CheckNoWorkerHasTheModelAsync(client);
+        using var one = ProgramRun.Start("worker", "--join", join, "--name", "one", "--threads", "1");
+        await HealthyAsync(client, head, one);
+        Assert.Equal(expected, await TextsAsync(address));
+        using var two = ProgramRun.Start("worker", "--join", join, "--name", "two", "--threads", "1");
+        await StatusNamesAsync(join, "two");
+        int events = 0;
+        void KillOneAtTheTwentiethEvent()
+        {
+            if (++events == 20)
+                foreach (int worker in one.Workers())
+                    ProgramRun.SendSignal(worker, ProgramRun.Kill); // the prompt's keys and values are there
+        }
+        Assert.Equal(expected, await TextsAsync(address, KillOneAtTheTwentiethEvent));
+        Assert.Matches("simple_r1_generated_tokens_total [1-9]", await client.GetStringAsync("/metrics", Token));
+        foreach (var run in new[] { one, two, head })
+        {
+            run.Signal(ProgramRun.Terminate);
+            Assert.Equal(0, await run.EndAsync());
+        }
+    }
+
+    private const string SeededBody =
+        "{\"prompt\":\"Q: 12+30-5\\nA:\",\"max_tokens\":80,\"ignore_eos\":true,"
+        + "\"seed\":7,\"n\":2,\"logprobs\":1,\"stream\":true}";
+
+    private static StringContent Json(string text) => new(text, Encoding.UTF8, "application/json");
+
+    private static async Task<string[]> TextsOfOneEngineAsync()
+    {
         using var alone = ProgramRun.Start(
             "serve",
             "recipes/tiny-base",
@@ -171,92 +208,66 @@ public sealed partial class ServeTests
             "16"
         );
         await alone.SaysAsync("Ctrl-C stops it");
-        string[] expected = await TextsAsync(new(Address().Match(alone.Output).Value));
+        string[] texts = await TextsAsync(new(Address().Match(alone.Output).Value));
         alone.Signal(ProgramRun.Terminate);
+        return texts;
+    }
 
-        int port = SiloSetup.FreePort(System.Net.IPAddress.Loopback, following: 1);
-        using var head = ProgramRun.Start(
-            "head",
-            "--port",
-            $"{port}",
-            "--serve",
-            "recipes/tiny-base",
-            "--http-port",
-            "0"
+    private static async Task CheckNoWorkerHasTheModelAsync(HttpClient client)
+    {
+        using var early = await client.PostAsync("/v1/completions", Json(SeededBody), Token);
+        Assert.Equal(System.Net.HttpStatusCode.ServiceUnavailable, early.StatusCode);
+        Assert.Contains(
+            "no worker has the model; start some with: simple-r1 worker --join",
+            await early.Content.ReadAsStringAsync(Token)
         );
-        await head.SaysAsync("Ctrl-C stops it");
-        var address = new Uri(Address().Match(head.Output).Value);
-        using var client = new HttpClient { BaseAddress = address };
-        using (var early = await client.PostAsync("/v1/completions", Json(Body), Token))
-        {
-            Assert.Equal(System.Net.HttpStatusCode.ServiceUnavailable, early.StatusCode);
-            Assert.Contains(
-                "no worker has the model; start some with: simple-r1 worker --join",
-                await early.Content.ReadAsStringAsync(Token)
-            );
-        }
-        using var one = ProgramRun.Start("worker", "--join", $"127.0.0.1:{port}", "--name", "one", "--threads", "1");
-        await HealthyAsync();
-        Assert.Equal(expected, await TextsAsync(address));
-        using var two = ProgramRun.Start("worker", "--join", $"127.0.0.1:{port}", "--name", "two", "--threads", "1");
+    }
+
+    private static async Task HealthyAsync(HttpClient client, params ProgramRun[] runs)
+    {
         for (
             var clock = System.Diagnostics.Stopwatch.StartNew();
-            !(await ProgramRun.RunAsync("status", "--join", $"127.0.0.1:{port}")).Output.Contains("two")
+            (await client.GetAsync("/health", Token)).StatusCode != System.Net.HttpStatusCode.OK;
+            await Task.Delay(100, Token)
+        )
+            Assert.True(
+                clock.Elapsed < TimeSpan.FromSeconds(90),
+                string.Concat(runs.Select(run => run.Output + run.Errors))
+            );
+    }
+
+    /// <summary>Returns when the head's status names the worker, or after a minute.</summary>
+    private static async Task StatusNamesAsync(string join, string worker)
+    {
+        for (
+            var clock = System.Diagnostics.Stopwatch.StartNew();
+            !(await ProgramRun.RunAsync("status", "--join", join)).Output.Contains(worker)
                 && clock.Elapsed < TimeSpan.FromSeconds(60);
 
         )
             await Task.Delay(200, Token);
-        int events = 0;
-        Assert.Equal(
-            expected,
-            await TextsAsync(
-                address,
-                line =>
-                {
-                    if (++events == 20)
-                        foreach (int worker in one.Workers())
-                            ProgramRun.SendSignal(worker, ProgramRun.Kill); // the prompt's keys and values are there
-                }
-            )
-        );
-        Assert.Matches("simple_r1_generated_tokens_total [1-9]", await client.GetStringAsync("/metrics", Token));
-        foreach (var run in new[] { one, two, head })
-        {
-            run.Signal(ProgramRun.Terminate);
-            Assert.Equal(0, await run.EndAsync());
-        }
+    }
 
-        async Task HealthyAsync()
-        {
-            for (
-                var clock = System.Diagnostics.Stopwatch.StartNew();
-                (await client.GetAsync("/health", Token)).StatusCode != System.Net.HttpStatusCode.OK;
-                await Task.Delay(100, Token)
-            )
-                Assert.True(clock.Elapsed < TimeSpan.FromSeconds(90), head.Output + one.Output);
-        }
-        static StringContent Json(string text) => new(text, Encoding.UTF8, "application/json");
-
-        static async Task<string[]> TextsAsync(Uri server, Action<string>? seen = null)
-        {
-            using var client = new HttpClient { BaseAddress = server };
-            using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/completions") { Content = Json(Body) };
-            using var response = await client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Token);
-            if (!response.IsSuccessStatusCode)
-                Assert.Fail($"{response.StatusCode}: {await response.Content.ReadAsStringAsync(Token)}");
-            using var reader = new StreamReader(await response.Content.ReadAsStreamAsync(Token));
-            var texts = new StringBuilder[] { new(), new() };
-            for (string? line; (line = await reader.ReadLineAsync(Token)) is not null; )
-                if (line.StartsWith("data: {", StringComparison.Ordinal))
-                {
-                    seen?.Invoke(line);
-                    using var json = System.Text.Json.JsonDocument.Parse(line["data: ".Length..]);
-                    Assert.False(json.RootElement.TryGetProperty("error", out var error), error.ToString());
-                    foreach (var choice in json.RootElement.GetProperty("choices").EnumerateArray())
-                        texts[choice.GetProperty("index").GetInt32()].Append(choice.GetProperty("text").GetString());
-                }
-            return [.. texts.Select(t => t.ToString())];
-        }
+    /// <summary>The texts of both samples, from a stream; each event is told as it comes.</summary>
+    private static async Task<string[]> TextsAsync(Uri server, Action? seen = null)
+    {
+        using var client = new HttpClient { BaseAddress = server };
+        using var request = new HttpRequestMessage(HttpMethod.Post, "/v1/completions") { Content = Json(SeededBody) };
+        using var response = await client.SendAsync(request, HttpCompletionOption.ResponseHeadersRead, Token);
+        if (!response.IsSuccessStatusCode)
+            Assert.Fail($"{response.StatusCode}: {await response.Content.ReadAsStringAsync(Token)}");
+        using var reader = new StreamReader(await response.Content.ReadAsStreamAsync(Token));
+        var texts = new StringBuilder[] { new(), new() };
+        for (string? line; (line = await reader.ReadLineAsync(Token)) is not null; )
+            if (line.StartsWith("data: {", StringComparison.Ordinal))
+            {
+                seen?.Invoke();
+                using var json = System.Text.Json.JsonDocument.Parse(line["data: ".Length..]);
+                Assert.False(json.RootElement.TryGetProperty("error", out var error), error.ToString());
+                foreach (var choice in json.RootElement.GetProperty("choices").EnumerateArray())
+                    texts[choice.GetProperty("index").GetInt32()].Append(choice.GetProperty("text").GetString());
+            }
+        return [.. texts.Select(t => t.ToString())];
     }
 
     [Fact]
@@ -282,12 +293,7 @@ public sealed partial class ServeTests
             BaseAddress = new(Address().Match(run.Output).Value),
             Timeout = TimeSpan.FromSeconds(60),
         };
-        for (
-            var clock = System.Diagnostics.Stopwatch.StartNew();
-            !(await client.GetAsync("/health", Token)).IsSuccessStatusCode;
-            await Task.Delay(100, Token)
-        )
-            Assert.True(clock.Elapsed < TimeSpan.FromSeconds(90), run.Output + run.Errors);
+        await HealthyAsync(client, run);
         using var content = new StringContent(
             "{\"messages\":[{\"role\":\"user\",\"content\":\"12+30-5\"}],\"max_tokens\":20}",
             Encoding.UTF8,
