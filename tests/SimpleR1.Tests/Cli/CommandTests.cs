@@ -195,47 +195,7 @@ public sealed class CommandTests : IDisposable
     [Fact]
     public async Task Wrong_input_is_reported_before_anything_is_written()
     {
-        string truncated = Model("truncated"),
-            misshapen = Model("misshapen"),
-            mute = Model("mute"),
-            foreign = Model("foreign");
-        using (var file = File.OpenWrite(Path.Combine(truncated, "model.safetensors")))
-            file.SetLength(100_000);
-        var config = JsonNode.Parse(File.ReadAllText(Path.Combine(misshapen, "config.json")))!;
-        config["hidden_size"] = 64;
-        File.WriteAllText(Path.Combine(misshapen, "config.json"), config.ToJsonString());
-        File.Delete(Path.Combine(mute, "tokenizer.json"));
-        config["hidden_size"] = 128;
-        config["vocab_size"] = 100;
-        File.WriteAllText(Path.Combine(foreign, "config.json"), config.ToJsonString());
-        string longProblem = Written(
-            "long.jsonl",
-            new JsonObject { ["question"] = new string('7', 200), ["answer"] = "7" }.ToJsonString() + "\n"
-        );
-        string noReward = Written(
-            "Reward.cs",
-            "public static class R { public static double Mine(RewardInput i) => i.Nothing; }"
-        );
-
-        foreach (
-            var (setting, message) in new[]
-            {
-                ("model.path=" + In("nowhere"), "no such folder. Give the path of a Hugging Face model folder"),
-                ("model.path=" + mute, "tokenizer.json: not found"),
-                ("model.path=" + truncated, "it is truncated"),
-                (
-                    "model.path=" + misshapen,
-                    "'model.embed_tokens.weight': expected shape [264, 64] from config.json, found [264, 128]"
-                ),
-                ("model.path=" + foreign, "the tokenizer does not fit the model"),
-                ($"data.train={{path: {In("none.jsonl")}}}", "data file not found"),
-                ($"data.train={{path: {Written("empty.jsonl", "")}}}", "no rows"),
-                ($"data.train={{path: {Written("columns.jsonl", "{\"foo\": 1}\n")}}}", "no column for a question"),
-                ($"data.train={{path: {longProblem}}}", "do not fit the context of 128"),
-                ($"rewards=[{{name: Mine, file: {noReward}}}]", "Reward.cs:1: CS1061"),
-                ("rewards=[{name: accuarcy}]", "did you mean 'accuracy'?"),
-            }
-        )
+        foreach (var (setting, message) in WrongModels().Concat(WrongData()).Concat(WrongRewards()))
         {
             Assert.Contains(
                 message,
@@ -243,6 +203,71 @@ public sealed class CommandTests : IDisposable
             );
             Assert.False(Directory.Exists(In("runs/quickstart")), setting);
         }
+    }
+
+    private (string Setting, string Message)[] WrongModels()
+    {
+        string truncated = Model("truncated"),
+            misshapen = Model("misshapen"),
+            mute = Model("mute"),
+            foreign = Model("foreign");
+        using (var file = File.OpenWrite(Path.Combine(truncated, "model.safetensors")))
+            file.SetLength(100_000);
+        File.Delete(Path.Combine(mute, "tokenizer.json"));
+        Configure(misshapen, "hidden_size", 64);
+        Configure(foreign, "vocab_size", 100);
+        return
+        [
+            ("model.path=" + In("nowhere"), "no such folder. Give the path of a Hugging Face model folder"),
+            ("model.path=" + mute, "tokenizer.json: not found"),
+            ("model.path=" + truncated, "it is truncated"),
+            (
+                "model.path=" + misshapen,
+                "'model.embed_tokens.weight': expected shape [264, 64] from config.json, found [264, 128]"
+            ),
+            ("model.path=" + foreign, "the tokenizer does not fit the model"),
+        ];
+    }
+
+    private static void Configure(string model, string name, int value)
+    {
+        string path = Path.Combine(model, "config.json");
+        var config = JsonNode.Parse(File.ReadAllText(path))!;
+        config[name] = value;
+        File.WriteAllText(path, config.ToJsonString());
+    }
+
+    private (string Setting, string Message)[] WrongData()
+    {
+        string longProblem = Written(
+            "long.jsonl",
+            new JsonObject { ["question"] = new string('7', 200), ["answer"] = "7" }.ToJsonString() + "\n"
+        );
+        return
+        [
+            ($"data.train={{path: {In("none.jsonl")}}}", "data file not found"),
+            ($"data.train={{path: {Written("empty.jsonl", "")}}}", "no rows"),
+            ($"data.train={{path: {Written("columns.jsonl", "{\"foo\": 1}\n")}}}", "no column for a question"),
+            ($"data.train={{path: {longProblem}}}", "do not fit the context of 128"),
+        ];
+    }
+
+    private (string Setting, string Message)[] WrongRewards()
+    {
+        string noReward = Written(
+            "Reward.cs",
+            "public static class R { public static double Mine(RewardInput i) => i.Nothing; }"
+        );
+        return
+        [
+            ($"rewards=[{{name: Mine, file: {noReward}}}]", "Reward.cs:1: CS1061"),
+            ("rewards=[{name: accuarcy}]", "did you mean 'accuracy'?"),
+        ];
+    }
+
+    [Fact]
+    public async Task Resume_without_a_run_or_with_overwrite_is_refused()
+    {
         Assert.Contains(
             "no run of this name to resume",
             await FailsAsync(1, "train", "recipes/quickstart.yaml", "--runs", In("runs"), "--resume")

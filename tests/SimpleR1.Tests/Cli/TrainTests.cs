@@ -91,6 +91,15 @@ public sealed class TrainTests(UninterruptedRun uninterrupted) : IDisposable
         Assert.Equal(["step-000009", "step-000010"], checkpoints.Select(Path.GetFileName)); // keep_checkpoints is 2
         foreach (string checkpoint in checkpoints)
             AtomicFolder.Verify(checkpoint);
+        Assert.Contains("peak memory: trainer", uninterrupted.Output);
+        Assert.Contains("accuracy before", uninterrupted.Output);
+        Assert.Equal("a", RecipeFile.Load<TrainRecipe>(Path.Combine(uninterrupted.Folder, "recipe.yaml")).Name);
+        Assert.False(File.Exists(uninterrupted.Folder + ".lock"));
+    }
+
+    [Fact]
+    public void Metrics_have_their_figures_at_each_step_and_samples_are_logged()
+    {
         var rows = JsonLines.Read(Path.Combine(uninterrupted.Folder, "metrics.jsonl")).ToArray();
         // Evaluated after steps 0, 4, 8 and 10.
         Assert.Equal([0, 1, 2, 3, 4, 4, 5, 6, 7, 8, 8, 9, 10, 10], rows.Select(r => (int)r["step"]!));
@@ -109,10 +118,6 @@ public sealed class TrainTests(UninterruptedRun uninterrupted) : IDisposable
         )
             Assert.NotNull(rows[1][figure]);
         Assert.Equal(40, TrainRun.Rows(Path.Combine(uninterrupted.Folder, "samples.jsonl")).Length);
-        Assert.Contains("peak memory: trainer", uninterrupted.Output);
-        Assert.Contains("accuracy before", uninterrupted.Output);
-        Assert.Equal("a", RecipeFile.Load<TrainRecipe>(Path.Combine(uninterrupted.Folder, "recipe.yaml")).Name);
-        Assert.False(File.Exists(uninterrupted.Folder + ".lock"));
     }
 
     [Fact]

@@ -49,26 +49,30 @@ public sealed class CompletionsTests
         var choices = answer.GetProperty("choices").EnumerateArray().ToArray();
         Assert.Equal([0, 1, 2], choices.Select(c => c.GetProperty("index").GetInt32()));
         for (int i = 0; i < 3; i++)
-        {
-            Assert.Equal(expected[i].Text, choices[i].GetProperty("text").GetString());
-            Assert.Equal(expected[i].Tokens, Ids(choices[i].GetProperty("token_ids")));
-            Assert.Equal(
-                expected[i].LogProbs,
-                Numbers(choices[i].GetProperty("logprobs").GetProperty("token_logprobs"))
-            );
-            Assert.Equal(
-                expected[i].FinishReason == FinishReason.Stop ? "stop" : "length",
-                choices[i].GetProperty("finish_reason").GetString()
-            );
-        }
+            CheckChoice(expected[i], choices[i]);
         Assert.Equal(prompt, Ids(choices[0].GetProperty("prompt_token_ids")));
-        var usage = answer.GetProperty("usage");
+        CheckUsage(prompt.Length, expected.Sum(c => c.Tokens.Length), answer.GetProperty("usage"));
+        Assert.Equal("weights-0", answer.GetProperty("system_fingerprint").GetString());
+    }
+
+    private static void CheckChoice(Completion expected, JsonElement choice)
+    {
+        Assert.Equal(expected.Text, choice.GetProperty("text").GetString());
+        Assert.Equal(expected.Tokens, Ids(choice.GetProperty("token_ids")));
+        Assert.Equal(expected.LogProbs, Numbers(choice.GetProperty("logprobs").GetProperty("token_logprobs")));
         Assert.Equal(
-            (prompt.Length, expected.Sum(c => c.Tokens.Length)),
+            expected.FinishReason == FinishReason.Stop ? "stop" : "length",
+            choice.GetProperty("finish_reason").GetString()
+        );
+    }
+
+    private static void CheckUsage(int prompt, int completion, JsonElement usage)
+    {
+        Assert.Equal(
+            (prompt, completion),
             (usage.GetProperty("prompt_tokens").GetInt32(), usage.GetProperty("completion_tokens").GetInt32())
         );
-        Assert.Equal(prompt.Length + expected.Sum(c => c.Tokens.Length), usage.GetProperty("total_tokens").GetInt32());
-        Assert.Equal("weights-0", answer.GetProperty("system_fingerprint").GetString());
+        Assert.Equal(prompt + completion, usage.GetProperty("total_tokens").GetInt32());
     }
 
     [Fact]
@@ -112,27 +116,29 @@ public sealed class CompletionsTests
             .Select(e => e.GetProperty("choices")[0])
             .ToLookup(c => c.GetProperty("index").GetInt32());
         foreach (var choice in whole.GetProperty("choices").EnumerateArray())
-        {
-            var its = pieces[choice.GetProperty("index").GetInt32()].ToArray();
-            Assert.Equal(
-                choice.GetProperty("text").GetString(),
-                string.Concat(its.Select(p => p.GetProperty("text").GetString()))
-            );
-            Assert.Equal(Ids(choice.GetProperty("token_ids")), its.SelectMany(p => Ids(p.GetProperty("token_ids"))));
-            Assert.Equal(
-                Numbers(choice.GetProperty("logprobs").GetProperty("token_logprobs")),
-                its.SelectMany(p => Numbers(p.GetProperty("logprobs").GetProperty("token_logprobs")))
-            );
-            Assert.Equal(
-                Ids(choice.GetProperty("logprobs").GetProperty("text_offset")),
-                its.SelectMany(p => Ids(p.GetProperty("logprobs").GetProperty("text_offset")))
-            );
-            Assert.All(its[..^1], p => Assert.Equal(JsonValueKind.Null, p.GetProperty("finish_reason").ValueKind));
-            Assert.Equal(
-                choice.GetProperty("finish_reason").GetString(),
-                its[^1].GetProperty("finish_reason").GetString()
-            );
-        }
+            CheckPieces(choice, [.. pieces[choice.GetProperty("index").GetInt32()]]);
+    }
+
+    private static void CheckPieces(JsonElement choice, JsonElement[] pieces)
+    {
+        Assert.Equal(
+            choice.GetProperty("text").GetString(),
+            string.Concat(pieces.Select(p => p.GetProperty("text").GetString()))
+        );
+        Assert.Equal(Ids(choice.GetProperty("token_ids")), pieces.SelectMany(p => Ids(p.GetProperty("token_ids"))));
+        Assert.Equal(
+            Numbers(choice.GetProperty("logprobs").GetProperty("token_logprobs")),
+            pieces.SelectMany(p => Numbers(p.GetProperty("logprobs").GetProperty("token_logprobs")))
+        );
+        Assert.Equal(
+            Ids(choice.GetProperty("logprobs").GetProperty("text_offset")),
+            pieces.SelectMany(p => Ids(p.GetProperty("logprobs").GetProperty("text_offset")))
+        );
+        Assert.All(pieces[..^1], p => Assert.Equal(JsonValueKind.Null, p.GetProperty("finish_reason").ValueKind));
+        Assert.Equal(
+            choice.GetProperty("finish_reason").GetString(),
+            pieces[^1].GetProperty("finish_reason").GetString()
+        );
     }
 
     [Theory, InlineData(false), InlineData(true)]
@@ -171,103 +177,90 @@ public sealed class CompletionsTests
         }
     }
 
+    /// <summary>The choice of a greedy completion with these fields.</summary>
+    private static async Task<JsonElement> GreedyAsync(TestServer server, string fields) =>
+        Assert.Single(
+            (await server.CompleteAsync($"\"prompt\":\"x\",\"temperature\":0,{fields}"))
+                .GetProperty("choices")
+                .EnumerateArray()
+                .ToArray()
+        );
+
     [Fact]
-    public async Task Stops_and_biases_do_what_they_say()
+    public async Task Stop_strings_end_a_text_that_a_bias_forces()
+    {
+        await using var server = await TestServer.StartAsync();
+        string forced = $"\"logit_bias\":{{\"{TestServer.Tokenizer.Encode("a")[0]}\":100}}";
+        var stopped = await GreedyAsync(server, $"\"max_tokens\":10,{forced},\"stop\":[\"aaa\"]");
+        Assert.Equal(
+            ("", "stop"),
+            (stopped.GetProperty("text").GetString(), stopped.GetProperty("finish_reason").GetString())
+        );
+        var included = await GreedyAsync(
+            server,
+            $"\"max_tokens\":10,{forced},\"stop\":\"aaa\",\"include_stop_str_in_output\":true"
+        );
+        Assert.Equal("aaa", included.GetProperty("text").GetString());
+        var whole = await GreedyAsync(server, $"\"max_tokens\":5,{forced}");
+        Assert.Equal("aaaaa", whole.GetProperty("text").GetString());
+    }
+
+    [Fact]
+    public async Task Ending_ids_end_but_not_before_min_tokens()
     {
         await using var server = await TestServer.StartAsync();
         int a = TestServer.Tokenizer.Encode("a")[0],
             b = TestServer.Tokenizer.Encode("b")[0];
-        // Greedy, with 'a' forced; a stop string ends it.
-        var forced = (
-            await server.CompleteAsync(
-                $"\"prompt\":\"x\",\"temperature\":0,\"max_tokens\":10,\"logit_bias\":{{\"{a}\":100}},"
-                    + "\"stop\":[\"aaa\"]"
-            )
-        ).GetProperty("choices")[0];
-        Assert.Equal(
-            ("", "stop"),
-            (forced.GetProperty("text").GetString(), forced.GetProperty("finish_reason").GetString())
-        );
-        Assert.Equal(
-            ["aaa"],
-            Texts(
-                await server.CompleteAsync(
-                    $"\"prompt\":\"x\",\"temperature\":0,\"max_tokens\":10,\"logit_bias\":{{\"{a}\":100}},"
-                        + "\"stop\":\"aaa\",\"include_stop_str_in_output\":true"
-                )
-            )
-        );
-        Assert.Equal(
-            ["aaaaa"],
-            Texts(
-                await server.CompleteAsync(
-                    $"\"prompt\":\"x\",\"temperature\":0,\"max_tokens\":5,\"logit_bias\":{{\"{a}\":100}}"
-                )
-            )
-        );
-        // An ending id ends; not before min_tokens, then with its text.
-        var ended = (
-            await server.CompleteAsync(
-                $"\"prompt\":\"x\",\"temperature\":0,\"max_tokens\":9,\"logit_bias\":{{\"{a}\":100}},"
-                    + $"\"stop_token_ids\":[{a}],\"return_token_ids\":true"
-            )
-        ).GetProperty("choices")[0];
+        string ending = $"\"max_tokens\":9,\"stop_token_ids\":[{a}],\"return_token_ids\":true";
+        var ended = await GreedyAsync(server, $"{ending},\"logit_bias\":{{\"{a}\":100}}");
         Assert.Equal([a], Ids(ended.GetProperty("token_ids")));
         Assert.Equal("stop", ended.GetProperty("finish_reason").GetString());
-        ended = (
-            await server.CompleteAsync(
-                "\"prompt\":\"x\",\"temperature\":0,\"max_tokens\":9,\"min_tokens\":3,"
-                    + $"\"logit_bias\":{{\"{a}\":100,\"{b}\":50}},\"stop_token_ids\":[{a}],"
-                    + "\"return_token_ids\":true"
-            )
-        ).GetProperty("choices")[0];
+        ended = await GreedyAsync(server, $"{ending},\"min_tokens\":3,\"logit_bias\":{{\"{a}\":100,\"{b}\":50}}");
         Assert.Equal([b, b, b, a], Ids(ended.GetProperty("token_ids")));
-        Assert.Equal(
-            16,
-            (await server.CompleteAsync("\"prompt\":\"x\",\"ignore_eos\":true"))
-                .GetProperty("usage")
-                .GetProperty("completion_tokens")
-                .GetInt32()
-        ); // OpenAI's default
     }
 
-    [Theory]
-    [InlineData("\"prompt\":\"a\",\"echo\":true", "echo")]
-    [InlineData("\"prompt\":\"a\",\"suffix\":\"b\"", "suffix")]
-    [InlineData("\"prompt\":\"a\",\"best_of\":2", "best_of")]
-    [InlineData("\"prompt\":\"a\",\"max_token\":2", "max_token")]
-    [InlineData("\"prompt\":\"a\",\"max_tokens\":0", "max_tokens")]
-    [InlineData("\"prompt\":\"a\",\"max_tokens\":1.5", "max_tokens")]
-    [InlineData("\"prompt\":\"a\",\"max_tokens\":5000", "max_tokens")]
-    [InlineData("\"prompt\":\"a\",\"max_tokens\":2,\"min_tokens\":3", "min_tokens")]
-    [InlineData("\"prompt\":\"a\",\"temperature\":-1", "temperature")]
-    [InlineData("\"prompt\":\"a\",\"temperature\":\"hot\"", "temperature")]
-    [InlineData("\"prompt\":\"a\",\"top_p\":0", "top_p")]
-    [InlineData("\"prompt\":\"a\",\"top_k\":-2", "top_k")]
-    [InlineData("\"prompt\":\"a\",\"presence_penalty\":3", "presence_penalty")]
-    [InlineData("\"prompt\":\"a\",\"logit_bias\":{\"9999\":1}", "logit_bias")]
-    [InlineData("\"prompt\":\"a\",\"logit_bias\":{\"1\":1e9}", "logit_bias")]
-    [InlineData("\"prompt\":\"a\",\"logit_bias\":[1]", "logit_bias")]
-    [InlineData("\"prompt\":\"a\",\"stop\":[\"\"]", "stop")]
-    [InlineData("\"prompt\":\"a\",\"stop_token_ids\":[-1]", "stop_token_ids")]
-    [InlineData("\"prompt\":\"a\",\"logprobs\":21", "logprobs")]
-    [InlineData("\"prompt\":\"a\",\"n\":1000000", "n")]
-    [InlineData("\"prompt\":\"a\",\"seed\":1e30", "seed")]
-    [InlineData("\"prompt\":\"a\",\"stream_options\":{\"include_usage\":true}", "stream_options")]
-    [InlineData("\"prompt\":\"a\",\"stream\":true,\"stream_options\":{\"more\":true}", "stream_options.more")]
-    [InlineData("\"prompt\":\"a\",\"response_format\":{\"type\":\"json_object\"}", "response_format")]
-    [InlineData("\"prompt\":\"a\",\"guided_json\":{}", "guided_json")]
-    [InlineData("\"prompt\":[1,\"a\"]", "prompt")]
-    [InlineData("\"prompt\":[[1],\"a\"]", "prompt")]
-    [InlineData("\"prompt\":[\"a\",1]", "prompt")]
-    [InlineData("\"prompt\":[]", "prompt")]
-    [InlineData("\"prompt\":[[]]", "prompt")]
-    [InlineData("\"prompt\":\"\"", "prompt")]
-    [InlineData("\"prompt\":[-1]", "prompt")]
-    [InlineData("\"prompt\":[261]", "prompt")]
-    [InlineData("\"prompt\":[1.5]", "prompt")]
-    [InlineData("\"prompt\":{}", "prompt")]
-    [InlineData("\"n\":1", "prompt")]
+    /// <summary>Fields, and the name of the wrong one.</summary>
+    public static readonly TheoryData<string, string> WrongFields = new()
+    {
+        { "\"prompt\":\"a\",\"echo\":true", "echo" },
+        { "\"prompt\":\"a\",\"suffix\":\"b\"", "suffix" },
+        { "\"prompt\":\"a\",\"best_of\":2", "best_of" },
+        { "\"prompt\":\"a\",\"max_token\":2", "max_token" },
+        { "\"prompt\":\"a\",\"max_tokens\":0", "max_tokens" },
+        { "\"prompt\":\"a\",\"max_tokens\":1.5", "max_tokens" },
+        { "\"prompt\":\"a\",\"max_tokens\":5000", "max_tokens" },
+        { "\"prompt\":\"a\",\"max_tokens\":2,\"min_tokens\":3", "min_tokens" },
+        { "\"prompt\":\"a\",\"temperature\":-1", "temperature" },
+        { "\"prompt\":\"a\",\"temperature\":\"hot\"", "temperature" },
+        { "\"prompt\":\"a\",\"top_p\":0", "top_p" },
+        { "\"prompt\":\"a\",\"top_k\":-2", "top_k" },
+        { "\"prompt\":\"a\",\"presence_penalty\":3", "presence_penalty" },
+        { "\"prompt\":\"a\",\"logit_bias\":{\"9999\":1}", "logit_bias" },
+        { "\"prompt\":\"a\",\"logit_bias\":{\"1\":1e9}", "logit_bias" },
+        { "\"prompt\":\"a\",\"logit_bias\":[1]", "logit_bias" },
+        { "\"prompt\":\"a\",\"stop\":[\"\"]", "stop" },
+        { "\"prompt\":\"a\",\"stop_token_ids\":[-1]", "stop_token_ids" },
+        { "\"prompt\":\"a\",\"logprobs\":21", "logprobs" },
+        { "\"prompt\":\"a\",\"n\":1000000", "n" },
+        { "\"prompt\":\"a\",\"seed\":1e30", "seed" },
+        { "\"prompt\":\"a\",\"stream_options\":{\"include_usage\":true}", "stream_options" },
+        { "\"prompt\":\"a\",\"stream\":true,\"stream_options\":{\"more\":true}", "stream_options.more" },
+        { "\"prompt\":\"a\",\"response_format\":{\"type\":\"json_object\"}", "response_format" },
+        { "\"prompt\":\"a\",\"guided_json\":{}", "guided_json" },
+        { "\"prompt\":[1,\"a\"]", "prompt" },
+        { "\"prompt\":[[1],\"a\"]", "prompt" },
+        { "\"prompt\":[\"a\",1]", "prompt" },
+        { "\"prompt\":[]", "prompt" },
+        { "\"prompt\":[[]]", "prompt" },
+        { "\"prompt\":\"\"", "prompt" },
+        { "\"prompt\":[-1]", "prompt" },
+        { "\"prompt\":[261]", "prompt" },
+        { "\"prompt\":[1.5]", "prompt" },
+        { "\"prompt\":{}", "prompt" },
+        { "\"n\":1", "prompt" },
+    };
+
+    [Theory, MemberData(nameof(WrongFields))]
     public async Task Wrong_field_is_a_400_that_names_it(string fields, string param)
     {
         await using var server = await TestServer.StartAsync();
@@ -280,14 +273,13 @@ public sealed class CompletionsTests
     public async Task Without_a_length_a_completion_has_16_tokens_or_what_the_context_leaves()
     {
         await using var server = await TestServer.StartAsync();
-        string prompt = string.Join(',', Enumerable.Repeat(65, 4090));
-        Assert.Equal(
-            6,
-            (await server.CompleteAsync($"\"prompt\":[{prompt}],\"ignore_eos\":true"))
+        async Task<int> LengthAsync(string prompt) =>
+            (await server.CompleteAsync($"\"prompt\":{prompt},\"ignore_eos\":true"))
                 .GetProperty("usage")
                 .GetProperty("completion_tokens")
-                .GetInt32()
-        );
+                .GetInt32();
+        Assert.Equal(16, await LengthAsync("\"x\"")); // OpenAI's default
+        Assert.Equal(6, await LengthAsync($"[{string.Join(',', Enumerable.Repeat(65, 4090))}]"));
         var (_, message, _, _) = await server.FailAsync(Path, "{\"prompt\":\"a\",\"max_tokens\":0}");
         Assert.Equal("max_tokens: expected a whole number from 1 to 2147483647, found 0", message);
     }

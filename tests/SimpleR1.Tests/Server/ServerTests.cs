@@ -134,13 +134,7 @@ public sealed class ServerTests
         await server.FailAsync(Path, "{}");
         await TestServer.UntilAsync(() => server.Source.Statistics.FinishedSequences == 2, () => "two sequences");
         string[] lines = (await server.Client.GetStringAsync("/metrics", Token)).Split('\n');
-        var values = lines
-            .Where(l => l.Length > 0 && l[0] != '#')
-            .Select(l => l.Split(' '))
-            .ToDictionary(
-                p => p[0]["simple_r1_".Length..],
-                p => double.Parse(p[1], System.Globalization.CultureInfo.InvariantCulture)
-            );
+        var values = MetricValues(lines);
         Assert.Equal(10, values["generated_tokens_total"]);
         Assert.Equal(32, values["prefix_hit_tokens_total"]);
         Assert.Equal(
@@ -158,6 +152,15 @@ public sealed class ServerTests
             l => Assert.Matches("^# TYPE simple_r1_[a-z_]+ (counter|gauge|histogram)$", l)
         );
     }
+
+    private static Dictionary<string, double> MetricValues(string[] lines) =>
+        lines
+            .Where(l => l.Length > 0 && l[0] != '#')
+            .Select(l => l.Split(' '))
+            .ToDictionary(
+                p => p[0]["simple_r1_".Length..],
+                p => double.Parse(p[1], System.Globalization.CultureInfo.InvariantCulture)
+            );
 
     [Theory, InlineData(false), InlineData(true)]
     public async Task Client_that_leaves_aborts_its_sequences(bool stream)

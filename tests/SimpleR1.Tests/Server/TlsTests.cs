@@ -139,17 +139,31 @@ public sealed class TlsTests : IDisposable
         );
     }
 
-    [Fact]
-    public void Files_that_are_not_what_they_should_be_are_named()
+    private static void Refused<T>(string certificateFile, string? keyFile, params string[] says)
+        where T : Exception
     {
-        var (certificate, key) = Make();
-        var (_, otherKey) = Make();
-        string good = Write("cert.pem", certificate),
-            goodKey = Write("key.pem", key),
-            other = Write("other.pem", otherKey),
-            nonsense = Write("nonsense.pem", "hello");
-        string broken = Write("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
-            brokenKey = Write("brokenkey.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
+        string message = Assert.Throws<T>(() => TlsCertificate.Load(certificateFile, keyFile)).Message;
+        Assert.All(says, text => Assert.Contains(text, message));
+    }
+
+    [Fact]
+    public void Certificate_files_that_are_not_what_they_should_be_are_named()
+    {
+        string key = Write("key.pem", Make().Key),
+            nonsense = Write("nonsense.pem", "hello"),
+            broken = Write("broken.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+        Refused<FileNotFoundException>("nowhere.pem", null, "--tls-cert", Path.GetFullPath("nowhere.pem"));
+        Refused<InvalidDataException>(nonsense, key, "--tls-cert: expected a certificate in PEM", nonsense);
+        Refused<InvalidDataException>(broken, key, "--tls-cert", broken, "can't be read");
+    }
+
+    [Fact]
+    public void Key_files_that_are_not_what_they_should_be_are_named()
+    {
+        string good = Write("cert.pem", Make().Certificate),
+            other = Write("other.pem", Make().Key),
+            nonsense = Write("nonsense.pem", "hello"),
+            broken = Write("brokenkey.pem", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n");
         using var ecdsa = ECDsa.Create(ECCurve.NamedCurves.nistP256);
         string locked = Write(
             "locked.pem",
@@ -158,19 +172,10 @@ public sealed class TlsTests : IDisposable
                 new(PbeEncryptionAlgorithm.Aes256Cbc, HashAlgorithmName.SHA256, 1000)
             )
         );
-        void Refused<T>(string certificateFile, string? keyFile, params string[] says)
-            where T : Exception
-        {
-            string message = Assert.Throws<T>(() => TlsCertificate.Load(certificateFile, keyFile)).Message;
-            Assert.All(says, text => Assert.Contains(text, message));
-        }
-        Refused<FileNotFoundException>("nowhere.pem", null, "--tls-cert", Path.GetFullPath("nowhere.pem"));
         Refused<FileNotFoundException>(good, "nowhere.pem", "--tls-key", Path.GetFullPath("nowhere.pem"));
-        Refused<InvalidDataException>(nonsense, goodKey, "--tls-cert: expected a certificate in PEM", nonsense);
-        Refused<InvalidDataException>(broken, goodKey, "--tls-cert", broken, "can't be read");
         Refused<InvalidDataException>(good, null, good, "--tls-key");
         Refused<InvalidDataException>(good, nonsense, nonsense, "no private key");
-        Refused<InvalidDataException>(good, brokenKey, brokenKey);
+        Refused<InvalidDataException>(good, broken, broken);
         Refused<InvalidDataException>(good, other, other, "not that of the first certificate");
         Refused<InvalidDataException>(good, locked, locked, "encrypted");
         using var rsa = RSA.Create(2048);
