@@ -67,21 +67,7 @@ public sealed partial class ServeTests
                 .Match(serving.Output)
                 .Value.Replace("http:", "vllm:", StringComparison.Ordinal)
                 .TrimEnd('/');
-            string[] train =
-            [
-                "train",
-                "recipes/quickstart.yaml",
-                "--set",
-                "training.steps=2",
-                "--set",
-                "optimizer.warmup_steps=0",
-                "--set",
-                "rollout.prompts_per_step=4",
-                "--set",
-                "data.evaluation.take=8",
-                "--runs",
-                runs,
-            ];
+            string[] train = SmallTrain(runs);
             // A second server with a cluster key, whose admin port takes the weights.
             string key = Path.Combine(runs, "key");
             await File.WriteAllTextAsync(key, ClusterKey.NewText() + "\n", Token);
@@ -92,11 +78,10 @@ public sealed partial class ServeTests
             await TrainsAsync([.. train, "--set", "name=by-server", "--set", $"workers=[{address}]"]);
             await TrainsAsync([.. train, "--set", "name=by-keyed", "--set", $"workers=[{admin}]", "--key", "@" + key]);
             await TrainsAsync([.. train, "--set", "name=by-worker"]);
-            string[] Losses(string run) =>
-                [.. LossOf().Matches(File.ReadAllText(Path.Combine(runs, run, "metrics.jsonl"))).Select(m => m.Value)];
-            Assert.Equal(4, Losses("by-server").Length); // of each step
-            Assert.Equal(Losses("by-worker"), Losses("by-server"));
-            Assert.Equal(Losses("by-worker"), Losses("by-keyed"));
+            string[] losses = Losses(runs, "by-server");
+            Assert.Equal(4, losses.Length); // of each step
+            Assert.Equal(Losses(runs, "by-worker"), losses);
+            Assert.Equal(Losses(runs, "by-worker"), Losses(runs, "by-keyed"));
             Assert.Contains(
                 "did not prove that it has the cluster key",
                 Assert.Single(keyed.Errors.Split('\n', StringSplitOptions.RemoveEmptyEntries))
@@ -109,6 +94,25 @@ public sealed partial class ServeTests
             Directory.Delete(runs, recursive: true);
         }
     }
+
+    private static string[] SmallTrain(string runs) =>
+        [
+            "train",
+            "recipes/quickstart.yaml",
+            "--set",
+            "training.steps=2",
+            "--set",
+            "optimizer.warmup_steps=0",
+            "--set",
+            "rollout.prompts_per_step=4",
+            "--set",
+            "data.evaluation.take=8",
+            "--runs",
+            runs,
+        ];
+
+    private static string[] Losses(string runs, string run) =>
+        [.. LossOf().Matches(File.ReadAllText(Path.Combine(runs, run, "metrics.jsonl"))).Select(m => m.Value)];
 
     private static ProgramRun WeightServer(params string[] more) =>
         ProgramRun.Start([

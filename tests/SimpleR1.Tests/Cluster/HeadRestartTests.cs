@@ -32,16 +32,9 @@ public sealed class HeadRestartTests
     {
         using var server = redis ? await RedisServer.StartAsync() : null;
         int port = SiloSetup.FreePort(IPAddress.Loopback, following: 1);
-        string[] command =
-        [
-            "head",
-            "--port",
-            $"{port}",
-            .. server is null ? Array.Empty<string>() : ["--membership", server.Address, "--cluster", "restart"],
-        ];
+        string[] command = HeadCommand(port, server);
         var address = new HeadAddress($"127.0.0.1:{port}", null);
-        using var weights = SharedWeightMemory.Allocate(new WeightLayout(ClusterSelfTest.TinyModel));
-        weights.Flat.uniform_(-0.1, 0.1);
+        using var weights = NewWeights();
         var head = ProgramRun.Start(command);
         try
         {
@@ -50,7 +43,7 @@ public sealed class HeadRestartTests
             await using var b = Worker(address, "b");
             await using var cluster = await TrainerAsync(address);
             var pool = cluster.Workers;
-            await WaitAsync(() => pool.Status().Count(w => w.State == WorkerState.Waiting) == 2, "two workers to join");
+            await TwoHaveJoinedAsync(pool);
             await pool.PushWeightsAsync(weights, 1, Cancel);
             string[] instances = [.. pool.Status().Select(w => w.Instance)];
 
@@ -62,10 +55,7 @@ public sealed class HeadRestartTests
                 head.Dispose();
                 head = ProgramRun.Start(command);
                 await head.SaysAsync("head ready");
-                double seconds = await AllBackAsync(address, pool, rollouts);
-                TestContext.Current.SendDiagnosticMessage(
-                    $"{(redis ? "redis" : "embedded")}: all back {seconds:F1} s after the head was ready again"
-                );
+                await AllBackAsync(redis ? "redis" : "embedded", address, pool, rollouts);
             }
             enough.Cancel();
             await rollouts;
@@ -77,6 +67,21 @@ public sealed class HeadRestartTests
         {
             head.Dispose();
         }
+    }
+
+    private static string[] HeadCommand(int port, RedisServer? server) =>
+        [
+            "head",
+            "--port",
+            $"{port}",
+            .. server is null ? Array.Empty<string>() : ["--membership", server.Address, "--cluster", "restart"],
+        ];
+
+    private static FlatWeights NewWeights()
+    {
+        var weights = SharedWeightMemory.Allocate(new WeightLayout(ClusterSelfTest.TinyModel));
+        weights.Flat.uniform_(-0.1, 0.1);
+        return weights;
     }
 
     private WorkerMachine Worker(HeadAddress head, string name) =>
@@ -105,6 +110,9 @@ public sealed class HeadRestartTests
             Cancel
         );
 
+    private Task TwoHaveJoinedAsync(WorkerPool pool) =>
+        WaitAsync(() => pool.Status().Count(w => w.State == WorkerState.Waiting) == 2, "two workers to join");
+
     /// <summary>Samples batch after batch: each completion once, and by the first weights.</summary>
     private async Task RolloutsAsync(WorkerPool pool, CancellationTokenSource enough)
     {
@@ -129,17 +137,17 @@ public sealed class HeadRestartTests
         await WaitAsync(() => batches > before + 1 || rollouts.IsFaulted, "rollouts to continue without a head");
     }
 
-    /// <returns>Seconds that it took.</returns>
-    private async Task<double> AllBackAsync(HeadAddress head, WorkerPool pool, Task rollouts)
+    private async Task AllBackAsync(string membership, HeadAddress head, WorkerPool pool, Task rollouts)
     {
         var clock = Stopwatch.StartNew();
         await WaitAsync(
             () => Back(head) && pool.Status().All(w => w.State == WorkerState.Ready) || rollouts.IsFaulted,
             "all to be back"
         );
-        double seconds = clock.Elapsed.TotalSeconds;
-        Assert.True(seconds < 60, $"back after {seconds:F1} s");
-        return seconds;
+        TestContext.Current.SendDiagnosticMessage(
+            $"{membership}: all back {clock.Elapsed.TotalSeconds:F1} s after the head was ready again"
+        );
+        Assert.True(clock.Elapsed < TimeSpan.FromSeconds(60), $"back after {clock.Elapsed.TotalSeconds:F1} s");
     }
 
     private async Task WaitAsync(Func<bool> condition, string awaited)
