@@ -62,26 +62,27 @@ internal static class SyncSoak
         for (int window = 0; window < Windows; window++)
         {
             double[] times = await MeasureAsync(cluster.Workers, weights, window, updates, count);
-            Array.Sort(times);
-            int[] workers =
-            [
-                .. cluster.Workers.Status().Where(w => w.State == WorkerState.Ready).Select(w => w.ProcessId),
-            ];
-            windows.Add(
-                new(
-                    times[times.Length / 2],
-                    Anonymous(Environment.ProcessId),
-                    workers.Max(Anonymous),
-                    workers.Append(Environment.ProcessId).Max(id => Directory.GetFiles($"/proc/{id}/fd").Length),
-                    DeviceBytes(Argument(3))
-                )
-            );
+            windows.Add(Measured(times, cluster.Workers, Argument(3)));
             await output.WriteLineAsync($"  {windows[^1]}");
         }
 
         RequireNoGrowth(windows);
         await output.WriteLineAsync("nothing grew");
         return 0;
+    }
+
+    /// <summary>The figures after updates that took these seconds.</summary>
+    private static Window Measured(double[] times, WorkerPool pool, string? devices)
+    {
+        Array.Sort(times);
+        int[] workers = [.. pool.Status().Where(w => w.State == WorkerState.Ready).Select(w => w.ProcessId)];
+        return new(
+            times[times.Length / 2],
+            Anonymous(Environment.ProcessId),
+            workers.Max(Anonymous),
+            workers.Append(Environment.ProcessId).Max(id => Directory.GetFiles($"/proc/{id}/fd").Length),
+            DeviceBytes(devices)
+        );
     }
 
     /// <summary>Runs a tenth of the updates.</summary>

@@ -58,50 +58,31 @@ public sealed class HeadPortTests : IAsyncDisposable
         return clock.Elapsed.TotalSeconds;
     }
 
+    private static async Task<ClusterStatus> StatusAsync(string join, ClusterKey? key) =>
+        await ClusterClient.StatusAsync(new(join, key), Cancel);
+
+    private static async Task RefusedAsync<T>(string says, Task attempt)
+        where T : Exception => Assert.Contains(says, (await Assert.ThrowsAsync<T>(() => attempt)).Message);
+
     [Fact]
     public async Task Strangers_are_refused_by_what_they_lack()
     {
         var key = ClusterKey.Parse(ClusterKey.NewText());
         var head = await HeadAsync(key);
-        Assert.Contains(
-            "it has a cluster key",
-            (
-                await Assert.ThrowsAsync<IOException>(() => ClusterClient.StatusAsync(new(head.Join, null), Cancel))
-            ).Message
-        );
-        Assert.Contains(
+        await RefusedAsync<IOException>("it has a cluster key", StatusAsync(head.Join, null));
+        await RefusedAsync<IOException>(
             "this cluster's key",
-            (
-                await Assert.ThrowsAsync<IOException>(() =>
-                    ClusterClient.StatusAsync(new(head.Join, ClusterKey.Parse(ClusterKey.NewText())), Cancel)
-                )
-            ).Message
+            StatusAsync(head.Join, ClusterKey.Parse(ClusterKey.NewText()))
         );
         await WaitAsync(() => log.Any(l => l.Contains("refused: it has not this cluster's key")), "the head to log it");
-        Assert.Empty((await ClusterClient.StatusAsync(new(head.Join, key), Cancel)).Workers);
+        Assert.Empty((await StatusAsync(head.Join, key)).Workers);
         var open = await HeadAsync();
-        Assert.Contains(
-            "its key differs, or it has none",
-            (
-                await Assert.ThrowsAsync<IOException>(() => ClusterClient.StatusAsync(new(open.Join, key), Cancel))
-            ).Message
-        );
-        Assert.Contains(
+        await RefusedAsync<IOException>("its key differs, or it has none", StatusAsync(open.Join, key));
+        await RefusedAsync<ArgumentException>(
             "give it a key",
-            (
-                await Assert.ThrowsAsync<ArgumentException>(() =>
-                    ClusterHead.StartAsync(new() { Address = IPAddress.Parse("192.0.2.1") }, Cancel)
-                )
-            ).Message
+            ClusterHead.StartAsync(new() { Address = IPAddress.Parse("192.0.2.1") }, Cancel)
         );
-        Assert.Contains(
-            "HOST:PORT",
-            (
-                await Assert.ThrowsAsync<ArgumentException>(() =>
-                    ClusterClient.StatusAsync(new("nowhere", null), Cancel)
-                )
-            ).Message
-        );
+        await RefusedAsync<ArgumentException>("HOST:PORT", StatusAsync("nowhere", null));
 
         // The silo itself, around the head's port: one without the key gets in nowhere.
         var stranger = new MemberName(MemberRole.Worker, "stranger", "x");

@@ -22,6 +22,9 @@ public sealed class HeadRestartTests
 
     private static CancellationToken Cancel => TestContext.Current.CancellationToken;
 
+    private readonly ConcurrentQueue<string> log = [];
+    private int batches;
+
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
@@ -29,80 +32,30 @@ public sealed class HeadRestartTests
     {
         using var server = redis ? await RedisServer.StartAsync() : null;
         int port = SiloSetup.FreePort(IPAddress.Loopback, following: 1);
-        string[] command =
-        [
-            "head",
-            "--port",
-            $"{port}",
-            .. server is null ? Array.Empty<string>() : ["--membership", server.Address, "--cluster", "restart"],
-        ];
+        string[] command = HeadCommand(port, server);
         var address = new HeadAddress($"127.0.0.1:{port}", null);
-        using var weights = SharedWeightMemory.Allocate(new WeightLayout(ClusterSelfTest.TinyModel));
-        weights.Flat.uniform_(-0.1, 0.1);
-        var log = new ConcurrentQueue<string>();
+        using var weights = NewWeights();
         var head = ProgramRun.Start(command);
         try
         {
             await head.SaysAsync("head ready");
-            await using var a = Worker("a");
-            await using var b = Worker("b");
-            await using var cluster = await TrainerCluster.StartAsync(
-                new()
-                {
-                    Join = address,
-                    Log = log.Enqueue,
-                    StartTimeout = Patience,
-                    WorkerWait = Patience,
-                    RejoinTimeout = Patience,
-                },
-                new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 16 << 20 }),
-                Cancel
-            );
+            await using var a = Worker(address, "a");
+            await using var b = Worker(address, "b");
+            await using var cluster = await TrainerAsync(address);
             var pool = cluster.Workers;
-            await WaitAsync(() => pool.Status().Count(w => w.State == WorkerState.Waiting) == 2, "two workers to join");
+            await TwoHaveJoinedAsync(pool);
             await pool.PushWeightsAsync(weights, 1, Cancel);
             string[] instances = [.. pool.Status().Select(w => w.Instance)];
 
             using var enough = new CancellationTokenSource();
-            int batches = 0,
-                withoutHead = 0;
-            var rollouts = Task.Run(
-                async () =>
-                {
-                    while (!enough.IsCancellationRequested)
-                    {
-                        var seen = new HashSet<(string, int)>();
-                        await foreach (var completion in pool.GenerateAsync(Requests(), NeverEnough.Token, Cancel))
-                            Assert.True(
-                                seen.Add((completion.RequestId, completion.SampleIndex))
-                                    && completion.WeightVersions.All(v => v == 1)
-                            );
-                        Assert.Equal(40, seen.Count);
-                        batches++;
-                    }
-                },
-                Cancel
-            );
+            var rollouts = Task.Run(() => RolloutsAsync(pool, enough), Cancel);
             for (int round = 0; round < 2; round++)
             {
-                head.Signal(ProgramRun.Kill);
-                await head.EndAsync();
-                int before = batches;
-                await WaitAsync(() => batches > before + 1 || rollouts.IsFaulted, "rollouts to continue without a head");
-                withoutHead += batches - before;
+                await KillAndContinueAsync(head, rollouts);
                 head.Dispose();
                 head = ProgramRun.Start(command);
                 await head.SaysAsync("head ready");
-                var clock = Stopwatch.StartNew();
-                await WaitAsync(
-                    () => Back(address) && pool.Status().All(w => w.State == WorkerState.Ready) || rollouts.IsFaulted,
-                    "all to be back"
-                );
-                TestContext.Current.SendDiagnosticMessage(
-                    $"{(redis ? "redis" : "embedded")}: all back {clock.Elapsed.TotalSeconds:F1} s "
-                        + "after the head was ready again"
-                );
-                Assert.True(clock.Elapsed < TimeSpan.FromSeconds(60), $"back after {clock.Elapsed.TotalSeconds:F1} s");
+                await AllBackAsync(redis ? "redis" : "embedded", address, pool, rollouts);
             }
             enough.Cancel();
             await rollouts;
@@ -114,27 +67,96 @@ public sealed class HeadRestartTests
         {
             head.Dispose();
         }
+    }
 
-        WorkerMachine Worker(string name) =>
-            WorkerMachine.Start(
-                new()
-                {
-                    Head = address,
-                    Name = name,
-                    Worker = new() { Threads = 1 },
-                    Command = [.. ProgramRun.Program, "worker"],
-                    Log = log.Enqueue,
-                }
-            );
+    private static string[] HeadCommand(int port, RedisServer? server) =>
+        [
+            "head",
+            "--port",
+            $"{port}",
+            .. server is null ? Array.Empty<string>() : ["--membership", server.Address, "--cluster", "restart"],
+        ];
 
-        async Task WaitAsync(Func<bool> condition, string awaited)
+    private static FlatWeights NewWeights()
+    {
+        var weights = SharedWeightMemory.Allocate(new WeightLayout(ClusterSelfTest.TinyModel));
+        weights.Flat.uniform_(-0.1, 0.1);
+        return weights;
+    }
+
+    private WorkerMachine Worker(HeadAddress head, string name) =>
+        WorkerMachine.Start(
+            new()
+            {
+                Head = head,
+                Name = name,
+                Worker = new() { Threads = 1 },
+                Command = [.. ProgramRun.Program, "worker"],
+                Log = log.Enqueue,
+            }
+        );
+
+    private Task<TrainerCluster> TrainerAsync(HeadAddress head) =>
+        TrainerCluster.StartAsync(
+            new()
+            {
+                Join = head,
+                Log = log.Enqueue,
+                StartTimeout = Patience,
+                WorkerWait = Patience,
+                RejoinTimeout = Patience,
+            },
+            new(ClusterSelfTest.TinyModel, null, new() { KvCacheBytes = 16 << 20 }),
+            Cancel
+        );
+
+    private Task TwoHaveJoinedAsync(WorkerPool pool) =>
+        WaitAsync(() => pool.Status().Count(w => w.State == WorkerState.Waiting) == 2, "two workers to join");
+
+    /// <summary>Samples batch after batch: each completion once, and by the first weights.</summary>
+    private async Task RolloutsAsync(WorkerPool pool, CancellationTokenSource enough)
+    {
+        while (!enough.IsCancellationRequested)
         {
-            for (var clock = Stopwatch.StartNew(); !condition(); await Task.Delay(100, Cancel))
+            var seen = new HashSet<(string, int)>();
+            await foreach (var completion in pool.GenerateAsync(Requests(), NeverEnough.Token, Cancel))
                 Assert.True(
-                    clock.Elapsed < Patience,
-                    $"waited {Patience.TotalSeconds} s for {awaited}; log:\n{string.Join('\n', log)}"
+                    seen.Add((completion.RequestId, completion.SampleIndex))
+                        && completion.WeightVersions.All(v => v == 1)
                 );
+            Assert.Equal(40, seen.Count);
+            batches++;
         }
+    }
+
+    private async Task KillAndContinueAsync(ProgramRun head, Task rollouts)
+    {
+        head.Signal(ProgramRun.Kill);
+        await head.EndAsync();
+        int before = batches;
+        await WaitAsync(() => batches > before + 1 || rollouts.IsFaulted, "rollouts to continue without a head");
+    }
+
+    private async Task AllBackAsync(string membership, HeadAddress head, WorkerPool pool, Task rollouts)
+    {
+        var clock = Stopwatch.StartNew();
+        await WaitAsync(
+            () => Back(head) && pool.Status().All(w => w.State == WorkerState.Ready) || rollouts.IsFaulted,
+            "all to be back"
+        );
+        TestContext.Current.SendDiagnosticMessage(
+            $"{membership}: all back {clock.Elapsed.TotalSeconds:F1} s after the head was ready again"
+        );
+        Assert.True(clock.Elapsed < TimeSpan.FromSeconds(60), $"back after {clock.Elapsed.TotalSeconds:F1} s");
+    }
+
+    private async Task WaitAsync(Func<bool> condition, string awaited)
+    {
+        for (var clock = Stopwatch.StartNew(); !condition(); await Task.Delay(100, Cancel))
+            Assert.True(
+                clock.Elapsed < Patience,
+                $"waited {Patience.TotalSeconds} s for {awaited}; log:\n{string.Join('\n', log)}"
+            );
     }
 
     /// <summary>The trainer reports, which it does only when it has joined the new cluster; so do the workers.</summary>

@@ -13,12 +13,14 @@ namespace SimpleR1.Tests.Cluster;
 public sealed class NetworkNamespaceTests : IAsyncDisposable
 {
     private const string HeadAddress = "10.77.0.1",
-        OtherAddress = "10.77.0.2";
+        OtherAddress = "10.77.0.2",
+        Join = HeadAddress + ":7400";
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(150),
         Cut = TimeSpan.FromSeconds(20);
 
     private readonly string head = $"sr1h{Environment.ProcessId}",
         other = $"sr1o{Environment.ProcessId}";
+    private readonly string key = ClusterKey.NewText();
     private readonly string runs = Directory.CreateTempSubdirectory("simple-r1-netns-").FullName;
     private readonly List<ProgramRun> programs = [];
 
@@ -76,9 +78,11 @@ public sealed class NetworkNamespaceTests : IAsyncDisposable
         }
     }
 
-    private ProgramRun On(string host, string key, params string[] arguments)
+    private string[] Launcher(string host) => ["ip", "netns", "exec", host, "env", "SIMPLE_R1_KEY=" + key];
+
+    private ProgramRun On(string host, params string[] arguments)
     {
-        var program = ProgramRun.StartBy(["ip", "netns", "exec", host, "env", "SIMPLE_R1_KEY=" + key], arguments);
+        var program = ProgramRun.StartBy(Launcher(host), arguments);
         programs.Add(program);
         return program;
     }
@@ -87,97 +91,105 @@ public sealed class NetworkNamespaceTests : IAsyncDisposable
     public async Task Run_across_two_hosts_goes_on_after_the_cable_was_cut_for_20_seconds()
     {
         await MakeHostsAsync();
-        string key = ClusterKey.NewText(),
-            join = HeadAddress + ":7400";
-        var server = On(head, key, "head", "--address", HeadAddress);
+        var server = On(head, "head", "--address", HeadAddress);
         await server.SaysAsync("head ready");
-        On(head, key, "worker", "--join", join, "--name", "near", "--threads", "1");
-        On(other, key, "worker", "--join", join, "--name", "far", "--threads", "1");
-        var trainer = On(
-            head,
-            key,
-            [
-                "train",
-                "recipes/quickstart.yaml",
-                "--join",
-                join,
-                "--runs",
-                runs,
-                "--set",
-                "name=a",
-                "--set",
-                "data.train.count=100",
-                "--set",
-                "data.evaluation.count=8",
-                "--set",
-                "rollout.prompts_per_step=4",
-                "--set",
-                "rollout.samples_per_prompt=4",
-                "--set",
-                "training.steps=100000",
-                "--set",
-                "training.evaluate_every=0",
-                "--set",
-                "workers.kv_cache_mib=8",
-            ]
-        );
-        await WaitAsync(async () => await StateAsync("far") == "ready", "the far worker to hold weights");
+        On(head, "worker", "--join", Join, "--name", "near", "--threads", "1");
+        On(other, "worker", "--join", Join, "--name", "far", "--threads", "1");
+        var trainer = Trainer();
+        await WaitAsync(trainer, FarIsReadyAsync, "the far worker to hold weights");
         await trainer.SaysAsync("step 3/");
 
-        Assert.Equal(0, (await IpAsync("-n", other, "link", "set", "cable", "down")).Code);
+        double outAfter = await CutAsync(trainer);
         var clock = Stopwatch.StartNew();
-        await WaitAsync(
-            async () => await StateAsync("far") is null or "silent" or "suspect" or "dead",
-            "the far worker to be out of rotation"
-        );
-        double outAfter = clock.Elapsed.TotalSeconds;
-        int before = Steps(trainer);
-        await WaitAsync(() => Task.FromResult(Steps(trainer) > before + 1), "the run to continue with the near worker");
-        var left = Cut - clock.Elapsed;
-        if (left > TimeSpan.Zero)
-            await Task.Delay(left, Cancel);
-        Assert.Equal(0, (await IpAsync("-n", other, "link", "set", "cable", "up")).Code);
-        clock.Restart();
-        await WaitAsync(async () => await StateAsync("far") == "ready", "the far worker to be back");
+        await WaitAsync(trainer, FarIsReadyAsync, "the far worker to be back");
         TestContext.Current.SendDiagnosticMessage(
             $"cut: out of rotation after {outAfter:F1} s; "
                 + $"back with current weights {clock.Elapsed.TotalSeconds:F1} s after it healed"
         );
-        before = Steps(trainer);
-        await WaitAsync(() => Task.FromResult(Steps(trainer) > before + 1), "the run to continue with both");
+        await ContinuesAsync(trainer, "the run to continue with both");
         trainer.Signal(ProgramRun.Terminate);
         Assert.Equal(0, await trainer.EndAsync());
         Assert.Contains("and saved", trainer.Output);
+    }
 
-        async Task<string?> StateAsync(string worker)
-        {
-            using var status = ProgramRun.StartBy(
-                ["ip", "netns", "exec", head, "env", "SIMPLE_R1_KEY=" + key],
-                "status",
-                "--join",
-                join,
-                "--json"
+    private ProgramRun Trainer() =>
+        On(
+            head,
+            "train",
+            "recipes/quickstart.yaml",
+            "--join",
+            Join,
+            "--runs",
+            runs,
+            "--set",
+            "name=a",
+            "--set",
+            "data.train.count=100",
+            "--set",
+            "data.evaluation.count=8",
+            "--set",
+            "rollout.prompts_per_step=4",
+            "--set",
+            "rollout.samples_per_prompt=4",
+            "--set",
+            "training.steps=100000",
+            "--set",
+            "training.evaluate_every=0",
+            "--set",
+            "workers.kv_cache_mib=8"
+        );
+
+    /// <summary>Cuts the cable for a while, in which the run continues with the near worker.</summary>
+    /// <returns>Seconds until the far worker was out of rotation.</returns>
+    private async Task<double> CutAsync(ProgramRun trainer)
+    {
+        Assert.Equal(0, (await IpAsync("-n", other, "link", "set", "cable", "down")).Code);
+        var clock = Stopwatch.StartNew();
+        await WaitAsync(
+            trainer,
+            async () => await FarStateAsync() is null or "silent" or "suspect" or "dead",
+            "the far worker to be out of rotation"
+        );
+        double outAfter = clock.Elapsed.TotalSeconds;
+        await ContinuesAsync(trainer, "the run to continue with the near worker");
+        var left = Cut - clock.Elapsed;
+        if (left > TimeSpan.Zero)
+            await Task.Delay(left, Cancel);
+        Assert.Equal(0, (await IpAsync("-n", other, "link", "set", "cable", "up")).Code);
+        return outAfter;
+    }
+
+    private async Task ContinuesAsync(ProgramRun trainer, string awaited)
+    {
+        int before = Steps(trainer);
+        await WaitAsync(trainer, () => Task.FromResult(Steps(trainer) > before + 1), awaited);
+    }
+
+    private async Task<bool> FarIsReadyAsync() => await FarStateAsync() == "ready";
+
+    /// <returns>The far worker's state in the head's status; null when it is not in there.</returns>
+    private async Task<string?> FarStateAsync()
+    {
+        using var status = ProgramRun.StartBy(Launcher(head), "status", "--join", Join, "--json");
+        if (await status.EndAsync() != 0)
+            return "unknown";
+        using var json = JsonDocument.Parse(status.Output);
+        return json
+            .RootElement.GetProperty("workers")
+            .EnumerateArray()
+            .Where(w => w.GetProperty("name").GetString() == "far")
+            .Select(w => w.GetProperty("state").GetString())
+            .FirstOrDefault();
+    }
+
+    private async Task WaitAsync(ProgramRun trainer, Func<Task<bool>> condition, string awaited)
+    {
+        for (var waited = Stopwatch.StartNew(); !await condition(); await Task.Delay(1000, Cancel))
+            Assert.True(
+                waited.Elapsed < Patience && !trainer.HasEnded,
+                $"waited {waited.Elapsed.TotalSeconds:F0} s for {awaited}:\n"
+                    + string.Join('\n', programs.Select(p => p.Output + p.Errors))
             );
-            if (await status.EndAsync() != 0)
-                return "unknown";
-            using var json = JsonDocument.Parse(status.Output);
-            return json
-                .RootElement.GetProperty("workers")
-                .EnumerateArray()
-                .Where(w => w.GetProperty("name").GetString() == worker)
-                .Select(w => w.GetProperty("state").GetString())
-                .FirstOrDefault();
-        }
-
-        async Task WaitAsync(Func<Task<bool>> condition, string awaited)
-        {
-            for (var waited = Stopwatch.StartNew(); !await condition(); await Task.Delay(1000, Cancel))
-                Assert.True(
-                    waited.Elapsed < Patience && !trainer.HasEnded,
-                    $"waited {waited.Elapsed.TotalSeconds:F0} s for {awaited}:\n"
-                        + string.Join('\n', programs.Select(p => p.Output + p.Errors))
-                );
-        }
     }
 
     private static int Steps(ProgramRun trainer) =>

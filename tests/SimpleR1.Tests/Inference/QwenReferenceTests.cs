@@ -29,30 +29,37 @@ public sealed class QwenReferenceTests
         {
             int[] ids = [.. prompt.GetProperty("prompt_ids").EnumerateArray().Select(e => e.GetInt32())];
             Assert.Equal(ids, tokenizer.Encode(prompt.GetProperty("text").GetString()!));
-            float[] logProbs = PolicyModel.LogProbs(decoder, [new(ids, 1)], 1, 4096)[0];
-            double worst = prompt
-                .GetProperty("prompt_logprobs")
-                .EnumerateArray()
-                .Select(e => e.GetDouble())
-                .Zip(logProbs)
-                .Max(p => Math.Abs(p.First - p.Second));
-            Assert.True(worst <= 1e-3, $"prompt log-probs differ by {worst:E2}");
-
-            var greedy = prompt.GetProperty("greedy").EnumerateArray().ToArray();
+            CheckLogProbs(decoder, ids, prompt.GetProperty("prompt_logprobs"));
             using var engine = new Engine(decoder, tokenizer, new() { KvCacheBytes = 128 << 20 });
-            var sampling = new SamplingParameters
-            {
-                MaxTokens = greedy.Length,
-                Temperature = 0,
-                TopLogProbs = 5,
-            };
-            Completion? completion = null;
-            engine.Submit([new("r", ids, sampling)], onCompletion: c => completion = c);
-            while (engine.Step())
-                engine.CheckInvariants();
-            Assert.Equal(greedy.Select(g => g.GetProperty("id").GetInt32()), completion!.Tokens);
-            for (int i = 0; i < greedy.Length; i++)
-                Assert.Equal(greedy[i].GetProperty("logprob").GetDouble(), completion.LogProbs[i], 1e-3);
+            CheckGreedy(engine, ids, [.. prompt.GetProperty("greedy").EnumerateArray()]);
         }
+    }
+
+    private static void CheckLogProbs(Decoder decoder, int[] ids, JsonElement expected)
+    {
+        float[] logProbs = PolicyModel.LogProbs(decoder, [new(ids, 1)], 1, 4096)[0];
+        double worst = expected
+            .EnumerateArray()
+            .Select(e => e.GetDouble())
+            .Zip(logProbs)
+            .Max(p => Math.Abs(p.First - p.Second));
+        Assert.True(worst <= 1e-3, $"prompt log-probs differ by {worst:E2}");
+    }
+
+    private static void CheckGreedy(Engine engine, int[] ids, JsonElement[] expected)
+    {
+        var sampling = new SamplingParameters
+        {
+            MaxTokens = expected.Length,
+            Temperature = 0,
+            TopLogProbs = 5,
+        };
+        Completion? completion = null;
+        engine.Submit([new("r", ids, sampling)], onCompletion: c => completion = c);
+        while (engine.Step())
+            engine.CheckInvariants();
+        Assert.Equal(expected.Select(g => g.GetProperty("id").GetInt32()), completion!.Tokens);
+        for (int i = 0; i < expected.Length; i++)
+            Assert.Equal(expected[i].GetProperty("logprob").GetDouble(), completion.LogProbs[i], 1e-3);
     }
 }

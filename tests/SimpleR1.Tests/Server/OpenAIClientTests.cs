@@ -102,16 +102,21 @@ public sealed class OpenAIClientTests
             (TestServer.Tokenizer.EncodePrompt(Rendered).Length, expected.Tokens.Length),
             (answer.Usage.InputTokenCount, answer.Usage.OutputTokenCount)
         );
-        Assert.Equal(expected.LogProbs, answer.ContentTokenLogProbabilities.Select(t => t.LogProbability));
+        CheckLogProbs(expected, answer.ContentTokenLogProbabilities);
+        Assert.Equal((TestServer.Model, ChatMessageRole.Assistant), (answer.Model, answer.Role));
+    }
+
+    private static void CheckLogProbs(Completion expected, IReadOnlyList<ChatTokenLogProbabilityDetails> found)
+    {
+        Assert.Equal(expected.LogProbs, found.Select(t => t.LogProbability));
         Assert.Equal(
             expected.Tokens.Select(t => TestServer.Tokenizer.TokenBytes(t).ToArray()),
-            answer.ContentTokenLogProbabilities.Select(t => t.Utf8Bytes!.Value.ToArray())
+            found.Select(t => t.Utf8Bytes!.Value.ToArray())
         );
         Assert.Equal(
             expected.TopLogProbs!.SelectMany(t => t.Select(p => p.LogProb)),
-            answer.ContentTokenLogProbabilities.SelectMany(t => t.TopLogProbabilities.Select(p => p.LogProbability))
+            found.SelectMany(t => t.TopLogProbabilities.Select(p => p.LogProbability))
         );
-        Assert.Equal((TestServer.Model, ChatMessageRole.Assistant), (answer.Model, answer.Role));
     }
 
     [Theory, InlineData(false), InlineData(true)]

@@ -201,18 +201,8 @@ public sealed class WeightTransferTests
     {
         await using var server = await StartAsync();
         using var collectives = new TcpCollectives();
-        byte[] id = collectives.NewId();
-        var join = Task.Run(() => collectives.Join(id, 0, 2, Patience), Token);
-        await Post(server, "/init_weight_transfer_engine", Init(id));
-        var group = await join;
         using var weights = NewWeights(server);
-        var first = weights.Layout.CheckpointTensors[0];
-        await Post(server, "/start_weight_update");
-        string two = Update(weights.Layout.CheckpointTensors.Take(2), "float32");
-        var update = server.FailAsync("/update_weights", two);
-        group.Broadcast(weights.Pointer + (nint)(4 * first.Offset), 4 * first.Length);
-        group.Dispose(); // before the second
-        Assert.Equal(502, (await update).Status);
+        await DieHalfWayAsync(server, collectives, weights);
         var (status, message, _, _) = await server.FailAsync("/resume", "{}");
         Assert.Equal(409, status);
         Assert.Contains("failed half-way", message);
@@ -231,6 +221,22 @@ public sealed class WeightTransferTests
         Assert.Equal(Hash(weights), Hash(server.Source.Weights));
     }
 
+    /// <summary>A trainer that announces two tensors, sends one and is gone.</summary>
+    private static async Task DieHalfWayAsync(TestServer server, TcpCollectives collectives, FlatWeights weights)
+    {
+        byte[] id = collectives.NewId();
+        var join = Task.Run(() => collectives.Join(id, 0, 2, Patience), Token);
+        await Post(server, "/init_weight_transfer_engine", Init(id));
+        var group = await join;
+        var first = weights.Layout.CheckpointTensors[0];
+        await Post(server, "/start_weight_update");
+        string two = Update(weights.Layout.CheckpointTensors.Take(2), "float32");
+        var update = server.FailAsync("/update_weights", two);
+        group.Broadcast(weights.Pointer + (nint)(4 * first.Offset), 4 * first.Length);
+        group.Dispose(); // before the second
+        Assert.Equal(502, (await update).Status);
+    }
+
     [Fact]
     public async Task Several_servers_complete_each_sample_once_with_the_weights_sent()
     {
@@ -243,21 +249,8 @@ public sealed class WeightTransferTests
             (3, Hash(weights), weights.ByteLength, "vllm, tcp"),
             (report.Version, report.Hash, report.Bytes, report.Transport)
         );
-        GenerationRequest[] requests =
-        [
-            .. Enumerable
-                .Range(0, 20)
-                .Select(i =>
-                    Request with
-                    {
-                        Id = $"r{i}",
-                        Sampling = Request.Sampling with { Seed = ulong.MaxValue - (ulong)i },
-                    }
-                ),
-        ];
-        var completions = new List<Completion>();
-        await foreach (var completion in workers.GenerateAsync(requests, NeverEnough.Token, Token))
-            completions.Add(completion);
+        GenerationRequest[] requests = [.. Enumerable.Range(0, 20).Select(Numbered)];
+        var completions = await CompletionsAsync(workers, requests);
         Assert.Equal(40, completions.DistinctBy(c => (c.RequestId, c.SampleIndex)).Count());
         Assert.Equal(40, completions.Count);
         Assert.All(completions, c => Assert.All(c.WeightVersions, v => Assert.Equal(3, v)));
@@ -268,16 +261,25 @@ public sealed class WeightTransferTests
                     own.Tokens,
                     completions.Single(c => c.RequestId == "r7" && c.SampleIndex == own.SampleIndex).Tokens
                 );
-        GenerationRequest[] tooLong = [Request with { PromptTokens = new int[5000] }];
-        Assert.Contains(
-            "4095 tokens",
-            (
-                await Assert.ThrowsAsync<ArgumentException>(async () =>
-                {
-                    await foreach (var _ in workers.GenerateAsync(tooLong, NeverEnough.Token, Token)) { }
-                })
-            ).Message
+        var refused = await Assert.ThrowsAsync<ArgumentException>(() =>
+            CompletionsAsync(workers, [Request with { PromptTokens = new int[5000] }])
         );
+        Assert.Contains("4095 tokens", refused.Message);
+    }
+
+    private static GenerationRequest Numbered(int number) =>
+        Request with
+        {
+            Id = $"r{number}",
+            Sampling = Request.Sampling with { Seed = ulong.MaxValue - (ulong)number },
+        };
+
+    private static async Task<List<Completion>> CompletionsAsync(VllmWorkers workers, GenerationRequest[] requests)
+    {
+        var completions = new List<Completion>();
+        await foreach (var completion in workers.GenerateAsync(requests, NeverEnough.Token, Token))
+            completions.Add(completion);
+        return completions;
     }
 
     [Fact]

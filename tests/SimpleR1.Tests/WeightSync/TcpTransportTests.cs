@@ -169,7 +169,6 @@ public sealed class TcpTransportTests
         using var source = Filled(12);
         using var destination = Empty();
         using var late = Empty();
-        var random = new Random(1);
         long Push(int version, TcpTransport to, FlatWeights into)
         {
             long before = trainer.SentBytes;
@@ -179,8 +178,7 @@ public sealed class TcpTransportTests
             return trainer.SentBytes - before;
         }
         Assert.Equal(source.ByteLength, Push(0, worker, destination));
-        for (int i = 0; i < 50; i++)
-            SetElement(source, random.Next((int)source.Layout.Length), i);
+        SetElements(source, 50);
         Assert.InRange(Push(1, worker, destination), 50 * 5, 50 * 7);
         Assert.Equal(source.ByteLength, Push(1, joiner, late)); // it holds nothing that could be changed
         Assert.Equal(0, Push(2, joiner, late));
@@ -219,6 +217,13 @@ public sealed class TcpTransportTests
                 memory.Receive(offer.Invitations[0], destination, Long, Cancel).Hash
             );
         Assert.True(rounded.Equals(destination.Flat));
+    }
+
+    private static void SetElements(FlatWeights weights, int count)
+    {
+        var random = new Random(1);
+        for (int i = 0; i < count; i++)
+            SetElement(weights, random.Next((int)weights.Layout.Length), i);
     }
 
     private static unsafe void SetElement(FlatWeights weights, int index, float value) =>
