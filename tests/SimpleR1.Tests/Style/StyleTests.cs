@@ -17,6 +17,9 @@ public sealed partial class StyleTests
         ["PagedAttention.AttendChunk"] = "one chunk of keys: scores, softmax and values share its registers",
         ["Linear.Dots4"] = "sixteen dot products at once, one register each",
         ["CudaPagedAttention.CudaPagedAttention"] = "the kernels and the memory of attention, one after another",
+        ["NcclTests.Each_trainer_rank_sends_the_slice_it_owns_to_all_workers_and_the_group_is_kept"] =
+            "two updates in order",
+        ["ServeTests.Train_uses_a_server_as_its_worker"] = "a server and a run, from start to end",
         ["PolicyModel.Update"] = "an optimizer step in the paper's order",
     };
 
