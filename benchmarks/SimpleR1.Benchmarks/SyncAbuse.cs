@@ -3,8 +3,8 @@ using System.Runtime.InteropServices;
 using SimpleR1.Bench;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Trainer;
-using SimpleR1.WeightSync;
 using SimpleR1.Cluster.Trainer.Weights;
+using SimpleR1.WeightSync;
 
 namespace SimpleR1.Benchmarks;
 

@@ -2,11 +2,11 @@ using System.Diagnostics;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Processes;
 using SimpleR1.Cluster.Trainer;
+using SimpleR1.Cluster.Trainer.Weights;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.SharedMemory;
-using SimpleR1.Cluster.Trainer.Weights;
 
 namespace SimpleR1.Benchmarks;
 

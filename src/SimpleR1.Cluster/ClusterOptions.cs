@@ -1,8 +1,8 @@
 using SimpleR1.Cluster.Head;
 using SimpleR1.Cluster.Processes;
+using SimpleR1.Cluster.Trainer.Weights;
 using SimpleR1.Inference;
 using SimpleR1.WeightSync;
-using SimpleR1.Cluster.Trainer.Weights;
 
 namespace SimpleR1.Cluster;
 

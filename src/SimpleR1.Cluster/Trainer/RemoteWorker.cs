@@ -1,9 +1,9 @@
 using System.Diagnostics;
 using SimpleR1.Cluster.Membership;
+using SimpleR1.Cluster.Trainer.Rollouts;
 using SimpleR1.Cluster.Wire;
 using SimpleR1.Inference;
 using SimpleR1.WeightSync;
-using SimpleR1.Cluster.Trainer.Rollouts;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Cluster.Trainer;

@@ -2,6 +2,8 @@ using System.Net;
 using System.Runtime.CompilerServices;
 using SimpleR1.Cluster.Membership;
 using SimpleR1.Cluster.Processes;
+using SimpleR1.Cluster.Trainer.Rollouts;
+using SimpleR1.Cluster.Trainer.Weights;
 using SimpleR1.Cluster.Wire;
 using SimpleR1.Cluster.Worker;
 using SimpleR1.Inference;
@@ -9,8 +11,6 @@ using SimpleR1.Models;
 using SimpleR1.Tensors.Cuda;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.Security;
-using SimpleR1.Cluster.Trainer.Rollouts;
-using SimpleR1.Cluster.Trainer.Weights;
 
 namespace SimpleR1.Cluster.Trainer;
 

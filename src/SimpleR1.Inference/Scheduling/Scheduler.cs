@@ -1,4 +1,3 @@
-
 namespace SimpleR1.Inference.Scheduling;
 
 /// <summary>

@@ -1,7 +1,7 @@
 using SimpleR1.Models;
 using SimpleR1.Training.Policy;
-using SimpleR1.Training.Rollouts;
 using SimpleR1.Training.Recipes.Sections;
+using SimpleR1.Training.Rollouts;
 
 namespace SimpleR1.Training.Algorithms;
 

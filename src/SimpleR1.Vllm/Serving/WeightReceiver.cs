@@ -21,7 +21,9 @@ internal sealed class WeightReceiver(LocalCompletions source, TcpCollectives tcp
 
     private readonly SemaphoreSlim turn = new(1, 1);
     private readonly ICollectives? nccl =
-        source.Weights.Device is { } gpu && NcclSupport.Missing is null ? new NcclCollectives(gpu.WithOwnStream()) : null;
+        source.Weights.Device is { } gpu && NcclSupport.Missing is null
+            ? new NcclCollectives(gpu.WithOwnStream())
+            : null;
     private readonly TensorReceiver tensors = new(source.Weights);
     private IWeightGroup? group;
     private InitInfo? init;

@@ -1,12 +1,12 @@
 using System.Net;
 using System.Net.Sockets;
 using SimpleR1.Cluster;
+using SimpleR1.Cluster.Trainer.Weights;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.SharedMemory;
 using Xunit;
-using SimpleR1.Cluster.Trainer.Weights;
 
 namespace SimpleR1.Tests.Cluster;
 

@@ -1,8 +1,8 @@
 using CsCheck;
 using SimpleR1.Cluster.Trainer;
+using SimpleR1.Cluster.Trainer.Rollouts;
 using SimpleR1.Inference;
 using Xunit;
-using SimpleR1.Cluster.Trainer.Rollouts;
 
 namespace SimpleR1.Tests.Cluster;
 

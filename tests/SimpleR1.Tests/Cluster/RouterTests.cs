@@ -1,7 +1,7 @@
 using CsCheck;
+using SimpleR1.Cluster.Trainer.Rollouts;
 using SimpleR1.Inference;
 using Xunit;
-using SimpleR1.Cluster.Trainer.Rollouts;
 
 namespace SimpleR1.Tests.Cluster;
 

@@ -5,13 +5,13 @@ using System.Text.RegularExpressions;
 using SimpleR1.Benchmarks;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Trainer;
+using SimpleR1.Cluster.Trainer.Weights;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Tensors.Cuda.Libraries;
 using SimpleR1.Tests.Cli;
 using SimpleR1.WeightSync;
 using Xunit;
-using SimpleR1.Cluster.Trainer.Weights;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Gpu;

@@ -1,6 +1,6 @@
 using SimpleR1.Training.Algorithms;
-using Xunit;
 using SimpleR1.Training.Recipes.Sections;
+using Xunit;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Training;

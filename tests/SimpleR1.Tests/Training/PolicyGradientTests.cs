@@ -2,9 +2,9 @@ using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Training.Algorithms;
 using SimpleR1.Training.Policy;
+using SimpleR1.Training.Recipes.Sections;
 using SimpleR1.Training.Rollouts;
 using Xunit;
-using SimpleR1.Training.Recipes.Sections;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests.Training;

@@ -1,7 +1,7 @@
 using CsCheck;
 using SimpleR1.Training.Recipes;
-using Xunit;
 using SimpleR1.Training.Recipes.Sections;
+using Xunit;
 
 namespace SimpleR1.Tests.Training;
 

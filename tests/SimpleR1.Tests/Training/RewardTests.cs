@@ -1,9 +1,9 @@
 using System.Text.Json.Nodes;
 using CsCheck;
 using SimpleR1.Training.Data;
+using SimpleR1.Training.Recipes.Sections;
 using SimpleR1.Training.Rewards;
 using Xunit;
-using SimpleR1.Training.Recipes.Sections;
 
 namespace SimpleR1.Tests.Training;
 

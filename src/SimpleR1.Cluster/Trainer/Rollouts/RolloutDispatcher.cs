@@ -1,7 +1,7 @@
 using System.Runtime.CompilerServices;
 using System.Threading.Channels;
-using SimpleR1.Inference;
 using SimpleR1.Cluster.Trainer.Weights;
+using SimpleR1.Inference;
 
 namespace SimpleR1.Cluster.Trainer.Rollouts;
 

@@ -53,15 +53,10 @@ internal static unsafe class PackedAttentionKernel
                     {
                         // Causal: a token sees itself and what is before.
                         var line = new Span<float>(scores + (long)r * stride, tile + r + 1);
-                        TensorPrimitives.Multiply(line, shape.Scale, line);
-                        float max = TensorPrimitives.Max<float>(line);
-                        TensorPrimitives.Subtract(line, max, line);
-                        TensorPrimitives.Exp<float>(line, line);
-                        float sum = TensorPrimitives.Sum<float>(line);
-                        TensorPrimitives.Multiply(line, 1 / sum, line);
+                        float lineLogSum = Softmax(line, shape.Scale);
                         new Span<float>(scores + (long)r * stride + line.Length, seen - line.Length).Clear();
                         if (logSum != null)
-                            logSum[(first + tile + r) * shape.Heads + query] = max + MathF.Log(sum);
+                            logSum[(first + tile + r) * shape.Heads + query] = lineLogSum;
                     }
                     SmallProduct.Multiply(
                         scores,
@@ -79,6 +74,19 @@ internal static unsafe class PackedAttentionKernel
                 }
             }
         );
+
+    /// <summary>Scores become softmax(scale · scores).</summary>
+    /// <returns>log Σ exp(scale · score)</returns>
+    private static float Softmax(Span<float> line, float scale)
+    {
+        TensorPrimitives.Multiply(line, scale, line);
+        float max = TensorPrimitives.Max<float>(line);
+        TensorPrimitives.Subtract(line, max, line);
+        TensorPrimitives.Exp<float>(line, line);
+        float sum = TensorPrimitives.Sum<float>(line);
+        TensorPrimitives.Multiply(line, 1 / sum, line);
+        return max + MathF.Log(sum);
+    }
 
     /// <summary>Writes d qkv (which must be zeros) from d output, the forward's inputs, output and log-sums.</summary>
     public static void Backward(
