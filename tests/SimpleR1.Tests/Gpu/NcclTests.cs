@@ -151,18 +151,14 @@ public sealed partial class NcclTests
         var receiving = Task.Run(() => worker.Receive(offer.Invitations[0], weights, Long, stop.Token), Cancel);
         stop.CancelAfter(100);
         await Assert.ThrowsAsync<OperationCanceledException>(() => receiving);
-<<<<<<< HEAD
         offer.Dispose(); // stops the sender's part too
-=======
-        offer.Dispose(); // cancels the sender's part too
->>>>>>> h-tensors
         await Assert.ThrowsAnyAsync<Exception>(() => offer.Sending);
 
         // A new group.
-        using var next = sender.Offer(source, BroadcastPlan.For(source, 1, held: ScalarType.BFloat16), ["a"]);
+        using var again = sender.Offer(source, BroadcastPlan.For(source, 1, held: ScalarType.BFloat16), ["a"]);
         Assert.Equal(
             WeightHash.Of(source, ScalarType.BFloat16),
-            await Task.Run(() => worker.Receive(next.Invitations[0], weights, Long, Cancel).Hash, Cancel)
+            await Task.Run(() => worker.Receive(again.Invitations[0], weights, Long, Cancel).Hash, Cancel)
         );
     }
 

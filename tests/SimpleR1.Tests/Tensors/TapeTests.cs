@@ -51,30 +51,10 @@ public sealed class TapeTests
         tape.Backward(outputs[0], upstream[0].clone());
         var dx = tape.TakeGradient(x);
 
-<<<<<<< HEAD
         Tensor[] leaves = [.. new[] { x, weight, bias, norm }.Select(t => t.detach().requires_grad_(true))];
         AutogradBackward(leaves, rows, upstream);
         foreach (var (leaf, found) in leaves.Zip([dx, dWeight, dBias, dNorm]))
             AssertClose(leaf.grad!, found);
-=======
-        Tensor[] expected = Autograd([x, weight, bias, norm], rows, [upstreamSum, upstreamNormed, upstreamSelected]);
-        foreach (var (gradient, found) in expected.Zip([dx, dWeight, dBias, dNorm]))
-            AssertClose(gradient, found);
-    }
-
-    /// <summary>The gradients of x, weight, bias and norm by libtorch's autograd.</summary>
-    private static Tensor[] Autograd(Tensor[] parameters, Tensor rows, Tensor[] upstream)
-    {
-        Tensor[] leaves = [.. parameters.Select(t => t.detach().requires_grad_(true))];
-        var sum = leaves[0] + leaves[0].mm(leaves[1].t()) + leaves[2];
-        var scale = (sum.pow(2).mean([1L], keepdim: true) + 1e-5).rsqrt();
-        var loss =
-            (sum * upstream[0]).sum()
-            + (sum * scale * leaves[3] * upstream[1]).sum()
-            + (leaves[0].index_select(0, rows) * upstream[2]).sum();
-        loss.backward();
-        return [.. leaves.Select(leaf => leaf.grad!)];
->>>>>>> h-tensors
     }
 
     /// <param name="leaves">x, weight, bias, norm.</param>
