@@ -106,7 +106,7 @@ internal sealed class HeadConnection : IAsyncDisposable
         }
         catch (Exception e) when (e is EndOfStreamException or InvalidDataException or SocketException)
         {
-            throw new IOException($"The connection to the head at {join} was lost", e);
+            throw new IOException($"The connection to the head at {join} has ended", e);
         }
     }
 
