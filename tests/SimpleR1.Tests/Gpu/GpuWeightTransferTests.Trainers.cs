@@ -159,7 +159,7 @@ public sealed partial class GpuWeightTransferTests
         {
             using var serving = ProgramRun.Start([.. Serve, "--key", key]);
             await serving.SaysAsync("Ctrl-C stops it");
-            Assert.Contains("NCCL moves their bytes between the GPUs in the clear", serving.Errors);
+            Assert.Contains("NCCL moves the weights between the GPUs in the clear", serving.Errors);
             string admin = "vllm://" + serving.Output.Split("vllm://")[1].Split(' ')[0];
             string[] small =
             [
@@ -185,7 +185,7 @@ public sealed partial class GpuWeightTransferTests
                     .SelectMany(s => new[] { "--set", s }),
             ]);
             Assert.True(code == 0, output + errors);
-            Assert.Contains("NCCL sends them in the clear", output);
+            Assert.Contains("that NCCL sends to servers on GPUs: they travel in the clear", output);
             using var client = ClientOf(serving);
             using var answer = await client.PostAsync(
                 "/v1/completions",
