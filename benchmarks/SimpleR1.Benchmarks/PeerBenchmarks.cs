@@ -84,7 +84,7 @@ internal static class PeerBenchmarks
         var weights = new FlatWeights(new WeightLayout(SmolLm135M), ScalarType.Float32, CPU);
         using var none = no_grad();
         weights.Flat.normal_(0, 0.02);
-        foreach (var slot in weights.Layout.Slots.Where(s => s.Name.EndsWith("norm", StringComparison.Ordinal)))
+        foreach (var slot in weights.Layout.Slots.Where(s => s.IsNorm))
             weights[slot.Name].fill_(1);
         return weights;
     }

@@ -146,7 +146,7 @@ public static class Sft
             bool residual =
                 slot.Name.EndsWith("attention_output", StringComparison.Ordinal)
                 || slot.Name.EndsWith("down", StringComparison.Ordinal);
-            if (slot.Name.EndsWith("norm", StringComparison.Ordinal))
+            if (slot.IsNorm)
                 weights[slot.Name].fill_(1);
             else if (!slot.Name.EndsWith("bias", StringComparison.Ordinal))
                 weights[slot.Name]
