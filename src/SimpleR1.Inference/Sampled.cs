@@ -38,6 +38,10 @@ internal readonly unsafe record struct Sampled(int Token, float LogProb, TokenLo
             if (x[token] >= least && x[token] > float.NegativeInfinity)
                 found.Add(new(token, logProb(token)));
 
-        return [.. found.OrderByDescending(p => p.LogProb).ThenBy(p => p.Token).Take(wanted)];
+        return Ordered(found)[..Math.Min(wanted, found.Count)];
     }
+
+    /// <summary>The best first, the smallest id among equals.</summary>
+    public static TokenLogProb[] Ordered(IEnumerable<TokenLogProb> tokens) =>
+        [.. tokens.OrderByDescending(p => p.LogProb).ThenBy(p => p.Token)];
 }

@@ -15,6 +15,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -27,34 +28,83 @@ typedef std::function<void()> Work;
 static std::recursive_mutex gate;
 #define LOCKED std::lock_guard<std::recursive_mutex> lock(gate)
 
-/// What a stream has to do: work, or something that others do and that it waits for.
+struct Function
+{
+    void (*call)(void**);
+    int parameters;
+    const int* sizes;
+    bool copies; // its file has copy_async16
+};
+
+/// A launch of a kernel, with its parameters' values.
+struct KernelLaunch
+{
+    Function function;
+    unsigned grid[3], block[3], shared;
+    bool early; // it may start while the kernel before it ends
+    std::vector<std::array<char, 16>> values;
+    emulated::EarlyCopies copies;
+
+    void run_until_wait()
+    {
+        auto addresses = value_addresses();
+        copies = emulated::run_until_wait(launch(addresses));
+    }
+    void run()
+    {
+        auto addresses = value_addresses();
+        emulated::run(launch(addresses), copies);
+    }
+    std::vector<void*> value_addresses()
+    {
+        std::vector<void*> addresses;
+        for (auto& v : values) addresses.push_back(v.data());
+        return addresses;
+    }
+    emulated::Launch launch(std::vector<void*>& addresses)
+    {
+        return {
+            function.call, addresses.data(), {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, shared};
+    }
+};
+
+/// What a stream has to do: work, a kernel, or something that others do and that it waits for.
 struct Item
 {
     Work work;
     std::function<bool()> until;
+    std::optional<KernelLaunch> kernel;
 };
 static std::map<void*, std::deque<Item>> queues; // by stream
-static std::vector<Work>* capturing;
+static std::vector<Item>* capturing;
 static void* captured;
-static void enqueue(void* stream, Work work)
+static void enqueue(void* stream, Item item)
 {
     if (capturing && stream == captured)
-        capturing->push_back(std::move(work));
+        capturing->push_back(std::move(item));
     else
-        queues[stream].push_back({std::move(work), nullptr});
+        queues[stream].push_back(std::move(item));
 }
+static void enqueue(void* stream, Work work) { enqueue(stream, Item{std::move(work), nullptr, {}}); }
 void emulated::wait_in_stream(void* stream, std::function<bool()> until)
 {
     LOCKED;
-    queues[stream].push_back({nullptr, std::move(until)});
+    queues[stream].push_back({nullptr, std::move(until), {}});
 }
 static bool run_one(void* stream)
 {
     auto& queue = queues[stream];
     if (queue.empty() || (queue.front().until && !queue.front().until())) return false;
-    Work work = std::move(queue.front().work);
+    Item item = std::move(queue.front());
     queue.pop_front();
-    if (work) work();
+    if (item.work) item.work();
+    if (item.kernel)
+    {
+        // The next kernel may start before this one has written anything.
+        auto* next = queue.empty() || !queue.front().kernel ? nullptr : &*queue.front().kernel;
+        if (next && next->early && next->function.copies) next->run_until_wait();
+        item.kernel->run();
+    }
     return true;
 }
 
@@ -62,12 +112,6 @@ struct Event
 {
     long recorded = 0, reached = 0;
     void* stream = nullptr;
-};
-struct Function
-{
-    void (*call)(void**);
-    int parameters;
-    const int* sizes;
 };
 static std::map<void*, size_t> allocations;
 static size_t used, total = 1ull << 30;
@@ -252,7 +296,7 @@ extern "C"
         auto call = (void (*)(void**))dlsym(module, (string("emulated_call_") + name).c_str());
         if (!call) return 500;
         auto sizes = (const int* (*)(int*))dlsym(module, (string("emulated_sizes_") + name).c_str());
-        *f = new Function{call, 0, nullptr};
+        *f = new Function{call, 0, nullptr, dlsym(module, "emulated_copies") != nullptr};
         (*f)->sizes = sizes(&(*f)->parameters);
         return 0;
     }
@@ -273,21 +317,12 @@ extern "C"
     int cuLaunchKernelEx(const LaunchConfig* config, Function* f, void** parameters, void**)
     {
         LOCKED;
-        LaunchConfig c = *config;
-        auto values = std::make_shared<std::vector<std::array<char, 16>>>(f->parameters);
-        for (int i = 0; i < f->parameters; i++) memcpy((*values)[i].data(), parameters[i], f->sizes[i]);
-        enqueue(
-            c.stream,
-            [=]
-            {
-                std::vector<void*> addresses;
-                for (auto& v : *values) addresses.push_back(v.data());
-                emulated::run(
-                    f->call, addresses.data(), {c.grid[0], c.grid[1], c.grid[2]}, {c.block[0], c.block[1], c.block[2]},
-                    c.shared
-                );
-            }
-        );
+        auto& c = *config;
+        KernelLaunch launch = {
+            *f, {c.grid[0], c.grid[1], c.grid[2]}, {c.block[0], c.block[1], c.block[2]}, c.shared, c.count > 0, {}, {}};
+        launch.values.resize(f->parameters);
+        for (int i = 0; i < f->parameters; i++) memcpy(launch.values[i].data(), parameters[i], f->sizes[i]);
+        enqueue(c.stream, Item{nullptr, nullptr, std::move(launch)});
         return 0;
     }
 
@@ -295,7 +330,7 @@ extern "C"
     {
         LOCKED;
         captured = s;
-        capturing = new std::vector<Work>;
+        capturing = new std::vector<Item>;
         return 0;
     }
     int cuStreamEndCapture(void*, void** graph)
@@ -307,19 +342,19 @@ extern "C"
     }
     int cuGraphInstantiateWithFlags(void** executable, void* graph, unsigned long long)
     {
-        *executable = new std::vector<Work>(*(std::vector<Work>*)graph);
+        *executable = new std::vector<Item>(*(std::vector<Item>*)graph);
         return 0;
     }
     int cuGraphDestroy(void* graph)
     {
-        delete (std::vector<Work>*)graph;
+        delete (std::vector<Item>*)graph;
         return 0;
     }
     int cuGraphExecDestroy(void* graph) { return cuGraphDestroy(graph); }
     int cuGraphLaunch(void* graph, void* s)
     {
         LOCKED;
-        for (auto& work : *(std::vector<Work>*)graph) enqueue(s, work);
+        for (auto& item : *(std::vector<Item>*)graph) enqueue(s, item);
         return 0;
     }
 
@@ -376,6 +411,7 @@ extern "C"
             }
         }
         source << "#include \"Calls.h\"\n";
+        if (p->source.find("copy_async16(") != string::npos) source << "extern \"C\" { int emulated_copies; }\n";
         for (auto& k : kernels) source << "EMULATED_CALL(" << k << ")\n";
         source.close();
         command += " -o " + at + "/kernel.so " + at + "/" + p->name + " 2> " + at + "/log";

@@ -17,6 +17,8 @@ static void* scheduler_stack;
 static void (*body)(void**);
 static void** body_parameters;
 static int running;
+static EarlyCopies* recording;
+static const EarlyCopies* recorded;
 
 extern "C" void emulated_switch(void** save, void* load);
 asm(R"(
@@ -62,9 +64,9 @@ void yield()
     emulated_switch(&from->stack_pointer, to->stack_pointer);
 }
 
-static void start()
+/// Ends the running thread. Its stack is used anew by the next block.
+static void end_thread()
 {
-    body(body_parameters);
     Fiber* self = current;
     self->done = true;
     Meeting& warp = current_warp();
@@ -78,13 +80,69 @@ static void start()
     emulated_switch(&ignored, current->stack_pointer);
 }
 
-void run(void (*kernel)(void**), void** parameters, Dim grid, Dim block_dim, unsigned shared_bytes)
+static void start()
 {
+    body(body_parameters);
+    end_thread();
+}
+
+void wait_for_previous_kernel()
+{
+    current->waited = true;
+    if (recording) end_thread();
+}
+
+static size_t thread_of_grid()
+{
+    size_t number = block.x + grid_size.x * (block.y + (size_t)grid_size.y * block.z);
+    return number * fibers.size() + (current - fibers.data());
+}
+
+void copy16(void* to, const void* from)
+{
+    Fiber& thread = *current;
+    const void* source = from;
+    if (recording)
+    {
+        EarlyCopy copy = {from, {}};
+        if (from) memcpy(copy.bytes, from, sizeof copy.bytes);
+        (*recording)[thread_of_grid()].push_back(copy);
+    }
+    else if (!thread.waited && !recorded->empty())
+    {
+        auto& copies = (*recorded)[thread_of_grid()];
+        if (thread.earlyCopies >= copies.size() || copies[thread.earlyCopies].from != from)
+        {
+            fprintf(stderr, "emulator: before it waits, a kernel reads what the kernel before it writes: it copies from "
+                            "another address (thread %u of block %u)\n", thread.thread.x, block.x);
+            abort();
+        }
+        source = from ? copies[thread.earlyCopies].bytes : nullptr;
+        thread.earlyCopies++;
+    }
+    thread.copies.push_back({to, source, thread.groups});
+}
+
+EarlyCopies run_until_wait(const Launch& launch)
+{
+    size_t blocks = (size_t)launch.grid.x * launch.grid.y * launch.grid.z;
+    EarlyCopies copies(blocks * launch.block.x * launch.block.y * launch.block.z);
+    recording = &copies;
+    run(launch, {});
+    recording = nullptr;
+    return copies;
+}
+
+void run(const Launch& launch, const EarlyCopies& early)
+{
+    Dim block_dim = launch.block, grid = launch.grid;
+    unsigned shared_bytes = launch.shared_bytes;
     size_t threads = (size_t)block_dim.x * block_dim.y * block_dim.z;
     std::vector<uint8_t> shared(shared_bytes + 256);
+    recorded = &early;
     dynamic_shared = (uint8_t*)(((uintptr_t)shared.data() + 127) & ~(uintptr_t)127);
-    body = kernel;
-    body_parameters = parameters;
+    body = launch.kernel;
+    body_parameters = launch.parameters;
     block_size = block_dim;
     grid_size = grid;
     if (fibers.size() != threads) fibers = std::vector<Fiber>(threads);
@@ -106,6 +164,8 @@ void run(void (*kernel)(void**), void** parameters, Dim grid, Dim block_dim, uns
                     f.done = false;
                     f.copies.clear();
                     f.groups = 0;
+                    f.waited = false;
+                    f.earlyCopies = 0;
                     warps[i / 32].alive++;
                     auto top = (void**)(((uintptr_t)f.stack.data() + StackBytes) & ~(uintptr_t)15);
                     *--top = nullptr; // keeps the stack aligned as after a call

@@ -11,12 +11,21 @@ struct Dim
 {
     unsigned x, y, z;
 };
+/// A copy_async16 in flight. `source` is what it reads when it is waited for.
 struct Copy
 {
     void* to;
-    const void* from;
+    const void* source;
     int group;
 };
+
+/// A copy that a thread issued before wait_for_previous_kernel, and the bytes that it found.
+struct EarlyCopy
+{
+    const void* from;
+    char bytes[16];
+};
+typedef std::vector<std::vector<EarlyCopy>> EarlyCopies; // by thread of the grid
 
 struct Fiber
 {
@@ -26,6 +35,8 @@ struct Fiber
     bool done;
     std::deque<Copy> copies; // of copy_async16
     int groups;
+    bool waited;        // wait_for_previous_kernel was called
+    size_t earlyCopies; // issued before
 };
 
 /// Threads that meet: a barrier opens when all that still run have arrived.
@@ -65,6 +76,24 @@ inline void meet(Meeting& m)
 inline void warp_barrier() { meet(current_warp()); }
 inline void block_barrier() { meet(whole_block); }
 
-/// Runs kernel(parameters) for each thread of each block, one block after another.
-void run(void (*kernel)(void**), void** parameters, Dim grid, Dim block_dim, unsigned shared_bytes);
+/// What copy_async16 and wait_for_previous_kernel do.
+void copy16(void* to, const void* from);
+void wait_for_previous_kernel();
+
+/// How a kernel is launched.
+struct Launch
+{
+    void (*kernel)(void**);
+    void** parameters;
+    Dim grid, block;
+    unsigned shared_bytes;
+};
+
+/// Runs a kernel for each thread of each block, one block after another. Copies that it issues before it waits for the
+/// kernel before it find what `early` holds, if it is not empty.
+void run(const Launch& launch, const EarlyCopies& early);
+
+/// Runs each thread up to wait_for_previous_kernel and keeps what its copies read there: called before the previous
+/// kernel runs, because on a GPU a kernel that does not wait may see none of that kernel's results.
+EarlyCopies run_until_wait(const Launch& launch);
 } // namespace emulated

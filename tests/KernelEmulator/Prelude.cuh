@@ -116,6 +116,20 @@ static inline T atomicAdd(T* p, U x)
     *p += (T)x;
     return before;
 }
+template <class T>
+static inline T atomicMax(T* p, T x)
+{
+    T before = *p;
+    *p = max(*p, x);
+    return before;
+}
+template <class T>
+static inline T atomicMin(T* p, T x)
+{
+    T before = *p;
+    *p = min(*p, x);
+    return before;
+}
 static inline u32 atomicOr(u32* p, u32 x)
 {
     u32 before = *p;
@@ -212,10 +226,11 @@ static inline void load_matrices(u32 (&r)[4], const void* row, bool transposed)
 static inline void load_matrices(u32 (&r)[4], const void* row) { load_matrices(r, row, false); }
 static inline void load_matrices_transposed(u32 (&r)[4], const void* row) { load_matrices(r, row, true); }
 
-// Copies happen when they are waited for, so that a missing wait shows.
+// Copies happen when they are waited for, so that a missing wait shows; those that are issued before the kernel has
+// waited for the one before it find memory as it was before that one.
 static inline void copy_async16(void* shared, const void* global, bool valid)
 {
-    emulated::current->copies.push_back({shared, valid ? global : nullptr, emulated::current->groups});
+    emulated::copy16(shared, valid ? global : nullptr);
 }
 static inline void commit_copies() { emulated::current->groups++; }
 template <int N>
@@ -224,8 +239,8 @@ static inline void wait_copies()
     auto& copies = emulated::current->copies;
     while (!copies.empty() && copies.front().group < emulated::current->groups - N)
     {
-        if (copies.front().from)
-            memcpy(copies.front().to, copies.front().from, 16);
+        if (copies.front().source)
+            memcpy(copies.front().to, copies.front().source, 16);
         else
             memset(copies.front().to, 0, 16);
         copies.pop_front();
@@ -241,5 +256,5 @@ static inline u64 global_nanoseconds()
     static u64 now;
     return now += 1000000;
 }
-static inline void wait_for_previous_kernel() {}
+static inline void wait_for_previous_kernel() { emulated::wait_for_previous_kernel(); }
 static inline void let_next_kernel_start() {}

@@ -73,7 +73,7 @@ internal sealed class CudaMixedStep(CudaStepInputs inputs, int tokensPerItem)
     }
 
     private int ItemsOf(SequenceRows rows) =>
-        rows.Count == 1 || tokensPerItem == 0 ? 0 : (rows.Count + tokensPerItem - 1) / tokensPerItem;
+        rows.Sequence.Decoding || tokensPerItem == 0 ? 0 : (rows.Count + tokensPerItem - 1) / tokensPerItem;
 
     private void FillTokens(List<SequenceRows> rows)
     {

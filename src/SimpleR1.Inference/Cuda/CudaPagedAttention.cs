@@ -246,7 +246,8 @@ internal sealed class CudaPagedAttention : IAttention, IDisposable
             parts,
             sums,
             arrived,
-            scale
+            scale,
+            s.ItemCount > 0 ? 0 : (int)output.shape[0]
         );
     }
 

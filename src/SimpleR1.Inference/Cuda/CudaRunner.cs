@@ -116,6 +116,7 @@ internal sealed class CudaRunner : IModelRunner
         gpu.Profile?.HoldBack();
         turn.Begin.Record();
         var edits = sampler.AddEdits(sampling);
+        var top = sampler.AddTopRows(number, sampling);
         bool allDecode = decoding == batch.Count && sampling.Count == batch.Count;
         if (allDecode)
             RunDecode(decoding);
@@ -129,6 +130,7 @@ internal sealed class CudaRunner : IModelRunner
             Slots = allDecode ? inputs.SlotsAddress : mixed.LastSlots,
             Positions = allDecode ? inputs.PositionsAddress : mixed.LastPositions,
             Edits = edits,
+            Top = top,
         };
         if (sampling.Count > 0)
             sampler.Launch(number, logits, sampledRows, tables);
@@ -151,23 +153,25 @@ internal sealed class CudaRunner : IModelRunner
     public void Synchronize() => gpu.Synchronize();
 
     /// <summary>
-    /// Gives each sequence its rows: first those with one new token, then the others, in the order of the batch.
+    /// Gives each sequence its rows: first those that decode, then the others, in the order of the batch. The one token
+    /// that a prompt may have left is prefilled: another sequence may write the keys before it in this same step, and
+    /// paged_decode does not wait for those.
     /// </summary>
-    /// <param name="decoding">Number of sequences with one new token.</param>
+    /// <param name="decoding">Number of sequences that decode.</param>
     /// <param name="count">Number of rows.</param>
     private void PlaceRows(IReadOnlyList<(Sequence Sequence, int Count)> batch, out int decoding, out int count)
     {
         rows.Clear();
         decoding = 0;
-        foreach (var (_, tokens) in batch)
-            if (tokens == 1)
+        foreach (var (sequence, _) in batch)
+            if (sequence.Decoding)
                 decoding++;
 
         count = decoding;
         int single = 0;
         foreach (var (sequence, tokens) in batch)
         {
-            if (tokens > 1)
+            if (!sequence.Decoding)
             {
                 rows.Add(new(sequence, tokens, count));
                 count += tokens;

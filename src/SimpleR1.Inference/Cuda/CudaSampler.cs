@@ -13,6 +13,12 @@ namespace SimpleR1.Inference.Cuda;
 /// <param name="EditsOffset">{row, token, value, -}: offset into the inputs.</param>
 internal readonly record struct LogitEdits(int Rows, int RangesOffset, int EditsOffset);
 
+/// <summary>Where in a step's inputs the rows are that report their most probable tokens.</summary>
+/// <param name="Rows">Number of such rows.</param>
+/// <param name="Offset">{row, tokens wanted, place of the first in the results, -}: offset into the inputs.</param>
+/// <param name="Places">Tokens wanted by all rows.</param>
+internal readonly record struct TopRows(int Rows, int Offset, int Places);
+
 /// <summary>Which rows of logits are sampled, as the device finds them. An <c>nint</c> is a device address.</summary>
 internal readonly record struct CudaSampledRows
 {
@@ -24,6 +30,7 @@ internal readonly record struct CudaSampledRows
     /// <summary>[sequences]: the position of each one's last token.</summary>
     public required nint Positions { get; init; }
     public required LogitEdits Edits { get; init; }
+    public required TopRows Top { get; init; }
 }
 
 /// <summary>
@@ -42,13 +49,14 @@ internal sealed unsafe class CudaSampler : IDisposable
     private readonly CudaStepInputs inputs;
     private readonly PinnedMemory[] results; // by turn: (token, log-prob) of each row
     private readonly PinnedMemory[] details; // by turn: (max, log of the sum, threshold, scale) of each row
-    private readonly PinnedMemory?[] topLogits; // by turn: logits of the rows in topRows
-    private readonly List<int>[] topRows; // by turn: rows that report their most probable tokens
-    private readonly DeviceMemory thresholds;
+    private readonly PinnedMemory?[] topTokens; // by turn: (token, logit) of all that topRows want
+    private readonly PinnedMemory[] topCounts; // by turn: tokens of each of topRows
+    private readonly List<(int Row, int Wanted, int Place)>[] topRows; // by turn: rows that report their most probable tokens
+    private readonly CudaFilters filters;
     private readonly DeviceMemory shareResults;
     private readonly DeviceMemory arrived;
     private readonly Kernel sample;
-    private readonly Kernel filter;
+    private readonly Kernel top;
     private readonly Kernel edit;
     private readonly Kernel penalize;
     private readonly List<(int Row, int Token, float Value)> edits = [];
@@ -61,15 +69,16 @@ internal sealed unsafe class CudaSampler : IDisposable
         this.inputs = inputs;
         results = [.. Enumerable.Range(0, depth).Select(_ => new PinnedMemory(gpu, 8L * maxSequences))];
         details = [.. Enumerable.Range(0, depth).Select(_ => new PinnedMemory(gpu, 16L * maxSequences))];
-        topLogits = new PinnedMemory?[depth];
-        topRows = [.. Enumerable.Range(0, depth).Select(_ => new List<int>())];
-        thresholds = gpu.Allocate(4L * maxSequences, "sampling");
+        topTokens = new PinnedMemory?[depth];
+        topCounts = [.. Enumerable.Range(0, depth).Select(_ => new PinnedMemory(gpu, 4L * maxSequences))];
+        topRows = [.. Enumerable.Range(0, depth).Select(_ => new List<(int, int, int)>())];
+        filters = new(gpu, config.VocabularySize, maxSequences);
         shareResults = gpu.Allocate((long)ShareBytes * MostShares * maxSequences, "sampling");
         arrived = gpu.AllocateZeros(4L * maxSequences, "sampling");
 
         const string element = "ELEMENT=float"; // logits are f32; the kernels do not use it
         sample = gpu.Kernels.Get("Sampling", "sample", element);
-        filter = gpu.Kernels.Get("SamplingFilters", "filter_thresholds", element);
+        top = gpu.Kernels.Get("TopTokens", "top_tokens", element);
         edit = gpu.Kernels.Get("LogitChanges", "edit_logits", element);
         penalize = gpu.Kernels.Get("LogitChanges", "penalties", element);
     }
@@ -124,6 +133,32 @@ internal sealed unsafe class CudaSampler : IDisposable
                 edits.Add((row, eos, float.NegativeInfinity));
     }
 
+    /// <summary>
+    /// Adds to the inputs which rows report their most probable tokens, before the inputs are sent.
+    /// </summary>
+    /// <param name="turn">The step's result buffers.</param>
+    public TopRows AddTopRows(int turn, IReadOnlyList<Sequence> sampling)
+    {
+        var list = topRows[turn];
+        list.Clear();
+        int places = 0;
+        for (int row = 0; row < sampling.Count; row++)
+        {
+            int wanted = sampling[row].Request.Sampling.TopLogProbs;
+            if (wanted == 0)
+                continue;
+            list.Add((row, wanted, places));
+            places += wanted;
+        }
+        if (list.Count == 0)
+            return default;
+
+        var room = MemoryMarshal.Cast<int, (int, int, int, int)>(inputs.Add(4 * list.Count, out int offset));
+        for (int i = 0; i < list.Count; i++)
+            room[i] = (list[i].Row, list[i].Wanted, list[i].Place, 0);
+        return new(list.Count, offset, places);
+    }
+
     /// <summary>Launches the draw of a token from each row.</summary>
     /// <param name="turn">Which of the result buffers to fill.</param>
     /// <param name="logits">[at least as many rows as sequences, vocabulary] f32; changed.</param>
@@ -132,14 +167,10 @@ internal sealed unsafe class CudaSampler : IDisposable
         // What the rows need.
         bool hasFilters = false;
         bool hasPenalties = false;
-        topRows[turn].Clear();
-        for (int row = 0; row < rows.Sequences.Count; row++)
+        foreach (var sequence in rows.Sequences)
         {
-            var s = rows.Sequences[row].Request.Sampling;
-            hasFilters |= s.HasFilters;
-            hasPenalties |= s.HasPenalties;
-            if (s.TopLogProbs > 0)
-                topRows[turn].Add(row);
+            hasFilters |= sequence.Request.Sampling.HasFilters;
+            hasPenalties |= sequence.Request.Sampling.HasPenalties;
         }
 
         // Change the logits.
@@ -150,10 +181,19 @@ internal sealed unsafe class CudaSampler : IDisposable
 
         // Draw.
         if (hasFilters)
-            LaunchFilters(logits, rows, tables);
+        {
+            int count = rows.Sequences.Count;
+            filters.Launch(
+                Aten.DataPointer(logits),
+                rows.Slots,
+                tables.Parameters,
+                count,
+                SharesOf(gpu, config.VocabularySize, count)
+            );
+        }
         LaunchDraw(turn, logits, rows, tables, hasFilters);
-        if (topRows[turn].Count > 0)
-            DownloadTop(turn, logits);
+        if (rows.Top.Rows > 0)
+            LaunchTop(turn, logits, rows.Top, hasFilters);
     }
 
     private void LaunchEdits(Tensor logits, LogitEdits changes) =>
@@ -182,27 +222,18 @@ internal sealed unsafe class CudaSampler : IDisposable
             tables.Tokens.Stride
         );
 
-    private void LaunchFilters(Tensor logits, CudaSampledRows rows, CudaTables tables) =>
-        filter.Launch(
-            (rows.Sequences.Count, 1),
-            Threads,
-            0,
-            logits,
-            config.VocabularySize,
-            rows.Slots,
-            tables.Parameters,
-            thresholds
-        );
+    /// <summary>Blocks that share a row: few rows are cut up, so that all multiprocessors have work.</summary>
+    public static int SharesOf(CudaDevice gpu, int vocabulary, int rows)
+    {
+        int most = Math.Clamp(vocabulary / (4 * Threads), 1, MostShares);
+        return Math.Clamp(2 * gpu.Multiprocessors / Math.Max(1, rows), 1, most);
+    }
 
     private void LaunchDraw(int turn, Tensor logits, CudaSampledRows rows, CudaTables tables, bool hasFilters)
     {
-        // Few rows are cut into shares, so that all multiprocessors have work.
-        int count = rows.Sequences.Count;
-        int mostShares = Math.Clamp(config.VocabularySize / (4 * Threads), 1, MostShares);
-        int shares = Math.Clamp(2 * gpu.Multiprocessors / Math.Max(1, count), 1, mostShares);
-        bool hasTop = topRows[turn].Count > 0;
+        bool hasTop = rows.Top.Rows > 0;
         sample.Launch(
-            (shares, count),
+            (SharesOf(gpu, config.VocabularySize, rows.Sequences.Count), rows.Sequences.Count),
             Threads,
             0,
             logits,
@@ -210,7 +241,7 @@ internal sealed unsafe class CudaSampler : IDisposable
             rows.Slots,
             rows.Positions,
             tables.Parameters,
-            hasFilters ? thresholds.Pointer : 0,
+            hasFilters ? filters.Thresholds : 0,
             tables.Tokens.Address,
             tables.Tokens.Stride,
             results[turn].Pointer,
@@ -220,26 +251,27 @@ internal sealed unsafe class CudaSampler : IDisposable
         );
     }
 
-    /// <summary>
-    /// Copies the logits of rows that report their most probable tokens to the host: rare, and small compared with a
-    /// step.
-    /// </summary>
-    private void DownloadTop(int turn, Tensor logits)
+    private void LaunchTop(int turn, Tensor logits, TopRows rows, bool hasFilters)
     {
-        long rowBytes = 4L * config.VocabularySize;
-        long bytes = rowBytes * topRows[turn].Count;
-        if (topLogits[turn] is not { } memory || memory.Bytes < bytes)
+        long bytes = 8L * rows.Places;
+        if (topTokens[turn] is not { } memory || memory.Bytes < bytes)
         {
-            topLogits[turn]?.Dispose();
+            topTokens[turn]?.Dispose();
             memory = new(gpu, bytes);
-            topLogits[turn] = memory;
+            topTokens[turn] = memory;
         }
 
-        for (int i = 0; i < topRows[turn].Count; i++)
-        {
-            nint source = Aten.DataPointer(logits) + (nint)(rowBytes * topRows[turn][i]);
-            gpu.Download(source, memory.Pointer + (nint)(rowBytes * i), rowBytes);
-        }
+        top.Launch(
+            (rows.Rows, 1),
+            Threads,
+            0,
+            logits,
+            config.VocabularySize,
+            inputs.Address(rows.Offset),
+            hasFilters ? filters.Thresholds : 0,
+            memory.Pointer,
+            topCounts[turn].Pointer
+        );
     }
 
     /// <summary>Reads the results of a step that the GPU has finished.</summary>
@@ -258,29 +290,30 @@ internal sealed unsafe class CudaSampler : IDisposable
 
         for (int i = 0; i < topRows[turn].Count; i++)
         {
-            int row = topRows[turn][i];
-            int wanted = sampling[row].Request.Sampling.TopLogProbs;
-            sampled[row] = sampled[row] with { Top = MostProbable(turn, i, wanted) };
+            int row = topRows[turn][i].Row;
+            sampled[row] = sampled[row] with { Top = MostProbable(turn, i) };
         }
     }
 
     /// <param name="index">Index in <c>topRows</c>.</param>
-    private TokenLogProb[] MostProbable(int turn, int index, int wanted)
+    private TokenLogProb[] MostProbable(int turn, int index)
     {
-        int vocabulary = config.VocabularySize;
-        int row = topRows[turn][index];
-        var (max, logSum, threshold, scale) = details[turn].Span<(float, float, float, float)>()[row];
-        float* x = (float*)topLogits[turn]!.Pointer + (long)index * vocabulary;
-        return Sampled.MostProbable(x, vocabulary, wanted, threshold, LogProb);
-
-        float LogProb(int token) => (float)(((double)x[token] - max) * scale - logSum);
+        var (row, _, place) = topRows[turn][index];
+        int count = topCounts[turn].Span<int>()[index];
+        var found = topTokens[turn]!.Span<(int Token, float Logit)>().Slice(place, count);
+        var (max, logSum, _, scale) = details[turn].Span<(float, float, float, float)>()[row];
+        var tokens = new TokenLogProb[count];
+        for (int i = 0; i < count; i++)
+            tokens[i] = new(found[i].Token, (float)(((double)found[i].Logit - max) * scale - logSum));
+        return Sampled.Ordered(tokens);
     }
 
     public void Dispose()
     {
-        foreach (var memory in new[] { thresholds, shareResults, arrived })
+        filters.Dispose();
+        foreach (var memory in new[] { shareResults, arrived })
             memory.Dispose();
-        foreach (var memory in results.Concat(details).Concat(topLogits))
+        foreach (var memory in results.Concat(details).Concat(topTokens).Concat(topCounts))
             memory?.Dispose();
     }
 }

@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using SimpleR1.Inference.Scheduling;
 
 namespace SimpleR1.Inference.Cuda;
 
@@ -24,13 +23,13 @@ internal struct CudaSlotParameters
     public int PromptLength;
     public int Reserved;
 
-    public static CudaSlotParameters Of(Sequence sequence)
+    /// <param name="seed">Of the sample's stream.</param>
+    public static CudaSlotParameters Of(SamplingParameters s, ulong seed, int promptLength)
     {
-        var s = sequence.Request.Sampling;
         bool greedy = s.Temperature == 0;
         return new()
         {
-            Seed = sequence.Seed,
+            Seed = seed,
             Scale = greedy ? 1 : (float)(1 / s.Temperature),
             Greedy = greedy ? 1 : 0,
             TopK = s.TopK,
@@ -39,7 +38,7 @@ internal struct CudaSlotParameters
             Repetition = (float)s.RepetitionPenalty,
             Presence = (float)s.PresencePenalty,
             Frequency = (float)s.FrequencyPenalty,
-            PromptLength = sequence.Request.PromptTokens.Length,
+            PromptLength = promptLength,
         };
     }
 }

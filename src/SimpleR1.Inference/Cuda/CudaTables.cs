@@ -78,7 +78,11 @@ internal sealed class CudaTables : IDisposable
         sequence.Tokens.CopyTo(tokenRoom);
 
         const int length = CudaSlotParameters.Length;
-        var parameters = CudaSlotParameters.Of(sequence);
+        var parameters = CudaSlotParameters.Of(
+            sequence.Request.Sampling,
+            sequence.Seed,
+            sequence.Request.PromptTokens.Length
+        );
         var numbers = MemoryMarshal.Cast<CudaSlotParameters, int>(new ReadOnlySpan<CudaSlotParameters>(in parameters));
         numbers.CopyTo(inputs.AddRun(SlotTable.Parameters, slot * length, length));
     }

@@ -144,6 +144,7 @@ internal sealed class Scheduler(BlockPool pool, int maxBatchedTokens, int maxSeq
         running.Add(sequence);
         sequence.Slot = slots.Pop();
         sequence.Admissions++;
+        sequence.LengthAtAdmission = sequence.Length;
         int count = Math.Min(sequence.Pending, budget);
         Run(sequence, count);
         Register(sequence, sequence.Computed + count);

@@ -67,8 +67,14 @@ internal sealed class Sequence(SequenceOrigin origin, CompletionText? text)
     /// <summary>Tokens whose keys and values are not in the cache.</summary>
     public int Pending => Length - Computed;
 
+    /// <summary>
+    /// Tokens that it had when it was admitted last. Up to here it is prefilled, from here on it decodes: the keys before
+    /// a token that it decodes were written in earlier steps.
+    /// </summary>
+    public int LengthAtAdmission { get; set; }
+
     /// <summary>One token is missing: the one that was just sampled.</summary>
-    public bool Decoding => Computed > 0 && Pending == 1;
+    public bool Decoding => Computed >= LengthAtAdmission && Pending == 1;
 
     /// <summary>Its row in the device's tables while it runs; −1 while it waits.</summary>
     public int Slot { get; set; } = -1;

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Text;
 using SimpleR1.Tensors.Cuda.Libraries;
 using static SimpleR1.Tensors.Cuda.Libraries.CudaDriver;
@@ -16,7 +17,7 @@ public sealed unsafe class CudaDevice
     private const long CublasWorkspace = 32L << 20;
 
     private static readonly Lock gate = new();
-    private static readonly List<CudaDevice> opened = [];
+    private static ImmutableArray<CudaDevice> opened = []; // replaced under the gate, read without it
 
     [ThreadStatic]
     private static CudaDevice? current;
@@ -97,13 +98,12 @@ public sealed unsafe class CudaDevice
     {
         lock (gate)
         {
-            var device = opened.Find(d => d.Index == index);
-            if (device is not null)
-                return device;
+            if (opened.FirstOrDefault(d => d.Index == index) is { } present)
+                return present;
             if (!CudaLibraries.Emulated)
                 TorchLibrary.UseCuda();
-            device = new CudaDevice(index);
-            opened.Add(device);
+            var device = new CudaDevice(index);
+            opened = opened.Add(device);
             return device;
         }
     }
@@ -141,12 +141,12 @@ public sealed unsafe class CudaDevice
     /// <summary>The GPU that a tensor's memory is on; null for the CPU.</summary>
     public static CudaDevice? Of(Tensor tensor)
     {
-        if (opened.Count == 0)
+        if (opened.IsEmpty)
             return null;
         if (CudaLibraries.Emulated)
-            return opened.Find(d => d.Owns(Aten.DataPointer(tensor)));
+            return opened.FirstOrDefault(d => d.Owns(Aten.DataPointer(tensor)));
         return tensor.device_type == TorchSharp.DeviceType.CUDA
-            ? opened.Find(d => d.Index == tensor.device_index)
+            ? opened.FirstOrDefault(d => d.Index == tensor.device_index)
             : null;
     }
 

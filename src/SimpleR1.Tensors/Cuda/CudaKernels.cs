@@ -136,7 +136,7 @@ internal sealed class CudaKernels(CudaDevice gpu) : IKernels
             width = (int)gateUp.shape[1] / 2,
             threads = Math.Min(256, ThreadsFor(width / 8));
         gpu.Kernels.Get("SwiGlu", "swiglu", Element(gateUp))
-            .Launch(((width / 8 + threads - 1) / threads, rows), threads, 0, gateUp, y, width);
+            .Launch((rows, (width / 8 + threads - 1) / threads), threads, 0, gateUp, y, width);
     }
 
     public void SwiGluGradient(Tensor gateUp, Tensor dy, Tensor dGateUp) => throw MissingGradient(nameof(SwiGlu));

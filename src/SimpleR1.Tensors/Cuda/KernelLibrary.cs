@@ -39,6 +39,26 @@ public sealed unsafe class KernelLibrary(CudaDevice device)
         );
     }
 
+    /// <summary>File and definitions of every kernel that was asked for.</summary>
+    internal IEnumerable<(string File, string[] Definitions)> Loaded =>
+        modules.Keys.Select(key => key.Split(' ')).Select(parts => (parts[0], parts[1..]));
+
+    /// <summary>Machine code for an architecture, which need not be this device's: <c>sm_80</c>, <c>sm_90a</c>.</summary>
+    /// <exception cref="CudaException">The kernel doesn't compile.</exception>
+    internal static byte[] Compile(string file, string architecture, IEnumerable<string> definitions) =>
+        Nvrtc.Compile(file + ".cu", texts[file + ".cu"], Headers(), Options(architecture, definitions));
+
+    private static string[] Options(string architecture, IEnumerable<string> definitions) =>
+        [
+            $"--gpu-architecture={architecture}",
+            "-std=c++17",
+            "--extra-device-vectorization",
+            .. definitions.Select(d => "-D" + d),
+        ];
+
+    private static Dictionary<string, string> Headers() =>
+        texts.Where(t => t.Key.EndsWith(".cuh", StringComparison.Ordinal)).ToDictionary();
+
     private nint Load(string file, string[] definitions)
     {
         device.Use();
@@ -52,16 +72,8 @@ public sealed unsafe class KernelLibrary(CudaDevice device)
 
     private byte[] CompileOrRead(string file, string[] definitions)
     {
-        string[] options =
-        [
-            $"--gpu-architecture=sm_{device.ComputeCapability}{(device.ComputeCapability == 90 ? "a" : "")}",
-            "-std=c++17",
-            "--extra-device-vectorization",
-            .. definitions.Select(d => "-D" + d),
-        ];
-        string source = texts[file + ".cu"];
-        var headers = texts.Where(t => t.Key.EndsWith(".cuh", StringComparison.Ordinal)).ToDictionary();
-        string path = CachePath(file, options, headers);
+        string architecture = $"sm_{device.ComputeCapability}{(device.ComputeCapability == 90 ? "a" : "")}";
+        string path = CachePath(file, Options(architecture, definitions), Headers());
         try
         {
             if (File.Exists(path))
@@ -69,7 +81,7 @@ public sealed unsafe class KernelLibrary(CudaDevice device)
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException) { } // compiled below
 
-        byte[] image = Nvrtc.Compile(file + ".cu", source, headers, options);
+        byte[] image = Compile(file, architecture, definitions);
         try
         {
             Directory.CreateDirectory(CacheFolder());

@@ -149,8 +149,16 @@ __device__ __forceinline__ float exp2_fast(float x)
 // Programmatic launches: a kernel may start while the one before it ends. Until it has waited, it must not touch what
 // that kernel writes. Only a kernel that writes nothing that a later one reads before its wait may let that one start
 // early.
-__device__ __forceinline__ void wait_for_previous_kernel() { asm volatile("griddepcontrol.wait;" ::: "memory"); }
+// Before compute capability 9.0 no kernel starts early, and these do nothing.
+__device__ __forceinline__ void wait_for_previous_kernel()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
 __device__ __forceinline__ void let_next_kernel_start()
 {
+#if __CUDA_ARCH__ >= 900
     asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
 }

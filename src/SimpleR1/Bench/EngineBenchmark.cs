@@ -19,9 +19,11 @@ public sealed class EngineBenchmark(
 {
     /// <summary>
     /// groups: 128 prompts of 128 tokens, 8 samples each, 256 new tokens; lengths: nano-vllm's benchmark; single: one
-    /// sequence, 512 new tokens; attention: the decode kernel alone; products: the matrix products of a layer alone.
+    /// sequence, 512 new tokens; shared: whether samples of a prompt agree; attention: the decode kernel alone;
+    /// products: the matrix products of a layer alone; sampling: the sampling filters alone.
     /// </summary>
-    public static readonly string[] Cases = [.. EngineRequests.Cases, "attention", "products"];
+    public static readonly string[] Cases = [.. EngineRequests.Cases, Shared, "attention", "products", "sampling"];
+    private const string Shared = "shared";
 
     private readonly EngineRequests requests = new(options, weights.Layout.Config.VocabularySize);
 
@@ -29,7 +31,7 @@ public sealed class EngineBenchmark(
     {
         var results = new List<BenchmarkResult>();
         string[] engineCases = [.. options.Cases.Where(EngineRequests.Cases.Contains)];
-        if (engineCases.Length > 0)
+        if (engineCases.Length > 0 || options.Cases.Contains(Shared))
         {
             using var decoder = new Decoder(weights);
             using var engine = new Engine(decoder, null, options.Engine);
@@ -37,6 +39,8 @@ public sealed class EngineBenchmark(
                 log(description);
             foreach (string name in engineCases)
                 results.Add(Measure(engine, name));
+            if (options.Cases.Contains(Shared))
+                results.Add(new SharedPromptBenchmark(weights, model, options, log).Run(engine));
         }
 
         // Kernels alone are measured on GPUs only.
@@ -44,6 +48,8 @@ public sealed class EngineBenchmark(
             results.Add(new AttentionBenchmark(weights, model, options, log).Run());
         if (options.Cases.Contains("products") && weights.Device is not null)
             results.Add(new ProductBenchmark(weights, model, log).Run());
+        if (options.Cases.Contains("sampling") && weights.Device is not null)
+            results.Add(new SamplingBenchmark(weights, model, options, log).Run());
         return results;
     }
 

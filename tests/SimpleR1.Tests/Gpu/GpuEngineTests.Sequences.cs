@@ -1,4 +1,7 @@
 using SimpleR1.Inference;
+using SimpleR1.Models;
+using SimpleR1.Tensors.Cuda;
+using SimpleR1.Tensors.Cuda.Libraries;
 using SimpleR1.Tests.Inference;
 using Xunit;
 using static TorchSharp.torch;
@@ -7,6 +10,67 @@ namespace SimpleR1.Tests.Gpu;
 
 public sealed partial class GpuEngineTests
 {
+    /// <summary>
+    /// What an engine launches, for each size of heads and type that has kernels of its own. Compiling needs no such GPU.
+    /// </summary>
+    [Theory, InlineData("sm_80"), InlineData("sm_89"), InlineData("sm_90a"), InlineData("sm_100a")]
+    public void Every_kernel_compiles_for(string architecture)
+    {
+        var gpu = Gpu.Require();
+        Assert.SkipWhen(CudaLibraries.Emulated, "needs NVIDIA's compiler");
+        foreach (var type in new[] { ScalarType.BFloat16, ScalarType.Float16, ScalarType.Float32 })
+        foreach (int dimension in new[] { 64, 128 })
+        {
+            using var cpu = TinyModels.Random(Config(ModelFamily.Qwen3, heads: 6, dimension: dimension));
+            using var model = new Model(cpu, type);
+            model.Run(Mixed(Greedy with { MaxTokens = 2 }));
+        }
+
+        var loaded = gpu.Kernels.Loaded.ToList();
+        Assert.Contains(loaded, k => k.File == "PagedDecode" && k.Definitions.Contains("HEAD_DIM=128"));
+        Assert.Contains(loaded, k => k.File == "SmallLinear");
+        foreach (var (file, definitions) in loaded)
+            Assert.NotEmpty(KernelLibrary.Compile(file, architecture, definitions));
+    }
+
+    public static readonly TheoryData<int, bool> SharedPrompts = new()
+    {
+        { 16, true },
+        { 17, true },
+        { 17, false },
+        { 33, true },
+        { 49, false },
+        { 50, true },
+    };
+
+    /// <summary>
+    /// All but the last token of a prompt of 16 k + 1 tokens is shared by its samples and computed by the first of them
+    /// in the same step. So the last token's attention reads keys that the kernel before it writes.
+    /// </summary>
+    [Theory, MemberData(nameof(SharedPrompts))]
+    public void Samples_that_share_a_prompt_in_one_step_are_equal_bit_for_bit(int length, bool graphs)
+    {
+        Gpu.Require();
+        using var cpu = TinyModels.Random(Config(ModelFamily.Qwen2, heads: 6, dimension: 64), scale: 0.25);
+        using var model = new Model(cpu, ScalarType.BFloat16, Options with { CudaGraphs = graphs });
+        var sampling = Greedy with { MaxTokens = 6, Samples = 8 };
+        GenerationRequest[] requests =
+        [
+            .. Enumerable
+                .Range(0, 3)
+                .Select(i => new GenerationRequest("r" + i, TestEngine.Prompt(length, i), sampling)),
+        ];
+        foreach (var samples in model.Run(requests).GroupBy(c => c.RequestId))
+        {
+            var first = samples.First();
+            foreach (var other in samples)
+            {
+                Assert.Equal(first.Tokens[0], other.Tokens[0]);
+                Assert.Equal(first.LogProbs[0], other.LogProbs[0]);
+            }
+        }
+    }
+
     [Fact]
     public void A_seed_gives_the_same_tokens_alone_and_in_a_large_batch()
     {

@@ -32,7 +32,7 @@ public sealed class SamplingKernelTests
         private readonly DeviceMemory at;
         private readonly DeviceMemory tokens;
         private readonly DeviceMemory results;
-        private readonly DeviceMemory thresholds;
+        private readonly CudaFilters filters;
         private readonly DeviceMemory meeting;
         private readonly DeviceMemory arrived;
 
@@ -48,7 +48,7 @@ public sealed class SamplingKernelTests
             at = gpu.Allocate(4 * rows, "a test");
             tokens = gpu.Allocate(4 * rows * 2, "a test");
             results = gpu.Allocate(8 * rows, "a test");
-            thresholds = gpu.Allocate(4 * rows, "a test");
+            filters = new(gpu, Vocabulary, rows);
             meeting = gpu.Allocate(32 * 4 * rows, "a test");
             arrived = gpu.AllocateZeros(4 * rows, "a test");
             gpu.Write<int>(slots.Pointer, [.. Enumerable.Range(0, rows)]);
@@ -58,8 +58,7 @@ public sealed class SamplingKernelTests
         public (int Token, float LogProb)[] At(int position)
         {
             gpu.Write<int>(at.Pointer, [.. Enumerable.Repeat(position, rows)]);
-            gpu.Kernels.Get("SamplingFilters", "filter_thresholds", "ELEMENT=float")
-                .Launch((rows, 1), 512, 0, logits, Vocabulary, slots, parameters, thresholds);
+            filters.Launch(logits.Pointer, slots.Pointer, parameters.Pointer, rows, shares: 1 + position % 2);
             gpu.Kernels.Get("Sampling", "sample", "ELEMENT=float")
                 .Launch(
                     (1 + position % 2, rows),
@@ -70,7 +69,7 @@ public sealed class SamplingKernelTests
                     slots,
                     at,
                     parameters,
-                    thresholds,
+                    filters.Thresholds,
                     tokens,
                     0,
                     results,
@@ -83,7 +82,8 @@ public sealed class SamplingKernelTests
 
         public void Dispose()
         {
-            DeviceMemory[] all = [logits, parameters, slots, at, tokens, results, thresholds, meeting, arrived];
+            filters.Dispose();
+            DeviceMemory[] all = [logits, parameters, slots, at, tokens, results, meeting, arrived];
             foreach (var memory in all)
                 memory.Dispose();
         }

@@ -8,7 +8,7 @@ namespace SimpleR1.Tensors.Cuda.Libraries;
 /// y = x · Wᵀ + b by NVIDIA's cuBLASLt. It has many kernels for a shape, and its own first choice is often far from
 /// the fastest where a batch is small. So the candidates are measured once a machine, and the choice is kept on disk,
 /// next to the compiled kernels: later runs choose the same and give the same bits. Products accumulate in f32 (f32
-/// operands are not rounded to TF32).
+/// operands are not rounded to TF32), also where a kernel cuts the inputs into parts and adds these up.
 /// </summary>
 internal sealed unsafe partial class CublasLt : IDisposable
 {
@@ -19,12 +19,14 @@ internal sealed unsafe partial class CublasLt : IDisposable
         Epilogue = 7,
         BiasPointer = 8,
         BiasDataType = 26; // cublasLtMatmulDescAttributes_t
-    private const int EpilogueBias = 4,
-        MaxWorkspace = 1,
-        MinAlignmentA = 5; // cublasLtEpilogue_t, cublasLtMatmulPreferenceAttributes_t
+    private const int EpilogueBias = 4; // cublasLtEpilogue_t
+    private const int MaxWorkspace = 1,
+        ReductionSchemes = 3,
+        MinAlignmentA = 5; // cublasLtMatmulPreferenceAttributes_t
+    private const uint ReductionInComputeType = 2; // cublasLtReductionScheme_t
     private const int RowsPerChoice = 64; // above, shapes of nearly the same number of rows share a choice
     private const int MeasuredRows = 1024; // the first choice serves larger products well
-    private const int Candidates = 16,
+    private const int MostCandidates = 16,
         Rounds = 4;
     private const long FlushBytes = 128L << 20; // more than a cache holds: in a model's step, weights come from memory
 
@@ -63,6 +65,14 @@ internal sealed unsafe partial class CublasLt : IDisposable
         public nint Weight,
             X,
             Y;
+
+        public readonly void Destroy()
+        {
+            foreach (nint layout in (ReadOnlySpan<nint>)[A, B, C])
+                if (layout != 0)
+                    _ = cublasLtMatrixLayoutDestroy(layout);
+            _ = cublasLtMatmulDescDestroy(Operation);
+        }
     }
 
     private readonly CudaDevice device;
@@ -78,7 +88,7 @@ internal sealed unsafe partial class CublasLt : IDisposable
         Check(cublasLtCreate(out handle), "cublasLtCreate");
         workspace = device.Allocate(workspaceBytes, "cuBLASLt's workspace");
         string deviceName = string.Concat(device.Name.Select(c => char.IsLetterOrDigit(c) ? c : '-'));
-        file = Path.Combine(KernelLibrary.CacheFolder(), $"products-{deviceName}-{cublasLtGetVersion()}.txt");
+        file = Path.Combine(KernelLibrary.CacheFolder(), $"products-{deviceName}-{cublasLtGetVersion()}-f32sums.txt");
         ReadChoices();
     }
 
@@ -97,25 +107,23 @@ internal sealed unsafe partial class CublasLt : IDisposable
             Bias = bias is not null,
         };
         device.Use();
-        var product = new Product
-        {
-            Weight = Aten.DataPointer(weight),
-            X = Aten.DataPointer(x),
-            Y = Aten.DataPointer(y),
-        };
-        Check(cublasLtMatmulDescCreate(out product.Operation, Compute32F, Real32F), "cublasLtMatmulDescCreate");
+        var product = Describe(shape, bias);
         try
         {
-            Describe(ref product, shape, bias);
-            var choice = ChoiceFor(shape, product);
+            product.Weight = Aten.DataPointer(weight);
+            product.X = Aten.DataPointer(x);
+            product.Y = Aten.DataPointer(y);
+            var choice = ChoiceFor(shape, bias, product);
+            if (Multiply(product, &choice) == 0)
+                return;
+
+            // The kernel fits the most rows that share the choice, but not this number of them.
+            choice = Candidates(shape, bias)[0];
             Check(Multiply(product, &choice), $"cublasLtMatmul {shape}");
         }
         finally
         {
-            DestroyLayout(product.A);
-            DestroyLayout(product.B);
-            DestroyLayout(product.C);
-            _ = cublasLtMatmulDescDestroy(product.Operation);
+            product.Destroy();
         }
     }
 
@@ -123,22 +131,33 @@ internal sealed unsafe partial class CublasLt : IDisposable
     /// In cuBLAS's column-major view: yᵀ [outputs × rows] = Wᵀ, stored as [inputs × outputs] and transposed, times xᵀ
     /// [inputs × rows].
     /// </summary>
-    private static void Describe(ref Product product, Shape shape, Tensor? bias)
+    private static Product Describe(Shape shape, Tensor? bias)
     {
-        Set(product.Operation, TransposeA, 1);
-        if (bias is not null)
+        var product = new Product();
+        Check(cublasLtMatmulDescCreate(out product.Operation, Compute32F, Real32F), "cublasLtMatmulDescCreate");
+        try
         {
-            Set(product.Operation, Epilogue, EpilogueBias);
-            Set(product.Operation, BiasDataType, DataType(bias.dtype));
-            nint pointer = Aten.DataPointer(bias);
-            Check(
-                cublasLtMatmulDescSetAttribute(product.Operation, BiasPointer, &pointer, (nuint)sizeof(nint)),
-                "cublasLtMatmulDescSetAttribute"
-            );
+            Set(product.Operation, TransposeA, 1);
+            if (bias is not null)
+            {
+                Set(product.Operation, Epilogue, EpilogueBias);
+                Set(product.Operation, BiasDataType, DataType(bias.dtype));
+                nint pointer = Aten.DataPointer(bias);
+                Check(
+                    cublasLtMatmulDescSetAttribute(product.Operation, BiasPointer, &pointer, (nuint)sizeof(nint)),
+                    "cublasLtMatmulDescSetAttribute"
+                );
+            }
+            product.A = Layout(shape.Type, shape.Inputs, shape.Outputs);
+            product.B = Layout(shape.Type, shape.Inputs, shape.Rows);
+            product.C = Layout(shape.OutputType, shape.Outputs, shape.Rows);
+            return product;
         }
-        product.A = Layout(shape.Type, shape.Inputs, shape.Outputs);
-        product.B = Layout(shape.Type, shape.Inputs, shape.Rows);
-        product.C = Layout(shape.OutputType, shape.Outputs, shape.Rows);
+        catch
+        {
+            product.Destroy();
+            throw;
+        }
     }
 
     /// <summary>A column-major matrix whose columns follow each other without a gap.</summary>
@@ -151,13 +170,7 @@ internal sealed unsafe partial class CublasLt : IDisposable
         return layout;
     }
 
-    private static void DestroyLayout(nint layout)
-    {
-        if (layout != 0)
-            _ = cublasLtMatrixLayoutDestroy(layout);
-    }
-
-    private Choice ChoiceFor(Shape shape, in Product product)
+    private Choice ChoiceFor(Shape shape, Tensor? bias, in Product product)
     {
         int rows = shape.Rows;
         var key = shape with
@@ -165,21 +178,37 @@ internal sealed unsafe partial class CublasLt : IDisposable
             Rows = rows <= RowsPerChoice ? rows : (rows + RowsPerChoice - 1) / RowsPerChoice * RowsPerChoice,
         };
         if (!choices.TryGetValue(key, out var choice))
-            choices[key] = choice = Choose(key, product);
+            choices[key] = choice = Choose(key, bias, product);
         return choice;
     }
 
-    private Choice Choose(Shape key, in Product product)
+    /// <param name="product">A product with at most the key's number of rows, to measure.</param>
+    private Choice Choose(Shape key, Tensor? bias, in Product product)
     {
+        var found = Candidates(key, bias);
+        if (found.Length == 1 || key.Rows > MeasuredRows || device.Capturing)
+            return found[0];
+
+        var best = Fastest(found, product);
+        Keep(key, best);
+        return best;
+    }
+
+    /// <summary>The kernels that cuBLASLt proposes for a shape, its first choice first; at least one.</summary>
+    private Choice[] Candidates(Shape shape, Tensor? bias)
+    {
+        var product = Describe(shape, bias);
         Check(cublasLtMatmulPreferenceCreate(out nint preference), "cublasLtMatmulPreferenceCreate");
         try
         {
             nuint bytes = (nuint)workspace.Bytes;
             Prefer(preference, MaxWorkspace, &bytes, (nuint)sizeof(nuint));
+            uint schemes = ReductionInComputeType; // the default lets parts be added in bf16
+            Prefer(preference, ReductionSchemes, &schemes, sizeof(uint));
             uint aligned = 128; // where slots of the flat weights begin; all else is aligned as cuBLAS expects
             Prefer(preference, MinAlignmentA, &aligned, sizeof(uint));
 
-            Choice* found = stackalloc Choice[Candidates];
+            Choice* found = stackalloc Choice[MostCandidates];
             int count;
             int status = cublasLtMatmulAlgoGetHeuristic(
                 handle,
@@ -189,23 +218,19 @@ internal sealed unsafe partial class CublasLt : IDisposable
                 product.C,
                 product.C,
                 preference,
-                Candidates,
+                MostCandidates,
                 found,
                 &count
             );
-            Check(status, $"cublasLtMatmulAlgoGetHeuristic {key}");
+            Check(status, $"cublasLtMatmulAlgoGetHeuristic {shape}");
             if (count == 0)
-                throw new CudaException($"cuBLASLt has no kernel for {key}");
-            if (count == 1 || key.Rows > MeasuredRows || device.Capturing)
-                return found[0];
-
-            var best = Fastest(found, count, product);
-            Keep(key, best);
-            return best;
+                throw new CudaException($"cuBLASLt has no kernel for {shape}");
+            return new ReadOnlySpan<Choice>(found, count).ToArray();
         }
         finally
         {
             _ = cublasLtMatmulPreferenceDestroy(preference);
+            product.Destroy();
         }
     }
 
@@ -215,21 +240,22 @@ internal sealed unsafe partial class CublasLt : IDisposable
             "cublasLtMatmulPreferenceSetAttribute"
         );
 
-    private Choice Fastest(Choice* candidates, int count, in Product product)
+    private Choice Fastest(Choice[] candidates, in Product product)
     {
         using var flush = device.Allocate(FlushBytes, "measuring products");
         using CudaEvent begin = new(device, timed: true),
             end = new(device, timed: true);
         int fastest = 0;
         double least = double.MaxValue;
-        for (int i = 0; i < count; i++)
+        for (int i = 0; i < candidates.Length; i++)
         {
+            var candidate = candidates[i];
             double time = double.MaxValue;
             for (int round = 0; round < Rounds; round++)
             {
                 device.Fill(flush.Pointer, 0, FlushBytes);
                 begin.Record();
-                if (Multiply(product, candidates + i) != 0)
+                if (Multiply(product, &candidate) != 0)
                     break; // the candidate can't compute this shape after all
                 end.Record();
                 end.Wait();

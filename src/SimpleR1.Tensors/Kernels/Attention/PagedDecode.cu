@@ -39,6 +39,15 @@ struct Place
 /// Where 16 bytes of a row lie in shared memory. Rows are permuted so that 8 rows of one column lie in different banks.
 __device__ __forceinline__ int swizzled(int row, int chunk) { return row * HEAD_DIM + (chunk ^ (row % 8)) * 8; }
 
+/// Rows that pad a step are zeros: what computes with them later stays finite.
+__device__ __forceinline__ void clear_padding(ELEMENT* out, int rows, int paddedRows)
+{
+    constexpr int Width = GROUP * KV_HEADS * HEAD_DIM;
+    i64 end = (i64)paddedRows * Width;
+    for (i64 i = (i64)rows * Width + blockIdx.x * blockDim.x + threadIdx.x; i < end; i += gridDim.x * blockDim.x)
+        out[i] = from_float<ELEMENT>(0.0f);
+}
+
 /// Where warp w leaves its part of a sequence and head. Two of its pieces can be parts: the one at its beginning (0) and
 /// the one at its end (1).
 __device__ __forceinline__ i64 part_of(int w, int firstWarp, int perWarp, int firstUnit)
@@ -46,14 +55,15 @@ __device__ __forceinline__ i64 part_of(int w, int firstWarp, int perWarp, int fi
     return 2 * w + (w > firstWarp || w * perWarp == firstUnit ? 0 : 1);
 }
 
-/// qkv [rows, qkvRow], rotated; positions [rows]: of each row's token; out [rows, KV_HEADS · GROUP · HEAD_DIM].
+/// qkv [rows, qkvRow], rotated; positions [rows]: of each row's token; out [rows, KV_HEADS · GROUP · HEAD_DIM], up to
+/// paddedRows of them.
 /// parts [2 · warps, GROUP, HEAD_DIM], sums [2 · warps, GROUP] (max, sum), arrived [rows · KV_HEADS], zero before and
 /// after. Grid: any number of blocks of 128 threads; plan and starts are prepare_step's.
 /// Dynamic shared memory: 4 · STAGES · StageElements elements.
 extern "C" __global__ void __launch_bounds__(Warps * 32) paged_decode(
     const ELEMENT* qkv, ELEMENT* out, const ELEMENT* keys, const ELEMENT* values, const int* tables, int tableStride,
     const int* slots, const int* positions, const int* plan, const int* tilesBefore, const int4* starts, float* parts,
-    float2* sums, int* arrived, float scale
+    float2* sums, int* arrived, float scale, int paddedRows
 )
 {
     DYNAMIC_SHARED(memory);
@@ -63,6 +73,7 @@ extern "C" __global__ void __launch_bounds__(Warps * 32) paged_decode(
     if (begin >= end)
     {
         wait_for_previous_kernel();
+        clear_padding(out, rows, paddedRows);
         return;
     }
     ELEMENT* stages = (ELEMENT*)memory + threadIdx.x / 32 * STAGES * StageElements;
@@ -121,6 +132,7 @@ extern "C" __global__ void __launch_bounds__(Warps * 32) paged_decode(
     for (; earlyTiles < STAGES - 1 && fetched < end && fetching.tile < fetching.tiles - 1; earlyTiles++) fetch(false);
     wait_for_previous_kernel();
     let_next_kernel_start();
+    clear_padding(out, rows, paddedRows);
     Place withoutQueries = computing;
     for (int i = 0; i < earlyTiles; i++)
     {

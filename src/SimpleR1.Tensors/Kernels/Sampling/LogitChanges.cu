@@ -33,8 +33,10 @@ extern "C" __global__ void penalties(
     const int* history = tokens + (i64)slot * tokenStride;
     int length = positions[row] + 1;
 
-    // One pass over prompt and output, one over the output alone. The first thread to see a token acts for it.
-    for (int pass = 0; pass < 2; pass++)
+    // Repetition over prompt and output, then presence over the output alone: the first thread to see a token acts for it.
+    // Frequency comes last, in a pass of its own, because then all that is added to a logit is equal, and the order of
+    // the threads does not show in its last bits.
+    for (int pass = 0; pass < 3; pass++)
     {
         __syncthreads(); // the pass before is done with `seen` and the logits
         for (int i = threadIdx.x; i < (vocabulary + 31) / 32; i += blockDim.x) seen[i] = 0;
@@ -45,8 +47,8 @@ extern "C" __global__ void penalties(
             bool first = !(atomicOr(seen + token / 32, 1u << token % 32) & 1u << token % 32);
             if (pass == 0 && first && p.repetition != 1)
                 x[token] = x[token] > 0 ? x[token] / p.repetition : x[token] * p.repetition;
-            if (pass == 1 && first && p.presence != 0) atomicAdd(x + token, -p.presence);
-            if (pass == 1 && p.frequency != 0) atomicAdd(x + token, -p.frequency);
+            if (pass == 1 && first) x[token] -= p.presence;
+            if (pass == 2 && p.frequency != 0) atomicAdd(x + token, -p.frequency);
         }
     }
 }
