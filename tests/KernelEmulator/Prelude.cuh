@@ -65,6 +65,7 @@ static inline float __uint_as_float(u32 x) { return bits_as<float>(x); }
 static inline u32 __float_as_uint(float x) { return bits_as<u32>(x); }
 static inline float __int_as_float(int x) { return bits_as<float>(x); }
 static inline int __float_as_int(float x) { return bits_as<int>(x); }
+static inline int __clz(u32 x) { return x ? __builtin_clz(x) : 32; }
 static inline float rsqrtf(float x) { return 1 / sqrtf(x); }
 #define __expf expf
 static inline float exp2_fast(float x) { return exp2f(x); }

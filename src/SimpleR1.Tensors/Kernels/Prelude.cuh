@@ -125,12 +125,12 @@ __device__ __forceinline__ void wait_copies()
     asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
 }
 
-/// Loads that see what other multiprocessors wrote in this launch.
-__device__ __forceinline__ float load_shared_l2(const float* p) { return __ldcg(p); }
-__device__ __forceinline__ float2 load_shared_l2(const float2* p) { return __ldcg(p); }
-__device__ __forceinline__ double load_shared_l2(const double* p) { return __ldcg(p); }
-__device__ __forceinline__ int load_shared_l2(const int* p) { return __ldcg(p); }
-__device__ __forceinline__ u32 load_shared_l2(const u32* p) { return __ldcg(p); }
+/// A load that sees what other multiprocessors wrote in this launch.
+template <class T>
+__device__ __forceinline__ T load_shared_l2(const T* p)
+{
+    return __ldcg(p);
+}
 
 __device__ __forceinline__ u64 global_nanoseconds()
 {

@@ -25,11 +25,11 @@ struct FilterRow
     int arrived; // blocks
 };
 
-/// Larger logits have smaller bins. The last bin has all that is far below the maximum, and what is not a number.
+/// Larger logits have smaller bins: the distance to the maximum, rounded. The last bin has all that is far below it, and
+/// what is not a number. Adding 1.5 · 2²³ leaves the rounded number in the lowest bits; conversions are slower.
 __device__ __forceinline__ int bin_of(float x, float max)
 {
-    float bin = (max - x) * BinsPerLogit;
-    return bin < Bins - 1 ? (int)bin : Bins - 1;
+    return __float_as_int(fminf((max - x) * BinsPerLogit, Bins - 1) + 12582912.0f) & (Bins - 1);
 }
 
 __device__ __forceinline__ bool filters(const Parameters& p, int vocabulary)
@@ -43,16 +43,25 @@ __device__ __forceinline__ void for_share(const float* x, int vocabulary, F use)
 {
     if (vocabulary % 4 == 0)
     {
+        constexpr int Loads = 4; // in flight
         const float4* x4 = (const float4*)x;
-#pragma unroll 4
-        for (int i = blockIdx.x * Threads + threadIdx.x; i < vocabulary / 4; i += gridDim.x * Threads)
+        int i = blockIdx.x * Threads + threadIdx.x, step = gridDim.x * Threads, end = vocabulary / 4;
+        auto use4 = [&](const float4& v)
         {
-            float4 v = x4[i];
             use(v.x);
             use(v.y);
             use(v.z);
             use(v.w);
+        };
+        for (; i + (Loads - 1) * step < end; i += Loads * step)
+        {
+            float4 v[Loads];
+#pragma unroll
+            for (int n = 0; n < Loads; n++) v[n] = x4[i + n * step];
+#pragma unroll
+            for (int n = 0; n < Loads; n++) use4(v[n]);
         }
+        for (; i < end; i += step) use4(x4[i]);
     }
     else
         for (int i = blockIdx.x * Threads + threadIdx.x; i < vocabulary; i += gridDim.x * Threads) use(x[i]);
@@ -139,9 +148,9 @@ __device__ void find_mass_bins(
     float perBin = toBase2 / BinsPerLogit;
 
     // A bin's tokens lie between its edges; a little more, because numbers are rounded.
-    auto most_of = [&](int bin) { return (double)counts[bin] * exp2f(-(bin - 0.01f) * perBin); };
+    auto most_of = [&](int bin) { return (double)counts[bin] * exp2f(-(bin - 0.51f) * perBin); };
     auto least_of = [&](int bin)
-    { return bin < Bins - 1 ? (double)counts[bin] * exp2f(-(bin + 1.01f) * perBin) : 0.0; };
+    { return bin < Bins - 1 ? (double)counts[bin] * exp2f(-(bin + 0.51f) * perBin) : 0.0; };
     double high = 0, low = 0;
     for (int i = 0; i < Own; i++)
     {
@@ -186,16 +195,16 @@ extern "C" __global__ void __launch_bounds__(Threads) filter_histogram(
     // This block's share.
     for (int i = threadIdx.x; i < Bins; i += Threads) bins[i] = 0;
     __syncthreads(); // all bins are empty
-    u64 mass = 0;
+    Mass own = {0, 0};
     for_share(
         logits + (i64)blockIdx.y * vocabulary, vocabulary,
         [&](float x)
         {
             atomicAdd(bins + bin_of(x, max), 1u);
-            if (byMass && !byCount) mass += mass_of(x, max, toBase2);
+            if (byMass && !byCount) own.add(x, max, toBase2);
         }
     );
-    mass = block_sum(mass, sums);
+    u64 mass = block_sum(own.total(), sums);
     __syncthreads(); // all tokens are counted
     for (int i = threadIdx.x; i < Bins; i += Threads)
         if (bins[i]) atomicAdd(rowCounts + i, bins[i]);
@@ -266,6 +275,7 @@ extern "C" __global__ void __launch_bounds__(Threads) filter_select(
 {
     __shared__ u64 bins[RadixBins], shared[34];
     __shared__ float list[MostCandidates];
+    __shared__ u32 listed, firstPlace;
     wait_for_previous_kernel();
     let_next_kernel_start();
     int slot = slots[blockIdx.y];
@@ -278,7 +288,9 @@ extern "C" __global__ void __launch_bounds__(Threads) filter_select(
         const float* x = logits + (i64)blockIdx.y * vocabulary;
         float* rowCandidates = candidates + (i64)blockIdx.y * MostCandidates;
         int first = row.first, last = row.last;
-        u64 massAbove = 0;
+        Mass above = {0, 0};
+        if (threadIdx.x == 0) listed = 0;
+        __syncthreads(); // the list is empty
         for_share(
             x, vocabulary,
             [&](float v)
@@ -287,15 +299,22 @@ extern "C" __global__ void __launch_bounds__(Threads) filter_select(
                 if (bin > last) return;
                 if (bin < first)
                 {
-                    if (p.topP < 1) massAbove += mass_of(v, max, toBase2);
+                    if (p.topP < 1) above.add(v, max, toBase2);
                     return;
                 }
-                u32 place = atomicAdd(&row.candidates, 1u);
-                if (place < MostCandidates) rowCandidates[place] = v;
+                u32 place = atomicAdd(&listed, 1u);
+                if (place < MostCandidates) list[place] = v;
             }
         );
-        massAbove = block_sum(massAbove, bins);
-        if (threadIdx.x == 0 && massAbove > 0) atomicAdd(&row.massAbove, massAbove);
+        u64 massAbove = block_sum(above.total(), bins);
+        if (threadIdx.x == 0)
+        {
+            if (massAbove > 0) atomicAdd(&row.massAbove, massAbove);
+            firstPlace = atomicAdd(&row.candidates, listed);
+        }
+        __syncthreads(); // this block has places in the row's list
+        for (int i = threadIdx.x; i < listed && i < MostCandidates; i += Threads)
+            if (firstPlace + i < MostCandidates) rowCandidates[firstPlace + i] = list[i];
         if (!arrives_last(row)) return;
         u32 count = load_shared_l2(&row.candidates), least;
         if (count <= MostCandidates)

@@ -17,30 +17,72 @@ __device__ __forceinline__ float value_of(u32 key)
 
 constexpr float MassUnit = 1099511627776.0f; // 2⁴⁰
 
-/// Weights are added as integers, so that a row's result does not depend on the order of threads.
+/// A sum of weights exp((x − max) · scale). They are added as integers, so that a row's result does not depend on the
+/// order of threads: multiples of 2⁻²⁰, and of 2⁻⁴⁰ for the rest. Adding 1.5 · 2²³ units rounds to units and leaves
+/// their number in the lowest bits; conversions are slower. A thread may add 2,047 weights.
+struct Mass
+{
+    int high, low;
+
+    __device__ __forceinline__ void add(float x, float max, float toBase2)
+    {
+        constexpr float High = 12.0f, Low = High / 1048576; // 1.5 · 2²³ units of 2⁻²⁰ and 2⁻⁴⁰
+        float weight = exp2_fast((x - max) * toBase2);
+        float rounded = weight + High;
+        high += __float_as_int(rounded) - __float_as_int(High);
+        low += __float_as_int(weight - (rounded - High) + Low) - __float_as_int(Low);
+    }
+
+    /// In units of 2⁻⁴⁰.
+    __device__ __forceinline__ u64 total() const { return (u64)(((i64)high << 20) + low); }
+};
+
 __device__ __forceinline__ u64 mass_of(float x, float max, float toBase2)
 {
-    return (u64)(exp2f((x - max) * toBase2) * MassUnit);
+    Mass mass = {0, 0};
+    mass.add(x, max, toBase2);
+    return mass.total();
 }
 
 /// The key of the smallest number in the smallest set of largest ones whose count, or mass, reaches `wanted`. Only keys
-/// ≥ least count. x is in shared or global memory.
+/// ≥ least count. x is in shared or global memory; shared holds 34 numbers.
 __device__ u32 select_key(
     const float* x, int count, u32 least, bool byMass, u64 wanted, float max, float toBase2, u64* bins, u64* shared
 )
 {
-    u32 prefix = 0, decided = 0; // the bits that are decided, and their mask
-    for (int shift = 21;; shift -= shift == 21 ? 11 : 10)
+    // The bits in which the keys differ: numbers that are close to each other share the upper ones.
+    __shared__ u32 lowest, highest;
+    if (threadIdx.x == 0)
     {
-        int width = shift == 21 || shift == 10 ? 11 : 10;
+        lowest = ~0u;
+        highest = least;
+    }
+    __syncthreads(); // no key has been seen
+    u32 low = ~0u, high = least;
+    for (int i = threadIdx.x; i < count; i += Threads)
+    {
+        u32 key = key_of(x[i]);
+        if (key < least) continue;
+        low = key < low ? key : low;
+        high = key > high ? key : high;
+    }
+    atomicMin(&lowest, low);
+    atomicMax(&highest, high);
+    __syncthreads(); // all keys have been seen
+    u32 base = lowest, range = highest >= base ? highest - base : 0;
+    u32 prefix = 0, decided = 0; // the bits that are decided, and their mask
+    for (int shift = 32 - __clz(range); shift > 0;)
+    {
+        int width = shift < 11 ? shift : 11;
+        shift -= width;
         for (int i = threadIdx.x; i < RadixBins; i += Threads) bins[i] = 0;
         __syncthreads(); // all bins are empty
         for (int i = threadIdx.x; i < count; i += Threads)
         {
             u32 key = key_of(x[i]);
-            if (key < least || (key & decided) != prefix) continue;
+            if (key < least || ((key - base) & decided) != prefix) continue;
             u64 amount = byMass ? mass_of(x[i], max, toBase2) : 1;
-            if (amount) atomicAdd(bins + (key >> shift & ((1u << width) - 1)), amount);
+            if (amount) atomicAdd(bins + ((key - base) >> shift & ((1u << width) - 1)), amount);
         }
         __syncthreads(); // all keys are counted
 
@@ -68,6 +110,6 @@ __device__ u32 select_key(
         decided |= ((1u << width) - 1) << shift;
         wanted = shared[1];
         __syncthreads(); // all threads have read it: bins and shared may be written again
-        if (shift == 0) return prefix;
     }
+    return base + prefix;
 }
