@@ -57,11 +57,8 @@ public static class Sft
         tokenizer.CheckFits(weights.Layout.Config);
 
         var encoder = new SftTexts(recipe, tokenizer, weights.Layout.Config);
-        var train = Dataset.LoadTexts(recipe.Data.Train, log);
-        var texts = encoder.Encode(train);
-        var heldOut = recipe.Data.Evaluation is { } evaluation
-            ? encoder.Encode(Dataset.LoadTexts(evaluation, log))
-            : null;
+        var (texts, order) = encoder.Load(recipe.Data.Train, log);
+        var heldOut = recipe.Data.Evaluation is { } evaluation ? encoder.Load(evaluation, log).Texts : null;
         using var policy = new PolicyModel(
             new(weights),
             new(weights, recipe.Optimizer),
@@ -69,7 +66,6 @@ public static class Sft
         );
 
         // Steps
-        var order = DataMix.Order(recipe.Data.Train, train.Select(t => t.Source), recipe.Seed);
         var clock = Stopwatch.StartNew();
         double last = 0;
         for (int step = 0; step < recipe.Training.Steps && !stop.IsCancellationRequested; step++)

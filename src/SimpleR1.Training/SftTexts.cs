@@ -12,14 +12,20 @@ internal sealed class SftTexts(SftRecipe recipe, Tokenizer tokenizer, ModelConfi
 {
     private readonly PromptTemplate template = PromptTemplate.Create(recipe.Model.Template);
 
+    /// <summary>The texts of a source, and the order that they are drawn in.</summary>
+    /// <param name="log">Receives a line about rows that can't be used, and one about several sources.</param>
     /// <exception cref="InvalidDataException">The model has no end-of-sequence token, or a text is too long.</exception>
-    public TrainingSequence[] Encode(IReadOnlyList<Demonstration> texts)
+    public (TrainingSequence[] Texts, DataOrder Order) Load(DataSource source, Action<string>? log)
     {
         if (config.EosTokenIds.Count == 0)
             throw new InvalidDataException(
                 "the model's config names no end-of-sequence token; a text has no end to learn"
             );
-        return [.. texts.Select(Encode)];
+        var texts = Dataset.LoadTexts(source, log);
+        string[] sources = [.. texts.Select(text => text.Source)];
+        if (DataMix.Describe(source, sources) is { } mix)
+            log?.Invoke($"texts of {mix}");
+        return ([.. texts.Select(Encode)], DataMix.Order(source, sources, recipe.Seed));
     }
 
     /// <summary>With LearnPrompts every token but the first is trained, else only the answer's and the end.</summary>

@@ -13,7 +13,8 @@ internal static class DataMix
         var named = new List<(string Name, DataSource Source)>();
         foreach (var one in sources)
         {
-            string name = one.Name ?? one.Generator ?? Path.GetFileNameWithoutExtension(one.Path!.TrimEnd('/'));
+            string path = one.Path ?? "";
+            string name = one.Name ?? one.Generator ?? Path.GetFileNameWithoutExtension(path.TrimEnd('/'));
             int same = named.Count(n => n.Name == name || n.Name.StartsWith(name + " #", StringComparison.Ordinal));
             named.Add((same == 0 ? name : $"{name} #{same + 1}", one));
         }
@@ -41,7 +42,7 @@ internal static class DataMix
             {
                 int count = all.Count(name => name == s.Name);
                 double share = s.Source.Weight is { } weight ? weight / weights : (double)count / all.Length;
-                return string.Create(CultureInfo.InvariantCulture, $"{s.Name} {count:N0} ({share:P1} of draws)");
+                return string.Create(CultureInfo.InvariantCulture, $"{s.Name} {count:N0} ({100 * share:F1}% of draws)");
             });
         return $"{source.Sources.Count} sources: {string.Join(", ", shares)}";
     }

@@ -50,7 +50,7 @@ internal static class ColumnPath
     }
 
     /// <summary>The object or list that a text holds as JSON, as columns of mixed types are often stored.</summary>
-    private static JsonNode? Nested(JsonNode? node)
+    public static JsonNode? Nested(JsonNode? node)
     {
         if (node is not JsonValue value || !value.TryGetValue(out string? text) || text is not ['{' or '[', ..])
             return node;
@@ -58,7 +58,7 @@ internal static class ColumnPath
         {
             return JsonText.Parse(System.Text.Encoding.UTF8.GetBytes(text));
         }
-        catch (JsonException)
+        catch (Exception e) when (e is JsonException or InvalidDataException)
         {
             return node;
         }

@@ -6,7 +6,8 @@ using SimpleR1.Training.Data.Rows;
 namespace SimpleR1.Training.Data.Layouts;
 
 /// <summary>
-/// Columns that hold a conversation: a list of objects with role and content, or with ShareGPT's from and value.
+/// Columns that hold a conversation: a list of objects with role and content, or with ShareGPT's from and value; also as
+/// text that is JSON of such a list.
 /// </summary>
 internal static class MessageColumn
 {
@@ -18,7 +19,7 @@ internal static class MessageColumn
 
     /// <summary>Whether a value looks like messages, in part at least.</summary>
     public static bool Holds(JsonNode? value) =>
-        value is JsonArray { Count: > 0 } list
+        ColumnPath.Nested(value) is JsonArray { Count: > 0 } list
         && list.Any(m => m is JsonObject o && (o.ContainsKey("role") || o.ContainsKey("from")));
 
     /// <exception cref="InvalidDataException">
@@ -28,7 +29,7 @@ internal static class MessageColumn
     {
         ColumnPath.TryGet(row.Values, column, out var value);
         var messages = new List<ChatMessage>();
-        foreach (var item in (JsonArray)value!)
+        foreach (var item in (JsonArray)ColumnPath.Nested(value)!)
         {
             string place = $"{row.Origin}: column '{column}', message {messages.Count + 1}";
             messages.Add(item is JsonObject message ? Message(message, place) : throw NotMessage(place, item));

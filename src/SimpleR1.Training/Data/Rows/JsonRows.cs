@@ -23,7 +23,7 @@ internal static class JsonRows
         JsonNode? document;
         try
         {
-            document = JsonText.Parse(text);
+            document = JsonText.Parse(text, path);
         }
         catch (JsonException e)
         {
@@ -51,7 +51,7 @@ internal static class JsonRows
                 continue;
             try
             {
-                rows.Add(Row(path, $":{number}", JsonText.Parse(line)));
+                rows.Add(Row(path, $":{number}", JsonText.Parse(line, $"{path}:{number}")));
             }
             catch (JsonException e)
             {
@@ -109,5 +109,7 @@ internal static class JsonRows
         );
     }
 
-    private static bool IsRows(JsonArray list) => list.Count > 0 && list.All(item => item is JsonObject);
+    /// <summary>Whether a list holds rows; messages are part of one.</summary>
+    private static bool IsRows(JsonArray list) =>
+        list.Count > 0 && list.All(item => item is JsonObject map && !map.ContainsKey("role"));
 }

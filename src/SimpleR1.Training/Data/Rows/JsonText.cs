@@ -13,12 +13,18 @@ internal static class JsonText
     /// Parses one value. NaN and Infinity, which JSON does not have but Python writes, become null; so they do in every
     /// format.
     /// </summary>
+    /// <param name="origin">File and place, for messages.</param>
     /// <exception cref="JsonException">The text is not JSON, or an object has a key twice.</exception>
-    public static JsonNode? Parse(ReadOnlySpan<byte> text)
+    /// <exception cref="InvalidDataException">A name has half of a surrogate pair.</exception>
+    public static JsonNode? Parse(ReadOnlySpan<byte> text, string origin = "")
     {
         try
         {
             return JsonNode.Parse(text, documentOptions: Strict);
+        }
+        catch (InvalidOperationException) // a name with \ud800, which can't be compared with others
+        {
+            throw NotUnicode(origin, "a name");
         }
         catch (JsonException) when (WithoutNonFinite(text) is { } finite)
         {
@@ -43,16 +49,17 @@ internal static class JsonText
             else if (value?.GetValueKind() == JsonValueKind.String)
                 _ = value.GetValue<string>();
         }
-        catch (InvalidOperationException e) // what System.Text.Json throws for \ud800 without its other half
+        catch (InvalidOperationException) // what System.Text.Json throws for \ud800 without its other half
         {
-            string place = column == "" ? "a column's name" : $"column '{column}'";
-            throw new InvalidDataException(
-                $"{origin}: {place} has half of a surrogate pair, such as \\ud800 alone: that is not Unicode text. "
-                    + "Remove it, or write the whole character",
-                e
-            );
+            throw NotUnicode(origin, column == "" ? "a name" : $"column '{column}'");
         }
     }
+
+    private static InvalidDataException NotUnicode(string origin, string place) =>
+        new(
+            $"{origin}: {place} has half of a surrogate pair, such as \\ud800 alone: that is not Unicode text. "
+                + "Remove it, or write the whole character"
+        );
 
     /// <summary>The text with null for NaN, Infinity and -Infinity outside of strings; null when it has none.</summary>
     private static byte[]? WithoutNonFinite(ReadOnlySpan<byte> text)

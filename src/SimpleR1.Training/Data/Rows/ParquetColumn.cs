@@ -45,7 +45,7 @@ internal sealed class ParquetColumn : ParquetNode
                 defined = data.DefinitionLevels.Count(field.MaxDefinitionLevel);
             return new(field, data, ParquetValues.Convert(data, field, field.MaxDefinitionLevel > 0 ? defined : null));
         }
-        catch (Exception e) when (e is not OutOfMemoryException)
+        catch (Exception e)
         {
             throw new InvalidDataException(
                 $"{path}: column '{field.Path}' ({field.ClrType.Name}) can't be read: {e.Message}",

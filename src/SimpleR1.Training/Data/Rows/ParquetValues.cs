@@ -16,6 +16,14 @@ internal static class ParquetValues
     /// <param name="count">Number of values that are there; null for all.</param>
     /// <exception cref="NotSupportedException">The type is not known.</exception>
     public static JsonNode?[] Convert(RawColumnData data, DataField field, int? count) =>
+        Numbers(data, field, count)
+        ?? Texts(data, field, count)
+        ?? throw new NotSupportedException(
+            $"values of type {field.ClrType} have no place in a row; convert the column, or leave it out"
+        );
+
+    /// <summary>Null when the column holds no numbers.</summary>
+    private static JsonNode?[]? Numbers(RawColumnData data, DataField field, int? count) =>
         data switch
         {
             RawColumnData<bool> c => All(c, count, v => JsonValue.Create(v)),
@@ -33,6 +41,13 @@ internal static class ParquetValues
             RawColumnData<Half> c => All(c, count, v => Real(Half.IsFinite(v), v)),
             RawColumnData<decimal> c => All(c, count, v => Whole(v)),
             RawColumnData<BigDecimal> c => All(c, count, v => JsonText.Number(Digits(v))),
+            _ => null,
+        };
+
+    /// <summary>Null when the column holds neither text nor something that JSON shows as text.</summary>
+    private static JsonNode?[]? Texts(RawColumnData data, DataField field, int? count) =>
+        data switch
+        {
             RawColumnData<ReadOnlyMemory<char>> c => All(c, count, v => JsonValue.Create(new string(v.Span))),
             RawColumnData<ReadOnlyMemory<byte>> c => All(c, count, v => Bytes(field, v.ToArray())),
             RawColumnData<DateOnly> c => All(c, count, v => JsonValue.Create(v.ToString("O"))),
@@ -41,9 +56,7 @@ internal static class ParquetValues
             RawColumnData<TimeSpan> c => All(c, count, v => JsonValue.Create(Time(v.Ticks))),
             RawColumnData<Guid> c => All(c, count, v => JsonValue.Create(v.ToString())),
             RawColumnData<Interval> c => All(c, count, v => JsonValue.Create(Duration(v))),
-            _ => throw new NotSupportedException(
-                $"values of type {field.ClrType} have no place in a row; convert the column, or leave it out"
-            ),
+            _ => null,
         };
 
     private static JsonNode?[] All<T>(RawColumnData<T> data, int? count, Func<T, JsonNode?> convert)

@@ -49,7 +49,7 @@ internal static class RowReader
             return read(path);
         }
         catch (Exception e)
-            when (e is not (InvalidDataException or OutOfMemoryException or UnauthorizedAccessException)
+            when (e is not (InvalidDataException or UnauthorizedAccessException)
                 || (e is InvalidDataException && !e.Message.StartsWith(path, StringComparison.Ordinal))
             )
         {

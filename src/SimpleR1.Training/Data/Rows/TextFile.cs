@@ -1,6 +1,6 @@
-using System.IO.Compression;
 using System.Text;
 using System.Text.Unicode;
+using ICSharpCode.SharpZipLib.GZip;
 
 namespace SimpleR1.Training.Data.Rows;
 
@@ -24,7 +24,7 @@ internal static class TextFile
     {
         if (!IsCompressed(path))
             return File.ReadAllBytes(path);
-        using var file = new GZipStream(File.OpenRead(path), CompressionMode.Decompress);
+        using var file = new GZipInputStream(File.OpenRead(path)); // .NET's own does not see that a file is cut short
         using var content = new MemoryStream();
         file.CopyTo(content);
         return content.ToArray();

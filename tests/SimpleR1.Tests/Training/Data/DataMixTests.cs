@@ -34,7 +34,7 @@ public sealed class DataMixTests : DataFolder
         Assert.Equal(100, drawn.Count(s => s == "sums"));
         Assert.Equal(
             "2 sources: a 2 (75.0% of draws), sums 50 (25.0% of draws)",
-            DataMix.Describe(source, problems.Select(p => p.Source))!.Replace(" %", "%")
+            DataMix.Describe(source, problems.Select(p => p.Source))
         );
     }
 

@@ -1,6 +1,7 @@
 using System.Text.Json.Nodes;
 using SimpleR1.Training.Data;
 using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Rewards.Mathematics;
 using Xunit;
 
 namespace SimpleR1.Tests.Training.Data;
@@ -71,10 +72,7 @@ public sealed class DatasetTests : DataFolder
         string message = Assert.Throws<InvalidDataException>(() => Load(path)).Message;
         Assert.Contains("question", message);
         Assert.Contains("found 'text', 'answer'", message);
-        Assert.StartsWith(
-            $"{path}:2: no column for 'text'; found 'answer'",
-            Assert.Throws<InvalidDataException>(() => Load(path, new() { Question = "text" })).Message
-        );
+        Assert.Single(Load(path, new() { Question = "text" }));
         Assert.Contains(
             "'nums' and 'target'",
             Assert.Throws<InvalidDataException>(() => Load(path, null, DataFormat.Countdown)).Message
@@ -175,7 +173,17 @@ public sealed class DatasetTests : DataFolder
     [Fact]
     public void Load_of_a_damaged_parquet_file_names_it() =>
         Assert.Contains(
-            "x.parquet: can't be read as Parquet",
+            "x.parquet: can't be read as parquet",
             Assert.Throws<InvalidDataException>(() => Load(Write("x.parquet", "PAR1 nonsense PAR1"))).Message
         );
+
+    [Fact]
+    public void Gold_answers_of_gsm8k_match_their_numbers_without_commas()
+    {
+        var problems = Load(SharedData.Require("gsm8k/test.jsonl"));
+        Assert.Equal(1319, problems.Count);
+        Assert.All(problems, p => Assert.True(MathAnswers.Match(p.Answer, p.Answer.Replace(",", "")), p.Origin));
+        Assert.All(problems, p => Assert.True(MathAnswers.Match(p.Answer, p.Answer), p.Origin));
+        Assert.Contains(problems, p => p.Answer.Contains(','));
+    }
 }

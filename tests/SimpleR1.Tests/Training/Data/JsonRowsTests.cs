@@ -50,7 +50,7 @@ public sealed class JsonRowsTests : DataFolder
     [Theory]
     [InlineData("""{"question": "q", "answer": "\ud800 5"}""", "column 'answer'")]
     [InlineData("""{"question": "q", "answer": "5", "m": [{"k": "\udc00"}]}""", "column 'm.0.k'")]
-    [InlineData("""{"question": "q", "answer": "5", "\ud800": 1}""", "a column's name")]
+    [InlineData("""{"question": "q", "answer": "5", "\ud800": 1}""", "a name")]
     public void Half_of_a_surrogate_pair_is_refused_with_row_and_column(string row, string place)
     {
         string path = Write("s.jsonl", row);
@@ -112,6 +112,7 @@ public sealed class JsonRowsTests : DataFolder
             gzip.Write(Encoding.UTF8.GetBytes(Row + "\n" + Row));
         Assert.Equal(2, RowReader.Read(Write("z.jsonl.gz", bytes.ToArray())).Count);
         Assert.Contains("rename it to .jsonl.gz", Refused(Write("z.jsonl", bytes.ToArray())));
-        Assert.Contains("can't be read as jsonl", Refused(Write("cut.jsonl.gz", bytes.ToArray()[..20])));
+        for (int length = 2; length < bytes.Length; length++)
+            Assert.Contains("can't be read as jsonl", Refused(Write("cut.jsonl.gz", bytes.ToArray()[..length])));
     }
 }

@@ -28,8 +28,14 @@ public sealed class LayoutTests : DataFolder
         );
 
     [Fact]
-    public void The_gold_of_other_layouts_is_the_column_as_it_is() =>
-        Assert.Equal(" 1,000\n", First("""{"question": "q", "answer": " 1,000\n"}""").Answer);
+    public void The_gold_of_other_layouts_is_the_column_as_it_is()
+    {
+        foreach (string gold in new[] { " 1,000\n", "[1, 2]", "{1}", "YWJj", "null" })
+        {
+            string text = System.Text.Json.JsonSerializer.Serialize(gold);
+            Assert.Equal(gold, First($$"""{"question": "q", "answer": {{text}}}""").Answer);
+        }
+    }
 
     [Fact]
     public void Rows_with_and_without_the_mark_need_a_format()
@@ -116,14 +122,15 @@ public sealed class LayoutTests : DataFolder
     [Theory]
     [InlineData("""{"prompt": [{"role": "user", "content": "2+2?"}], "solution": "4"}""")]
     [InlineData(
-        """{"prompt": [{"content": "2+2?", "role": "user"}], "data_source": "d", "reward_model": {"style": "rule", "ground_truth": "4"}, "extra_info": {"answer": "2+2=4"}}"""
+        """{"prompt": [{"content": "2+2?", "role": "user"}], "reward_model": {"ground_truth": "4"}, "extra_info": {"answer": "x"}}"""
     )]
     [InlineData(
         """{"prompt": [{"role": "user", "content": [{"type": "text", "text": "2+2?"}], "tool_calls": null}], "answer": "4", "info": {}}"""
     )]
     [InlineData(
-        """{"prompt": [{"role": "user", "content": "2+2?"}], "verification_info": "{\"ground_truth\": \"4\"}", "task_type": "verifiable_math"}"""
+        """{"prompt": [{"role": "user", "content": "2+2?"}], "verification_info": "{\"ground_truth\": \"4\"}"}"""
     )]
+    [InlineData("""{"prompt": "[{\"role\": \"user\", \"content\": \"2+2?\"}]", "answer": "4"}""")]
     [InlineData("""{"messages": [{"from": "human", "value": "2+2?"}], "ground_truth": 4}""")]
     public void Prompts_of_messages_are_recognised(string row)
     {
@@ -136,7 +143,8 @@ public sealed class LayoutTests : DataFolder
     public void Messages_keep_their_order_and_further_members()
     {
         var problem = First(
-            """{"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, {"role": "tool", "content": null, "name": "n"}], "answer": "a"}"""
+            """{"prompt": [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, """
+                + """{"role": "tool", "content": null, "name": "n"}], "answer": "a"}"""
         );
         Assert.Equal("q", problem.Question);
         Assert.Equal(["system s", "user q", "tool "], problem.Messages!.Select(m => $"{m.Role} {m.Content}"));

@@ -1,7 +1,10 @@
+using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Text.Json.Serialization.Metadata;
 using CsCheck;
 using Parquet;
+using Parquet.Schema;
 using Parquet.Serialization;
 using SimpleR1.Training.Data;
 using SimpleR1.Training.Data.Rows;
@@ -50,7 +53,8 @@ public sealed class ParquetRowsTests : DataFolder
 
     private static readonly JsonSerializerOptions Plain = new()
     {
-        Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+        TypeInfoResolver = new DefaultJsonTypeInfoResolver(),
     };
 
     [Fact]
@@ -63,6 +67,40 @@ public sealed class ParquetRowsTests : DataFolder
         Assert.Equal(
             """[{"role":"user","content":"x"}]""",
             RowReader.Read(Committed("messages.parquet"))[3].Values["messages"]!.ToJsonString()
+        );
+    }
+
+    [Fact]
+    public void Row_groups_and_dictionaries_are_read_in_order()
+    {
+        var rows = RowReader.Read(Committed("groups.parquet"));
+        Assert.Equal(5000, rows.Count);
+        for (int i = 0; i < rows.Count; i++)
+        {
+            string word = i % 3 == 0 ? "null" : $"\"word {i % 5}\"";
+            string list = i % 1000 == 0 ? $"[\"t{i % 7}\"]" : "[]";
+            Assert.Equal($"{{\"id\":{i},\"dict\":{word},\"l\":{list}}}", rows[i].Values.ToJsonString());
+        }
+        Assert.EndsWith("groups.parquet row 5000", rows[^1].Origin);
+    }
+
+    [Fact]
+    public async Task Values_that_are_repeated_without_a_list_around_are_lists()
+    {
+        var stop = TestContext.Current.CancellationToken;
+        var id = new DataField<int>("id");
+        var repeated = new DataField("xs", typeof(int), isNullable: false, isArray: true);
+        string path = Path.Combine(Folder, "repeated.parquet");
+        await using (var file = File.Create(path))
+        await using (var writer = await ParquetWriter.CreateAsync(new(id, repeated), file, cancellationToken: stop))
+        {
+            using var group = writer.CreateRowGroup();
+            await group.WriteAsync<int>(id, new[] { 1, 2 }, cancellationToken: stop);
+            await group.WriteAsync<int>(repeated, new[] { 1, 2, 3 }, new[] { 0, 1, 0 }, cancellationToken: stop);
+        }
+        Assert.Equal(
+            ["""{"id":1,"xs":[1,2]}""", """{"id":2,"xs":[3]}"""],
+            RowReader.Read(path).Select(r => r.Values.ToJsonString())
         );
     }
 
