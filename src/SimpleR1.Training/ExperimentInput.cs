@@ -36,8 +36,8 @@ internal sealed record ExperimentInput
         var template = PromptTemplate.Create(recipe.Model.Template, recipe.Model.System);
 
         // Problems
-        var problems = Dataset.Load(recipe.Data.Train);
-        var heldOut = recipe.Data.Evaluation is { } evaluation ? Dataset.Load(evaluation) : [];
+        var problems = Dataset.Load(recipe.Data.Train, log);
+        var heldOut = recipe.Data.Evaluation is { } evaluation ? Dataset.Load(evaluation, log) : [];
 
         var input = new ExperimentInput
         {
@@ -51,6 +51,8 @@ internal sealed record ExperimentInput
             Context = Math.Min(config.MaxPositions, recipe.Model.MaxContext),
         };
         input.CheckPrompts(recipe.Rollout.MaxNewTokens);
+        if (DataMix.Describe(recipe.Data.Train, input.Problems.Select(p => p.Source)) is { } mix)
+            log($"training on {mix}");
         return input;
     }
 
@@ -60,8 +62,8 @@ internal sealed record ExperimentInput
         Action<string> log
     )
     {
-        var questions = heldOut.Select(p => p.Question).ToHashSet();
-        Problem[] training = [.. problems.Where(p => !questions.Contains(p.Question))];
+        var questions = heldOut.Select(Asked).ToHashSet();
+        Problem[] training = [.. problems.Where(p => !questions.Contains(Asked(p)))];
         if (training.Length == 0)
             throw new InvalidDataException(
                 "every training problem is also held out for evaluation; nothing is left to train on"
@@ -71,6 +73,12 @@ internal sealed record ExperimentInput
             log($"{removed} training problems are held out for evaluation and left out of training");
         return training;
     }
+
+    /// <summary>All that a problem asks: two conversations may end with the same question.</summary>
+    private static string Asked(Problem problem) =>
+        problem.Messages is { } messages
+            ? string.Join('\0', messages.SelectMany(m => new[] { m.Role, m.Content }))
+            : problem.Question;
 
     private void CheckPrompts(int newTokens)
     {
@@ -82,9 +90,11 @@ internal sealed record ExperimentInput
                 continue;
             string beginning = problem.Question[..Math.Min(80, problem.Question.Length)];
             throw new InvalidDataException(
-                $"a prompt of {length} tokens and {longest} new tokens do not fit the context of {Context}: "
+                $"{Place(problem)}a prompt of {length} tokens and {longest} new tokens do not fit the context of {Context}: "
                     + $"lower rollout.max_new_tokens or leave out long problems. It begins: {beginning}"
             );
         }
     }
+
+    private static string Place(Problem problem) => problem.Origin == "" ? "" : problem.Origin + ": ";
 }

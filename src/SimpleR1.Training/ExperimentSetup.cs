@@ -35,7 +35,7 @@ internal sealed class ExperimentSetup : IAsyncDisposable
         Recipe = recipe;
         Run = run;
         Input = input;
-        Order = new(input.Problems.Count, recipe.Seed);
+        Order = DataMix.Order(recipe.Data.Train, input.Problems.Select(p => p.Source), recipe.Seed);
         Prompts = new(recipe.Rollout, input.Requests, input.Problems, Order);
     }
 

@@ -37,7 +37,13 @@ public static class Sft
     /// Trains, and writes the model to the recipe's output folder. When stopped, the model so far is written.
     /// </summary>
     /// <returns>Mean loss over the held-out texts at the end, or of the last step when there are none.</returns>
-    public static double Run(SftRecipe recipe, Action<SftStep> report, CancellationToken stop)
+    /// <param name="log">Receives a line about rows that can't be used.</param>
+    public static double Run(
+        SftRecipe recipe,
+        Action<SftStep> report,
+        CancellationToken stop,
+        Action<string>? log = null
+    )
     {
         Directory.CreateDirectory(recipe.Output); // fail now, not after hours of training
         CpuParallel.Threads = Environment.ProcessorCount;
@@ -51,8 +57,8 @@ public static class Sft
         tokenizer.CheckFits(weights.Layout.Config);
 
         var encoder = new SftTexts(recipe, tokenizer, weights.Layout.Config);
-        var texts = encoder.Load(recipe.Data.Train);
-        var heldOut = recipe.Data.Evaluation is { } evaluation ? encoder.Load(evaluation) : null;
+        var (texts, order) = encoder.Load(recipe.Data.Train, log);
+        var heldOut = recipe.Data.Evaluation is { } evaluation ? encoder.Load(evaluation, log).Texts : null;
         using var policy = new PolicyModel(
             new(weights),
             new(weights, recipe.Optimizer),
@@ -60,7 +66,6 @@ public static class Sft
         );
 
         // Steps
-        var order = new DataOrder(texts.Length, recipe.Seed);
         var clock = Stopwatch.StartNew();
         double last = 0;
         for (int step = 0; step < recipe.Training.Steps && !stop.IsCancellationRequested; step++)

@@ -12,29 +12,45 @@ internal sealed class SftTexts(SftRecipe recipe, Tokenizer tokenizer, ModelConfi
 {
     private readonly PromptTemplate template = PromptTemplate.Create(recipe.Model.Template);
 
+    /// <summary>The texts of a source, and the order that they are drawn in.</summary>
+    /// <param name="log">Receives a line about rows that can't be used, and one about several sources.</param>
     /// <exception cref="InvalidDataException">The model has no end-of-sequence token, or a text is too long.</exception>
-    public TrainingSequence[] Load(DataSource source)
+    public (TrainingSequence[] Texts, DataOrder Order) Load(DataSource source, Action<string>? log)
     {
         if (config.EosTokenIds.Count == 0)
             throw new InvalidDataException(
                 "the model's config names no end-of-sequence token; a text has no end to learn"
             );
-        return [.. Dataset.Load(source).Select(Encode)];
+        var texts = Dataset.LoadTexts(source, log);
+        string[] sources = [.. texts.Select(text => text.Source)];
+        if (DataMix.Describe(source, sources) is { } mix)
+            log?.Invoke($"texts of {mix}");
+        return ([.. texts.Select(Encode)], DataMix.Order(source, sources, recipe.Seed));
     }
 
     /// <summary>With LearnPrompts every token but the first is trained, else only the answer's and the end.</summary>
-    private TrainingSequence Encode(Problem problem, int index)
+    private TrainingSequence Encode(Demonstration text, int index)
     {
-        int[] prompt = problem.Question.Length == 0 ? [] : tokenizer.EncodePrompt(template.Render(problem.Question));
-        int[] all = [.. prompt, .. tokenizer.Encode(problem.Answer), config.EosTokenIds[0]];
+        string rendered = Prompt(text);
+        int[] prompt = rendered.Length == 0 ? [] : tokenizer.EncodePrompt(rendered);
+        int[] all = [.. prompt, .. tokenizer.Encode(text.Text), config.EosTokenIds[0]];
         if (all.Length > recipe.Training.SequenceLength)
         {
-            string beginning = problem.Answer[..Math.Min(60, problem.Answer.Length)];
+            string place = text.Origin == "" ? $"text {index}" : text.Origin;
+            string beginning = text.Text[..Math.Min(60, text.Text.Length)];
             throw new InvalidDataException(
-                $"text {index} has {all.Length} tokens, more than training.sequence_length "
+                $"{place}: {all.Length} tokens are more than training.sequence_length "
                     + $"({recipe.Training.SequenceLength}); raise it or cut the text. It begins: {beginning}"
             );
         }
         return new(all, recipe.Training.LearnPrompts ? 1 : Math.Max(1, prompt.Length));
+    }
+
+    /// <summary>What comes before the text that is learnt; of a conversation all but the assistant's last message.</summary>
+    private string Prompt(Demonstration text)
+    {
+        if (text.Messages is { Count: > 1 } messages)
+            return ChatTemplate.Render(template, [.. messages.SkipLast(1)]);
+        return text.Question.Length == 0 ? "" : template.Render(text.Question);
     }
 }

@@ -2,10 +2,6 @@ using System.Text;
 
 namespace SimpleR1.Models.Prompts;
 
-/// <summary>One message of a conversation.</summary>
-/// <param name="Role"><c>system</c>, <c>user</c> or <c>assistant</c>.</param>
-public sealed record ChatMessage(string Role, string Content);
-
 /// <summary>Renders a conversation as the text that a model continues.</summary>
 public static class ChatTemplate
 {

@@ -1,31 +1,99 @@
-using System.Text.Json;
-using System.Text.Json.Nodes;
+using SimpleR1.Training.Data.Layouts;
+using SimpleR1.Training.Data.Rows;
 using SimpleR1.Training.Recipes;
 
 namespace SimpleR1.Training.Data;
 
-/// <summary>Reads problems from JSONL and Parquet files and from the built-in generators.</summary>
+/// <summary>Problems and texts from files of any format and from the built-in generators.</summary>
 public static class Dataset
 {
-    /// <summary>All problems of a source, in its order.</summary>
-    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
-    /// <exception cref="InvalidDataException">A line is not JSON, a column is missing, or there are no rows.</exception>
-    public static IReadOnlyList<Problem> Load(DataSource source)
+    private delegate T? Layout<T>(DataRow row, UnusableRows unusable)
+        where T : class;
+
+    /// <summary>All problems of a source, in its order; those of several sources one after the other.</summary>
+    /// <param name="log">Receives a line about rows that are left out.</param>
+    /// <exception cref="FileNotFoundException">A file does not exist.</exception>
+    /// <exception cref="InvalidDataException">
+    /// A file or a row can't be used; the message names file, row and column.
+    /// </exception>
+    public static IReadOnlyList<Problem> Load(DataSource source, Action<string>? log = null) =>
+        Load(
+            source,
+            log,
+            problem => problem,
+            (one, name, rows) => new RowLayout(one, name, rows).Problem,
+            (problem, name) => problem with { Source = name }
+        );
+
+    /// <summary>
+    /// All texts of a source, as <see cref="Load(DataSource, Action{string}?)"/> orders problems. Of a solution with a
+    /// gold answer at its end, all is learnt.
+    /// </summary>
+    /// <inheritdoc cref="Load(DataSource, Action{string}?)"/>
+    public static IReadOnlyList<Demonstration> LoadTexts(DataSource source, Action<string>? log = null) =>
+        Load(
+            source,
+            log,
+            problem => new Demonstration(problem.Question, problem.Answer),
+            (one, name, rows) => new TextLayout(one, name, rows).Demonstration,
+            (text, name) => text with { Source = name }
+        );
+
+    private static List<T> Load<T>(
+        DataSource source,
+        Action<string>? log,
+        Func<Problem, T> generated,
+        Func<DataSource, string, IReadOnlyList<DataRow>, Layout<T>> layout,
+        Func<T, string, T> named
+    )
+        where T : class
     {
-        if (source.Generator is { } generator)
+        var all = new List<T>();
+        foreach (var (name, one) in DataMix.Named(source))
         {
-            int count = source.Count ?? throw new ArgumentException("a generator needs a count");
-            return Slice(Generators.Make(generator, count, source.Seed, source.Options), source, generator);
+            var items = one.Generator is not null
+                ? [.. Generated(one).Select(generated)]
+                : FromFiles(one, layout, log ?? (_ => { }));
+            all.AddRange(items.Select(item => named(item, name)));
         }
+        return all;
+    }
+
+    private static IReadOnlyList<Problem> Generated(DataSource source)
+    {
+        string generator = source.Generator!;
+        int count = source.Count ?? throw new ArgumentException("a generator needs a count");
+        return Slice(Generators.Make(generator, count, source.Seed, source.Options), source, generator);
+    }
+
+    private static List<T> FromFiles<T>(
+        DataSource source,
+        Func<DataSource, string, IReadOnlyList<DataRow>, Layout<T>> layout,
+        Action<string> log
+    )
+        where T : class
+    {
         string path = source.Path ?? throw new ArgumentException("a data source needs a path or a generator");
-        if (!File.Exists(path))
-            throw new FileNotFoundException($"data file not found: {Path.GetFullPath(path)}", path);
-        var rows = Path.GetExtension(path) == ".parquet" ? ParquetRows.Read(path) : JsonRows(path);
-        if (rows.Count == 0)
-            throw new InvalidDataException($"{path}: no rows; a data file needs at least one");
+        var rows = DataFiles.Find(path, source.Split).SelectMany(RowReader.Read).ToList();
+        var read = layout(source, path, rows);
+
         var used = Slice(rows, source, path);
-        var layout = new RowLayout(source, path, rows[0].Row);
-        return [.. used.Select(r => layout.Problem(r.Row, r.Origin))];
+        var unusable = new UnusableRows();
+        var items = new List<T>(used.Count);
+        foreach (var row in used)
+            if (read(row, unusable) is { } item)
+                items.Add(item);
+        if (unusable.IsEmpty)
+            return items;
+
+        string message = $"{path}: {unusable.Describe(used.Count)}";
+        if (items.Count == 0 || source.RequireComplete)
+            throw new InvalidDataException(
+                message
+                    + ". Are the columns right (columns: {question: ..., answer: ...})? Else mend or remove the rows"
+            );
+        log(message + "; they are left out");
+        return items;
     }
 
     /// <summary>Shuffle, skip, take.</summary>
@@ -44,38 +112,4 @@ public static class Dataset
             );
         return rows[source.Skip..(source.Skip + (source.Take ?? rows.Length - source.Skip))];
     }
-
-    /// <summary>A row with its file and line, for errors.</summary>
-    internal readonly record struct DataRow(string Origin, IReadOnlyDictionary<string, JsonNode?> Row);
-
-    private static List<DataRow> JsonRows(string path)
-    {
-        var rows = new List<DataRow>();
-        int number = 0;
-        foreach (string line in File.ReadLines(path))
-        {
-            number++;
-            if (string.IsNullOrWhiteSpace(line))
-                continue;
-            try
-            {
-                if (JsonNode.Parse(line) is not JsonObject row)
-                    throw new InvalidDataException(
-                        $"{path}:{number}: expected a JSON object such as {{\"question\": ..., \"answer\": ...}}, "
-                            + $"found {Excerpt(line)}"
-                    );
-                rows.Add(new($"{path}:{number}", row.ToDictionary(p => p.Key, p => p.Value)));
-            }
-            catch (Exception e) when (e is JsonException or ArgumentException) // ArgumentException for a key given twice
-            {
-                throw new InvalidDataException(
-                    $"{path}:{number}: not valid JSON: {e.Message} Found {Excerpt(line)}",
-                    e
-                );
-            }
-        }
-        return rows;
-    }
-
-    internal static string Excerpt(string text) => text.Length <= 80 ? text : text[..80] + "…";
 }

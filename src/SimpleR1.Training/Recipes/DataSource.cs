@@ -1,15 +1,26 @@
 using System.ComponentModel;
 using SimpleR1.Training.Data;
+using SimpleR1.Training.Data.Rows;
 
 namespace SimpleR1.Training.Recipes;
 
-public sealed record DataSection
+public sealed record DataSection : IRecipeSection
 {
-    [Description("Problems to train on.")]
+    [Description("Problems to train on: a source, or a list of sources with weights.")]
     public required DataSource Train { get; init; }
 
-    [Description("Held-out problems.")]
+    [Description("Held-out problems: a source, or a list of sources.")]
     public DataSource? Evaluation { get; init; }
+
+    public IEnumerable<Conflict> Validate()
+    {
+        for (int i = 0; i < (Evaluation?.Sources.Count ?? 0); i++)
+            if (Evaluation!.Sources[i].Weight is not null)
+                yield return new(
+                    "held-out problems are all answered, so a weight means nothing; remove it, or use take",
+                    $"evaluation.sources.{i}.weight"
+                );
+    }
 }
 
 /// <summary>How a row becomes a question and a gold answer.</summary>
@@ -21,11 +32,18 @@ public enum DataFormat
     Countdown,
 }
 
-/// <summary>Where problems come from: a file or a built-in generator.</summary>
+/// <summary>Where problems come from: files, a built-in generator, or several of those.</summary>
+[BareList(nameof(Sources))]
 public sealed record DataSource : IRecipeSection
 {
-    [Description("A .jsonl or .parquet file.")]
+    [Description(
+        "A file (.jsonl, .json, .csv, .tsv, .parquet; text also with .gz), a pattern such as data/train-*.parquet, or the "
+            + "folder of a Hugging Face dataset. docs/data.md has formats and layouts."
+    )]
     public string? Path { get; init; }
+
+    [Description("Of a folder or pattern with several splits, the one to read: `train`, `test`, `validation`.")]
+    public string? Split { get; init; }
 
     [Description("A built-in generator, `arithmetic` or `countdown`; instead of path.")]
     public string? Generator { get; init; }
@@ -47,7 +65,7 @@ public sealed record DataSource : IRecipeSection
     public DataColumns Columns { get; init; } = new();
 
     [Description(
-        "`gsm8k` takes the gold answer after the last ####; `countdown` has nums and target; `auto` looks at the first row."
+        "`gsm8k` takes the gold answer after the last ####; `countdown` has nums and target; `auto` looks at the rows."
     )]
     public DataFormat Format { get; init; } = DataFormat.Auto;
 
@@ -62,16 +80,67 @@ public sealed record DataSource : IRecipeSection
     [Limits(AtLeast = 1)]
     public int? Take { get; init; }
 
-    public IEnumerable<Conflict> Validate()
+    [Description(
+        "Stop when a row has no question or no answer; else such rows are counted, named at the start, and left out."
+    )]
+    public bool RequireComplete { get; init; }
+
+    [Description("What the log calls this source; without it the generator's or the file's name.")]
+    public string? Name { get; init; }
+
+    [Description(
+        "Of several sources, how often this one is drawn, in proportion to the other weights. Without weights all rows are "
+            + "shuffled together."
+    )]
+    [Limits(Above = 0)]
+    public double? Weight { get; init; }
+
+    [Description("Several sources, instead of path and generator.")]
+    public ValueList<DataSource> Sources { get; init; } = [];
+
+    public IEnumerable<Conflict> Validate() => Sources.Count > 0 ? MixConflicts() : SourceConflicts();
+
+    private IEnumerable<Conflict> MixConflicts()
+    {
+        if (this with { Sources = [] } != new DataSource())
+            yield return new("a list of sources has no keys beside it; write them into each source", "sources");
+        for (int i = 0; i < Sources.Count; i++)
+        {
+            var source = Sources[i];
+            if (source.Sources.Count > 0)
+                yield return new("a source in a list can't be a list itself", $"sources.{i}");
+            if (source.Weight is null != Sources[0].Weight is null)
+                yield return new("give every source a weight, or none", $"sources.{i}.weight", "sources.0.weight");
+            if (source.Name is not null && Sources.Take(i).Any(s => s.Name == source.Name))
+                yield return new($"two sources are called '{source.Name}'", $"sources.{i}.name");
+        }
+    }
+
+    private IEnumerable<Conflict> SourceConflicts() => [.. PathConflicts(), .. GeneratorConflicts()];
+
+    private IEnumerable<Conflict> PathConflicts()
     {
         if (Path is null && Generator is null)
-            yield return new("give 'path' (a file) or 'generator'", "path", "generator");
+            yield return new("give 'path' (a file or folder), 'generator', or a list of sources", "path", "generator");
         if (Path is not null && Generator is not null)
             yield return new("'path' and 'generator' exclude each other; keep one", "path", "generator");
-        if (Path is not null && System.IO.Path.GetExtension(Path) is not (".jsonl" or ".parquet"))
-            yield return new($"expected a .jsonl or .parquet file, found '{Path}'", "path");
+        if (Path is not null && !HasFormat(Path))
+            yield return new($"expected a folder, or a file of {RowReader.Formats}, found '{Path}'", "path");
         if (Path is not null && Generator is null && Count is not null)
             yield return new("count belongs to a generator; for a file use take", "count", "path");
+        if (Split is not null && Generator is not null)
+            yield return new("split belongs to a folder; use skip and take for a generator", "split", "generator");
+    }
+
+    /// <summary>Whether a path may be right: a name without an extension is a folder's.</summary>
+    private static bool HasFormat(string path) =>
+        RowReader.Extension(path) is not null
+        || System.IO.Path.GetExtension(path) == ""
+        || DataFiles.IsPattern(path)
+        || Directory.Exists(path);
+
+    private IEnumerable<Conflict> GeneratorConflicts()
+    {
         if (Generator is not null && !Generators.Names.Contains(Generator))
             yield return new(
                 $"no generator is called '{Generator}' (there are {string.Join(", ", Generators.Names)})",
@@ -94,12 +163,16 @@ public sealed record DataSource : IRecipeSection
 public sealed record DataColumns
 {
     [Description(
-        "Column of the question, or text around columns in braces, such as \"{Body} {Question}\". Without it: question, "
-            + "problem, prompt. Empty (\"\") when rows are text without a question."
+        "Column of the question, or text around columns in braces, such as \"{Body} {Question}\"; {{ is a brace. Names "
+            + "with dots are nested: extra_info.question. It may hold messages. Without it: question, problem, prompt, … "
+            + "Empty (\"\") when rows are text without a question."
     )]
     public string? Question { get; init; }
 
-    [Description("Column of the gold answer. Without it: answer, solution, target.")]
+    [Description(
+        "Column of the gold answer, or for `sft` of the text to learn. Without it: answer, reward_model.ground_truth, "
+            + "solution, target, … Empty (\"\") when rows have no gold answer and no reward needs one."
+    )]
     public string? Answer { get; init; }
 }
 

@@ -15,19 +15,25 @@ internal static class RecipeWriter
             text.Append(' ', 2 * depth).Append(key.Name).Append(':');
             object? value = key.Property.GetValue(section);
             if (value is not null && RecipeKey.BareList(key.Type) is { } only && IsBare(value, only))
-                text.Append(' ').Append(List((IEnumerable)only.Property.GetValue(value)!)).Append('\n');
+                Items(text, only.Type, (IEnumerable)only.Property.GetValue(value)!, depth);
             else if (value is not null && RecipeKey.IsSection(key.Type))
             {
                 text.Append('\n');
                 Section(text, value, depth + 1);
             }
-            else if (value is not null && RecipeKey.Element(key.Type) is { } element && RecipeKey.IsSection(element))
-                Sections(text, (IEnumerable)value, depth);
+            else if (value is IEnumerable list and not string)
+                Items(text, key.Type, list, depth);
             else
-                text.Append(' ')
-                    .Append(value is IEnumerable list and not string ? List(list) : Scalar(value))
-                    .Append('\n');
+                text.Append(' ').Append(Scalar(value)).Append('\n');
         }
+    }
+
+    private static void Items(StringBuilder text, Type type, IEnumerable items, int depth)
+    {
+        if (RecipeKey.IsSection(RecipeKey.Element(type)!))
+            Sections(text, items, depth);
+        else
+            text.Append(' ').Append(List(items)).Append('\n');
     }
 
     /// <summary>Whether a section's list is all that differs from its defaults: the rest then has nothing to say.</summary>

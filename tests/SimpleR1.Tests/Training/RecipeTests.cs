@@ -112,7 +112,7 @@ public sealed class RecipeTests
     [InlineData("rollout.max_new_tokens=2048", "rollout.max_new_tokens")]
     [InlineData("data.train.path=x.jsonl", "data.train.path")]
     [InlineData("data.train={count: 5}", "data.train.path")]
-    [InlineData("data.train={path: x.csv}", "data.train.path")]
+    [InlineData("data.train={path: x.txt}", "data.train.path")]
     [InlineData("data.train.skip=100", "data.train.skip")]
     [InlineData("data.train.options.operations=x", "data.train.options.operations")]
     [InlineData("rewards=[]", "rewards")]

@@ -25,7 +25,7 @@ internal static class SftCommand
     private static void Run(SftRecipe recipe)
     {
         using var interrupts = new Interrupts("finishing this step, then writing the model");
-        double loss = Sft.Run(recipe, PrintStep, interrupts.Token);
+        double loss = Sft.Run(recipe, PrintStep, interrupts.Token, Console.WriteLine);
         Console.WriteLine(Invariant($"{recipe.Output}: written, loss {loss:F4} nats a token"));
     }
 

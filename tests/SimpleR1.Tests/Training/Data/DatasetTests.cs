@@ -4,21 +4,10 @@ using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Rewards.Mathematics;
 using Xunit;
 
-namespace SimpleR1.Tests.Training;
+namespace SimpleR1.Tests.Training.Data;
 
-public sealed class DataTests : IDisposable
+public sealed class DatasetTests : DataFolder
 {
-    private readonly string folder = Directory.CreateTempSubdirectory("simple-r1-data-").FullName;
-
-    public void Dispose() => Directory.Delete(folder, recursive: true);
-
-    private string Write(string name, string text)
-    {
-        string path = Path.Combine(folder, name);
-        File.WriteAllText(path, text);
-        return path;
-    }
-
     private static IReadOnlyList<Problem> Load(
         string path,
         DataColumns? columns = null,
@@ -34,7 +23,7 @@ public sealed class DataTests : IDisposable
         );
 
     [Fact]
-    public void Load_of_gsm8k_takes_the_gold_after_the_hashes_without_commas()
+    public void Load_of_gsm8k_takes_the_gold_after_the_last_hashes()
     {
         string path = Write(
             "g.jsonl",
@@ -45,7 +34,7 @@ public sealed class DataTests : IDisposable
             """
         );
         var problems = Load(path);
-        Assert.Equal(["1250", "2"], problems.Select(p => p.Answer));
+        Assert.Equal(["1,250", "2"], problems.Select(p => p.Answer));
         Assert.Equal("Half of 2,500?", problems[0].Question);
         Assert.EndsWith("#### 1,250", (string)problems[0].Fields["answer"]!);
     }
@@ -72,8 +61,8 @@ public sealed class DataTests : IDisposable
     [Fact]
     public void Load_of_a_missing_file_gives_its_full_path() =>
         Assert.Contains(
-            Path.Combine(folder, "none.jsonl"),
-            Assert.Throws<FileNotFoundException>(() => Load(Path.Combine(folder, "none.jsonl"))).Message
+            Path.Combine(Folder, "none.jsonl"),
+            Assert.Throws<FileNotFoundException>(() => Load(Path.Combine(Folder, "none.jsonl"))).Message
         );
 
     [Fact]
@@ -83,10 +72,7 @@ public sealed class DataTests : IDisposable
         string message = Assert.Throws<InvalidDataException>(() => Load(path)).Message;
         Assert.Contains("question", message);
         Assert.Contains("found 'text', 'answer'", message);
-        Assert.StartsWith(
-            $"{path}:2: no column for 'text'; found 'answer'",
-            Assert.Throws<InvalidDataException>(() => Load(path, new() { Question = "text" })).Message
-        );
+        Assert.Single(Load(path, new() { Question = "text" }));
         Assert.Contains(
             "'nums' and 'target'",
             Assert.Throws<InvalidDataException>(() => Load(path, null, DataFormat.Countdown)).Message
@@ -116,7 +102,7 @@ public sealed class DataTests : IDisposable
             string.Join("\n", Enumerable.Range(0, 20).Select(i => $"{{\"question\": \"q{i}\", \"answer\": {i}.0}}"))
         );
         Assert.Equal(
-            ["5", "6", "7"],
+            ["5.0", "6.0", "7.0"],
             Dataset
                 .Load(
                     new()
@@ -137,7 +123,7 @@ public sealed class DataTests : IDisposable
         var first = Dataset.Load(source).Select(p => p.Answer).ToList();
         Assert.Equal(first, Dataset.Load(source).Select(p => p.Answer));
         Assert.NotEqual(first, Dataset.Load(source with { Seed = 5 }).Select(p => p.Answer));
-        Assert.Equal(Enumerable.Range(0, 20).Select(i => $"{i}").Order(), first.Order());
+        Assert.Equal(Enumerable.Range(0, 20).Select(i => $"{i}.0").Order(), first.Order());
         Assert.Equal(first[18..], Dataset.Load(source with { Skip = 18 }).Select(p => p.Answer));
         Assert.Contains(
             "more than its 20 rows",
@@ -174,7 +160,7 @@ public sealed class DataTests : IDisposable
         Assert.Equal(@"\left( 3, \frac{\pi}{2} \right)", Load(SharedData.Require("math500/test.jsonl"))[0].Answer);
         Assert.Equal("204", Load(SharedData.Require("aime24/test.jsonl"), new() { Answer = "answer" })[0].Answer);
         var svamp = Load(SharedData.Require("svamp/test.jsonl"), new() { Question = "{Body} {Question}" })[0];
-        Assert.Equal("145", svamp.Answer);
+        Assert.Equal("145.0", svamp.Answer);
         Assert.EndsWith("93 groups How big is each group of bananas?", svamp.Question);
         var countdown = Load(SharedData.Require("countdown/train.jsonl"));
         Assert.Equal(10240, countdown.Count);
@@ -187,127 +173,17 @@ public sealed class DataTests : IDisposable
     [Fact]
     public void Load_of_a_damaged_parquet_file_names_it() =>
         Assert.Contains(
-            "x.parquet: can't be read as Parquet",
+            "x.parquet: can't be read as parquet",
             Assert.Throws<InvalidDataException>(() => Load(Write("x.parquet", "PAR1 nonsense PAR1"))).Message
         );
 
-    [Theory]
-    [InlineData("arithmetic")]
-    [InlineData("countdown")]
-    public void Generators_give_the_same_distinct_problems_for_a_seed_whatever_the_count(string name)
-    {
-        var long_ = Generators.Make(name, 300, 7);
-        Assert.Equal(long_.Take(50).Select(p => p.Question), Generators.Make(name, 50, 7).Select(p => p.Question));
-        Assert.Equal(300, long_.Select(p => p.Question).Distinct().Count());
-        Assert.NotEqual(long_[0].Question, Generators.Make(name, 1, 8)[0].Question);
-        Assert.Equal(
-            long_.Skip(290).Select(p => p.Question),
-            Dataset
-                .Load(
-                    new()
-                    {
-                        Generator = name,
-                        Count = 300,
-                        Seed = 7,
-                        Skip = 290,
-                    }
-                )
-                .Select(p => p.Question)
-        );
-    }
-
     [Fact]
-    public void Arithmetic_answers_are_the_values_of_their_expressions()
+    public void Gold_answers_of_gsm8k_match_their_numbers_without_commas()
     {
-        foreach (
-            var problem in Generators.Make(
-                "arithmetic",
-                500,
-                3,
-                new()
-                {
-                    Terms = 4,
-                    Digits = 3,
-                    Operations = "+-*",
-                }
-            )
-        )
-            Assert.True(
-                MathAnswers.Match(problem.Answer, (string)problem.Fields["expression"]!),
-                problem.Question + " " + problem.Answer
-            );
-    }
-
-    [Fact]
-    public void Countdown_targets_can_be_reached()
-    {
-        foreach (
-            var problem in Generators.Make(
-                "countdown",
-                200,
-                5,
-                new()
-                {
-                    MinNumbers = 2,
-                    MaxNumbers = 4,
-                    MaxTarget = 50,
-                }
-            )
-        )
-        {
-            var numbers = problem.Fields["nums"]!.AsArray().Select(n => (double)(int)n!).ToList();
-            int target = (int)problem.Fields["target"]!;
-            Assert.InRange(numbers.Count, 2, 4);
-            Assert.InRange(target, 1, 50);
-            Assert.True(Reachable(numbers, target), problem.Question);
-        }
-
-        static bool Reachable(List<double> left, double target)
-        {
-            if (left.Count == 1)
-                return Math.Abs(left[0] - target) < 1e-9;
-            for (int i = 0; i < left.Count; i++)
-            for (int j = 0; j < left.Count; j++)
-            {
-                if (i == j)
-                    continue;
-                var rest = left.Where((_, k) => k != i && k != j).ToList();
-                foreach (
-                    double value in new[] { left[i] + left[j], left[i] - left[j], left[i] * left[j], left[i] / left[j] }
-                )
-                    if (double.IsFinite(value) && Reachable([.. rest, value], target))
-                        return true;
-            }
-            return false;
-        }
-    }
-
-    [Fact]
-    public void Generators_that_run_out_of_problems_say_how_many_there_are() =>
-        Assert.Contains(
-            "about 100 different problems, not 500",
-            Assert
-                .Throws<ArgumentException>(() =>
-                    Generators.Make("arithmetic", 500, 1, new() { Digits = 1, Operations = "+" })
-                )
-                .Message
-        );
-
-    [Fact]
-    public void DataOrder_shuffles_each_epoch_and_continues_from_its_position()
-    {
-        var order = new DataOrder(10, 3);
-        int[] all = [.. Enumerable.Range(0, 35).Select(_ => order.Next())];
-        Assert.Equal(35, order.Position);
-        for (int epoch = 0; epoch < 3; epoch++)
-            Assert.Equal(Enumerable.Range(0, 10), all[(10 * epoch)..(10 * epoch + 10)].Order());
-        Assert.NotEqual(all[..10], all[10..20]);
-        for (int position = 0; position < 35; position++)
-        {
-            var restored = new DataOrder(10, 3) { Position = position };
-            Assert.Equal(all[position..], Enumerable.Range(0, 35 - position).Select(_ => restored.Next()));
-        }
-        var other = new DataOrder(10, 4);
-        Assert.NotEqual(all[..10], Enumerable.Range(0, 10).Select(_ => other.Next()));
+        var problems = Load(SharedData.Require("gsm8k/test.jsonl"));
+        Assert.Equal(1319, problems.Count);
+        Assert.All(problems, p => Assert.True(MathAnswers.Match(p.Answer, p.Answer.Replace(",", "")), p.Origin));
+        Assert.All(problems, p => Assert.True(MathAnswers.Match(p.Answer, p.Answer), p.Origin));
+        Assert.Contains(problems, p => p.Answer.Contains(','));
     }
 }
