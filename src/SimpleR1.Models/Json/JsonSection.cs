@@ -140,8 +140,16 @@ internal sealed class JsonSection
         );
     }
 
-    /// <summary>Keys that nothing has read, with their values, for a message.</summary>
-    public IEnumerable<(string Key, string Value)> Unread() => unread.Select(key => (key, Shown(values[key])));
+    /// <summary>Keys that nothing has read, with line and value, for a message about several of them.</summary>
+    public IEnumerable<string> Unread() =>
+        unread.Select(key => $"'{Name([.. place, key])}'{LineNote(key)}: {Shown(values[key])} (unknown option)");
+
+    /// <summary>A key's line, for a message about several of them.</summary>
+    public string LineNote(string key)
+    {
+        int line = file.LineOf([.. place, key]);
+        return line > 0 ? $" (line {line})" : "";
+    }
 
     /// <summary>What is wrong at a key, with file and line.</summary>
     public InvalidDataException Problem(string key, string problem) =>

@@ -17,7 +17,7 @@ internal sealed class Bpe(BpeModel model, bool spellsBytes)
     private readonly Dictionary<string, int> vocabulary = model.Vocabulary;
     private readonly Dictionary<(int, int), (int Rank, int Id)> merges = model.Merges;
     private readonly int[] byteIds = // of the bytes that stand for unknown characters, −1 where there is none
-        [.. Enumerable.Range(0, 256).Select(b => model.Vocabulary.GetValueOrDefault($"<0x{b:X2}>", -1))];
+    [.. Enumerable.Range(0, 256).Select(b => model.Vocabulary.GetValueOrDefault($"<0x{b:X2}>", -1))];
     private readonly ConcurrentDictionary<string, int[]> cache = new();
 
     /// <summary>Appends the ids of one pre-tokenized word.</summary>

@@ -97,8 +97,9 @@ internal sealed record BpeModel
         int rank = 0;
         foreach (var merge in list.EnumerateArray())
         {
-            if (ReadPair(merge) is not var (left, right))
+            if (ReadPair(merge) is not { } pair)
                 throw section.Wrong(["model", "merges", rank], "two tokens, as ['a', 'b'] or as 'a b'", merge);
+            var (left, right) = pair;
             string merged = left + (right.Length >= prefixLength ? right[prefixLength..] : "");
             if (
                 !vocabulary.TryGetValue(left, out int leftId)

@@ -193,21 +193,16 @@ public sealed class Tokenizer
         return mayHaveLone ? Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(text)) : text;
     }
 
-    /// <summary>
-    /// The file's added tokens. The reference numbers them itself, by the vocabulary or after it, so another id in the
-    /// file would not be the one that the model knows.
-    /// </summary>
+    /// <summary>The file's added tokens, whose ids agree with the vocabulary where it has them too.</summary>
     private static IReadOnlyList<AddedToken> ReadAddedTokens(JsonSection root, BpeModel model)
     {
         var tokens = new List<AddedToken>();
-        int next = model.Vocabulary.Count;
         foreach (var section in root.Sections("added_tokens"))
         {
             var token = AddedToken.Read(section);
-            int expected = model.Vocabulary.GetValueOrDefault(token.Content, next);
+            int expected = model.Vocabulary.GetValueOrDefault(token.Content, token.Id);
             if (token.Id != expected)
-                throw section.Problem("id", $"'{token.Content}' has {token.Id}, but by the vocabulary it is {expected}");
-            next = Math.Max(next, token.Id + 1);
+                throw section.Problem("id", $"'{token.Content}' is {token.Id} here, but {expected} in the vocabulary");
             tokens.Add(token);
         }
 

@@ -83,8 +83,7 @@ internal sealed class ByteFallbackStep(Action<string> output) : DecoderStep(outp
     /// <summary>The byte that a token stands for; null for other tokens.</summary>
     public static byte? ByteOf(string token)
     {
-        bool hasForm =
-            token.Length == 6 && token.StartsWith("<0x", StringComparison.Ordinal) && token[5] == '>';
+        bool hasForm = token.Length == 6 && token.StartsWith("<0x", StringComparison.Ordinal) && token[5] == '>';
         return hasForm && char.IsAsciiHexDigit(token[3]) && char.IsAsciiHexDigit(token[4])
             ? Convert.ToByte(token[3..5], 16)
             : null;

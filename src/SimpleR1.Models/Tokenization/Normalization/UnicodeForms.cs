@@ -26,7 +26,9 @@ internal static class UnicodeForms
 
     static UnicodeForms()
     {
-        using var reader = new StreamReader(typeof(UnicodeForms).Assembly.GetManifestResourceStream("unicode_forms.txt")!);
+        using var reader = new StreamReader(
+            typeof(UnicodeForms).Assembly.GetManifestResourceStream("unicode_forms.txt")!
+        );
         while (reader.ReadLine() is { } line)
             ReadLine(line.Split(' '));
     }
@@ -109,7 +111,10 @@ internal static class UnicodeForms
             if (hangul % TCount != 0)
                 points.Add(TBase + hangul % TCount);
         }
-        else if (Decompositions.TryGetValue(point, out int[]? parts) || (compatible && Compatible.TryGetValue(point, out parts)))
+        else if (
+            Decompositions.TryGetValue(point, out int[]? parts)
+            || (compatible && Compatible.TryGetValue(point, out parts))
+        )
             foreach (int part in parts)
                 Decompose(part, compatible, points);
         else

@@ -37,11 +37,16 @@ internal static class CaseFolding
     /// <summary>Whether two ASCII letters side by side may equal one (ß, ﬀ, ﬁ, ﬂ, ﬆ).</summary>
     public static bool MayBeOne(int first, int second) =>
         (char.ToLowerInvariant((char)first), char.ToLowerInvariant((char)second))
-            is ('s', 's')
-                or ('f', 'f')
-                or ('f', 'i')
-                or ('f', 'l')
-                or ('s', 't');
+            is
+                ('s', 's')
+                or
+                ('f', 'f')
+                or
+                ('f', 'i')
+                or
+                ('f', 'l')
+                or
+                ('s', 't');
 
     private static IReadOnlyList<int[]> Build()
     {

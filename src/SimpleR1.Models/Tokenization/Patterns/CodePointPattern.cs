@@ -27,8 +27,7 @@ internal sealed class CodePointPattern
     public static CodePointPattern Exactly(string text) => new(_ => Regex.Escape(text));
 
     /// <summary>The .NET pattern that finds this pattern's matches in a text of whole characters.</summary>
-    public Regex For(ReadOnlySpan<char> text) =>
-        text.ContainsAnyInRange('\uD800', '\uDFFF') ? full.Value : basic;
+    public Regex For(ReadOnlySpan<char> text) => text.ContainsAnyInRange('\uD800', '\uDFFF') ? full.Value : basic;
 
     /// <summary>All matches from left to right; an empty one never cuts a character.</summary>
     public List<(int Start, int End)> Matches(string text)

@@ -227,8 +227,7 @@ internal sealed partial class PatternTranslator
             }
         }
 
-        var alternatives = lows
-            .GroupBy(p => p.Value.ToString(), p => Hex(0xD800 + p.Key))
+        var alternatives = lows.GroupBy(p => p.Value.ToString(), p => Hex(0xD800 + p.Key))
             .Select(g => $"[{string.Concat(g)}][{g.Key}]");
         return string.Join('|', alternatives);
     }

@@ -256,6 +256,11 @@ internal sealed partial class PatternTranslator(string pattern, bool astral)
                 throw Unsupported($@"\{pattern[at]}");
         }
 
+        if (pattern[at] is 'w' or 'W')
+        {
+            var words = UnicodeProperties.LoneWord;
+            return Emit(pattern[at++] == 'w' ? words : words.Complement());
+        }
         if (SetEscape() is { } item)
             return EmitClass([item], negated: false);
         return Literal(PointEscape());
@@ -263,7 +268,7 @@ internal sealed partial class PatternTranslator(string pattern, bool astral)
 
     private string WordBoundary(bool boundary)
     {
-        string word = Emit(UnicodeProperties.Word);
+        string word = Emit(UnicodeProperties.LoneWord);
         return boundary
             ? $"(?:(?<={word})(?!{word})|(?<!{word})(?={word}))"
             : $"(?:(?<={word})(?={word})|(?<!{word})(?!{word}))";

@@ -73,6 +73,13 @@ internal static class UnicodeProperties
     /// <summary>What <c>\w</c> means: letters, marks, decimal digits, connectors, and what else is alphabetic.</summary>
     public static CodePointSet Word => Find("Word")!;
 
+    /// <summary>
+    /// What <c>\w</c> means outside of a class, and at the boundaries of words: there Oniguruma takes superscripts and
+    /// fractions of Latin-1 too.
+    /// </summary>
+    public static CodePointSet LoneWord { get; } =
+        Word.Union(CodePointSet.Of([(0xB2, 0xB3), (0xB9, 0xB9), (0xBC, 0xBE)]));
+
     /// <summary>Whether a code point belongs to a word.</summary>
     public static bool IsWord(Rune rune) => Word.Contains(rune.Value);
 

@@ -118,7 +118,9 @@ internal sealed class PreTokenizer
         section.Flag("trim_offsets", true); // of positions in the text, not of ids
         bool useRegex = section.Flag("use_regex", true);
         if (addSpace)
-            steps.Add((word, words) => words.Add(word.Text.StartsWith(' ') ? word : word with { Text = " " + word.Text }));
+            steps.Add(
+                (word, words) => words.Add(word.Text.StartsWith(' ') ? word : word with { Text = " " + word.Text })
+            );
         if (useRegex)
             Cut(Gpt2Pattern, SplitBehavior.Isolated);
         steps.Add(SpellBytes);

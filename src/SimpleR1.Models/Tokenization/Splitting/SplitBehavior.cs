@@ -30,7 +30,10 @@ internal static class SplitBehaviors
         string name = section.Text("behavior");
         return Enum.TryParse<SplitBehavior>(name, out var behavior) && behavior.ToString() == name
             ? behavior
-            : throw section.Unsupported("behavior", $"'{name}' (there are {string.Join(", ", Enum.GetNames<SplitBehavior>())})");
+            : throw section.Unsupported(
+                "behavior",
+                $"'{name}' (there are {string.Join(", ", Enum.GetNames<SplitBehavior>())})"
+            );
     }
 
     /// <param name="invert">What lies between matches counts as the matches.</param>
