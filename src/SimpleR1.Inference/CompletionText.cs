@@ -7,9 +7,14 @@ namespace SimpleR1.Inference;
 /// The text of a completion as it grows. Text that may be the beginning of a stop string is held back until it is
 /// certain, so that the pieces handed out, put together, are the completion's text in the end.
 /// </summary>
-internal sealed class CompletionText(Tokenizer tokenizer, IReadOnlyList<string> stops, bool includeStop)
+internal sealed class CompletionText(Tokenizer tokenizer, GenerationRequest request)
 {
-    private readonly StreamingDecoder decoder = tokenizer.Stream();
+    private readonly IReadOnlyList<string> stops = request.Sampling.StopStrings;
+    private readonly bool includeStop = request.Sampling.IncludeStopString;
+    private readonly StreamingDecoder decoder = tokenizer.Stream(
+        request.Sampling.KeepSpecialTokens,
+        request.PromptTokens
+    );
     private readonly StringBuilder certain = new();
     private string held = "";
 
@@ -17,11 +22,11 @@ internal sealed class CompletionText(Tokenizer tokenizer, IReadOnlyList<string> 
     public string Text => certain.ToString();
 
     /// <summary>The text of a sample that has some tokens already; they count as handed out.</summary>
-    public static CompletionText Continue(Tokenizer tokenizer, SamplingParameters sampling, int[] tokens)
+    public static CompletionText Continue(Tokenizer tokenizer, GenerationRequest request, int[] tokens)
     {
-        var text = new CompletionText(tokenizer, sampling.StopStrings, sampling.IncludeStopString);
+        var text = new CompletionText(tokenizer, request);
         for (int i = 0; i < tokens.Length; i++)
-            text.Append(tokens[i], mayStop: i + 1 >= sampling.MinTokens, out _);
+            text.Append(tokens[i], mayStop: i + 1 >= request.Sampling.MinTokens, out _);
         return text;
     }
 
@@ -49,6 +54,19 @@ internal sealed class CompletionText(Tokenizer tokenizer, IReadOnlyList<string> 
         piece = HandOut(held[..end]);
         held = held[end..];
         return false;
+    }
+
+    /// <summary>Ends the text with an ending id's own text, which is there even if special tokens are left out.</summary>
+    public string FlushWith(int stopToken)
+    {
+        if (tokenizer.IsSpecial(stopToken) && !request.Sampling.KeepSpecialTokens)
+        {
+            string rest = Flush();
+            return rest + HandOut(tokenizer.TokenText(stopToken)!);
+        }
+
+        bool ended = Append(stopToken, mayStop: true, out string piece);
+        return ended ? piece : piece + Flush();
     }
 
     /// <summary>

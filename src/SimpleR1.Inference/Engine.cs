@@ -98,6 +98,7 @@ public sealed class Engine : IDisposable
     )
     {
         ThrowIfFailed();
+        requests = [.. requests.Select(request => StopTexts.Resolve(request, tokenizer))];
         var ids = new HashSet<string>();
         foreach (var request in requests)
         {
@@ -248,7 +249,7 @@ public sealed class Engine : IDisposable
         var samples = new List<Sequence>(request.Count);
         foreach (var sample in request.SamplesToComplete())
         {
-            var text = tokenizer is null ? null : CompletionText.Continue(tokenizer, request.Sampling, sample.Tokens);
+            var text = tokenizer is null ? null : CompletionText.Continue(tokenizer, request, sample.Tokens);
             var origin = new SequenceOrigin(request, sample, submission, arrivals++, Options.ContextOf(Config));
             var sequence = new Sequence(origin, text);
             samples.Add(sequence);

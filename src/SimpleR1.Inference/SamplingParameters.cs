@@ -34,11 +34,22 @@ public sealed record SamplingParameters
 
     /// <summary>
     /// Ids that end the completion, in addition to the model's own end-of-sequence ids. The ending id is part of the
-    /// output tokens; its text is part of the text only with <see cref="IncludeStopString"/>.
+    /// output tokens; its text is part of the text only with <see cref="IncludeStopString"/>, and of the model's own
+    /// ids never.
     /// </summary>
     public IReadOnlyList<int> StopTokenIds { get; init; } = [];
+
+    /// <summary>
+    /// Texts that end the completion. One that is exactly a special token acts as its id, which is no part of the text
+    /// otherwise.
+    /// </summary>
     public IReadOnlyList<string> StopStrings { get; init; } = [];
     public bool IncludeStopString { get; init; }
+
+    /// <summary>
+    /// Special tokens are part of the text. The end-of-sequence id that ends a completion never is.
+    /// </summary>
+    public bool KeepSpecialTokens { get; init; }
     public bool IgnoreEos { get; init; }
 
     /// <summary>Added to the logits of single tokens before the temperature.</summary>

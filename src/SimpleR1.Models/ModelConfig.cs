@@ -49,6 +49,13 @@ public sealed record ModelConfig
     /// </summary>
     public IReadOnlyList<int> EosTokenIds { get; init; } = [];
 
+    /// <summary>What to tell whoever samples from a model without an end-of-sequence id; null for others.</summary>
+    public string? EndWarning =>
+        EosTokenIds.Count > 0
+            ? null
+            : "warning: neither config.json nor generation_config.json names an eos_token_id: every completion runs to "
+                + "its limit, unless a stop text or a stop token id ends it";
+
     /// <inheritdoc cref="ModelFamily.QueryKeyValueBias"/>
     public bool QueryKeyValueBias => Family.QueryKeyValueBias;
 

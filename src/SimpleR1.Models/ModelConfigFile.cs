@@ -1,6 +1,8 @@
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using SimpleR1.Models.Checkpoints;
+using SimpleR1.Models.Json;
 using SimpleR1.Tensors;
 
 namespace SimpleR1.Models;
@@ -62,9 +64,10 @@ public static class ModelConfigFile
     /// <exception cref="NotSupportedException">
     /// The architecture or an option is unknown or unsupported; all are named.
     /// </exception>
-    /// <exception cref="InvalidDataException">A size is missing or makes no sense.</exception>
+    /// <exception cref="InvalidDataException">A value is missing or makes no sense; named, with its line.</exception>
     public static ModelConfig Load(string folder)
     {
+        folder = ModelFolder.Resolve(folder);
         string path = Path.Combine(folder, "config.json");
         string generation = Path.Combine(folder, "generation_config.json");
         if (!File.Exists(path))
@@ -75,39 +78,46 @@ public static class ModelConfigFile
                         + "(config.json, tokenizer.json, model.safetensors).",
                 path
             );
-
-        try
-        {
-            return Parse(File.ReadAllText(path), File.Exists(generation) ? File.ReadAllText(generation) : null);
-        }
-        catch (Exception e) when (e is JsonException or InvalidOperationException or FormatException)
-        {
-            throw new InvalidDataException($"{path}: not a model config: {e.Message}", e);
-        }
-        catch (Exception e) when (e is NotSupportedException or InvalidDataException)
-        {
-            throw (Exception)Activator.CreateInstance(e.GetType(), $"{path}: {e.Message}", e)!;
-        }
+        return Read(ModelFile.Read(path), File.Exists(generation) ? ModelFile.Read(generation) : null);
     }
 
     /// <inheritdoc cref="Load"/>
-    public static ModelConfig Parse(string configJson, string? generationConfigJson = null)
-    {
-        var json = JsonNode.Parse(configJson) as JsonObject ?? throw new InvalidDataException("expected a JSON object");
-        string architecture = (string?)(json["architectures"] as JsonArray)?.FirstOrDefault() ?? "";
-        var family = ModelFamily.OfArchitecture(architecture);
-        var reader = new Reader(json);
+    public static ModelConfig Parse(string configJson, string? generationConfigJson = null) =>
+        Read(
+            new ModelFile("config.json", Encoding.UTF8.GetBytes(configJson)),
+            generationConfigJson is null
+                ? null
+                : new ModelFile("generation_config.json", Encoding.UTF8.GetBytes(generationConfigJson))
+        );
 
-        RequireWhatIsComputed(reader, family);
-        var config = Read(reader, family) with
+    private static ModelConfig Read(ModelFile file, ModelFile? generation)
+    {
+        var config = file.Parse("a model config", root => Read(root, file.Path));
+        var ids = generation?.Parse("a generation config", root => EndIds(root, config.VocabularySize));
+        return ids is null ? config : config with { EosTokenIds = ids };
+    }
+
+    private static ModelConfig Read(JsonSection root, string path)
+    {
+        var architectures = root.List("architectures", root.TextOf);
+        if (architectures.Count == 0)
+            throw root.Problem("architectures", "missing, expected a list with the model's architecture");
+        ModelFamily family;
+        try
         {
-            EosTokenIds = EndIds(
-                generationConfigJson is null ? null : JsonNode.Parse(generationConfigJson)?["eos_token_id"],
-                json["eos_token_id"]
-            ),
-        };
-        reader.RefuseUnread();
-        Check(config);
+            family = ModelFamily.OfArchitecture(architectures[0]);
+        }
+        catch (NotSupportedException e)
+        {
+            throw root.Unsupported("architectures", e.Message);
+        }
+
+        var reader = new Reader(root);
+        RequireWhatIsComputed(reader, family);
+        var config = Read(reader, family);
+        config = config with { EosTokenIds = EndIds(root, config.VocabularySize) ?? [] };
+        reader.RefuseUnread(path);
+        Check(config, root);
         return config;
     }
 
@@ -121,8 +131,10 @@ public static class ModelConfigFile
         reader.Require("partial_rotary_factor", "1.0");
         if (!family.QueryKeyValueBias)
             reader.Require("attention_bias", "false");
-        if (reader.Take("layer_types") is JsonArray types && types.Any(t => (string?)t != "full_attention"))
-            reader.Problems.Add("'layer_types': only full_attention is supported");
+        if (reader.Root.List("layer_types", reader.Root.TextOf).Any(type => type != "full_attention"))
+            reader.Problems.Add(
+                $"'layer_types'{reader.Root.LineNote("layer_types")}: only full_attention is supported"
+            );
     }
 
     private static ModelConfig Read(Reader reader, ModelFamily family)
@@ -145,61 +157,85 @@ public static class ModelConfigFile
             KeyValueHeads = reader.Size("num_key_value_heads", heads),
             HeadDimension = reader.Size("head_dim", headDimension),
             MaxPositions = reader.Size("max_position_embeddings", 2048),
-            RmsNormEpsilon = reader.Value<double>("rms_norm_eps", 1e-6),
+            RmsNormEpsilon = reader.Root.Number("rms_norm_eps", 1e-6),
             RopeTheta = theta,
             RopeScaling = scaling,
-            TieEmbeddings = reader.Value<bool>("tie_word_embeddings", false),
-            BosTokenId = reader.Take("bos_token_id") is JsonValue bos ? bos.GetValue<int>() : null,
+            TieEmbeddings = reader.Root.Flag("tie_word_embeddings", false),
+            BosTokenId = reader.Root.WholeOrNull("bos_token_id"),
         };
     }
 
-    private static void Check(ModelConfig config)
+    private static void Check(ModelConfig config, JsonSection root)
     {
         if (config.Heads % config.KeyValueHeads != 0)
-            throw new InvalidDataException(
+            throw root.Problem(
+                "num_key_value_heads",
                 $"{config.Heads} attention heads can't share {config.KeyValueHeads} key/value heads evenly"
             );
         if (config.HeadDimension % 2 != 0)
-            throw new InvalidDataException(
-                $"'head_dim': rotary embeddings need an even size, found {config.HeadDimension}"
-            );
+            throw root.Problem("head_dim", $"rotary embeddings need an even size, found {config.HeadDimension}");
+        if (config.RmsNormEpsilon < 0)
+            throw root.Problem("rms_norm_eps", $"expected 0 or more, found {config.RmsNormEpsilon}");
+        if (config.RopeTheta <= 0)
+            throw root.Problem("rope_theta", $"expected above 0, found {config.RopeTheta}");
     }
 
+    /// <summary>Rotary embedding, under its new key <c>rope_parameters</c> or its old ones.</summary>
     private static (double Theta, Llama3RopeScaling? Scaling) ReadRope(Reader reader)
     {
-        var topLevelTheta = reader.Take("rope_theta");
-        var oldScaling = reader.Take("rope_scaling");
-        var parameters = (reader.Take("rope_parameters") ?? oldScaling) as JsonObject;
-        double theta = (parameters?["rope_theta"] ?? topLevelTheta)?.GetValue<double>() ?? 10_000;
-        string type = (string?)(parameters?["rope_type"] ?? parameters?["type"]) ?? "default";
-        if (type == "default")
-            return (theta, null);
-        if (type != "llama3")
+        var root = reader.Root;
+        if (root.Has("rope_parameters") && root.Has("rope_scaling"))
         {
-            reader.Problems.Add($"rope type '{type}' (default and llama3 are supported)");
-            return (theta, null);
+            bool same = JsonElement.DeepEquals(root.Take("rope_parameters"), root.Take("rope_scaling"));
+            if (!same)
+                throw root.Problem("rope_scaling", "it says something else than rope_parameters; remove one of them");
         }
 
-        var scaling = new Llama3RopeScaling(
-            Get("factor"),
-            Get("low_freq_factor"),
-            Get("high_freq_factor"),
-            (int)Get("original_max_position_embeddings")
-        );
-        return (theta, scaling);
+        double theta = root.Number("rope_theta", 10_000);
+        var parameters = root.SectionOrNull("rope_parameters") ?? root.SectionOrNull("rope_scaling");
+        if (parameters is null)
+            return (theta, null);
 
-        double Get(string key) =>
-            parameters![key]?.GetValue<double>()
-            ?? throw new InvalidDataException($"llama3 rope scaling: '{key}' is missing");
+        double inner = parameters.Number("rope_theta", theta);
+        if (root.Has("rope_theta") && inner != theta)
+            throw parameters.Problem("rope_theta", $"{inner}, but config.json's own rope_theta is {theta}; remove one");
+        if (parameters.Number("partial_rotary_factor", 1) != 1)
+            throw parameters.Unsupported("partial_rotary_factor", "only 1.0 is supported");
+
+        // Files of old call the type "type".
+        string? oldType = parameters.TextOrNull("type");
+        string type = parameters.TextOrNull("rope_type") ?? oldType ?? "default";
+        var scaling = type == "llama3" ? ReadLlama3(parameters) : null;
+        if (type is not ("default" or "llama3"))
+            reader.Problems.Add($"rope type '{type}' (default and llama3 are supported)");
+        else
+            reader.Problems.AddRange(parameters.Unread());
+        return (inner, scaling);
     }
 
-    private static int[] EndIds(params JsonNode?[] candidates) =>
-        candidates.FirstOrDefault(c => c is not null) switch
-        {
-            JsonArray list => [.. list.Select(v => v!.GetValue<int>())],
-            JsonValue single => [single.GetValue<int>()],
-            _ => [],
-        };
+    private static Llama3RopeScaling ReadLlama3(JsonSection parameters) =>
+        new(
+            parameters.Number("factor"),
+            parameters.Number("low_freq_factor"),
+            parameters.Number("high_freq_factor"),
+            parameters.Whole("original_max_position_embeddings")
+        );
+
+    /// <summary>The ids that end a completion: one, or a list; null where the file names none.</summary>
+    private static IReadOnlyList<int>? EndIds(JsonSection root, int vocabulary)
+    {
+        const string key = "eos_token_id";
+        if (!root.Has(key))
+            return null;
+        bool isList = root.Take(key).ValueKind == JsonValueKind.Array;
+        IReadOnlyList<int> ids = isList ? root.WholeNumbers(key) : [root.Whole(key)];
+        foreach (int id in ids.Where(id => id < 0 || id >= vocabulary))
+            throw root.Problem(
+                key,
+                $"{id} is outside the vocabulary of {vocabulary} (vocab_size): no token has that id"
+            );
+        return ids;
+    }
 
     /// <summary>A <c>config.json</c> that transformers reads.</summary>
     /// <param name="type">Element type of the weights next to the file.</param>
@@ -248,48 +284,45 @@ public static class ModelConfigFile
             ["original_max_position_embeddings"] = scaling.OriginalMaxPositions,
         };
 
-    /// <summary>
-    /// A config's keys, and which of them nothing has read yet: an option that is not read may not be ignored.
-    /// </summary>
-    private sealed class Reader(JsonObject json)
+    /// <summary>A config's keys: an option that is not read may not be ignored.</summary>
+    private sealed class Reader
     {
-        private readonly HashSet<string> unread = [.. json.Select(p => p.Key).Where(k => !Harmless.Contains(k))];
+        public Reader(JsonSection root)
+        {
+            Root = root;
+            foreach (string key in Harmless)
+                root.Take(key);
+        }
+
+        public JsonSection Root { get; }
 
         /// <summary>Options that are not supported, each with its key and value.</summary>
         public List<string> Problems { get; } = [];
 
-        /// <summary>A key's value, which counts as read; null where it is absent.</summary>
-        public JsonNode? Take(string key)
-        {
-            unread.Remove(key);
-            return json[key];
-        }
-
-        public T Value<T>(string key, T? otherwise = default)
-            where T : struct =>
-            Take(key) is { } value
-                ? value.GetValue<T>()
-                : otherwise ?? throw new InvalidDataException($"'{key}' is missing");
-
         public int Size(string key, int? otherwise = null)
         {
-            int size = Value(key, otherwise);
-            return size > 0 ? size : throw new InvalidDataException($"'{key}': expected a positive size, found {size}");
+            int size = Root.Whole(key, otherwise);
+            return size > 0 ? size : throw Root.Problem(key, $"expected a positive size, found {size}");
         }
 
         /// <summary>A value other than <paramref name="expected"/> is a problem; an absent key is none.</summary>
         public void Require(string key, string expected)
         {
-            if (Take(key) is { } found && found.ToJsonString().Trim('"') != expected)
-                Problems.Add($"'{key}': {found.ToJsonString()} (only {expected} is supported)");
+            if (!Root.Has(key))
+                return;
+            string found = Root.Take(key).GetRawText();
+            if (found.Trim('"') != expected && found + ".0" != expected)
+                Problems.Add($"'{key}'{Root.LineNote(key)}: {found} (only {expected} is supported)");
         }
 
         /// <exception cref="NotSupportedException">An option is not supported, or nothing has read it.</exception>
-        public void RefuseUnread()
+        public void RefuseUnread(string path)
         {
-            Problems.AddRange(unread.Select(k => $"'{k}': {json[k]?.ToJsonString() ?? "null"} (unknown option)"));
+            Problems.AddRange(Root.Unread());
             if (Problems.Count > 0)
-                throw new NotSupportedException("options that are not supported: " + string.Join("; ", Problems));
+                throw new NotSupportedException(
+                    $"{path}: options that are not supported: {string.Join("; ", Problems)}"
+                );
         }
     }
 }

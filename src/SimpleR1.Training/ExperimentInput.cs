@@ -33,6 +33,12 @@ internal sealed record ExperimentInput
         var config = ModelConfigFile.Load(recipe.Model.Path);
         var tokenizer = Tokenizer.Load(recipe.Model.Path);
         tokenizer.CheckFits(config);
+        if (config.EndWarning is { } warning)
+            log(warning);
+        foreach (int id in recipe.Rollout.StopTokenIds.Where(id => id < 0 || id >= config.VocabularySize))
+            throw new InvalidDataException(
+                $"rollout.stop_token_ids: {id} is outside the model's vocabulary of {config.VocabularySize}"
+            );
         var template = PromptTemplate.Create(recipe.Model.Template, recipe.Model.System);
 
         // Problems

@@ -24,6 +24,7 @@ internal static class VllmCompletions
             stop = sampling.StopStrings,
             stop_token_ids = sampling.StopTokenIds,
             include_stop_str_in_output = sampling.IncludeStopString,
+            skip_special_tokens = !sampling.KeepSpecialTokens,
             ignore_eos = sampling.IgnoreEos,
 
             temperature = sampling.Temperature,

@@ -130,19 +130,20 @@ internal sealed class Sequence(SequenceOrigin origin, CompletionText? text)
     {
         var s = Request.Sampling;
         bool mayStop = OutputLength >= s.MinTokens;
-        bool isEnd = s.StopTokenIds.Contains(token) || (!s.IgnoreEos && endIds.Contains(token));
-        bool stops = mayStop && isEnd;
+        bool isOwnEnd = !s.IgnoreEos && endIds.Contains(token);
+        bool stops = mayStop && (isOwnEnd || s.StopTokenIds.Contains(token));
         piece = "";
         if (text is null)
             return stops;
 
-        if (stops && !s.IncludeStopString)
-            piece = text.Flush(); // the ending id is in the tokens, its text is no part of the answer
-        else if (text.Append(token, mayStop, out piece))
-            stops = true;
-        else if (stops)
-            piece += text.Flush();
-        return stops;
+        if (stops)
+        {
+            // The ending id is in the tokens. Its text is part of the answer only where that was asked for.
+            piece = s.IncludeStopString && !isOwnEnd ? text.FlushWith(token) : text.Flush();
+            return true;
+        }
+
+        return text.Append(token, mayStop, out piece);
     }
 
     /// <summary>The sample as it is now, ended for this reason.</summary>

@@ -1,4 +1,4 @@
-using System.Text.Json;
+using SimpleR1.Models.Json;
 using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
 using static TorchSharp.torch;
@@ -56,6 +56,7 @@ public static unsafe class Checkpoint
     /// <inheritdoc cref="Load(string)"/>
     public static void ReadInto(string folder, FlatWeights weights)
     {
+        folder = ModelFolder.Resolve(folder);
         var files = OpenAll(folder);
         try
         {
@@ -64,15 +65,24 @@ public static unsafe class Checkpoint
 
             using var upload = weights.Device is { } gpu ? new DeviceUpload(gpu) : null;
             var type = NumberConversion.Of(weights.Flat.dtype);
+            var damaged = new List<string>();
             foreach (var tensor in weights.Layout.CheckpointTensors)
             {
                 var (file, entry) = found[tensor.Name];
+                if (file.CountNotFinite(entry) is > 0 and var count)
+                    damaged.Add($"'{tensor.Name}': {count} of {entry.Length} numbers are NaN or infinite");
                 nint place = weights.Pointer + (nint)(tensor.Offset * NumberConversion.Size(type));
                 if (upload is null)
                     file.Read(entry, (float*)place);
                 else
                     file.Read(entry, upload, place, type);
             }
+
+            RefuseAny(
+                damaged,
+                $"{folder}: weights that no model can compute with (the file is damaged, or training had diverged "
+                    + "when it was written; use an earlier checkpoint)"
+            );
         }
         finally
         {
@@ -96,7 +106,10 @@ public static unsafe class Checkpoint
         SafetensorsWriter.WriteFolder(folder, [.. weights.Layout.CheckpointTensors.Select(SourceOf)], type, shardBytes);
         File.WriteAllText(Path.Combine(folder, "config.json"), ModelConfigFile.ToJson(weights.Layout.Config, type));
 
-        if (source is null || Path.GetFullPath(source) == Path.GetFullPath(folder))
+        if (source is null)
+            return;
+        source = ModelFolder.Resolve(source);
+        if (Path.GetFullPath(source) == Path.GetFullPath(folder))
             return;
         foreach (string name in Companions)
         {
@@ -144,18 +157,46 @@ public static unsafe class Checkpoint
                 single
             );
 
-        using var document = JsonDocument.Parse(File.ReadAllBytes(index));
         var files = new List<SafetensorsFile>();
-        var map = document.RootElement.GetProperty("weight_map");
-        foreach (string name in map.EnumerateObject().Select(p => p.Value.GetString()!).Distinct())
+        try
         {
-            string path = Path.Combine(folder, Path.GetFileName(name));
+            ModelFile.Read(index).Parse("an index of weights", root => OpenShards(folder, root, files));
+            return files;
+        }
+        catch
+        {
+            foreach (var file in files)
+                file.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>Opens the files of an index, and checks that each tensor is where the index says.</summary>
+    private static List<SafetensorsFile> OpenShards(string folder, JsonSection root, List<SafetensorsFile> files)
+    {
+        var map = root.Section("weight_map");
+        if (!map.Keys.Any())
+            throw root.Problem("weight_map", "it names no tensor");
+
+        foreach (var tensors in map.Keys.GroupBy(map.Text))
+        {
+            string path = Path.Combine(folder, tensors.Key);
+            if (Path.GetFileName(tensors.Key) != tensors.Key)
+                throw map.Problem(tensors.First(), $"'{tensors.Key}' is not the name of a file in the same folder");
             if (!File.Exists(path))
                 throw new FileNotFoundException(
-                    $"{path}: not found, but {Path.GetFileName(index)} names it. Download the missing shard.",
+                    $"{path}: not found, but model.safetensors.index.json names it. Download the missing shard.",
                     path
                 );
-            files.Add(SafetensorsFile.Open(path));
+
+            var file = SafetensorsFile.Open(path);
+            files.Add(file);
+            if (tensors.FirstOrDefault(name => !file.Entries.ContainsKey(name)) is { } missing)
+                throw map.Problem(
+                    missing,
+                    $"the index puts it into {tensors.Key}, which does not hold it: index and shards are not of one "
+                        + "download. Download the folder again"
+                );
         }
 
         return files;
@@ -181,12 +222,17 @@ public static unsafe class Checkpoint
         foreach (string name in found.Keys.Where(n => !IsRedundant(n, layout.Config)))
             problems.Add($"'{name}': unexpected, this architecture has no such tensor");
 
+        RefuseAny(problems, $"{folder}: the tensors do not fit config.json");
+    }
+
+    private static void RefuseAny(List<string> problems, string heading)
+    {
         if (problems.Count == 0)
             return;
         int more = problems.Count - MostProblemsListed;
         string listed = string.Join("\n  ", problems.Take(MostProblemsListed));
         string rest = more > 0 ? $"\n  and {more} more" : "";
-        throw new InvalidDataException($"{folder}: the tensors do not fit config.json:\n  {listed}{rest}");
+        throw new InvalidDataException($"{heading}:\n  {listed}{rest}");
     }
 
     /// <summary>

@@ -1,4 +1,6 @@
+using System.Numerics;
 using System.Numerics.Tensors;
+using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
@@ -66,6 +68,48 @@ internal static unsafe class NumberConversion
                 Convert(from + at * fromSize, fromType, to + at * toSize, toType, (int)Math.Min(item, count - at));
             }
         );
+    }
+
+    /// <summary>How many of any number of elements are NaN or infinite, in parallel.</summary>
+    public static long CountNotFinite(byte* from, WeightType type, long count)
+    {
+        const int item = 1 << 16;
+        long found = 0;
+        CpuParallel.For(
+            checked((int)((count + item - 1) / item)),
+            i =>
+            {
+                long at = (long)i * item;
+                int n = (int)Math.Min(item, count - at);
+                byte* start = from + at * Size(type);
+                long here =
+                    type == WeightType.F32
+                        ? CountOnes(new ReadOnlySpan<uint>(start, n), 0x7F80_0000u)
+                        : CountOnes(
+                            new ReadOnlySpan<ushort>(start, n),
+                            (ushort)(type == WeightType.F16 ? 0x7C00 : 0x7F80)
+                        );
+                if (here > 0)
+                    Interlocked.Add(ref found, here);
+            }
+        );
+        return found;
+    }
+
+    /// <summary>How many numbers have ones in all bits of the mask: of the exponent, for example.</summary>
+    private static long CountOnes<T>(ReadOnlySpan<T> numbers, T mask)
+        where T : unmanaged, IBinaryInteger<T>
+    {
+        var vectors = MemoryMarshal.Cast<T, Vector<T>>(numbers);
+        var masks = new Vector<T>(mask);
+        bool any = false;
+        foreach (var vector in vectors)
+            any |= Vector.EqualsAny(vector & masks, masks);
+
+        long found = 0;
+        foreach (var number in any ? numbers : numbers[(vectors.Length * Vector<T>.Count)..])
+            found += (number & mask) == mask ? 1 : 0;
+        return found;
     }
 
     /// <summary>Converts within a GPU's memory, launched after the work in its stream; from any even address.</summary>

@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.IO.MemoryMappedFiles;
 using System.Text.Json;
+using SimpleR1.Models.Json;
 using SimpleR1.Tensors;
 
 namespace SimpleR1.Models.Checkpoints;
@@ -75,10 +76,7 @@ public sealed unsafe class SafetensorsFile : IDisposable
     /// <exception cref="InvalidDataException">The file breaks a rule of the format; named, with the tensor.</exception>
     public static SafetensorsFile Open(string path)
     {
-        long length = new FileInfo(path).Length;
-        if (length == 0)
-            throw new InvalidDataException($"{path}: the file is empty");
-        var file = MemoryMappedFile.CreateFromFile(path, FileMode.Open, null, 0, MemoryMappedFileAccess.Read);
+        var (file, length) = Map(path);
         var view = file.CreateViewAccessor(0, 0, MemoryMappedFileAccess.Read);
         byte* start = null;
         view.SafeMemoryMappedViewHandle.AcquirePointer(ref start);
@@ -93,6 +91,49 @@ public sealed unsafe class SafetensorsFile : IDisposable
             file.Dispose();
             throw;
         }
+    }
+
+    /// <summary>Maps a file, whose length is that of what a link leads to.</summary>
+    private static (MemoryMappedFile File, long Length) Map(string path)
+    {
+        FileStream? stream = null;
+        try
+        {
+            stream = File.OpenRead(path);
+            if (stream.Length == 0)
+                throw new InvalidDataException($"{path}: the file is empty");
+            var beginning = new byte[Math.Min(stream.Length, 64)];
+            stream.ReadExactly(beginning);
+            LfsPointer.Refuse(path, beginning);
+
+            var access = MemoryMappedFileAccess.Read;
+            var file = MemoryMappedFile.CreateFromFile(
+                stream,
+                null,
+                0,
+                access,
+                HandleInheritability.None,
+                leaveOpen: false
+            );
+            return (file, stream.Length);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            stream?.Dispose();
+            throw new InvalidDataException($"{path}: can't be read: {e.Message}", e);
+        }
+        catch
+        {
+            stream?.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>How many of a tensor's elements are NaN or infinite, in parallel.</summary>
+    internal long CountNotFinite(SafetensorsEntry entry)
+    {
+        var (from, type) = Data(entry);
+        return NumberConversion.CountNotFinite((byte*)from, type, entry.Length);
     }
 
     /// <summary>Copies a tensor's elements, converted to f32, in parallel.</summary>

@@ -8,55 +8,20 @@ namespace SimpleR1.Models.Tokenization;
 /// kinds in use: byte-level (GPT-2, Qwen, Llama 3: symbols are bytes) and byte fallback (Llama 2: symbols are
 /// characters, unknown ones become <c>&lt;0xNN&gt;</c>).
 /// </summary>
-internal sealed class Bpe
+/// <param name="spellsBytes">Words are spelt in the characters that stand for bytes first.</param>
+internal sealed class Bpe(BpeModel model, bool spellsBytes)
 {
     private const int CachedWordLength = 64;
     private const int CachedWords = 1 << 18;
 
-    private readonly Dictionary<string, int> vocabulary;
-    private readonly Dictionary<(int, int), (int Rank, int Id)> merges = [];
-    private readonly int[] byteIds = new int[256]; // symbol of each byte, −1 where the vocabulary has none
-    private readonly bool byteLevel;
-    private readonly bool ignoreMerges;
-    private readonly int? unknownId;
+    private readonly Dictionary<string, int> vocabulary = model.Vocabulary;
+    private readonly Dictionary<(int, int), (int Rank, int Id)> merges = model.Merges;
+    private readonly int[] byteIds = // of the bytes that stand for unknown characters, −1 where there is none
+    [.. Enumerable.Range(0, 256).Select(b => model.Vocabulary.GetValueOrDefault($"<0x{b:X2}>", -1))];
     private readonly ConcurrentDictionary<string, int[]> cache = new();
 
-    /// <param name="merges">Pairs of token texts, most important first.</param>
-    public Bpe(
-        Dictionary<string, int> vocabulary,
-        IEnumerable<(string Left, string Right)> merges,
-        bool byteLevel,
-        bool ignoreMerges,
-        int? unknownId
-    )
-    {
-        this.vocabulary = vocabulary;
-        this.byteLevel = byteLevel;
-        this.ignoreMerges = ignoreMerges;
-        this.unknownId = unknownId;
-
-        int rank = 0;
-        foreach (var (left, right) in merges)
-        {
-            if (
-                !vocabulary.TryGetValue(left, out int leftId)
-                || !vocabulary.TryGetValue(right, out int rightId)
-                || !vocabulary.TryGetValue(left + right, out int id)
-            )
-                throw new InvalidDataException(
-                    $"tokenizer.json: merge {rank} ('{left}' + '{right}') names a token that the vocabulary lacks"
-                );
-            this.merges.TryAdd((leftId, rightId), (rank++, id));
-        }
-
-        for (int b = 0; b < 256; b++)
-            byteIds[b] = vocabulary.GetValueOrDefault(
-                byteLevel ? ByteAlphabet.Characters[b].ToString() : $"<0x{b:X2}>",
-                -1
-            );
-    }
-
     /// <summary>Appends the ids of one pre-tokenized word.</summary>
+    /// <exception cref="InvalidDataException">The vocabulary has nothing for a character of the word.</exception>
     public void Encode(string word, List<int> ids)
     {
         if (word.Length > CachedWordLength)
@@ -73,9 +38,10 @@ internal sealed class Bpe
         ids.AddRange(found);
     }
 
-    private int[] Merge(string word)
+    private int[] Merge(string text)
     {
-        if (ignoreMerges && vocabulary.TryGetValue(TokenText(word), out int whole))
+        string word = spellsBytes ? ByteAlphabet.Encode(text) : text;
+        if (model.IgnoreMerges && vocabulary.TryGetValue(word, out int whole))
             return [whole];
 
         // A linked list of symbols.
@@ -117,45 +83,63 @@ internal sealed class Bpe
         }
     }
 
-    private string TokenText(string word) => byteLevel ? ByteAlphabet.Encode(word) : word;
-
     /// <summary>The ids that a word is merged from.</summary>
     private List<int> Symbols(string word)
     {
         var symbols = new List<int>(word.Length);
+        int unknowns = 0; // unknown tokens that are due: the reference adds them before the next known character
+        int index = 0;
         foreach (var rune in word.EnumerateRunes())
         {
-            if (!byteLevel && vocabulary.TryGetValue(rune.ToString(), out int character))
-                symbols.Add(character);
-            else
-                AddBytes(rune, symbols);
+            bool isFirst = index == 0;
+            index += rune.Utf16SequenceLength;
+            string symbol = SymbolOf(rune, isFirst, isLast: index == word.Length);
+            if (vocabulary.TryGetValue(symbol, out int id))
+            {
+                AddUnknowns(symbols, ref unknowns);
+                symbols.Add(id);
+            }
+            else if (!model.ByteFallback || !TryAddBytes(symbol, symbols))
+            {
+                RequireUnknown(rune);
+                unknowns = model.FuseUnknown ? 1 : unknowns + 1;
+            }
         }
 
+        AddUnknowns(symbols, ref unknowns);
         return symbols;
     }
 
-    /// <summary>Adds a character's bytes, or the unknown token if the vocabulary lacks one of them.</summary>
-    private void AddBytes(Rune rune, List<int> symbols)
+    private string SymbolOf(Rune rune, bool isFirst, bool isLast)
     {
-        Span<byte> utf8 = stackalloc byte[4];
-        utf8 = utf8[..rune.EncodeToUtf8(utf8)];
-        bool covered = true;
-        foreach (byte b in utf8)
-            covered &= byteIds[b] >= 0;
+        string symbol = rune.ToString();
+        if (!isFirst && model.ContinuingPrefix is not null)
+            symbol = model.ContinuingPrefix + symbol;
+        return isLast && model.EndOfWordSuffix is not null ? symbol + model.EndOfWordSuffix : symbol;
+    }
 
-        if (covered)
-        {
-            foreach (byte b in utf8)
-                symbols.Add(byteIds[b]);
-            return;
-        }
+    private void AddUnknowns(List<int> symbols, ref int unknowns)
+    {
+        for (; unknowns > 0; unknowns--)
+            symbols.Add(model.UnknownId!.Value);
+    }
 
-        int unknown =
-            unknownId
-            ?? throw new InvalidDataException(
-                $"tokenizer.json has neither a token nor bytes for U+{rune.Value:X4}, and no unknown token"
+    /// <summary>Adds a symbol's bytes, if the vocabulary has a token for each of them.</summary>
+    private bool TryAddBytes(string symbol, List<int> symbols)
+    {
+        byte[] utf8 = Encoding.UTF8.GetBytes(symbol);
+        if (utf8.Any(b => byteIds[b] < 0))
+            return false;
+        symbols.AddRange(utf8.Select(b => byteIds[b]));
+        return true;
+    }
+
+    private void RequireUnknown(Rune rune)
+    {
+        if (model.UnknownId is null)
+            throw new InvalidDataException(
+                $"tokenizer.json has neither a token nor bytes for U+{rune.Value:X4}, and no unknown token: "
+                    + "the character would be lost. Use the tokenizer.json that came with the model"
             );
-        if (symbols.Count == 0 || symbols[^1] != unknown)
-            symbols.Add(unknown); // a run of unknown characters is one token
     }
 }

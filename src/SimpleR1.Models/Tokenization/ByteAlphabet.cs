@@ -7,9 +7,7 @@ internal static class ByteAlphabet
 {
     /// <summary>Character of each byte.</summary>
     public static readonly char[] Characters = Build();
-    private static readonly Dictionary<char, byte> Bytes = Enumerable
-        .Range(0, 256)
-        .ToDictionary(b => Characters[b], b => (byte)b);
+    private static readonly short[] Bytes = Invert(); // by character, -1 where it stands for none
 
     /// <summary>A text's UTF-8 bytes as characters.</summary>
     public static string Encode(string text) =>
@@ -24,9 +22,28 @@ internal static class ByteAlphabet
             }
         );
 
-    /// <summary>The bytes that a token's text stands for.</summary>
-    public static byte[] Decode(string token) =>
-        token.All(Bytes.ContainsKey) ? [.. token.Select(c => Bytes[c])] : Encoding.UTF8.GetBytes(token);
+    /// <summary>The bytes that a token's text stands for: its own if some character stands for none.</summary>
+    public static byte[] Decode(string token)
+    {
+        var bytes = new byte[token.Length];
+        for (int i = 0; i < bytes.Length; i++)
+        {
+            int value = token[i] < Bytes.Length ? Bytes[token[i]] : -1;
+            if (value < 0)
+                return Encoding.UTF8.GetBytes(token);
+            bytes[i] = (byte)value;
+        }
+
+        return bytes;
+    }
+
+    private static short[] Invert()
+    {
+        short[] bytes = [.. Enumerable.Repeat((short)-1, Characters.Max() + 1)];
+        for (int b = 0; b < 256; b++)
+            bytes[Characters[b]] = (short)b;
+        return bytes;
+    }
 
     private static char[] Build()
     {

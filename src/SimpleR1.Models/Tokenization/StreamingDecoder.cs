@@ -1,39 +1,52 @@
 using System.Text;
-using Utf8Decoder = System.Text.Decoder;
+using SimpleR1.Models.Tokenization.Decoding;
 
 namespace SimpleR1.Models.Tokenization;
 
-/// <summary>Turns ids into text piece by piece; the bytes of an incomplete character wait for the rest.</summary>
+/// <summary>
+/// Turns ids into text piece by piece. What later ids can still change waits: the bytes of an incomplete character, for
+/// example. All pieces together are the decoded text.
+/// </summary>
 public sealed class StreamingDecoder
 {
-    private readonly Func<int, byte[]> bytesOf;
-    private readonly Utf8Decoder utf8 = new UTF8Encoding(false, false).GetDecoder();
-    private bool stripSpace;
+    private readonly Func<int, string?> tokenOf;
+    private readonly IReadOnlyList<DecoderStep> steps;
+    private readonly StringBuilder certain = new();
 
-    internal StreamingDecoder(Func<int, byte[]> bytesOf, bool stripLeadingSpace)
+    internal StreamingDecoder(DecoderChain chain, Func<int, string?> tokenOf)
     {
-        this.bytesOf = bytesOf;
-        stripSpace = stripLeadingSpace;
+        this.tokenOf = tokenOf;
+        steps = chain.Begin(text => certain.Append(text));
     }
 
     /// <summary>The text that became certain with this id; often empty.</summary>
-    public string Append(int id) => Convert(bytesOf(id), flush: false);
-
-    /// <summary>The text that still waits, at the end (an incomplete character becomes U+FFFD).</summary>
-    public string Flush() => Convert([], flush: true);
-
-    private string Convert(ReadOnlySpan<byte> bytes, bool flush)
+    public string Append(int id)
     {
-        Span<char> characters = new char[utf8.GetCharCount(bytes, flush)];
-        utf8.GetChars(bytes, characters, flush);
-
-        if (stripSpace && characters.Length > 0)
+        if (tokenOf(id) is { } token)
         {
-            if (characters[0] == ' ')
-                characters = characters[1..];
-            stripSpace = false;
+            if (steps.Count > 0)
+                steps[0].Push(token);
+            else
+                certain.Append(token);
         }
 
-        return characters.ToString();
+        return Take();
+    }
+
+    /// <summary>The text that still waits, at the end (an incomplete character becomes U+FFFD).</summary>
+    public string Flush()
+    {
+        foreach (var step in steps)
+            step.Flush();
+        return Take();
+    }
+
+    private string Take()
+    {
+        if (certain.Length == 0)
+            return "";
+        string text = certain.ToString();
+        certain.Clear();
+        return text;
     }
 }

@@ -1,66 +1,70 @@
 using System.Text;
-using System.Text.Json;
-using System.Text.RegularExpressions;
+using SimpleR1.Models.Checkpoints;
+using SimpleR1.Models.Json;
+using SimpleR1.Models.Tokenization.Decoding;
+using SimpleR1.Models.Tokenization.Normalization;
+using SimpleR1.Models.Tokenization.Splitting;
 
 namespace SimpleR1.Models.Tokenization;
 
 /// <summary>
 /// Text ↔ token ids, from a Hugging Face <c>tokenizer.json</c> (byte-level BPE, and Llama 2's BPE with byte fallback).
+/// Every option of the file acts, or is refused by name.
 /// </summary>
 public sealed class Tokenizer
 {
     private readonly Bpe bpe;
-    private readonly TextSplitter splitter;
-    private readonly Regex? added; // alternation of the added tokens' texts, longest first
-    private readonly Dictionary<string, int> idByText = [];
+    private readonly PreTokenizer preTokenizer;
+    private readonly AddedTokens added;
+    private readonly DecoderChain decoder;
+    private readonly Dictionary<string, int> idByText;
     private readonly string?[] texts;
     private readonly byte[]?[] bytes;
     private readonly bool[] special;
-    private readonly bool stripLeadingSpace;
     private readonly int[] promptPrefix; // ids in front of every prompt
 
-    private Tokenizer(byte[] json)
+    private Tokenizer(byte[] json, JsonSection root, string? folder)
     {
         Json = json;
-        using var document = JsonDocument.Parse(json);
-        var root = document.RootElement;
-        var model = root.GetProperty("model");
-        string? type = model.TryGetProperty("type", out var t) ? t.GetString() : "BPE";
-        if (type != "BPE")
-            throw new NotSupportedException($"tokenizer.json: model '{type}' is not supported (BPE is)");
+        string version = root.TextOrNull("version") ?? "1.0";
+        if (version != "1.0")
+            throw root.Unsupported("version", $"'{version}' is not supported (1.0 is)");
+        foreach (string key in (string[])["truncation", "padding"])
+            if (root.Has(key))
+                throw root.Unsupported(key, "prompts are neither cut nor padded; set it to null");
 
-        // Byte-pair encoding.
-        splitter = new(Get(root, "normalizer"), Get(root, "pre_tokenizer"));
-        foreach (var entry in model.GetProperty("vocab").EnumerateObject())
-            idByText[entry.Name] = entry.Value.GetInt32();
-        bpe = MakeBpe(model);
+        // From text to ids
+        var model = BpeModel.Read(root.Section("model"));
+        var normalizer = new Normalizer(root.SectionOrNull("normalizer"));
+        preTokenizer = new(root.SectionOrNull("pre_tokenizer"));
+        bpe = new(model, preTokenizer.SpellsBytes);
+        var tokens = ReadAddedTokens(root, model);
+        added = new(tokens, normalizer);
 
-        // The text of each id; added tokens stand for their own text.
-        var addedTokens = AddedTokens(root);
-        foreach (var token in addedTokens)
-            idByText[TextOf(token)] = token.GetProperty("id").GetInt32();
+        // From ids to text
+        decoder = new(root.SectionOrNull("decoder"));
+        idByText = new(model.Vocabulary);
+        foreach (var token in tokens)
+            idByText[token.Content] = token.Id;
         VocabularySize = idByText.Values.Max() + 1;
         texts = new string?[VocabularySize];
         bytes = new byte[]?[VocabularySize];
         special = new bool[VocabularySize];
-        var decoderParts = DecoderParts(Get(root, "decoder")).ToArray();
-        bool metaspace = decoderParts.Contains("Replace");
-        stripLeadingSpace = decoderParts.Contains("Strip");
         foreach (var (text, id) in idByText)
         {
             texts[id] = text;
-            bytes[id] = TokenBytes(text, metaspace);
+            bytes[id] = decoder.BytesOf(text);
         }
 
-        foreach (var token in addedTokens)
-        {
-            int id = token.GetProperty("id").GetInt32();
-            bytes[id] = Encoding.UTF8.GetBytes(texts[id]!);
-            special[id] = Get(token, "special").ValueKind == JsonValueKind.True;
-        }
+        foreach (var token in tokens)
+            special[token.Id] = token.Special;
 
-        added = PatternOf(addedTokens);
-        promptPrefix = [.. TemplatePrefix(Get(root, "post_processor"))];
+        // Around a prompt
+        int[] prefix = PromptPrefix.Read(root.SectionOrNull("post_processor"));
+        root.RefuseUnread();
+        string config = Path.Combine(folder ?? "", "tokenizer_config.json");
+        bool hasConfig = folder is not null && File.Exists(config);
+        promptPrefix = (hasConfig ? PromptPrefix.ReadConfig(config, TokenId) : null) ?? prefix;
     }
 
     /// <summary>The file's bytes, to send to another process.</summary>
@@ -72,11 +76,13 @@ public sealed class Tokenizer
     /// <summary>Reads <c>tokenizer.json</c> of a model folder.</summary>
     /// <exception cref="FileNotFoundException">The folder has no tokenizer.json.</exception>
     /// <exception cref="NotSupportedException">
-    /// The file asks for something other than BPE, or for a step that is not supported; named.
+    /// The file asks for something other than BPE, or for a step or an option that is not supported; named, with its
+    /// line.
     /// </exception>
     /// <exception cref="InvalidDataException">The file is not a tokenizer.json.</exception>
     public static Tokenizer Load(string folder)
     {
+        folder = ModelFolder.Resolve(folder);
         string path = Path.Combine(folder, "tokenizer.json");
         if (!File.Exists(path))
             throw new FileNotFoundException(
@@ -84,33 +90,28 @@ public sealed class Tokenizer
                     + "(slow tokenizers: convert with transformers' save_pretrained).",
                 path
             );
-
-        try
-        {
-            return new(File.ReadAllBytes(path));
-        }
-        catch (Exception e) when (e is JsonException or KeyNotFoundException or InvalidOperationException)
-        {
-            throw new InvalidDataException($"{path}: not a tokenizer.json: {e.Message}", e);
-        }
+        return Read(ModelFile.Read(path), folder);
     }
 
-    public static Tokenizer FromJson(byte[] json) => new(json);
+    /// <inheritdoc cref="Load"/>
+    public static Tokenizer FromJson(byte[] json) => Read(new("tokenizer.json", json), null);
+
+    private static Tokenizer Read(ModelFile file, string? folder) =>
+        file.Parse("a tokenizer.json", root => new Tokenizer(file.Bytes, root, folder));
 
     /// <summary>Text → ids. Added tokens written in the text are recognised; no other token is added.</summary>
     public int[] Encode(string text)
     {
         var ids = new List<int>();
-        int done = 0;
-        if (added is not null)
-            foreach (var match in added.EnumerateMatches(text))
-            {
-                EncodePlain(text[done..match.Index], ids);
-                ids.Add(idByText[text.Substring(match.Index, match.Length)]);
-                done = match.Index + match.Length;
-            }
+        foreach (var (word, token) in added.Split(WholeCharacters(text)))
+        {
+            if (token is not null)
+                ids.Add(token.Id);
+            else
+                foreach (var part in preTokenizer.Split(word))
+                    bpe.Encode(part.Text, ids);
+        }
 
-        EncodePlain(text[done..], ids);
         return [.. ids];
     }
 
@@ -131,20 +132,40 @@ public sealed class Tokenizer
     }
 
     /// <summary>A decoder that takes ids one at a time and never returns half a character.</summary>
-    public StreamingDecoder Stream(bool withSpecialTokens = false) =>
-        new(id => withSpecialTokens || !special[id] ? Bytes(id) : [], stripLeadingSpace);
+    /// <param name="context">
+    /// Ids before the first one. A text's first token may lose its space, so a continuation must not be taken for a
+    /// beginning.
+    /// </param>
+    public StreamingDecoder Stream(bool withSpecialTokens = false, ReadOnlySpan<int> context = default)
+    {
+        var stream = new StreamingDecoder(decoder, id => withSpecialTokens || !special[id] ? Text(id) : null);
+        foreach (int id in context[^Math.Min(context.Length, decoder.Context)..])
+            if (TokenText(id) is not null)
+                stream.Append(id);
+        return stream;
+    }
 
     public int? TokenId(string text) => idByText.TryGetValue(text, out int id) ? id : null;
 
     public string? TokenText(int id) => id < VocabularySize ? texts[id] : null;
 
     /// <summary>
-    /// The bytes an id stands for; a special token's are those of its text, and an id of a padded vocabulary without
-    /// text has none.
+    /// The bytes an id stands for within a text; a special token's are those of its text, and an id of a padded
+    /// vocabulary without text has none.
     /// </summary>
     public ReadOnlySpan<byte> TokenBytes(int id) => id >= 0 && id < VocabularySize ? bytes[id] : [];
 
     public bool IsSpecial(int id) => id < VocabularySize && special[id];
+
+    /// <summary>The special token that is written in a text, and its text; the first of them.</summary>
+    /// <returns>null if the text has none.</returns>
+    public (int Id, string Text)? FindSpecial(string text)
+    {
+        foreach (var (_, token) in added.Split(WholeCharacters(text)))
+            if (token is { Special: true })
+                return (token.Id, token.Content);
+        return null;
+    }
 
     /// <exception cref="InvalidDataException">Some ids are beyond the model's embedding.</exception>
     public void CheckFits(ModelConfig config)
@@ -157,101 +178,34 @@ public sealed class Tokenizer
             );
     }
 
-    private byte[] Bytes(int id) =>
-        id >= 0 && id < VocabularySize && bytes[id] is { } found
-            ? found
+    private string Text(int id) =>
+        id >= 0 && id < VocabularySize && texts[id] is { } text
+            ? text
             : throw new ArgumentOutOfRangeException(
                 nameof(id),
                 $"token id {id} is not in the tokenizer's vocabulary of {VocabularySize}"
             );
 
-    private void EncodePlain(string text, List<int> ids)
+    /// <summary>A lone surrogate is no character; it becomes U+FFFD, as in any text of bytes.</summary>
+    private static string WholeCharacters(string text)
     {
-        foreach (string word in splitter.Split(text))
-            bpe.Encode(word, ids);
+        bool mayHaveLone = text.AsSpan().ContainsAnyInRange('\uD800', '\uDFFF');
+        return mayHaveLone ? Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(text)) : text;
     }
 
-    private byte[] TokenBytes(string text, bool metaspace)
+    /// <summary>The file's added tokens, whose ids agree with the vocabulary where it has them too.</summary>
+    private static IReadOnlyList<AddedToken> ReadAddedTokens(JsonSection root, BpeModel model)
     {
-        if (splitter.ByteLevel)
-            return ByteAlphabet.Decode(text);
-        if (text.Length == 6 && text.StartsWith("<0x", StringComparison.Ordinal) && text[5] == '>')
-            return [Convert.ToByte(text[3..5], 16)];
-        return Encoding.UTF8.GetBytes(metaspace ? text.Replace('▁', ' ') : text);
-    }
-
-    private static JsonElement Get(JsonElement e, string name) =>
-        e.TryGetProperty(name, out var value) ? value : default;
-
-    private static string TextOf(JsonElement addedToken) => addedToken.GetProperty("content").GetString()!;
-
-    private static JsonElement[] AddedTokens(JsonElement root) =>
-        Get(root, "added_tokens") is { ValueKind: JsonValueKind.Array } list ? [.. list.EnumerateArray()] : [];
-
-    /// <summary>Finds any added token, the longest first; null if there is none.</summary>
-    private static Regex? PatternOf(JsonElement[] addedTokens)
-    {
-        if (addedTokens.Length == 0)
-            return null;
-        var texts = addedTokens.Select(TextOf).OrderByDescending(text => text.Length).Select(Regex.Escape);
-        return new(string.Join('|', texts), RegexOptions.Compiled | RegexOptions.CultureInvariant);
-    }
-
-    private Bpe MakeBpe(JsonElement model)
-    {
-        bool hasUnknown = Get(model, "unk_token").ValueKind == JsonValueKind.String;
-        int? unknown = hasUnknown ? idByText.GetValueOrDefault(model.GetProperty("unk_token").GetString()!) : null;
-        bool ignoreMerges = Get(model, "ignore_merges").ValueKind == JsonValueKind.True;
-        return new(idByText, Merges(model), splitter.ByteLevel, ignoreMerges, unknown);
-    }
-
-    private static IEnumerable<(string, string)> Merges(JsonElement model)
-    {
-        foreach (var merge in model.GetProperty("merges").EnumerateArray())
+        var tokens = new List<AddedToken>();
+        foreach (var section in root.Sections("added_tokens"))
         {
-            if (merge.ValueKind == JsonValueKind.Array)
-            {
-                yield return (merge[0].GetString()!, merge[1].GetString()!);
-                continue;
-            }
-            string text = merge.GetString()!;
-            int space = text.IndexOf(' ', 1);
-            yield return (text[..space], text[(space + 1)..]);
+            var token = AddedToken.Read(section);
+            int expected = model.Vocabulary.GetValueOrDefault(token.Content, token.Id);
+            if (token.Id != expected)
+                throw section.Problem("id", $"'{token.Content}' is {token.Id} here, but {expected} in the vocabulary");
+            tokens.Add(token);
         }
-    }
 
-    /// <summary>The types of the decoder's steps.</summary>
-    private static IEnumerable<string> DecoderParts(JsonElement decoder)
-    {
-        if (decoder.ValueKind is JsonValueKind.Null or JsonValueKind.Undefined)
-            return [];
-
-        string type = decoder.GetProperty("type").GetString()!;
-        return type switch
-        {
-            "Sequence" => decoder.GetProperty("decoders").EnumerateArray().SelectMany(DecoderParts),
-            "ByteLevel" or "ByteFallback" or "Fuse" or "Replace" or "Strip" => [type],
-            _ => throw new NotSupportedException(
-                $"tokenizer.json: decoder '{type}' is not supported "
-                    + "(ByteLevel, ByteFallback, Fuse, Replace, Strip and Sequence are)"
-            ),
-        };
-    }
-
-    /// <summary>The special tokens that the post-processor puts in front of a text.</summary>
-    private IEnumerable<int> TemplatePrefix(JsonElement processor)
-    {
-        if (processor.ValueKind is JsonValueKind.Null or JsonValueKind.Undefined)
-            yield break;
-
-        bool isSequence = processor.GetProperty("type").GetString() == "Sequence";
-        JsonElement[] parts = isSequence ? [.. processor.GetProperty("processors").EnumerateArray()] : [processor];
-        foreach (var part in parts.Where(p => p.GetProperty("type").GetString() == "TemplateProcessing"))
-        foreach (var piece in part.GetProperty("single").EnumerateArray())
-        {
-            if (!piece.TryGetProperty("SpecialToken", out var token))
-                break;
-            yield return idByText[token.GetProperty("id").GetString()!];
-        }
+        return tokens;
     }
 }

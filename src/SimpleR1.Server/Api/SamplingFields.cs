@@ -40,6 +40,7 @@ internal sealed class SamplingFields(ICompletionSource source, HttpLimits limits
             StopStrings = fields.Texts("stop", MostStops, LongestStop),
             StopTokenIds = fields.TokenIds("stop_token_ids", source.Config.VocabularySize, MostStopIds),
             IncludeStopString = fields.Flag("include_stop_str_in_output") ?? false,
+            KeepSpecialTokens = !(fields.Flag("skip_special_tokens") ?? true),
             IgnoreEos = fields.Flag("ignore_eos") ?? false,
             TopLogProbs = topLogProbs,
         };

@@ -43,11 +43,6 @@ internal static class UnsupportedFields
                 $"only the value of n ({samples}) is supported: ask for n completions with logprobs and choose one"
             );
         fields.Refuse(
-            "skip_special_tokens",
-            "only true is supported; use return_token_ids to see special tokens",
-            value => value.ValueKind == JsonValueKind.True
-        );
-        fields.Refuse(
             "echo",
             $"not supported: {noPromptLogProbs}; put the prompt in front yourself",
             value => value.ValueKind == JsonValueKind.False

@@ -55,7 +55,9 @@ internal sealed class RequestFactory(TrainRecipe recipe, Tokenizer tokenizer, Pr
             MinP = greedy ? 0 : recipe.Rollout.MinP,
             MaxTokens = recipe.Rollout.MaxNewTokens,
             StopStrings = recipe.Rollout.Stop,
+            StopTokenIds = recipe.Rollout.StopTokenIds,
             IncludeStopString = true,
+            KeepSpecialTokens = true, // rewards see tags that the tokenizer marks as special
         };
     }
 

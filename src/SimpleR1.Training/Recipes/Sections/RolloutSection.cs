@@ -41,8 +41,14 @@ public sealed record RolloutSection
     [Limits(AtLeast = 0, Below = 1)]
     public double MinP { get; init; }
 
-    [Description("Strings that end a completion; they stay in its text.")]
+    [Description(
+        "Strings that end a completion; they stay in its text. One that is exactly a special token of the tokenizer "
+            + "acts as its id."
+    )]
     public ValueList<string> Stop { get; init; } = [];
+
+    [Description("Token ids that end a completion, in addition to the model's own; their text stays in its text.")]
+    public ValueList<int> StopTokenIds { get; init; } = [];
 
     /// <summary>Key of the first filter that cuts the model's own distribution; null when none does.</summary>
     internal string? Filter

@@ -3,6 +3,7 @@ using System.Net;
 using SimpleR1.Cluster.Head;
 using SimpleR1.Commands.Models;
 using SimpleR1.Commands.Options;
+using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Server.Sources;
 
@@ -49,6 +50,8 @@ internal static class HeadCommand
         var http = api.Read(parse);
         http.Check();
         http = http with { ChatTemplate = api.ReadTemplate(parse, Tokenizer.Load(folder)) };
+        if (ModelConfigFile.Load(folder).EndWarning is { } warning)
+            Console.Error.WriteLine(warning);
 
         string model = ServeOptions.FolderName(folder);
         await using var source = await ClusterCompletions.StartAsync(

@@ -25,6 +25,8 @@ internal static class GenerateCommand
             using var weights = device.LoadWeights(parse, folder, gpu);
             var tokenizer = Tokenizer.Load(folder);
             tokenizer.CheckFits(weights.Layout.Config);
+            if (weights.Layout.Config.EndWarning is { } warning)
+                Console.Error.WriteLine(warning);
 
             // Its engine.
             CpuParallel.Threads = Environment.ProcessorCount;

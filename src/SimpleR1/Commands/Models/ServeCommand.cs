@@ -1,5 +1,6 @@
 using System.CommandLine;
 using SimpleR1.Commands.Options;
+using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Server;
 using SimpleR1.Server.Sources;
@@ -24,6 +25,8 @@ internal static class ServeCommand
         var http = options.Http(parse);
         http.Check();
         var tokenizer = Tokenizer.Load(options.Folder(parse));
+        if (ModelConfigFile.Load(options.Folder(parse)).EndWarning is { } warning)
+            Console.Error.WriteLine(warning);
         http = http with { ChatTemplate = options.ChatTemplate(parse, tokenizer) };
         var gpu = options.Gpu(parse);
         options.Check(parse, gpu);

@@ -4,7 +4,7 @@ using CsCheck;
 using SimpleR1.Models.Tokenization;
 using Xunit;
 
-namespace SimpleR1.Tests.Models;
+namespace SimpleR1.Tests.Models.Tokenization;
 
 public sealed class TokenizerTests
 {
@@ -103,23 +103,6 @@ public sealed class TokenizerTests
             ids
         );
     }
-
-    [Theory]
-    [InlineData("""{"model":{"type":"Unigram"}}""", "Unigram")]
-    [InlineData(
-        """{"normalizer":{"type":"Lowercase"},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}""",
-        "Lowercase"
-    )]
-    [InlineData(
-        """{"pre_tokenizer":{"type":"Whitespace"},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}""",
-        "Whitespace"
-    )]
-    [InlineData("""{"decoder":{"type":"WordPiece"},"model":{"type":"BPE","vocab":{"a":0},"merges":[]}}""", "WordPiece")]
-    public void Unsupported_parts_throw_and_are_named(string json, string name) =>
-        Assert.Contains(
-            name,
-            Assert.Throws<NotSupportedException>(() => Tokenizer.FromJson(Encoding.UTF8.GetBytes(json))).Message
-        );
 
     private static string QuickstartBase => Path.Combine(SharedData.RepositoryRoot, "recipes", "tiny-base");
 }

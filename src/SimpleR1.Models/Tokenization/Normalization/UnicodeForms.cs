@@ -1,14 +1,14 @@
 using System.Globalization;
 using System.Text;
 
-namespace SimpleR1.Models.Tokenization;
+namespace SimpleR1.Models.Tokenization.Normalization;
 
 /// <summary>
-/// Unicode normalization form C (UAX #15). .NET leaves it to the system's ICU library, which a small container may lack
-/// and whose version may differ from machine to machine; token ids must not depend on that. make_nfc_table.py makes the
-/// table.
+/// Unicode's normalization forms (UAX #15). .NET leaves them to the system's ICU library, which a small container may
+/// lack and whose version may differ from machine to machine; token ids must not depend on that.
+/// make_unicode_forms.py makes the table.
 /// </summary>
-internal static class Nfc
+internal static class UnicodeForms
 {
     // Hangul syllables are arithmetic: a leading consonant (L), a vowel (V), a trailing consonant (T).
     private const int HangulBase = 0xAC00;
@@ -20,17 +20,20 @@ internal static class Nfc
     private const int TCount = 28;
 
     private static readonly Dictionary<int, int[]> Decompositions = [];
+    private static readonly Dictionary<int, int[]> Compatible = []; // compatibility decompositions
     private static readonly Dictionary<(int, int), int> Compositions = [];
     private static readonly Dictionary<int, int> Classes = []; // combining classes other than 0
 
-    static Nfc()
+    static UnicodeForms()
     {
-        using var reader = new StreamReader(typeof(Nfc).Assembly.GetManifestResourceStream("nfc.txt")!);
+        using var reader = new StreamReader(
+            typeof(UnicodeForms).Assembly.GetManifestResourceStream("unicode_forms.txt")!
+        );
         while (reader.ReadLine() is { } line)
             ReadLine(line.Split(' '));
     }
 
-    /// <summary>One line of nfc.txt; its first line says what the letters mean.</summary>
+    /// <summary>One line of unicode_forms.txt; its first line says what the letters mean.</summary>
     private static void ReadLine(string[] parts)
     {
         if (parts[0] is "D" or "X")
@@ -40,6 +43,8 @@ internal static class Nfc
             if (parts[0] == "D" && decomposition.Length == 2)
                 Compositions[(decomposition[0], decomposition[1])] = Hex(1);
         }
+        else if (parts[0] == "K")
+            Compatible[Hex(1)] = [.. Enumerable.Range(2, parts.Length - 2).Select(Hex)];
         else if (parts[0] == "C")
         {
             int order = int.Parse(parts[1], CultureInfo.InvariantCulture);
@@ -50,23 +55,37 @@ internal static class Nfc
         int Hex(int i) => int.Parse(parts[i], NumberStyles.HexNumber, CultureInfo.InvariantCulture);
     }
 
-    /// <summary>Text in form C. Unpaired surrogates stay as they are.</summary>
-    public static string Normalize(string text)
+    /// <summary>Form C: characters composed.</summary>
+    public static string Nfc(string text) => Normalize(text, '\u02FF', compatible: false, compose: true);
+
+    /// <summary>Form D: characters decomposed.</summary>
+    public static string Nfd(string text) => Normalize(text, '\u00BF', compatible: false, compose: false);
+
+    /// <summary>Form KC: compatible characters made equal, then composed.</summary>
+    public static string Nfkc(string text) => Normalize(text, '\u009F', compatible: true, compose: true);
+
+    /// <summary>Form KD: compatible characters made equal, and decomposed.</summary>
+    public static string Nfkd(string text) => Normalize(text, '\u009F', compatible: true, compose: false);
+
+    /// <summary>Unpaired surrogates stay as they are.</summary>
+    /// <param name="unchanged">No character up to this one changes in the form.</param>
+    private static string Normalize(string text, char unchanged, bool compatible, bool compose)
     {
-        if (!text.AsSpan().ContainsAnyExceptInRange('\0', '\u02FF'))
-            return text; // nothing below U+0300 combines or decomposes further
+        if (!text.AsSpan().ContainsAnyExceptInRange('\0', unchanged))
+            return text;
 
         var points = new List<int>(text.Length);
         for (int i = 0; i < text.Length; i++)
         {
             if (i + 1 < text.Length && char.IsSurrogatePair(text[i], text[i + 1]))
-                Decompose(char.ConvertToUtf32(text[i], text[++i]), points);
+                Decompose(char.ConvertToUtf32(text[i], text[++i]), compatible, points);
             else
-                Decompose(text[i], points);
+                Decompose(text[i], compatible, points);
         }
 
         Reorder(points);
-        Compose(points);
+        if (compose)
+            Compose(points);
 
         var result = new StringBuilder(text.Length);
         foreach (int point in points)
@@ -82,7 +101,7 @@ internal static class Nfc
 
     private static int Class(int point) => Classes.GetValueOrDefault(point);
 
-    private static void Decompose(int point, List<int> points)
+    private static void Decompose(int point, bool compatible, List<int> points)
     {
         int hangul = point - HangulBase;
         if (hangul is >= 0 and < LCount * VCount * TCount)
@@ -92,9 +111,12 @@ internal static class Nfc
             if (hangul % TCount != 0)
                 points.Add(TBase + hangul % TCount);
         }
-        else if (Decompositions.TryGetValue(point, out int[]? parts))
+        else if (
+            Decompositions.TryGetValue(point, out int[]? parts)
+            || (compatible && Compatible.TryGetValue(point, out parts))
+        )
             foreach (int part in parts)
-                Decompose(part, points);
+                Decompose(part, compatible, points);
         else
             points.Add(point);
     }

@@ -5,7 +5,7 @@ using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
 using Xunit;
 
-namespace SimpleR1.Tests.Models;
+namespace SimpleR1.Tests.Models.Checkpoints;
 
 public sealed unsafe class SafetensorsTests : IDisposable
 {
