@@ -110,9 +110,10 @@ public sealed class JsonRowsTests : DataFolder
         using var bytes = new MemoryStream();
         using (var gzip = new GZipStream(bytes, CompressionLevel.Fastest))
             gzip.Write(Encoding.UTF8.GetBytes(Row + "\n" + Row));
-        Assert.Equal(2, RowReader.Read(Write("z.jsonl.gz", bytes.ToArray())).Count);
-        Assert.Contains("rename it to .jsonl.gz", Refused(Write("z.jsonl", bytes.ToArray())));
-        for (int length = 2; length < bytes.Length; length++)
-            Assert.Contains("can't be read as jsonl", Refused(Write("cut.jsonl.gz", bytes.ToArray()[..length])));
+        byte[] whole = bytes.ToArray();
+        Assert.Equal(2, RowReader.Read(Write("z.jsonl.gz", whole)).Count);
+        Assert.Contains("rename it to .jsonl.gz", Refused(Write("z.jsonl", whole)));
+        for (int length = 2; length < whole.Length; length++)
+            Assert.Contains("can't be read as jsonl", Refused(Write("cut.jsonl.gz", whole[..length])));
     }
 }

@@ -1,3 +1,6 @@
+using SimpleR1.Models;
+using SimpleR1.Models.Tokenization;
+using SimpleR1.Training;
 using SimpleR1.Training.Data;
 using SimpleR1.Training.Recipes;
 using Xunit;
@@ -59,6 +62,36 @@ public sealed class TextLayoutTests : DataFolder
             Assert
                 .Throws<InvalidDataException>(() => First("""{"messages": [{"role": "user", "content": "q"}]}"""))
                 .Message
+        );
+    }
+
+    [Theory]
+    [InlineData("""{"question":"2+2","answer":" <think>2+2=4</think>\n"}""", "Q: 2+2\nA:", " <think>2+2=4</think>\n")]
+    [InlineData(
+        """{"messages":[{"role":"user","content":"2"},{"role":"assistant","content":" 4\n"}]}""",
+        "Q: 2\nA:",
+        " 4\n"
+    )]
+    [InlineData("""{"text":" 1\n"}""", "", " 1\n")]
+    public void Tokens_are_the_prompt_the_text_and_an_end(string row, string prompt, string learnt)
+    {
+        string model = Path.Combine(SharedData.RepositoryRoot, "recipes", "tiny-base");
+        var recipe = new SftRecipe
+        {
+            Name = "t",
+            Output = "o",
+            Data = new() { Train = new() { Path = Write("x.jsonl", row) } },
+            Model = new() { Path = model, Template = "Q: {question}\nA:" },
+            Training = new() { LearnPrompts = false },
+        };
+        var tokenizer = Tokenizer.Load(model);
+        var (texts, _) = new SftTexts(recipe, tokenizer, ModelConfigFile.Load(model)).Load(recipe.Data.Train, null);
+        int first = texts[0].Positions[0];
+        int start = prompt.Length == 0 ? 0 : first; // the first token of all is never predicted
+        Assert.Equal(prompt, tokenizer.Decode(texts[0].Tokens.AsSpan(0, start), withSpecialTokens: true));
+        Assert.Equal(
+            learnt + "<|endoftext|>",
+            tokenizer.Decode(texts[0].Tokens.AsSpan(start), withSpecialTokens: true)
         );
     }
 }
