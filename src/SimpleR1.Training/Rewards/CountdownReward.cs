@@ -55,9 +55,12 @@ public static class CountdownReward
         );
     }
 
+    /// <summary>44, and 44.0, which is how a file with columns of doubles has it.</summary>
     private static long? Whole(JsonNode? node) =>
-        long.TryParse(node?.ToJsonString(), NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out long value)
-            ? value
+        decimal.TryParse(node?.ToJsonString(), NumberStyles.Float, CultureInfo.InvariantCulture, out decimal value)
+        && decimal.IsInteger(value)
+        && Math.Abs(value) <= long.MaxValue
+            ? (long)value
             : null;
 
     /// <summary>expression: term (±term)*, term: factor (*/ factor)*, factor: number | (expression) | -factor</summary>
