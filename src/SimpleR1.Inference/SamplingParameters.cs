@@ -66,4 +66,26 @@ public sealed record SamplingParameters
 
     /// <summary>Some filter takes tokens away before the draw; greedy sampling ignores them.</summary>
     public bool HasFilters => Temperature > 0 && (TopK > 0 || TopP < 1 || MinP > 0);
+
+    /// <summary>
+    /// A parameter by which samples come from another distribution than the model's at the temperature; null when they
+    /// do not.
+    /// </summary>
+    public string? Change
+    {
+        get
+        {
+            if (Temperature == 0)
+                return "temperature 0";
+            if (HasFilters)
+                return "top_k, top_p or min_p";
+            if (HasPenalties)
+                return "a penalty";
+            if (LogitBias.Count > 0)
+                return "logit_bias";
+            if (BadWords.Count > 0)
+                return "bad_words";
+            return MinTokens > 0 ? "min_tokens" : null;
+        }
+    }
 }

@@ -1,6 +1,7 @@
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Trainer;
 using SimpleR1.Cluster.Worker;
+using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Prompts;
 using SimpleR1.Models.Tokenization;
@@ -12,6 +13,8 @@ using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Rollouts;
 using SimpleR1.Training.Runs;
+using SimpleR1.Training.Runs.Evaluations;
+using SimpleR1.Training.Runs.Fingerprints;
 
 namespace SimpleR1.Training;
 
@@ -107,12 +110,27 @@ public sealed class Experiment : IAsyncDisposable
         CancellationToken stop = default
     )
     {
+        foreach (var prompt in prompts)
+            CheckDistribution(prompt.Request);
         double start = setup.Clock.Seconds;
         int enough = Recipe.Rollout.Carry > 0 ? Recipe.Rollout.PromptsPerStep : prompts.Count;
         var collected = await collector.CollectAsync(prompts, enough, stop);
         setup.Prompts.Carry(collected.Unfinished);
         generationSeconds = setup.Clock.Seconds - start;
         return collected.Rollouts;
+    }
+
+    private void CheckDistribution(GenerationRequest request)
+    {
+        double temperature = Recipe.Rollout.Temperature;
+        string? change = request.Sampling.Temperature == temperature ? request.Sampling.Change : "another temperature";
+        if (change is not null)
+            throw new ArgumentException(
+                $"{request.Id} samples with {change}: samples to train on must come from the model's whole distribution "
+                    + FormattableString.Invariant(
+                        $"at rollout.temperature ({temperature}), of which the trainer computes log-probs"
+                    )
+            );
     }
 
     /// <summary>Rewards → advantages → loss → gradient → AdamW; one entry per optimizer step.</summary>
@@ -143,19 +161,30 @@ public sealed class Experiment : IAsyncDisposable
         lastStep = new(Step, Policy.Optimizer.Steps, Order.Position, Recipe.Seed, setup.Start.StartHash)
         {
             Carried = setup.Prompts.CarriedPositions,
+            Fingerprint = setup.Fingerprint,
         };
         setup.Log.Write(report, rollouts.Take(Recipe.Training.SamplesLogged));
         setup.Events.Step(report);
     }
 
+    /// <summary>What evaluations follow from, except the weights.</summary>
+    public Fingerprint EvaluationFingerprint => setup.EvaluationFingerprint;
+
     /// <summary>
-    /// Answers the held-out problems, unless the run did so after this step before it was resumed. Null when the recipe
-    /// has none, or when stopped.
+    /// Answers the held-out problems, unless the run did so in the same way after this step before it was resumed. Null
+    /// when the recipe has none, or when stopped. With <c>checkpoint.keep_best</c> it keeps the step's checkpoint if this
+    /// is the best evaluation so far.
     /// </summary>
     public async Task<Evaluation?> EvaluateAsync(CancellationToken stop)
     {
-        if (ReadEvaluation(Step) is { } earlier)
-            return earlier;
+        var evaluation = ReadEvaluation(Step) ?? await AnswerHeldOutAsync(stop);
+        if (evaluation is not null)
+            await KeepBestAsync(evaluation);
+        return evaluation;
+    }
+
+    private async Task<Evaluation?> AnswerHeldOutAsync(CancellationToken stop)
+    {
         if (HeldOut.Count == 0 || stop.IsCancellationRequested)
             return null;
 
@@ -168,9 +197,9 @@ public sealed class Experiment : IAsyncDisposable
         ];
         try
         {
-            var answers = await collector.CollectAsync(prompts, prompts.Length, stop);
-            var evaluation = new Evaluation(Step, answers.Rollouts, setup.Clock.Seconds - start);
-            setup.Log.Write(evaluation);
+            var answers = await collector.CollectAsync(prompts, prompts.Length, stop, setup.Events.EvaluationProgress);
+            var evaluation = EvaluationOf(answers.Rollouts, setup.Clock.Seconds - start);
+            setup.Log.Write(evaluation, Recipe.Model.Path);
             setup.Events.Evaluation(evaluation);
             return evaluation;
         }
@@ -178,6 +207,22 @@ public sealed class Experiment : IAsyncDisposable
         {
             return null;
         }
+    }
+
+    private async Task KeepBestAsync(Evaluation evaluation)
+    {
+        // The model before training has a folder already
+        if (setup.EvaluatesOnly || evaluation.Step == 0)
+            return;
+        if (BestCheckpoint.Of(evaluation, Recipe.Checkpoint) is not { } found)
+            return;
+        if (BestCheckpoint.Read(Run) is { } best && !found.Replaces(best))
+            return;
+
+        await SaveAsync();
+        found.Write(Run);
+        Checkpoints.DeleteOld(Run, Recipe.Training.KeepCheckpoints);
+        setup.Events.Log($"the best so far by {found}: {Checkpoints.Folder(Run, found.Step)}");
     }
 
     /// <summary>
@@ -205,14 +250,17 @@ public sealed class Experiment : IAsyncDisposable
     {
         await SaveAsync();
         var after = ReadEvaluation(Step);
+        var best = Recipe.Checkpoint.KeepBest is null ? null : BestCheckpoint.Read(Run);
         var memory = setup.PeakMemory();
         setup.CloseLog();
         if (Step > 0)
-            Plot.Write(Run.Path, Run.Plot);
+            Plot.Write([Run.Path], Run.Plot);
         return new()
         {
             Before = ReadEvaluation(0),
             After = after,
+            Best = best,
+            BestFolder = best is null ? null : Checkpoints.Folder(Run, best.Step),
             Step = Step,
             Interrupted = Step < Recipe.Training.Steps || HeldOut.Count > 0 && after is null,
             Seconds = setup.Clock.Seconds,
@@ -221,8 +269,22 @@ public sealed class Experiment : IAsyncDisposable
         };
     }
 
-    private Evaluation? ReadEvaluation(int step) =>
-        HeldOut.Count == 0 ? null : Evaluation.Read(Run, step, HeldOut.Count * Recipe.Evaluation.Samples);
+    private Evaluation? ReadEvaluation(int step)
+    {
+        var files = EvaluationFiles.Of(Run, step);
+        bool counts = HeldOut.Count > 0 && EvaluationFingerprint.Equals(files.ReadFingerprint());
+        return counts ? EvaluationOf(files.ReadAnswers(), 0) with { Step = step } : null;
+    }
+
+    private Evaluation EvaluationOf(IReadOnlyList<Rollout> answers, double seconds) =>
+        new()
+        {
+            Step = Step,
+            Answers = answers,
+            Scores = EvaluationScores.Of(answers, Recipe.Evaluation, Rewards.Vote),
+            Fingerprint = EvaluationFingerprint,
+            Seconds = seconds,
+        };
 
     public ValueTask DisposeAsync() => setup.DisposeAsync();
 }

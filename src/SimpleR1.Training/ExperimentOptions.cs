@@ -1,12 +1,17 @@
 using SimpleR1.Cluster;
 using SimpleR1.Training.Runs;
+using SimpleR1.Training.Runs.Evaluations;
 using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.Training;
 
 /// <summary>Callbacks for a run's events.</summary>
 /// <param name="Log">Receives lines for a person.</param>
-public sealed record ExperimentEvents(Action<StepReport> Step, Action<Evaluation> Evaluation, Action<string> Log);
+public sealed record ExperimentEvents(Action<StepReport> Step, Action<Evaluation> Evaluation, Action<string> Log)
+{
+    /// <summary>Receives how many answers of an evaluation there are, and will be.</summary>
+    public Action<int, int> EvaluationProgress { get; init; } = (_, _) => { };
+}
 
 /// <summary>What an experiment needs in addition to its recipe.</summary>
 /// <param name="RunsFolder">Folder that holds the run's folder, runs/NAME.</param>
@@ -19,4 +24,11 @@ public sealed record ExperimentOptions(
     ExperimentEvents Events,
     HeadAddress? Join = null,
     ClusterKey? ServerKey = null
-);
+)
+{
+    /// <summary>A run may be resumed with other problems, another template or tokenizer.</summary>
+    public bool AllowChangedData { get; init; }
+
+    /// <summary>Only held-out problems are answered; when the model is a checkpoint, after its step.</summary>
+    public bool EvaluatesOnly { get; init; }
+}

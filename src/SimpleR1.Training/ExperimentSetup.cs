@@ -10,6 +10,8 @@ using SimpleR1.Training.Policy;
 using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Rollouts;
 using SimpleR1.Training.Runs;
+using SimpleR1.Training.Runs.Evaluations;
+using SimpleR1.Training.Runs.Fingerprints;
 using SimpleR1.Vllm;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.SharedMemory;
@@ -35,6 +37,8 @@ internal sealed class ExperimentSetup : IAsyncDisposable
         Recipe = recipe;
         Run = run;
         Input = input;
+        Fingerprint = InputFingerprint.OfTraining(recipe, input);
+        EvaluationFingerprint = InputFingerprint.OfEvaluation(recipe, input);
         Order = DataMix.Order(recipe.Data.Train, input.Problems.Select(p => p.Source), recipe.Seed);
         Prompts = new(recipe.Rollout, input.Requests, input.Problems, Order);
     }
@@ -42,9 +46,16 @@ internal sealed class ExperimentSetup : IAsyncDisposable
     public TrainRecipe Recipe { get; }
     public RunFolder Run { get; }
     public ExperimentInput Input { get; }
+
+    /// <summary>What the run trains on; a checkpoint keeps it.</summary>
+    public Fingerprint Fingerprint { get; }
+
+    /// <summary>How held-out problems are answered.</summary>
+    public Fingerprint EvaluationFingerprint { get; }
     public DataOrder Order { get; }
     public PromptQueue Prompts { get; }
     public ExperimentEvents Events => options.Events;
+    public bool EvaluatesOnly => options.EvaluatesOnly;
     public StepClock Clock { get; } = new();
 
     /// <summary>The thread of everything that touches the trainer's tensors.</summary>
@@ -72,7 +83,7 @@ internal sealed class ExperimentSetup : IAsyncDisposable
             await setup.Tensors.RunAsync(setup.LoadPolicy);
             await setup.OpenRunAsync();
             await setup.StartWorkersAsync(stop);
-            setup.Run.WriteRecipe(recipe);
+            setup.Run.WriteRecipe(recipe, setup.Start.Step);
             return setup;
         }
         catch
@@ -95,9 +106,10 @@ internal sealed class ExperimentSetup : IAsyncDisposable
         );
         var algorithm = AlgorithmRegistry.Create(Recipe.Algorithm);
         Trainer = new(Policy, algorithm, GradientOptions(), LoadReference(weights.Layout));
-        weights.Version = 0;
+        int step = options.EvaluatesOnly ? RunState.StepOf(Recipe.Model.Path) : 0;
+        weights.Version = step;
         ulong startHash = WeightHash.Compute(weights.Pointer, weights.ByteLength);
-        Start = new(0, 0, 0, Recipe.Seed, startHash);
+        Start = new(step, 0, 0, Recipe.Seed, startHash);
     }
 
     private PolicyGradientOptions GradientOptions() =>
@@ -137,9 +149,14 @@ internal sealed class ExperimentSetup : IAsyncDisposable
         if (Checkpoints.LoadLatest(Run, Policy, Recipe.Seed, Start.StartHash) is { } state)
         {
             Start = state;
-            Order.Position = state.DataPosition;
-            Prompts.Resume(state.Step, state.Carried);
-            Events.Log($"resumed after step {state.Step} from {Checkpoints.Folder(Run, state.Step)}");
+            string folder = Checkpoints.Folder(Run, state.Step);
+            bool otherProblems = ResumedData.Check(state, Fingerprint, folder, options.AllowChangedData, Events.Log);
+            if (!otherProblems)
+            {
+                Order.Position = state.DataPosition;
+                Prompts.Resume(state.Step, state.Carried);
+            }
+            Events.Log($"resumed after step {state.Step} from {folder}");
             if (state.Step >= Recipe.Training.Steps)
                 Events.Log(
                     $"all {Recipe.Training.Steps} steps are done; to train on, resume with --set training.steps=N"
@@ -148,7 +165,16 @@ internal sealed class ExperimentSetup : IAsyncDisposable
         else
             Events.Log($"{Run.Path} has no checkpoint yet; starting at the first step");
         Policy.Weights.Version = Start.Step;
-        Evaluation.Cut(Run, Start.Step);
+        ResumeEvaluations();
+    }
+
+    /// <summary>Drops what comes after the step, and the step's own evaluation unless it counts as a new one would.</summary>
+    private void ResumeEvaluations()
+    {
+        EvaluationFiles.Cut(Run, Start.Step);
+        ResumedData.CheckEvaluations(Run, EvaluationFingerprint, Events.Log);
+        if (!EvaluationFingerprint.Equals(EvaluationFiles.Of(Run, Start.Step).ReadFingerprint()))
+            MetricsWriter.DropEvaluation(Run, Start.Step);
     }
 
     private async Task StartWorkersAsync(CancellationToken stop)
@@ -174,6 +200,8 @@ internal sealed class ExperimentSetup : IAsyncDisposable
                 ClusterKey = options.ServerKey,
                 SendFrom = sender,
                 SendType = ElementType.Parse(w.Type).Scalar,
+                Temperature = options.EvaluatesOnly ? 1 : Recipe.Rollout.Temperature,
+                ProcessedLogProbs = w.ProcessedLogprobs,
             },
             stop
         );

@@ -27,6 +27,9 @@ public sealed class VllmConnection(VllmEndpoint endpoint, ICollectives tcp, Time
     /// <summary>The server's address, for people.</summary>
     public Uri Address => endpoint.Shown;
 
+    /// <summary>Why a server that is not simple-r1's must not be used; null when it may.</summary>
+    public string? ForeignRefusal { get; init; }
+
     /// <summary>How weights travel to the server; null before <see cref="JoinAsync"/>.</summary>
     public string? Transport { get; private set; }
 
@@ -40,7 +43,7 @@ public sealed class VllmConnection(VllmEndpoint endpoint, ICollectives tcp, Time
     /// The address at which the server can reach this process; 127.0.0.1 where both are on one machine.
     /// </param>
     /// <exception cref="NotSupportedException">
-    /// The server receives weights by NCCL only, and there is no GPU to send from.
+    /// The server receives weights by NCCL only, and there is no GPU to send from; or <see cref="ForeignRefusal"/>.
     /// </exception>
     /// <exception cref="TimeoutException">The server's workers did not join.</exception>
     /// <exception cref="HttpRequestException">The server refuses; the message quotes its reason.</exception>
@@ -48,6 +51,8 @@ public sealed class VllmConnection(VllmEndpoint endpoint, ICollectives tcp, Time
     {
         // Find out what the server is, and choose how to send.
         bool ours = await IsOursAsync(cancellation);
+        if (!ours && ForeignRefusal is { } refusal)
+            throw new NotSupportedException($"{Address} is a vLLM server: {refusal}");
         if (nccl is null && !ours)
             throw new NotSupportedException(
                 $"{Address} is a vLLM server, which receives weights by NCCL only; "

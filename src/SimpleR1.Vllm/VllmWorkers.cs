@@ -63,7 +63,11 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
         var nccl = settings.SendFrom is { } gpu ? new NcclCollectives(gpu.WithOwnStream()) : null;
         var key = address.Scheme == "vllm" ? settings.ClusterKey : null;
         var endpoint = new VllmEndpoint(address, settings.ApiKey, key);
-        return new(new(endpoint, key is null ? clear : keyed, Timeout, nccl), nccl);
+        var server = new VllmConnection(endpoint, key is null ? clear : keyed, Timeout, nccl)
+        {
+            ForeignRefusal = settings.ForeignRefusal,
+        };
+        return new(server, nccl);
     }
 
     /// <summary>Connects, and forms a group with each server.</summary>
@@ -72,7 +76,8 @@ public sealed class VllmWorkers : IRolloutWorkers, IDisposable
     /// </exception>
     /// <exception cref="DllNotFoundException">There is a GPU to send from, but NCCL is not installed.</exception>
     /// <exception cref="NotSupportedException">
-    /// A server receives weights by NCCL only, and there is no GPU to send from.
+    /// A server receives weights by NCCL only, and there is no GPU to send from; or its log-probs would be of another
+    /// temperature than the samples.
     /// </exception>
     /// <exception cref="TimeoutException">A server's workers did not join.</exception>
     public static async Task<VllmWorkers> StartAsync(VllmServers servers, CancellationToken cancellation)

@@ -1,4 +1,5 @@
 using SimpleR1.Training.Runs;
+using SimpleR1.Training.Runs.Evaluations;
 using Spectre.Console;
 using static System.FormattableString;
 
@@ -79,14 +80,25 @@ internal sealed class ConsoleReport
     }
 
     /// <summary>Reports an evaluation.</summary>
-    public void Evaluation(Evaluation e)
-    {
-        string accuracy = Statistics.Wilson(e.Correct, e.Answers.Count).Percent;
+    public void Evaluation(Evaluation e) =>
         Log(
-            Invariant($"evaluation after step {e.Step}: {e.Correct} of {e.Answers.Count} correct, {accuracy}, ")
+            $"evaluation after step {e.Step}: {Counted(e, "correct")}, {e.Scores.Accuracy.Percent}{AtMany(e.Scores)}, "
                 + Invariant($"{e.MeanLength:F1} tokens an answer, {e.Seconds:F1} s")
         );
+
+    /// <summary>"474 of 512 correct", with the number of problems when each has several answers.</summary>
+    private static string Counted(Evaluation e, string what)
+    {
+        string problems = e.Scores.ByProblem.Answers > 1 ? $" ({e.Scores.Problems} problems)" : "";
+        return $"{e.Correct} of {e.Answers.Count} {what}{problems}";
     }
+
+    /// <summary>pass@k and majority@k, each after a comma.</summary>
+    private static string AtMany(EvaluationScores scores) =>
+        string.Concat([
+            .. scores.PassAt.Select(s => $", pass@{s.K} {s.Share.Percent}"),
+            .. scores.MajorityAt.Select(s => $", majority@{s.K} {s.Share.Percent}"),
+        ]);
 
     /// <summary>The final report: accuracy before and after, three problems side by side, files and memory.</summary>
     public void Outcome(RunOutcome o)
@@ -100,6 +112,9 @@ internal sealed class ConsoleReport
             LogExamples(before, after);
         }
 
+        if (o.Best is { } best)
+            Log($"the best by {best}: {o.BestFolder}");
+
         Log("");
         Log($"{o.Step} steps in {Duration(o.Seconds)}; files:");
         foreach (string file in o.Files)
@@ -108,14 +123,11 @@ internal sealed class ConsoleReport
         Log("peak memory: " + string.Join(", ", memory));
     }
 
-    private void LogAccuracy(string name, Evaluation e)
-    {
-        string accuracy = Statistics.Wilson(e.Correct, e.Answers.Count).Percent;
+    private void LogAccuracy(string name, Evaluation e) =>
         Log(
-            $"accuracy {name, -6}  {accuracy} (95% interval): {e.Correct} of {e.Answers.Count} held-out answers, "
-                + Invariant($"{e.MeanLength:F1} tokens each")
+            $"accuracy {name, -6}  {e.Scores.Accuracy.Percent} (95% interval){AtMany(e.Scores)}: "
+                + $"{Counted(e, "held-out answers")}, {Invariant($"{e.MeanLength:F1}")} tokens each"
         );
-    }
 
     /// <summary>Problems that the run has learned to solve.</summary>
     private void LogExamples(Evaluation before, Evaluation after)

@@ -24,6 +24,7 @@ internal sealed class WorkerRuntime : IAsyncDisposable
     private readonly SemaphoreSlim settingUp = new(1, 1);
     private (string Session, WorkerSetup Setup, SetupReply Reply)? current;
     private EngineThread? engine;
+    private Models.Decoder? decoder; // of the engine, and freed after it
     private (long Tokens, long At, double PerSecond) speed;
 
     public WorkerRuntime(WorkerSettings settings, ClusterKey? key)
@@ -94,10 +95,8 @@ internal sealed class WorkerRuntime : IAsyncDisposable
     {
         try
         {
-            if (engine is not null)
-                await engine.DisposeAsync();
+            await FreeEngineAsync();
             Weights.Free();
-            engine = null;
 
             CpuParallel.Threads = settings.Threads;
             var tokenizer = setup.TokenizerJson is { } json ? Tokenizer.FromJson(json) : null;
@@ -121,7 +120,17 @@ internal sealed class WorkerRuntime : IAsyncDisposable
         var type = gpu is null ? ScalarType.Float32 : ElementType.Parse(settings.Type).Scalar;
         var live = Weights.Allocate(layout, gpu, type);
 
-        return new Engine(new Models.Decoder(live), tokenizer, setup.Engine);
+        decoder = new(live);
+        return new Engine(decoder, tokenizer, setup.Engine);
+    }
+
+    private async Task FreeEngineAsync()
+    {
+        if (engine is not null)
+            await engine.DisposeAsync();
+        engine = null;
+        decoder?.Dispose();
+        decoder = null;
     }
 
     public async Task<PrepareReply> PrepareAsync(PrepareMessage message)
@@ -271,8 +280,7 @@ internal sealed class WorkerRuntime : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         DropAll();
-        if (engine is not null)
-            await engine.DisposeAsync();
+        await FreeEngineAsync();
         Weights.Dispose();
     }
 }

@@ -94,6 +94,7 @@ public static unsafe class Checkpoint
     /// <summary>Writes a model folder that other tools load: weights, config, and the tokenizer's files.</summary>
     /// <param name="weights">f32 on the CPU.</param>
     /// <param name="source">The folder to copy the tokenizer's files from; null copies none.</param>
+    /// <exception cref="ArgumentException">The weights are of another type, or on a GPU.</exception>
     public static void Write(
         string folder,
         FlatWeights weights,
@@ -102,6 +103,12 @@ public static unsafe class Checkpoint
         long shardBytes = 5_000_000_000
     )
     {
+        if (weights.Device is not null || weights.Flat.dtype != ScalarType.Float32)
+            throw new ArgumentException(
+                $"a checkpoint is written from f32 weights in the CPU's memory; these are {weights.Flat.dtype} "
+                    + (weights.Device is null ? "on the CPU" : "on a GPU"),
+                nameof(weights)
+            );
         Directory.CreateDirectory(folder);
         SafetensorsWriter.WriteFolder(folder, [.. weights.Layout.CheckpointTensors.Select(SourceOf)], type, shardBytes);
         File.WriteAllText(Path.Combine(folder, "config.json"), ModelConfigFile.ToJson(weights.Layout.Config, type));

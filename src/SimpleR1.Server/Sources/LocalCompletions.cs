@@ -13,6 +13,7 @@ public sealed class LocalCompletions : ICompletionSource, IAsyncDisposable
     private readonly FlatWeights weights;
     private readonly EngineThread engine;
     private readonly ConcurrentDictionary<string, bool> running = []; // ids of requests in the engine
+    private Decoder? decoder; // made on the engine's thread, freed after the engine
     private volatile TaskCompletionSource? gate; // new requests wait for it, while the engine is paused
 
     /// <param name="model">The name that clients ask for.</param>
@@ -32,7 +33,8 @@ public sealed class LocalCompletions : ICompletionSource, IAsyncDisposable
         engine = new(() =>
         {
             CpuParallel.Threads = threads; // a setting of the calling thread
-            return new(new Decoder(weights), tokenizer, options);
+            decoder = new(weights);
+            return new(decoder, tokenizer, options);
         });
     }
 
@@ -101,6 +103,7 @@ public sealed class LocalCompletions : ICompletionSource, IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await engine.DisposeAsync();
+        decoder?.Dispose();
         weights.Dispose();
     }
 }

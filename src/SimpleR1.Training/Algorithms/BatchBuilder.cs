@@ -57,13 +57,19 @@ internal sealed class BatchBuilder(PolicyModel policy, PolicyGradientOptions opt
         {
             int[] members = [.. group];
             float[][] values = algorithm.Advantages([.. members.Select(i => rollouts[i])]);
+            if (values.Length != members.Length)
+                throw new ArgumentException(
+                    $"the algorithm gave advantages for {values.Length} samples of group {group.Key}, "
+                        + $"which has {members.Length}"
+                );
             for (int i = 0; i < members.Length; i++)
             {
-                int tokens = rollouts[members[i]].Tokens.Length;
+                var rollout = rollouts[members[i]];
+                int tokens = rollout.Tokens.Length;
                 if (values[i].Length != 1 && values[i].Length != tokens)
                     throw new ArgumentException(
-                        $"the algorithm gave {values[i].Length} advantages for a sample of {tokens} sampled tokens; "
-                            + "expected one, or one per token"
+                        $"the algorithm gave {values[i].Length} advantages for {NameOf(rollout)} with {tokens} sampled "
+                            + "tokens; expected one, or one per token"
                     );
                 advantages[members[i]] = values[i];
             }
@@ -71,9 +77,18 @@ internal sealed class BatchBuilder(PolicyModel policy, PolicyGradientOptions opt
         return advantages;
     }
 
+    private static string NameOf(Rollout rollout) => $"sample {rollout.Sample} of group {rollout.Group}";
+
     /// <summary>The whole conversation, of which the tokens that the policy sampled are trained.</summary>
+    /// <exception cref="ArgumentException">A sampled segment lacks log-probs or versions for some of its tokens.</exception>
     internal static TrainingSequence Sequence(Rollout rollout)
     {
+        if (rollout.Segments.FirstOrDefault(s => !s.IsWhole) is { } broken)
+            throw new ArgumentException(
+                $"{NameOf(rollout)} has a sampled segment of {broken.Tokens.Length} tokens with "
+                    + $"{broken.LogProbs?.Length ?? 0} log-probs and {broken.WeightVersions?.Length ?? 0} weight versions; "
+                    + "expected one of each per token"
+            );
         var positions = new List<int>();
         int start = 0;
         foreach (var segment in rollout.Segments)

@@ -29,7 +29,9 @@ public static class Grpo
                 // Clipped gain, with a truncated importance weight for the engine's mismatch
                 var ratio = (t.LogProbs - t.OldLogProbs).exp();
                 var clipped = ratio.clamp(1 - clipLow, 1 + clipHigh);
-                var gain = minimum(ratio * t.Advantages, clipped * t.Advantages);
+                var unclipped = ratio * t.Advantages;
+                var gain = minimum(unclipped, clipped * t.Advantages);
+                var effective = gain.detach().lt(unclipped.detach()).to(float32); // where the clip lowers the gain
                 var mismatch = (t.OldLogProbs - t.EngineLogProbs).exp(); // trainer's p / engine's p
                 if (importanceCap > 0)
                     gain = gain * mismatch.clamp_max(importanceCap);
@@ -38,7 +40,7 @@ public static class Grpo
                 // k3 of KL(engine ‖ trainer before the update) and of KL(before the update ‖ now)
                 var report = new Dictionary<string, Tensor>
                 {
-                    ["clip_fraction"] = ((ratio.detach() - clipped.detach()).abs().gt(0).to(float32) * t.Weights).sum(),
+                    ["clip_fraction"] = (effective * t.Weights).sum(),
                     ["kl_engine"] = ((mismatch - 1 - mismatch.log()) * t.Weights).sum(),
                     ["kl_update"] = ((ratio.detach() - 1 - ratio.detach().log()) * t.Weights).sum(),
                 };

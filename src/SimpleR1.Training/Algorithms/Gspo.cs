@@ -23,14 +23,13 @@ public static class Gspo
             {
                 var ratio = t.SampleMean(t.LogProbs - t.OldLogProbs).exp(); // the same at all tokens of a sample
                 var clipped = ratio.clamp(1 - clipLow, 1 + clipHigh);
-                var gain = minimum(ratio * t.Advantages, clipped * t.Advantages);
+                var unclipped = ratio * t.Advantages;
+                var gain = minimum(unclipped, clipped * t.Advantages);
+                var effective = gain.detach().lt(unclipped.detach()).to(float32); // where the clip lowers the gain
                 if (importanceCap > 0)
                     gain = gain * t.SampleMean(t.OldLogProbs - t.EngineLogProbs).exp().clamp_max(importanceCap);
                 var loss = -(gain * t.Weights).sum();
-                var report = new Dictionary<string, Tensor>
-                {
-                    ["clip_fraction"] = ((ratio.detach() - clipped.detach()).abs().gt(0).to(float32) * t.Weights).sum(),
-                };
+                var report = new Dictionary<string, Tensor> { ["clip_fraction"] = (effective * t.Weights).sum() };
                 if (t.ReferenceLogProbs is { } reference)
                 {
                     var difference = reference - t.LogProbs;

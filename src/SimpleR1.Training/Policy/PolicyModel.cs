@@ -105,9 +105,11 @@ public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOpti
                 );
             sums.Add(microLoss, entropy.sum().item<float>(), report); // before the tape frees the entropy
 
-            // Backward: the loss by libtorch, the decoder by the tape
-            value.backward();
-            tape.Backward(logProbs, leaf.grad!.alias());
+            // Backward: the loss by libtorch, the decoder by the tape. A loss of constants has no gradient.
+            if (value.requires_grad)
+                value.backward();
+            if (leaf.grad is { } gradient)
+                tape.Backward(logProbs, gradient.alias());
         }
 
         double norm = optimizer.GradientNorm();

@@ -1,5 +1,6 @@
 using System.ComponentModel;
 using SimpleR1.Training.Recipes.Sections;
+using SimpleR1.Training.Runs.Evaluations;
 
 namespace SimpleR1.Training.Recipes;
 
@@ -27,11 +28,14 @@ public sealed record TrainRecipe : IRecipeSection
     [Description("How rewards become a loss (GRPO and its corrections).")]
     public AlgorithmSection Algorithm { get; init; } = new();
 
-    [Description("AdamW and its learning-rate schedule.")]
+    [Description("AdamW, as PyTorch computes it, and its learning-rate schedule.")]
     public OptimizerSection Optimizer { get; init; } = new();
 
     [Description("Steps, micro-batches, checkpoints, logging.")]
     public TrainingSection Training { get; init; } = new();
+
+    [Description("Which checkpoint is kept for good.")]
+    public CheckpointSection Checkpoint { get; init; } = new();
 
     [Description("The inference worker processes, or a list of the servers to use instead.")]
     public WorkersSection Workers { get; init; } = new();
@@ -103,18 +107,23 @@ public sealed record TrainRecipe : IRecipeSection
                 "rollout.prompts_per_step",
                 "rollout.samples_per_prompt"
             );
-        if (Rollout.Filter is { } filter && Algorithm.MiniBatches * Algorithm.Epochs > 1)
-            yield return new(
-                "samples are drawn from a filtered distribution that the trainer does not have: with several optimizer "
-                    + "updates a step the ratios would be wrong. Sample without the filter, or make one update a step",
-                "rollout." + filter,
-                "algorithm.mini_batches",
-                "algorithm.epochs"
-            );
     }
 
     private IEnumerable<Conflict> RunConflicts()
     {
+        string[] metrics = [.. EvaluationScores.Names(Evaluation)];
+        if (Checkpoint.KeepBest is { } best && !metrics.Contains(best))
+            yield return new(
+                $"evaluations have no metric '{best}'; there are {string.Join(", ", metrics)}",
+                "checkpoint.keep_best",
+                "evaluation.samples"
+            );
+        if (Checkpoint.KeepBest is not null && Data.Evaluation is null)
+            yield return new(
+                "there are no held-out problems that a checkpoint could be the best on; give data.evaluation",
+                "checkpoint.keep_best",
+                "data.evaluation"
+            );
         if (Rollout.Carry > 0 && Workers.Servers.Count > 0)
             yield return new(
                 "servers of vLLM's API can't abort rollouts and continue them; leave it out, or use workers of a cluster",
@@ -182,20 +191,4 @@ public sealed record TrainingSection
     [Description("Rollouts written to samples.jsonl in each step.")]
     [Limits(AtLeast = 0)]
     public int SamplesLogged { get; init; } = 4;
-}
-
-/// <summary>The <c>evaluation</c> section.</summary>
-public sealed record EvaluationSection
-{
-    [Description("Completions of each problem; accuracy is their mean.")]
-    [Limits(AtLeast = 1)]
-    public int Samples { get; init; } = 1;
-
-    [Description("0 is greedy.")]
-    [Limits(AtLeast = 0, AtMost = 10)]
-    public double Temperature { get; init; }
-
-    [Description("Longest completion, in tokens; without it that of rollout.")]
-    [Limits(AtLeast = 1)]
-    public int? MaxNewTokens { get; init; }
 }

@@ -17,6 +17,12 @@ public delegate double Reward(RewardInput input);
 /// <summary>The built-in rewards.</summary>
 public static class BuiltInRewards
 {
+    /// <summary>
+    /// Raised whenever a built-in reward scores some completion differently: evaluations by another version are made
+    /// again.
+    /// </summary>
+    public const int Version = 2;
+
     private const string ThinkOpen = "<think>";
     private const string ThinkClose = "</think>";
     private const string AnswerOpen = "<answer>";

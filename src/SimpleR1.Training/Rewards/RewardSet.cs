@@ -16,7 +16,11 @@ public sealed record Score(double Total, IReadOnlyDictionary<string, double> ByN
 /// <summary>A reward of a set.</summary>
 /// <param name="Weight">Factor in the sum.</param>
 /// <param name="JudgesAnswers">The reward is 1 or more exactly when the answer solves the problem.</param>
-public sealed record WeightedReward(string Name, double Weight, Reward Reward, bool JudgesAnswers = false);
+public sealed record WeightedReward(string Name, double Weight, Reward Reward, bool JudgesAnswers = false)
+{
+    /// <summary>How answers that the reward judges are compared with each other; null when the reward does not say.</summary>
+    public AnswerVote? Vote { get; init; }
+}
 
 /// <summary>
 /// A reward threw or returned no number. That is a bug in the reward; it stops the run, which would otherwise train on
@@ -42,6 +46,11 @@ public sealed class RewardSet
     /// <summary>The rewards' names, in order.</summary>
     public IEnumerable<string> Names => rewards.Select(r => r.Name);
 
+    /// <summary>How samples vote for an answer: as the first judge that says how compares answers, else by their text.</summary>
+    public AnswerVote Vote =>
+        rewards.Where(r => judges.Contains(r.Name)).Select(r => r.Vote).FirstOrDefault(vote => vote is not null)
+        ?? AnswerVote.ByText;
+
     /// <summary>Finds built-in rewards and compiles custom ones, each file once.</summary>
     /// <exception cref="RewardCompilationException">A reward file does not compile or lacks the method.</exception>
     public static RewardSet Load(IEnumerable<RewardSection> sections)
@@ -53,7 +62,12 @@ public sealed class RewardSet
                 section.Weight,
                 Find(section),
                 section.JudgesAnswers ?? BuiltInRewards.JudgesAnswers(section.Name)
-            )),
+            )
+            {
+                Vote = section is { File: null, Name: "accuracy" }
+                    ? AnswerVote.ByMathematics(section.AcceptLastNumber)
+                    : null,
+            }),
         ]);
 
         Reward Find(RewardSection section)

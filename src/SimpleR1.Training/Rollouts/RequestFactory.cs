@@ -33,33 +33,36 @@ internal sealed class RequestFactory(TrainRecipe recipe, Tokenizer tokenizer, Pr
 
     /// <summary>The answers to a held-out problem. Their seeds are the same after every step.</summary>
     public GenerationRequest ForEvaluation(int step, int place, Problem problem) =>
-        new(
-            $"evaluation-{step}-{place}",
-            Encode(problem),
-            Sampling(recipe.Evaluation.Temperature) with
-            {
-                Samples = recipe.Evaluation.Samples,
-                MaxTokens = EvaluationTokens,
-                Seed = Seed(-1, place),
-            }
-        );
+        new($"evaluation-{step}-{place}", Encode(problem), EvaluationSampling with { Seed = Seed(-1, place) });
 
-    private SamplingParameters Sampling(double temperature)
+    /// <summary>How held-out problems are answered, without their seeds.</summary>
+    public SamplingParameters EvaluationSampling
     {
-        bool greedy = temperature == 0; // the filters mean nothing then
-        return new()
+        get
+        {
+            var options = recipe.Evaluation;
+            bool greedy = options.Temperature == 0; // the filters mean nothing then
+            return Sampling(options.Temperature) with
+            {
+                Samples = options.Samples,
+                MaxTokens = EvaluationTokens,
+                TopP = greedy ? 1 : options.TopP,
+                TopK = greedy ? 0 : options.TopK,
+                MinP = greedy ? 0 : options.MinP,
+            };
+        }
+    }
+
+    private SamplingParameters Sampling(double temperature) =>
+        new()
         {
             Temperature = temperature,
-            TopP = greedy ? 1 : recipe.Rollout.TopP,
-            TopK = greedy ? 0 : recipe.Rollout.TopK,
-            MinP = greedy ? 0 : recipe.Rollout.MinP,
             MaxTokens = recipe.Rollout.MaxNewTokens,
             StopStrings = recipe.Rollout.Stop,
             StopTokenIds = recipe.Rollout.StopTokenIds,
             IncludeStopString = true,
             KeepSpecialTokens = true, // rewards see tags that the tokenizer marks as special
         };
-    }
 
     /// <summary>
     /// Follows from the run's seed, the step and the place in the step, so that a resumed run draws the same samples.

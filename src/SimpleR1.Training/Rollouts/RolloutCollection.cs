@@ -15,6 +15,7 @@ internal sealed class RolloutCollection : IDisposable
     private readonly Dictionary<string, (OpenGroup Group, Conversation Conversation)> laterTurns = [];
     private List<GenerationRequest> nextTurn = [];
     private int complete;
+    private int finished;
 
     /// <param name="enoughGroups">Groups to complete; the samples of others may then be aborted.</param>
     public RolloutCollection(
@@ -32,6 +33,9 @@ internal sealed class RolloutCollection : IDisposable
     }
 
     public IReadOnlyList<GenerationRequest> FirstRequests { get; }
+
+    /// <summary>Samples that have their score.</summary>
+    public int Finished => Volatile.Read(ref finished);
 
     /// <summary>True when samples may be aborted before their end.</summary>
     public bool MayEndEarly => enoughGroups < groups.Length;
@@ -107,6 +111,7 @@ internal sealed class RolloutCollection : IDisposable
         lock (gate)
         {
             group.Add(conversation.Finish(reply.Score));
+            finished++;
             return group.IsComplete && ++complete == enoughGroups && MayEndEarly;
         }
     }

@@ -15,13 +15,16 @@ internal sealed record CollectedRollouts(IReadOnlyList<Rollout> Rollouts, IReadO
 internal sealed class RolloutCollector(IRolloutWorkers workers, Func<Problem, IEnvironment> environments)
 {
     /// <summary>Collects until enough groups are complete; the workers then abort the samples that still run.</summary>
+    /// <param name="progress">Receives how many samples are complete, and of how many.</param>
     /// <returns>Ordered by prompt and sample, in whatever order they arrived.</returns>
     public async Task<CollectedRollouts> CollectAsync(
         IReadOnlyList<PromptGroup> prompts,
         int enoughGroups,
-        CancellationToken stop
+        CancellationToken stop,
+        Action<int, int>? progress = null
     )
     {
+        int samples = prompts.Sum(p => p.Request.Count);
         using var collection = new RolloutCollection(prompts, enoughGroups, environments);
         var requests = collection.FirstRequests;
         while (requests.Count > 0)
@@ -34,6 +37,7 @@ internal sealed class RolloutCollector(IRolloutWorkers workers, Func<Problem, IE
                     await answer; // a reward that throws stops the step at once
                 else
                     answers.Add(answer);
+                progress?.Invoke(collection.Finished, samples);
             }
             await Task.WhenAll(answers);
             requests = collection.TakeNextTurn();

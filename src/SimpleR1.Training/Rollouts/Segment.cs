@@ -12,4 +12,7 @@ public sealed record Segment(int[] Tokens, float[]? LogProbs, int[]? WeightVersi
 
     /// <summary>True when the policy sampled the tokens, so that they are trained.</summary>
     public bool IsSampled => LogProbs is not null;
+
+    /// <summary>True when every sampled token has its log-prob and its version.</summary>
+    internal bool IsWhole => !IsSampled || LogProbs!.Length == Tokens.Length && WeightVersions?.Length == Tokens.Length;
 }

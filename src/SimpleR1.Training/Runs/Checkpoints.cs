@@ -23,7 +23,7 @@ public static class Checkpoints
     {
         string folder = Folder(run, state.Step);
         if (Directory.Exists(folder))
-            return; // the step was saved before an interruption
+            return; // the step is saved already
         AtomicFolder.Write(
             folder,
             temporary =>
@@ -41,7 +41,14 @@ public static class Checkpoints
                 state.Write(temporary);
             }
         );
-        foreach (string old in All(run).SkipLast(keep))
+        DeleteOld(run, keep);
+    }
+
+    /// <summary>Keeps the newest checkpoints, and the best.</summary>
+    public static void DeleteOld(RunFolder run, int keep)
+    {
+        string? best = BestCheckpoint.Read(run) is { } known ? Folder(run, known.Step) : null;
+        foreach (string old in All(run).SkipLast(keep).Where(folder => folder != best))
             Directory.Delete(old, recursive: true);
     }
 

@@ -32,6 +32,13 @@ public sealed class MetricsWriter : IDisposable
         events.Flush();
     }
 
+    /// <summary>Removes the figures of the evaluation after a step, which is to be made again.</summary>
+    internal static void DropEvaluation(RunFolder run, int step)
+    {
+        if (File.Exists(run.Metrics))
+            JsonLines.Keep(run.Metrics, row => (int)row["step"]! != step || row["evaluation_accuracy"] is null);
+    }
+
     /// <summary>One metric of a run by step, without the rows that lack it.</summary>
     public static (int[] Steps, double[] Values) Read(string metricsPath, string name)
     {

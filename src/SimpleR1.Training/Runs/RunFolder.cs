@@ -1,5 +1,3 @@
-using SimpleR1.Training.Recipes;
-
 namespace SimpleR1.Training.Runs;
 
 /// <summary>What to do when a run's folder exists.</summary>
@@ -16,8 +14,11 @@ public sealed class RunFolder
     public string Path { get; }
     public string Name => System.IO.Path.GetFileName(Path);
 
-    /// <summary>The recipe with every default and override filled in.</summary>
+    /// <summary>The last session's recipe, with every default and override filled in.</summary>
     public string Recipe => In("recipe.yaml");
+
+    /// <summary>The recipe of each session.</summary>
+    public string Recipes => In("recipes");
     public string Metrics => In("metrics.jsonl");
     public string Samples => In("samples.jsonl");
 
@@ -109,12 +110,13 @@ public sealed class RunFolder
                 entry == Metrics
                 || entry == Samples
                 || entry == Events
+                || entry == Recipes
                 || entry == Logs
                 || entry == Checkpoints && !Directory.EnumerateFileSystemEntries(entry).Any()
             );
 
-    /// <summary>Writes the resolved recipe.</summary>
-    public void WriteRecipe(object recipe) => File.WriteAllText(Recipe, RecipeFile.Write(recipe));
+    /// <summary>Writes the resolved recipe of a session that begins after a step.</summary>
+    public void WriteRecipe(object recipe, int step) => RecipeHistory.Write(this, recipe, step);
 
     /// <summary>
     /// Files and folders of the run that exist, relative to the working directory when they are inside it.

@@ -1,5 +1,6 @@
 using SimpleR1.Inference;
 using SimpleR1.Training.Rollouts;
+using SimpleR1.Training.Runs.Evaluations;
 
 namespace SimpleR1.Training.Runs;
 
@@ -22,22 +23,12 @@ public sealed class RunLog(RunFolder run, int? resumedStep) : IDisposable
         });
 
     /// <inheritdoc cref="Write(StepReport, IEnumerable{Rollout})"/>
-    public void Write(Evaluation evaluation) =>
+    /// <param name="model">Folder of the model that answered.</param>
+    public void Write(Evaluation evaluation, string model) =>
         Write(() =>
         {
-            var interval = Statistics.Wilson(evaluation.Correct, evaluation.Answers.Count);
-            metrics.Write(
-                evaluation.Step,
-                [
-                    new("evaluation_accuracy", interval.Estimate),
-                    new("evaluation_accuracy_low", interval.Low),
-                    new("evaluation_accuracy_high", interval.High),
-                    new("evaluation_reward", evaluation.MeanReward),
-                    new("evaluation_length", evaluation.MeanLength),
-                    new("evaluation_seconds", evaluation.Seconds),
-                ]
-            );
-            evaluation.Write(run);
+            metrics.Write(evaluation.Step, evaluation.Metrics());
+            EvaluationFiles.Of(run, evaluation.Step).Write(evaluation, model);
         });
 
     private static LoggedSample Sample(int step, Rollout rollout) =>

@@ -1,3 +1,5 @@
+using SimpleR1.Training.Runs.Evaluations;
+
 namespace SimpleR1.Training.Runs;
 
 /// <summary>How a run ended.</summary>
@@ -8,6 +10,12 @@ public sealed record RunOutcome
 
     /// <summary>Evaluation after the last step; null when there is none.</summary>
     public required Evaluation? After { get; init; }
+
+    /// <summary>The best checkpoint; null when the recipe keeps none, or no trained one was evaluated.</summary>
+    public BestCheckpoint? Best { get; init; }
+
+    /// <summary>Folder of the best checkpoint.</summary>
+    public string? BestFolder { get; init; }
 
     /// <summary>Steps finished.</summary>
     public required int Step { get; init; }

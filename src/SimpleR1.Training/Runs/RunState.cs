@@ -1,4 +1,5 @@
 using System.Text.Json;
+using SimpleR1.Training.Runs.Fingerprints;
 
 namespace SimpleR1.Training.Runs;
 
@@ -19,10 +20,17 @@ public sealed record RunState(int Step, long OptimizerSteps, long DataPosition, 
     /// </summary>
     public IReadOnlyList<long> Carried { get; init; } = [];
 
+    /// <summary>The run's data and recipe; null when an older program wrote the checkpoint.</summary>
+    public Fingerprint? Fingerprint { get; init; }
+
     public const string FileName = "state.json";
 
     public void Write(string folder) =>
         File.WriteAllText(Path.Combine(folder, FileName), JsonSerializer.Serialize(this));
+
+    /// <summary>The training steps of a model folder's weights: a checkpoint's step, 0 for other folders.</summary>
+    /// <exception cref="InvalidDataException">The checkpoint's state is damaged.</exception>
+    public static int StepOf(string folder) => File.Exists(Path.Combine(folder, FileName)) ? Read(folder).Step : 0;
 
     /// <exception cref="InvalidDataException">The file is missing or damaged.</exception>
     public static RunState Read(string folder)

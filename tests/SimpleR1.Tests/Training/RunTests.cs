@@ -3,6 +3,7 @@ using System.Text.Json.Nodes;
 using SimpleR1.Cluster;
 using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Runs;
+using SimpleR1.Training.Runs.Evaluations;
 using SimpleR1.Training.Runs.Files;
 using Xunit;
 
@@ -117,7 +118,7 @@ public sealed class RunTests : IDisposable
                     row["evaluation_accuracy"] = learnt * 0.85;
                 metrics.Write(step, row);
             }
-        Plot.Write(run.Path, run.Plot);
+        Plot.Write([run.Path], run.Plot);
         byte[] png = File.ReadAllBytes(run.Plot);
         Assert.Equal([0x89, (byte)'P', (byte)'N', (byte)'G'], png[..4]);
         Assert.Equal(
@@ -135,7 +136,7 @@ public sealed class RunTests : IDisposable
         File.WriteAllText(run.Metrics, "{\"step\":1}\n");
         Assert.Contains(
             "none of reward",
-            Assert.Throws<InvalidDataException>(() => Plot.Write(run.Path, run.Plot)).Message
+            Assert.Throws<InvalidDataException>(() => Plot.Write([run.Path], run.Plot)).Message
         );
     }
 

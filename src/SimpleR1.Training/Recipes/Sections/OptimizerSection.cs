@@ -29,11 +29,15 @@ public sealed record OptimizerSection
     [Limits(Above = 0)]
     public double Epsilon { get; init; } = 1e-8;
 
-    [Description("Decoupled weight decay.")]
+    [Description(
+        "Decoupled weight decay of matrices, the embedding and the output included; norms and biases have none."
+    )]
     [Limits(AtLeast = 0)]
     public double WeightDecay { get; init; }
 
-    [Description("Gradients are scaled down to this norm; 0 never scales.")]
+    [Description(
+        "Gradients are scaled down to this norm, without the 1e-6 that PyTorch adds to the divisor; 0 never scales."
+    )]
     [Limits(AtLeast = 0)]
     public double MaxGradientNorm { get; init; } = 1;
 

@@ -3,7 +3,7 @@ using System.ComponentModel;
 namespace SimpleR1.Training.Recipes.Sections;
 
 /// <summary>The <c>rollout</c> section.</summary>
-public sealed record RolloutSection
+public sealed record RolloutSection : IRecipeSection
 {
     [Description("Different prompts in one step.")]
     [Limits(AtLeast = 1)]
@@ -29,15 +29,15 @@ public sealed record RolloutSection
     [Limits(AtLeast = 0, AtMost = 10)]
     public double Temperature { get; init; } = 1;
 
-    [Description("Keep the smallest set of most probable tokens whose mass reaches it; 1 keeps all.")]
+    [Description("Must be 1: training needs the whole distribution. For evaluations there is evaluation.top_p.")]
     [Limits(Above = 0, AtMost = 1)]
     public double TopP { get; init; } = 1;
 
-    [Description("Keep the k most probable tokens; 0 keeps all.")]
+    [Description("Must be 0: training needs the whole distribution. For evaluations there is evaluation.top_k.")]
     [Limits(AtLeast = 0)]
     public int TopK { get; init; }
 
-    [Description("Keep tokens at least this fraction as probable as the most probable one; 0 keeps all.")]
+    [Description("Must be 0: training needs the whole distribution. For evaluations there is evaluation.min_p.")]
     [Limits(AtLeast = 0, Below = 1)]
     public double MinP { get; init; }
 
@@ -50,16 +50,21 @@ public sealed record RolloutSection
     [Description("Token ids that end a completion, in addition to the model's own; their text stays in its text.")]
     public ValueList<int> StopTokenIds { get; init; } = [];
 
-    /// <summary>Key of the first filter that cuts the model's own distribution; null when none does.</summary>
-    internal string? Filter
+    public IEnumerable<Conflict> Validate() =>
+        [.. Whole("top_p", TopP < 1), .. Whole("top_k", TopK > 0), .. Whole("min_p", MinP > 0)];
+
+    /// <summary>
+    /// A filter's samples come from other probabilities than those that the trainer computes, so that every ratio and
+    /// importance weight would be multiplied by the mass that the filter kept.
+    /// </summary>
+    private static IEnumerable<Conflict> Whole(string filter, bool filters)
     {
-        get
-        {
-            if (TopP < 1)
-                return "top_p";
-            if (TopK > 0)
-                return "top_k";
-            return MinP > 0 ? "min_p" : null;
-        }
+        if (filters)
+            yield return new(
+                "samples to train on must come from the whole distribution: the trainer computes log-probs without the "
+                    + "filter, so its importance weights would be wrong by the mass that the filter keeps. Leave it out; "
+                    + $"a rollout.temperature below 1 sharpens rightly, and evaluation.{filter} filters evaluations",
+                filter
+            );
     }
 }

@@ -74,6 +74,12 @@ public sealed record WorkersSection : IRecipeSection
     )]
     public ValueList<string> Servers { get; init; } = [];
 
+    [Description(
+        "Servers of vLLM itself run with --logprobs-mode processed_logprobs: the log-probs that they return are those of the "
+            + "temperature. Without it such servers need rollout.temperature 1. Servers of simple-r1 always do so."
+    )]
+    public bool ProcessedLogprobs { get; init; }
+
     public WorkerSettings ToSettings() =>
         new()
         {

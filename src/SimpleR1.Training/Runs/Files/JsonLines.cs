@@ -73,12 +73,13 @@ public sealed class JsonLines : IDisposable
 
     public void Dispose() => writer.Dispose();
 
-    private static void Cut(string path, int keepThrough)
+    private static void Cut(string path, int keepThrough) =>
+        Keep(path, row => row["step"] is { } step && (int)step <= keepThrough);
+
+    /// <summary>Removes the other rows of a file that nobody is writing.</summary>
+    internal static void Keep(string path, Predicate<JsonObject> keep)
     {
-        var kept = Read(path)
-            .Where(row => row["step"] is { } step && (int)step <= keepThrough)
-            .Select(row => row.ToJsonString(Readable))
-            .ToList();
+        var kept = Read(path).Where(row => keep(row)).Select(row => row.ToJsonString(Readable)).ToList();
         string temporary = path + ".tmp";
         File.WriteAllLines(temporary, kept);
         File.Move(temporary, path, overwrite: true);

@@ -31,9 +31,8 @@ internal static class GenerateCommand
             // Its engine.
             CpuParallel.Threads = Environment.ProcessorCount;
             using var interrupts = new Interrupts("stopping");
-            await using var engine = new EngineThread(() =>
-                new Engine(new Decoder(weights), tokenizer, device.Engine(parse, gpu))
-            );
+            using var decoder = new Decoder(weights);
+            await using var engine = new EngineThread(() => new Engine(decoder, tokenizer, device.Engine(parse, gpu)));
 
             // The completion.
             int[] ids = tokenizer.EncodePrompt(prompt.Text(parse));

@@ -8,14 +8,19 @@ internal static class PlotCommand
 {
     public static Command Create()
     {
-        var command = new Command("plot", "Draw reward, accuracy and length of a run as a PNG");
-        var run = command.AddArgument("run").Describe("A run's folder, such as runs/quickstart");
-        var output = command.AddOption<string?>("--output", "-o").Describe("PNG to write; default: RUN/plot.png");
+        var command = new Command("plot", "Draw reward, accuracy and length of runs as a PNG");
+        var runs = new Argument<string[]>("run") { Arity = ArgumentArity.OneOrMore }.Describe(
+            "Folders of runs, such as runs/quickstart; several are drawn into one picture"
+        );
+        command.Add(runs);
+        var output = command
+            .AddOption<string?>("--output", "-o")
+            .Describe("PNG to write; default: RUN/plot.png, of several runs plot.png");
         command.SetHandler(parse =>
         {
-            string folder = parse.GetValue(run)!;
-            string png = parse.GetValue(output) ?? Path.Combine(folder, "plot.png");
-            Plot.Write(folder, png);
+            string[] folders = parse.GetValue(runs)!;
+            string png = parse.GetValue(output) ?? (folders is [var one] ? Path.Combine(one, "plot.png") : "plot.png");
+            Plot.Write(folders, png);
             Console.WriteLine(png);
         });
         return command;

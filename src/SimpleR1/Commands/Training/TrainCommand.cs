@@ -43,7 +43,10 @@ internal static class TrainCommand
                 events,
                 options.Head(parse),
                 recipe.Workers.Servers.Count > 0 ? options.Key(parse) : null
-            ),
+            )
+            {
+                AllowChangedData = options.AllowsChangedData(parse),
+            },
             interrupts.Token
         );
 
@@ -97,6 +100,11 @@ internal static class TrainCommand
         private readonly Option<bool> overwrite = command
             .AddOption<bool>("--overwrite")
             .Describe("Replace a run of the same name");
+        private readonly Option<bool> allowChangedData = command
+            .AddOption<bool>("--allow-changed-data")
+            .Describe(
+                "Resume although the problems, the template or the tokenizer changed; new problems start at the first"
+            );
         private readonly Option<string> runs = command.AddDefault("--runs", "runs").Describe("Folder for results");
         private readonly JoinOptions join = new(command, required: false);
 
@@ -111,6 +119,14 @@ internal static class TrainCommand
                 (_, true) => ExistingRun.Overwrite,
                 _ => ExistingRun.Refuse,
             };
+
+        public bool AllowsChangedData(ParseResult parse)
+        {
+            bool allows = parse.GetValue(allowChangedData);
+            if (allows && !parse.GetValue(resume))
+                throw new ArgumentException("--allow-changed-data is for --resume");
+            return allows;
+        }
 
         public string Runs(ParseResult parse) => parse.GetValue(runs)!;
 
