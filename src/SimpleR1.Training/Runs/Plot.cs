@@ -32,6 +32,8 @@ public static class Plot
         new("completion length, tokens", "completion_length"),
     ];
 
+    private static IEnumerable<string> Shown => [.. Panels.Select(p => p.Metric), EvaluationMetric];
+
     /// <summary>Draws runs' metrics into one PNG file.</summary>
     /// <exception cref="FileNotFoundException">A folder has no metrics.</exception>
     /// <exception cref="InvalidDataException">A run has none of the metrics.</exception>
@@ -43,12 +45,15 @@ public static class Plot
         for (int i = 0; i < Panels.Count; i++)
             DrawPanel(figure.GetPlot(i), Panels[i], runs, isFirst: i == 0);
         figure.GetPlot(Panels.Count - 1).XLabel("step");
-        AlignSteps(figure);
+        AlignSteps(figure, runs);
 
+        // The panels below the title
+        using var panels = SKSurface.Create(new SKImageInfo(width, height - TitleHeight));
+        figure.Render(panels);
         using var surface = SKSurface.Create(new SKImageInfo(width, height));
         surface.Canvas.Clear(SKColors.White);
         DrawTitle(surface.Canvas, string.Join(", ", runs.Select(r => r.Name)), width);
-        figure.Render(surface.Canvas, new PixelRect(0, width, height, TitleHeight));
+        surface.Canvas.DrawSurface(panels, 0, TitleHeight);
         using var image = surface.Snapshot();
         using var png = image.Encode(SKEncodedImageFormat.Png, 100);
         using var file = File.Create(pngPath);
@@ -69,18 +74,13 @@ public static class Plot
             string metrics = Path.Combine(folders[i], "metrics.jsonl");
             if (!File.Exists(metrics))
                 throw new FileNotFoundException($"no metrics to plot: {metrics}", metrics);
-            if (Panels.All(p => MetricsWriter.Read(metrics, p.Metric).Steps.Length == 0) && !HasEvaluations(metrics))
-                throw new InvalidDataException(
-                    $"{metrics}: none of {string.Join(", ", Panels.Select(p => p.Metric))}, {EvaluationMetric} to plot"
-                );
+            if (Shown.All(m => MetricsWriter.Read(metrics, m).Steps.Length == 0))
+                throw new InvalidDataException($"{metrics}: none of {string.Join(", ", Shown)} to plot");
             int points = folders.Count > 1 ? i : i + 1; // one run has a second colour for its evaluations
             runs.Add(new(areDistinct ? names[i] : folders[i], metrics, palette.GetColor(i), palette.GetColor(points)));
         }
         return runs;
     }
-
-    private static bool HasEvaluations(string metrics) =>
-        MetricsWriter.Read(metrics, EvaluationMetric).Steps.Length > 0;
 
     private static void DrawPanel(ScottPlot.Plot plot, Panel panel, List<PlottedRun> runs, bool isFirst)
     {
@@ -101,18 +101,15 @@ public static class Plot
     }
 
     /// <summary>Gives every panel the same steps at the same place.</summary>
-    private static void AlignSteps(Multiplot figure)
+    private static void AlignSteps(Multiplot figure, List<PlottedRun> runs)
     {
-        var plots = figure.GetPlots();
-        var limits = plots.Select(p => p.Axes.GetDataLimits()).Where(l => l.HasArea || l.Right > l.Left).ToArray();
-        double first = limits.Length == 0 ? 0 : limits.Min(l => l.Left);
-        double last = limits.Length == 0 ? 1 : limits.Max(l => l.Right);
-        double margin = Math.Max(0.5, 0.03 * (last - first));
-        foreach (var plot in plots)
+        int[] steps = [.. runs.SelectMany(r => Shown.SelectMany(m => MetricsWriter.Read(r.Metrics, m).Steps))];
+        double margin = Math.Max(0.5, 0.03 * (steps.Max() - steps.Min()));
+        foreach (var plot in figure.GetPlots())
         {
             plot.Axes.Left.MinimumSize = LeftWidth;
             plot.Axes.Left.MaximumSize = LeftWidth;
-            plot.Axes.SetLimitsX(first - margin, last + margin);
+            plot.Axes.SetLimitsX(steps.Min() - margin, steps.Max() + margin);
         }
     }
 

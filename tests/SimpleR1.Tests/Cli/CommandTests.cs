@@ -79,26 +79,6 @@ public sealed class CommandTests : IDisposable
     }
 
     [Fact]
-    public async Task Eval_reports_accuracy_with_its_interval_and_leaves_nothing_behind()
-    {
-        string[] small =
-        [
-            "--set",
-            "data.evaluation.count=16",
-            "--set",
-            "workers.count=1",
-            "--set",
-            "workers.kv_cache_mib=8",
-        ];
-        string output = await SucceedsAsync(["eval", "recipes/quickstart.yaml", "--model", TinyBase, .. small]);
-        Assert.Matches(@"evaluation after step 0: \d+ of 16 correct, \d+\.\d% \[\d+\.\d, \d+\.\d\]", output);
-        Assert.Contains(
-            "no data.evaluation",
-            await FailsAsync(1, "eval", "recipes/quickstart.yaml", "--set", "data.evaluation=")
-        );
-    }
-
-    [Fact]
     public async Task Sft_trains_on_text_and_writes_a_model()
     {
         string output = await SucceedsAsync(

@@ -278,4 +278,66 @@ public sealed class SamplingParameterTests
         Assert.Equal(4, samples.Select(s => string.Join(' ', s.Tokens)).Distinct().Count());
         Assert.Equal(first, samples[0].Tokens);
     }
+
+    /// <summary>A trainer computes log-probs of the whole distribution at the temperature: nothing else may change it.</summary>
+    [Fact]
+    public void Change_names_what_makes_the_distribution_another()
+    {
+        var plain = new SamplingParameters
+        {
+            MaxTokens = 4,
+            Temperature = 0.7,
+            StopStrings = ["x"],
+            Seed = 3,
+        };
+        Assert.Null(plain.Change);
+        Assert.Null((plain with { StopTokenIds = [1], IgnoreEos = true, TopLogProbs = 5, Samples = 8 }).Change);
+        SamplingParameters[] changed =
+        [
+            plain with
+            {
+                Temperature = 0,
+            },
+            plain with
+            {
+                TopP = 0.9,
+            },
+            plain with
+            {
+                TopK = 4,
+            },
+            plain with
+            {
+                MinP = 0.1,
+            },
+            plain with
+            {
+                RepetitionPenalty = 1.1,
+            },
+            plain with
+            {
+                PresencePenalty = 0.1,
+            },
+            plain with
+            {
+                FrequencyPenalty = 0.1,
+            },
+            plain with
+            {
+                LogitBias = new Dictionary<int, float> { [1] = 1 },
+            },
+            plain with
+            {
+                BadWords =
+                [
+                    [1],
+                ],
+            },
+            plain with
+            {
+                MinTokens = 1,
+            },
+        ];
+        Assert.All(changed, c => Assert.NotNull(c.Change));
+    }
 }

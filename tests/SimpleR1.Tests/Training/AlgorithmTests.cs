@@ -51,8 +51,23 @@ public sealed class AlgorithmTests
         using var scope = NewDisposeScope();
         float[] old = [-1, -2, -3, -1, -2];
         float[] current = [-0.5f, -1.5f, -3.5f, -1.5f, -2.5f]; // mean log ratios: 0.5 and -0.5
-        var (loss, _) = Gspo.Create(clipLow: 0.1, clipHigh: 0.1).Loss(Input(current, old, [-1, -1, -1, -1, -1]));
+        var (loss, report) = Gspo.Create(clipLow: 0.1, clipHigh: 0.1).Loss(Input(current, old, [-1, -1, -1, -1, -1]));
         Assert.Equal((Math.Exp(0.5) + 0.9) / 2, loss.item<float>(), 1e-6);
+        Assert.Equal(0.5, report["clip_fraction"].item<float>(), 1e-6); // the first is outside the range, and counts fully
+    }
+
+    /// <summary>
+    /// The clip limits what a good token gains above the range and what a bad one is spared below it. On the other sides
+    /// it does nothing.
+    /// </summary>
+    [Fact]
+    public void Grpo_counts_as_clipped_where_the_clip_lowers_the_gain()
+    {
+        using var scope = NewDisposeScope();
+        float[] old = [-1, -2, -3, -1, -2];
+        float[] current = [-0.5f, -2.5f, -2.5f, -1.5f, -2]; // ratios above, below; above, below, 1
+        var (_, report) = Grpo.Create().Loss(Input(current, old, [1, 1, -1, -1, -1]));
+        Assert.Equal(0.25 + 1.0 / 6, report["clip_fraction"].item<float>(), 1e-6);
     }
 
     [Fact]

@@ -88,8 +88,16 @@ public sealed class EnvironmentTests
         var workers = new EchoWorkers();
         var collector = new RolloutCollector(workers, _ => new ThreeTurns());
 
-        var collected = await collector.CollectAsync([Prompt(0, 3, 2), Prompt(1, 5, 2)], 2, Stop);
+        var progress = new List<(int Done, int All)>();
+        var collected = await collector.CollectAsync(
+            [Prompt(0, 3, 2), Prompt(1, 5, 2)],
+            2,
+            Stop,
+            (done, all) => progress.Add((done, all))
+        );
 
+        Assert.All(progress, p => Assert.Equal(4, p.All));
+        Assert.Equal(0, progress[0].Done); // nobody is done after a first turn
         Assert.Empty(collected.Unfinished);
         Assert.Equal([(0, 0), (0, 1), (1, 0), (1, 1)], collected.Rollouts.Select(r => (r.Group, r.Sample)));
         var rollout = collected.Rollouts[2];

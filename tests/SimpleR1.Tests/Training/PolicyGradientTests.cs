@@ -224,6 +224,68 @@ public sealed class PolicyGradientTests
         Assert.True(before.Equals(weights.Flat));
     }
 
+    /// <summary>A custom algorithm may drop all samples of a micro-batch: its loss is then a constant.</summary>
+    [Fact]
+    public void Update_with_a_loss_of_constants_has_no_gradient_of_them()
+    {
+        var config = TinyModels.Config();
+        using var weights = TinyModels.Random(config);
+        using var policy = new PolicyModel(new Decoder(weights), new Optimizer(weights, new()), new(4));
+        TrainingSequence[] sequences = [new([1, 2, 3, 4], 1), new([5, 6, 7], 1)];
+        using var before = weights.Flat.clone();
+        Assert.Equal(0, policy.Update(sequences, 1, 0, 1, (_, _) => (zeros(1).sum(), [])).GradientNorm);
+        Assert.Equal(
+            0,
+            policy.Update(sequences, 1, 0, 1, (_, _) => (zeros(1, requires_grad: true).sum(), [])).GradientNorm
+        );
+        Assert.True(before.Equals(weights.Flat));
+
+        int call = 0;
+        var half = policy.Update(
+            sequences,
+            1,
+            0,
+            0,
+            (_, logProbs) => (call++ == 0 ? zeros(1).sum() : logProbs.sum(), [])
+        );
+        Assert.True(half.GradientNorm > 0);
+        Assert.Equal(2, call);
+    }
+
+    /// <summary>Advantages or log-probs of a wrong length would shift those of all later tokens.</summary>
+    [Fact]
+    public void Update_names_the_sample_with_a_wrong_number_of_values()
+    {
+        var config = TinyModels.Config();
+        using var weights = TinyModels.Random(config);
+        using var policy = new PolicyModel(new Decoder(weights), new Optimizer(weights, new()), new(64));
+        string Refusal(Func<IReadOnlyList<Rollout>, float[][]> advantages, IReadOnlyList<Rollout>? rollouts = null) =>
+            Assert
+                .Throws<ArgumentException>(() =>
+                    new PolicyGradient(policy, Grpo.Create() with { Advantages = advantages }, Options, null).Update(
+                        rollouts ?? Rollouts(config),
+                        0,
+                        0
+                    )
+                )
+                .Message;
+
+        // One too many for a sample and one too few for the next: together they would fit
+        string message = Refusal(group =>
+            [.. group.Select((r, i) => new float[r.Tokens.Length + (r.Group == 1 && i < 2 ? 1 - 2 * i : 0)])]
+        );
+        Assert.Contains("advantages for sample 0 of group 1 with", message);
+        Assert.Contains(
+            "for 3 samples of group 0, which has 4",
+            Refusal(group => [.. group.Skip(1).Select(_ => new float[1])])
+        );
+
+        var broken = Rollouts(config);
+        var (prompt, sampled) = (broken[5].Segments[0], broken[5].Segments[1]);
+        broken[5] = broken[5] with { Segments = [prompt, sampled with { LogProbs = [-1] }] };
+        Assert.Contains("sample 1 of group 1 has a sampled segment", Refusal(Grpo.Create().Advantages, broken));
+    }
+
     [Fact]
     public void Micro_batch_size_does_not_change_the_update()
     {

@@ -1,9 +1,7 @@
-using System.Buffers.Binary;
 using System.Text.Json.Nodes;
 using SimpleR1.Cluster;
 using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Runs;
-using SimpleR1.Training.Runs.Evaluations;
 using SimpleR1.Training.Runs.Files;
 using Xunit;
 
@@ -97,75 +95,6 @@ public sealed class RunTests : IDisposable
         Assert.Equal(2, lines.Length);
         Assert.Contains("<think>ü", lines[0]);
         Assert.Equal(0.5, (double)JsonNode.Parse(lines[1])!["rewards"]!["format"]!);
-    }
-
-    [Fact]
-    public void Plot_of_a_run_is_a_png_with_its_curves()
-    {
-        var run = RunFolder.Open(folder, "p");
-        var random = new Random(1);
-        using (var metrics = new MetricsWriter(run))
-            for (int step = 1; step <= 120; step++)
-            {
-                double learnt = 1 / (1 + Math.Exp((60 - step) / 12.0));
-                var row = new Dictionary<string, double>
-                {
-                    ["reward"] = learnt + 0.1 * random.NextDouble(),
-                    ["accuracy"] = learnt * 0.9 + 0.1 * random.NextDouble(),
-                    ["completion_length"] = 40 + 30 * learnt + 5 * random.NextDouble(),
-                };
-                if (step % 20 == 0)
-                    row["evaluation_accuracy"] = learnt * 0.85;
-                metrics.Write(step, row);
-            }
-        Plot.Write([run.Path], run.Plot);
-        byte[] png = File.ReadAllBytes(run.Plot);
-        Assert.Equal([0x89, (byte)'P', (byte)'N', (byte)'G'], png[..4]);
-        Assert.Equal(
-            (900, 1000),
-            (BinaryPrimitives.ReadInt32BigEndian(png.AsSpan(16)), BinaryPrimitives.ReadInt32BigEndian(png.AsSpan(20)))
-        );
-        using var image = SkiaSharp.SKBitmap.Decode(png);
-        var title = Enumerable.Range(0, 30 * image.Width).Select(i => image.GetPixel(i % image.Width, i / image.Width));
-        Assert.True(
-            title.Count(p => p.Red < 100) > 50,
-            "the title is missing: text needs the font that the project brings"
-        );
-        if (Environment.GetEnvironmentVariable("SIMPLE_R1_KEEP_PLOT") is { Length: > 0 } keep)
-            File.Copy(run.Plot, keep, overwrite: true);
-        File.WriteAllText(run.Metrics, "{\"step\":1}\n");
-        Assert.Contains(
-            "none of reward",
-            Assert.Throws<InvalidDataException>(() => Plot.Write([run.Path], run.Plot)).Message
-        );
-    }
-
-    /// <summary>Reference values of statsmodels' proportion_confint(method="wilson").</summary>
-    [Theory]
-    [InlineData(0, 10, 0, 0.2775327998628892)]
-    [InlineData(10, 10, 0.7224672001371108, 1)]
-    [InlineData(350, 500, 0.6584, 0.7385)]
-    [InlineData(5, 10, 0.2365930905125640, 0.7634069094874360)]
-    public void Wilson_interval_is_the_published_one(int successes, int trials, double low, double high)
-    {
-        var interval = Statistics.Wilson(successes, trials);
-        double tolerance = trials == 500 ? 1e-4 : 1e-12;
-        Assert.Equal(low, interval.Low, tolerance);
-        Assert.Equal(high, interval.High, tolerance);
-        Assert.Equal((double)successes / trials, interval.Estimate);
-    }
-
-    [Fact]
-    public void Bootstrap_of_a_mean_agrees_with_the_normal_interval_for_many_values()
-    {
-        var random = new Random(2);
-        double[] values = [.. Enumerable.Range(0, 2000).Select(_ => random.NextDouble())];
-        var interval = Statistics.BootstrapMean(values);
-        double half = 1.96 * Math.Sqrt(1.0 / 12 / values.Length);
-        Assert.Equal(interval.Estimate - half, interval.Low, 0.15 * half);
-        Assert.Equal(interval.Estimate + half, interval.High, 0.15 * half);
-        Assert.Equal(interval, Statistics.BootstrapMean(values));
-        Assert.Equal("50.0% [23.7, 76.3]", Statistics.Wilson(5, 10).Percent);
     }
 
     [Fact]

@@ -292,6 +292,27 @@ public sealed class WeightTransferTests
         Assert.Contains("Set workers.send_device", refused.Message);
     }
 
+    /// <summary>vLLM's log-probs are by default those of temperature 1, whatever it samples with.</summary>
+    [Fact]
+    public async Task Server_of_vLLM_samples_at_another_temperature_only_with_processed_log_probs()
+    {
+        await using var server = new VllmStandIn(workers: 1, gpu: null);
+        var servers = new VllmServers([server.Address]) { Temperature = 0.6 };
+        var refused = await Assert.ThrowsAsync<NotSupportedException>(() => VllmWorkers.StartAsync(servers, Token));
+        Assert.Contains("rollout.temperature is 0.6", refused.Message);
+        Assert.Contains("workers.processed_logprobs", refused.Message);
+
+        // With them only the missing GPU is left to complain about; servers of ours need nothing
+        var processed = servers with
+        {
+            ProcessedLogProbs = true,
+        };
+        refused = await Assert.ThrowsAsync<NotSupportedException>(() => VllmWorkers.StartAsync(processed, Token));
+        Assert.Contains("Set workers.send_device", refused.Message);
+        await using var ours = await StartAsync();
+        using var workers = await VllmWorkers.StartAsync(servers with { Addresses = [ours.Server.Address] }, Token);
+    }
+
     [Fact]
     public async Task Tensors_of_another_model_are_all_named_and_change_nothing()
     {

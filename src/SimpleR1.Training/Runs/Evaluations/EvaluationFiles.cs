@@ -81,8 +81,8 @@ public sealed record EvaluationFiles(string Answers, string Summary)
     /// <param name="model">Folder of the model that answered.</param>
     public void Write(Evaluation evaluation, string model)
     {
-        Delete();
         Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(Answers))!);
+        Delete();
         Replace(Answers, path => File.WriteAllLines(path, evaluation.Answers.Select(a => a.ToJson())));
         var summary = new EvaluationSummary
         {
