@@ -109,7 +109,7 @@ internal sealed class ExperimentSetup : IAsyncDisposable
         int step = options.EvaluatesOnly ? RunState.StepOf(Recipe.Model.Path) : 0;
         weights.Version = step;
         ulong startHash = WeightHash.Compute(weights.Pointer, weights.ByteLength);
-        Start = new(step, 0, 0, Recipe.Seed, startHash);
+        Start = new(step, 0, 0, Recipe.Seed, startHash) { Fingerprint = Fingerprint };
     }
 
     private PolicyGradientOptions GradientOptions() =>

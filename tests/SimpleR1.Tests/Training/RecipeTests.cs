@@ -160,12 +160,16 @@ public sealed class RecipeTests
             Problems(Good, "evaluation.samples=8", "evaluation.pass_at=[1, 9]")
         );
         Assert.Contains("must be at least 1", Assert.Single(Problems(Good, "evaluation.majority_at=[0]")));
+        var problems = Problems(Good, "checkpoint.keep_best=evaluation_pass_at_4");
+        Assert.Equal(2, problems.Count());
         Assert.Contains(
             "evaluations have no metric 'evaluation_pass_at_4'; there are evaluation_accuracy",
-            Assert.Single(Problems(Good, "checkpoint.keep_best=evaluation_pass_at_4"))
+            problems.First()
         );
+        Assert.Contains("there are no held-out problems that a checkpoint could be the best on", problems.Last());
         var recipe = Parse(
             Good,
+            "data.evaluation={path: x.jsonl}",
             "evaluation.samples=4",
             "checkpoint={keep_best: evaluation_pass_at_4, best_is: lowest}"
         );
