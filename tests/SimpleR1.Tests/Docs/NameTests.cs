@@ -36,6 +36,7 @@ public sealed partial class NameTests
         "--local-dir",
         "--weight-transfer-config",
         "--logdir",
+        "--logprobs-mode",
     ];
 
     public static TheoryData<string> All => [.. Pages.Paths];

@@ -137,46 +137,6 @@ public sealed class RecipeTests
             );
     }
 
-    [Theory]
-    [InlineData("top_p", "0.9")]
-    [InlineData("top_k", "20")]
-    [InlineData("min_p", "0.05")]
-    public void Filter_of_rollouts_is_refused_and_one_of_evaluations_is_not(string filter, string value)
-    {
-        string problem = Assert.Single(Problems(Good, $"rollout.{filter}={value}"));
-        Assert.StartsWith($"--set rollout.{filter}={value}: rollout.{filter}: samples to train on must come", problem);
-        Assert.EndsWith($"evaluation.{filter} filters evaluations", problem);
-        Parse(Good, $"evaluation.{filter}={value}", "evaluation.temperature=1");
-    }
-
-    [Fact]
-    public void Evaluation_reports_no_more_samples_than_it_has_and_a_best_checkpoint_needs_a_metric_of_it()
-    {
-        Assert.Equal(
-            [
-                "--set evaluation.pass_at=[1, 9]: evaluation.pass_at.1: 9 samples are more than the 8 of each problem "
-                    + "(evaluation.samples at --set evaluation.samples=8)",
-            ],
-            Problems(Good, "evaluation.samples=8", "evaluation.pass_at=[1, 9]")
-        );
-        Assert.Contains("must be at least 1", Assert.Single(Problems(Good, "evaluation.majority_at=[0]")));
-        var problems = Problems(Good, "checkpoint.keep_best=evaluation_pass_at_4");
-        Assert.Equal(2, problems.Count());
-        Assert.Contains(
-            "evaluations have no metric 'evaluation_pass_at_4'; there are evaluation_accuracy",
-            problems.First()
-        );
-        Assert.Contains("there are no held-out problems that a checkpoint could be the best on", problems.Last());
-        var recipe = Parse(
-            Good,
-            "data.evaluation={path: x.jsonl}",
-            "evaluation.samples=4",
-            "checkpoint={keep_best: evaluation_pass_at_4, best_is: lowest}"
-        );
-        Assert.Equal([4], recipe.Evaluation.PassAtOrDefault);
-        Assert.Equal("evaluation_pass_at_4", recipe.Checkpoint.KeepBest);
-    }
-
     [Fact]
     public void Overrides_set_values_sections_and_list_items_in_order()
     {

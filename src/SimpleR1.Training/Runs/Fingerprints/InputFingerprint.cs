@@ -65,7 +65,7 @@ internal static class InputFingerprint
     private static string Describe(PromptTemplate template) =>
         $"{template.Name}, {Fingerprint.Hash([template.Text, template.Render("{question}")])}";
 
-    /// <summary>Each reward with its weight, and its version: a built-in one's number, a custom one's file.</summary>
+    /// <summary>Each reward with its options and its version: a built-in one's number, a hash of a custom one's file.</summary>
     private static string Describe(IEnumerable<RewardSection> rewards) => string.Join(", ", rewards.Select(Describe));
 
     private static string Describe(RewardSection reward)
@@ -73,10 +73,8 @@ internal static class InputFingerprint
         string version = reward.File is { } path
             ? Fingerprint.Hash(File.ReadAllBytes(path))
             : BuiltInRewards.Version.ToString(CultureInfo.InvariantCulture);
-        string weight = reward.Weight.ToString(CultureInfo.InvariantCulture);
-        string judges = reward.JudgesAnswers is { } set ? $", judges_answers {(set ? "true" : "false")}" : "";
-        string last = reward.AcceptLastNumber ? ", accept_last_number" : "";
-        return $"{reward.Name} × {weight} (version {version}{judges}{last})";
+        var options = RecipeValues.Of(reward).Where(v => v.Key != "file" && v.Value != "null");
+        return $"{{{string.Join(", ", options.Select(o => $"{o.Key}: {o.Value}"))}}} version {version}";
     }
 
     /// <summary>The parameters that are not at their defaults, of those that shape the distribution and its end.</summary>
