@@ -49,7 +49,7 @@ public sealed record ModelConfig
     /// </summary>
     public IReadOnlyList<int> EosTokenIds { get; init; } = [];
 
-    /// <summary>What to tell whoever samples from a model without an end-of-sequence id; null for others.</summary>
+    /// <summary>The warning before sampling from a model without an end-of-sequence id; null for others.</summary>
     public string? EndWarning =>
         EosTokenIds.Count > 0
             ? null

@@ -133,7 +133,7 @@ public static class ModelConfigFile
             reader.Require("attention_bias", "false");
         if (reader.Root.List("layer_types", reader.Root.TextOf).Any(type => type != "full_attention"))
             reader.Problems.Add(
-                $"'layer_types'{reader.Root.LineNote("layer_types")}: only full_attention is supported"
+                $"'layer_types': only full_attention is supported{reader.Root.LineNote("layer_types")}"
             );
     }
 
@@ -312,7 +312,7 @@ public static class ModelConfigFile
                 return;
             string found = Root.Take(key).GetRawText();
             if (found.Trim('"') != expected && found + ".0" != expected)
-                Problems.Add($"'{key}'{Root.LineNote(key)}: {found} (only {expected} is supported)");
+                Problems.Add($"'{key}': {found} (only {expected} is supported){Root.LineNote(key)}");
         }
 
         /// <exception cref="NotSupportedException">An option is not supported, or nothing has read it.</exception>

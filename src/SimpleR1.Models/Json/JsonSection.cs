@@ -142,7 +142,7 @@ internal sealed class JsonSection
 
     /// <summary>Keys that nothing has read, with line and value, for a message about several of them.</summary>
     public IEnumerable<string> Unread() =>
-        unread.Select(key => $"'{Name([.. place, key])}'{LineNote(key)}: {Shown(values[key])} (unknown option)");
+        unread.Select(key => $"'{Name([.. place, key])}': {Shown(values[key])} (unknown option){LineNote(key)}");
 
     /// <summary>A key's line, for a message about several of them.</summary>
     public string LineNote(string key)
@@ -164,7 +164,10 @@ internal sealed class JsonSection
 
     private string Where(IReadOnlyList<object> valuePlace)
     {
+        // A value that is missing has the line of what it is missing in.
         int line = file.LineOf(valuePlace);
+        if (line == 0 && valuePlace.Count > 0)
+            line = file.LineOf([.. valuePlace.SkipLast(1)]);
         return line > 0 ? $"{file.Path}:{line}" : file.Path;
     }
 

@@ -138,11 +138,16 @@ public sealed class Tokenizer
     /// </param>
     public StreamingDecoder Stream(bool withSpecialTokens = false, ReadOnlySpan<int> context = default)
     {
-        var stream = new StreamingDecoder(decoder, id => withSpecialTokens || !special[id] ? Text(id) : null);
-        foreach (int id in context[^Math.Min(context.Length, decoder.Context)..])
-            if (TokenText(id) is not null)
-                stream.Append(id);
+        var stream = Begin();
+        if (context.Length > 0)
+        {
+            var last = context[^Math.Min(context.Length, decoder.Context)..].ToArray();
+            stream.Continue([.. last.Where(id => TokenText(id) is not null)], Begin());
+        }
+
         return stream;
+
+        StreamingDecoder Begin() => new(decoder, id => withSpecialTokens || !special[id] ? Text(id) : null);
     }
 
     public int? TokenId(string text) => idByText.TryGetValue(text, out int id) ? id : null;

@@ -39,7 +39,7 @@ public sealed class ModelConfigFileTests
 
     [Theory]
     [InlineData("\"num_key_value_heads\":2", "\"num_key_value_heads\":3", "evenly")]
-    [InlineData("\"vocab_size\":100,", "", "'vocab_size' is missing")]
+    [InlineData("\"vocab_size\":100,", "", "'vocab_size': missing")]
     [InlineData("\"hidden_size\":64", "\"hidden_size\":-64", "positive size")]
     [InlineData("\"hidden_act\":\"silu\"", "\"head_dim\":15", "even size")]
     public void Sizes_that_make_no_sense_throw(string from, string to, string message) =>

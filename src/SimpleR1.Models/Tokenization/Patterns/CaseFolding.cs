@@ -1,15 +1,9 @@
-using System.Text;
-
 namespace SimpleR1.Models.Tokenization.Patterns;
 
 /// <summary>Which code points are the same but for their case (ſ and s, the Kelvin sign and k among them).</summary>
 internal static class CaseFolding
 {
-    // The dotted capital I and the dotless i fold to nothing but themselves (CaseFolding.txt, statuses C and S).
-    private const int DottedI = 0x130;
-    private const int DotlessI = 0x131;
-
-    private static readonly Lazy<IReadOnlyList<int[]>> classes = new(Build);
+    private static readonly Lazy<IReadOnlyList<int[]>> classes = new(Read);
 
     /// <summary>The set, with all that differs from its members in case only.</summary>
     public static CodePointSet Close(CodePointSet set)
@@ -48,23 +42,24 @@ internal static class CaseFolding
                 or
                 ('s', 't');
 
-    private static IReadOnlyList<int[]> Build()
+    /// <summary>
+    /// Reads case_folding.txt, which make_properties.pl makes: .NET's own case depends on the system's libraries.
+    /// </summary>
+    private static IReadOnlyList<int[]> Read()
     {
         var byFold = new Dictionary<int, List<int>>();
-        for (int point = 0; point <= 0x1FFFF; point++)
+        using var stream = typeof(CaseFolding).Assembly.GetManifestResourceStream("case_folding.txt")!;
+        using var reader = new StreamReader(stream);
+        while (reader.ReadLine() is { } line)
         {
-            if (!Rune.IsValid(point) || point is DottedI or DotlessI)
+            if (line.StartsWith('#'))
                 continue;
-            var rune = new Rune(point);
-            var upper = Rune.ToUpperInvariant(rune);
-            if (upper == rune && Rune.ToLowerInvariant(rune) == rune)
-                continue;
-            int fold = Rune.ToLowerInvariant(upper).Value;
-            if (!byFold.TryGetValue(fold, out var members))
-                byFold[fold] = members = [];
-            members.Add(point);
+            int[] points = [.. line.Split(' ').Select(text => Convert.ToInt32(text, 16))];
+            if (!byFold.TryGetValue(points[1], out var members))
+                byFold[points[1]] = members = [points[1]];
+            members.Add(points[0]);
         }
 
-        return [.. byFold.Values.Where(members => members.Count > 1).Select(members => members.ToArray())];
+        return [.. byFold.Values.Select(members => members.ToArray())];
     }
 }

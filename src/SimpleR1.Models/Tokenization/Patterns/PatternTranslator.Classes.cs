@@ -146,11 +146,6 @@ internal sealed partial class PatternTranslator
             name = name[1..];
         }
 
-        int equals = name.IndexOfAny(['=', ':']);
-        if (equals >= 0 && name[..equals].ToLowerInvariant() is not ("script" or "sc" or "general_category" or "gc"))
-            throw Unsupported($@"the property \p{{{name}}}");
-        name = name[(equals + 1)..];
-
         if (UnicodeProperties.Category(name) is { } category)
             return new(
                 () => negated ? UnicodeProperties.Find(name)!.Complement() : UnicodeProperties.Find(name)!,

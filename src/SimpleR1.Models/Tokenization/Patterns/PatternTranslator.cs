@@ -234,9 +234,10 @@ internal sealed partial class PatternTranslator(string pattern, bool astral)
         if (!isInterval)
             return null;
         at = end + 1;
-        return numbers.Length == 1
-            ? $"{{{numbers[0]}}}"
-            : $"{{{(numbers[0].Length == 0 ? "0" : numbers[0])},{numbers[1]}}}";
+        if (numbers.Length == 1)
+            return $"{{{numbers[0]}}}";
+        string least = numbers[0].Length == 0 ? "0" : numbers[0];
+        return $"{{{least},{numbers[1]}}}";
     }
 
     private string Escape()

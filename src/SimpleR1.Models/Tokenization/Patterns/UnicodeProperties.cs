@@ -114,7 +114,7 @@ internal static class UnicodeProperties
             "blank" => OfCategories("Zs").Union(CodePointSet.Of('\t', '\t')),
             "space" or "whitespace" => OfCategories("Z").Union(CodePointSet.Of([(9, 13), (0x85, 0x85)])),
             "xdigit" => CodePointSet.Of([('0', '9'), ('A', 'F'), ('a', 'f')]),
-            "punct" => OfCategories("P").Union(CodePointSet.Of("$+<=>^`|~".Select(c => ((int)c, (int)c)))),
+            "punct" => OfCategories("P", "S"),
             "alpha" or "alphabetic" => fromFile.Value["alphabetic"].Union(OfCategories("L", "Nl")),
             "lower" or "lowercase" => fromFile.Value["lowercase"].Union(OfCategories("Ll")),
             "upper" or "uppercase" => fromFile.Value["uppercase"].Union(OfCategories("Lu")),

@@ -1,4 +1,5 @@
-# Writes properties.txt: the code points of every script, and of three properties that .NET does not tell.
+# Writes properties.txt: the code points of every script, and of properties that .NET does not tell. Writes
+# case_folding.txt: what each code point is without regard to case.
 # The Unicode data is that of the Perl that runs this.
 use strict;
 use warnings;
@@ -18,4 +19,11 @@ for my $p (sort { $a->[1] cmp $b->[1] } @scripts, @others) {
         push @ranges, $next - 1 == $first ? sprintf('%X', $first) : sprintf('%X-%X', $first, $next - 1);
     }
     print $out join(' ', $name, @ranges), "\n" if @ranges;
+}
+
+open(my $folds, '>', 'case_folding.txt') or die $!;
+print $folds "# Unicode ", Unicode::UCD::UnicodeVersion(), ", made by make_properties.pl: code point, folded code point\n";
+for my $point (0 .. 0x1FFFF) {
+    my $fold = Unicode::UCD::casefold($point);
+    print $folds "$fold->{code} $fold->{simple}\n" if $fold && $fold->{simple} ne '';
 }

@@ -147,8 +147,8 @@ public sealed class ModelFolderTests : IDisposable
         foreach (var type in Enum.GetValues<WeightType>())
         {
             using var weights = TinyModels.Random(TinyModels.Config(vocabulary: 261));
-            weights["norm"][3] = float.NaN;
-            weights["norm"][5] = float.NegativeInfinity;
+            weights.FinalNorm[3] = float.NaN;
+            weights.FinalNorm[5] = float.NegativeInfinity;
             Checkpoint.Write(In("nan"), weights, type, null);
             string message = Assert.Throws<InvalidDataException>(() => Checkpoint.Load(In("nan"))).Message;
             Assert.Contains("'model.norm.weight': 2 of 24 numbers are NaN or infinite", message);

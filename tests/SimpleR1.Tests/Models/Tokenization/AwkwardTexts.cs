@@ -289,11 +289,11 @@ internal static class AwkwardTexts
         return char.ConvertFromUtf32(point);
     }
 
-    /// <summary>Parts of the reference know an older Unicode: it takes no younger punctuation for punctuation.</summary>
+    /// <summary>Parts of the reference know an older Unicode, others a younger one: these two blocks differ.</summary>
     private static bool IsKnown(int point) =>
         Rune.IsValid(point)
         && CharUnicodeInfo.GetUnicodeCategory(point) != UnicodeCategory.OtherNotAssigned
-        && point is not (>= 0x2E43 and <= 0x2E7F);
+        && point is not ((>= 0x2E43 and <= 0x2E7F) or (>= 0x1DC0 and <= 0x1DFF));
 
     private static IEnumerable<string> Long() =>
         [
