@@ -14,9 +14,13 @@ namespace SimpleR1.Training.Runs.Fingerprints;
 internal static class InputFingerprint
 {
     public const string Problems = "problems";
+    public const string Order = "order";
     public const string Template = "template";
     public const string Tokenizer = "tokenizer";
     public const string Seed = "seed";
+
+    /// <summary>Draws that tell one order from another.</summary>
+    private const int DrawsCompared = 10_000;
 
     /// <summary>What the answers of an evaluation follow from, except the weights.</summary>
     public static Fingerprint OfEvaluation(TrainRecipe recipe, ExperimentInput input)
@@ -42,10 +46,19 @@ internal static class InputFingerprint
         new([
             .. RecipeValues.Of(recipe),
             new(Problems, Describe(input.Problems)),
+            new(Order, Fingerprint.Hash(Draws(recipe, input))),
             new(Template, Describe(input.Template)),
             new(Tokenizer, Fingerprint.Hash(input.Tokenizer.Json)),
             new("reward_versions", Describe(recipe.Rewards)),
         ]);
+
+    /// <summary>The first draws: they follow from the seed, and from the shares of several sources.</summary>
+    private static IEnumerable<string> Draws(TrainRecipe recipe, ExperimentInput input)
+    {
+        var order = DataMix.Order(recipe.Data.Train, input.Problems.Select(p => p.Source), recipe.Seed);
+        int draws = (int)Math.Min(DrawsCompared, 2L * input.Problems.Count);
+        return Enumerable.Range(0, draws).Select(place => order.At(place).ToString(CultureInfo.InvariantCulture));
+    }
 
     /// <summary>Their number, and a hash of all that a model or a reward may read, in their order.</summary>
     private static string Describe(IReadOnlyList<Problem> problems) =>
@@ -55,6 +68,7 @@ internal static class InputFingerprint
     {
         yield return problem.Question;
         yield return problem.Answer;
+        yield return problem.Messages is { } messages ? JsonSerializer.Serialize(messages) : "";
         foreach (var (name, value) in problem.Fields.OrderBy(f => f.Key, StringComparer.Ordinal))
         {
             yield return name;

@@ -9,6 +9,7 @@ internal static class ResumedData
     private static readonly string[] Data =
     [
         InputFingerprint.Problems,
+        InputFingerprint.Order,
         InputFingerprint.Template,
         InputFingerprint.Tokenizer,
     ];
@@ -16,7 +17,7 @@ internal static class ResumedData
     /// <summary>Logs every difference, one a line.</summary>
     /// <param name="checkpoint">The checkpoint's folder.</param>
     /// <param name="allowed">The user has said that other data are meant.</param>
-    /// <returns>True when the problems are others, so that the position in the old ones means nothing.</returns>
+    /// <returns>True when the problems or their order are others, so that the position in the old ones means nothing.</returns>
     /// <exception cref="InvalidDataException">The data differ, and that is not allowed.</exception>
     public static bool Check(RunState state, Fingerprint now, string checkpoint, bool allowed, Action<string> log)
     {
@@ -42,7 +43,7 @@ internal static class ResumedData
                     + "beginning. Or start a new run from it: --set name=... --set model.path="
                     + checkpoint
             );
-        return data.Contains(InputFingerprint.Problems);
+        return data.Contains(InputFingerprint.Problems) || data.Contains(InputFingerprint.Order);
     }
 
     /// <summary>Logs which evaluations of a run were not made as those to come, and how they differ.</summary>

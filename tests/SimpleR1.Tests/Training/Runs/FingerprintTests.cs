@@ -136,11 +136,11 @@ public sealed class FingerprintTests : IDisposable
     {
         var (then, now) = (OfTraining(), OfTraining(change));
         string message = Assert.Throws<InvalidDataException>(() => Resume(then, now, allowed: false)).Message;
-        Assert.Contains($"its {named} changed", message);
+        Assert.Contains($"{named} changed", message);
         Assert.Contains("--allow-changed-data", message);
         var (other, lines) = Resume(then, now, allowed: true);
         Assert.Equal(fromTheirBeginning, other);
-        Assert.Equal(2, lines.Count); // the recipe's key and its effect
+        Assert.InRange(lines.Count, 2, 3); // the recipe's key and its effect, another number of problems on the order too
     }
 
     [Fact]
