@@ -1,12 +1,17 @@
 using SimpleR1.Cluster;
 using SimpleR1.Training.Runs;
+using SimpleR1.Training.Runs.Reports;
 using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.Training;
 
 /// <summary>Callbacks for a run's events.</summary>
 /// <param name="Log">Receives lines for a person.</param>
-public sealed record ExperimentEvents(Action<StepReport> Step, Action<Evaluation> Evaluation, Action<string> Log);
+public sealed record ExperimentEvents(Action<StepReport> Step, Action<Evaluation> Evaluation, Action<string> Log)
+{
+    /// <summary>Receives how far the work within a step is, often.</summary>
+    public Action<RunProgress> Progress { get; init; } = _ => { };
+}
 
 /// <summary>What an experiment needs in addition to its recipe.</summary>
 /// <param name="RunsFolder">Folder that holds the run's folder, runs/NAME.</param>

@@ -75,6 +75,7 @@ internal sealed class WorkerRuntime : IAsyncDisposable
                 Device = settings.Device,
                 ElementType = Weights.ElementType.ToString(),
                 Reach = Weights.Reach(),
+                MaxSequences = setup.Engine.For(settings.Device != WorkerSettings.DefaultDevice).MaxSequences,
             };
             current = (message.Session, setup, reply);
             return reply;
@@ -121,7 +122,7 @@ internal sealed class WorkerRuntime : IAsyncDisposable
         var type = gpu is null ? ScalarType.Float32 : ElementType.Parse(settings.Type).Scalar;
         var live = Weights.Allocate(layout, gpu, type);
 
-        return new Engine(new Models.Decoder(live), tokenizer, setup.Engine);
+        return new Engine(new Models.Decoder(live), tokenizer, setup.Engine.For(gpu is not null));
     }
 
     public async Task<PrepareReply> PrepareAsync(PrepareMessage message)

@@ -14,6 +14,9 @@ internal sealed record CollectedRollouts(IReadOnlyList<Rollout> Rollouts, IReadO
 /// <param name="environments">Makes the environment of one sample.</param>
 internal sealed class RolloutCollector(IRolloutWorkers workers, Func<Problem, IEnvironment> environments)
 {
+    /// <summary>Called after each scored sample: how many there are, of how many that are wanted.</summary>
+    public Action<int, int> Scored { get; set; } = (_, _) => { };
+
     /// <summary>Collects until enough groups are complete; the workers then abort the samples that still run.</summary>
     /// <returns>Ordered by prompt and sample, in whatever order they arrived.</returns>
     public async Task<CollectedRollouts> CollectAsync(
@@ -22,7 +25,7 @@ internal sealed class RolloutCollector(IRolloutWorkers workers, Func<Problem, IE
         CancellationToken stop
     )
     {
-        using var collection = new RolloutCollection(prompts, enoughGroups, environments);
+        using var collection = new RolloutCollection(prompts, enoughGroups, environments) { Scored = Scored };
         var requests = collection.FirstRequests;
         while (requests.Count > 0)
         {

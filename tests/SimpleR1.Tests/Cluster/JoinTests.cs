@@ -227,7 +227,7 @@ public sealed class JoinTests : IAsyncDisposable
         Assert.True(await a.RunAsync(Cancel).WaitAsync(Patience, Cancel));
         RequireEachOnce(requests, await rollouts);
         await WaitAsync(() => Has(pool, "a", WorkerState.Dead), "the trainer to know that a has left");
-        Assert.Contains(log, line => line.StartsWith("a has left: "));
+        Assert.Contains(log, line => line == "a has left (drained)");
         Assert.DoesNotContain(log, line => line.Contains("was lost"));
         await WaitAsync(
             () =>

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using SimpleR1.Commands.Options;
+using SimpleR1.Screen;
 using SimpleR1.Training;
 using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Runs;
@@ -41,7 +42,7 @@ internal static class EvaluateCommand
                 interrupts.Token
             );
             await experiment.PushWeightsAsync();
-            return await experiment.EvaluateAsync(interrupts.Token) is null ? 130 : 0;
+            return await experiment.EvaluateAsync(interrupts.Token) is null ? Interrupts.ExitCode : 0;
         }
         finally
         {

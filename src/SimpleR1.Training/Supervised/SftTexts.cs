@@ -5,7 +5,7 @@ using SimpleR1.Training.Data;
 using SimpleR1.Training.Policy;
 using SimpleR1.Training.Recipes;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Supervised;
 
 /// <summary>Texts to train on as token ids: prompt, answer, end of text.</summary>
 internal sealed class SftTexts(SftRecipe recipe, Tokenizer tokenizer, ModelConfig config)
