@@ -76,6 +76,7 @@ public sealed class Engine : IDisposable
             PrefixQueriedTokens = scheduler.PrefixQueriedTokens,
             PrefixHitTokens = scheduler.PrefixHitTokens,
             Preemptions = scheduler.Preemptions,
+            RecomputedTokens = scheduler.RecomputedTokens,
             FinishedSequences = finishedSequences,
             WeightVersion = WeightVersion,
             StepSeconds = stepTicks / (double)Stopwatch.Frequency,

@@ -42,6 +42,15 @@ public sealed record EngineOptions
     /// </summary>
     public bool PrefixCaching { get; init; } = true;
 
+    /// <summary>
+    /// The options of an engine on a GPU, where they differ from those on a CPU: the workers of a cluster may compute on
+    /// both. Null where they are the same.
+    /// </summary>
+    public EngineOptions? OnGpu { get; init; }
+
+    /// <summary>The options of an engine on a GPU or on a CPU.</summary>
+    public EngineOptions For(bool gpu) => gpu && OnGpu is not null ? OnGpu : this;
+
     /// <summary>Sizes for a GPU: steps large enough to keep it busy.</summary>
     public static EngineOptions ForGpu => new() { MaxBatchedTokens = 16_384, MaxSequences = 1_024 };
 

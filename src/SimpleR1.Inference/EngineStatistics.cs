@@ -43,6 +43,11 @@ public sealed record EngineStatistics
     /// <summary>Sequences that lost their blocks to others and were computed again.</summary>
     public long Preemptions { get; init; }
 
+    /// <summary>
+    /// Tokens computed again because their sequence was preempted; what the prefix cache still has is not counted.
+    /// </summary>
+    public long RecomputedTokens { get; init; }
+
     /// <summary>Sequences that finished or were aborted.</summary>
     public long FinishedSequences { get; init; }
 

@@ -44,6 +44,9 @@ public sealed record HttpOptions
     /// <summary>How long requests in flight may continue after the server is asked to stop.</summary>
     public TimeSpan DrainTimeout { get; init; } = TimeSpan.FromSeconds(30);
 
+    /// <summary>Takes one line about each request; null writes none.</summary>
+    public Action<string>? AccessLog { get; init; }
+
     /// <summary>Takes one line about each thing that a person should know, such as the bug behind a 500.</summary>
     public Action<string> Log { get; init; } = Console.Error.WriteLine;
 

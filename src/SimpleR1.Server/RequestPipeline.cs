@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Routing;
 using SimpleR1.Server.Api;
@@ -30,13 +31,25 @@ internal sealed class RequestPipeline(
     public async Task WrapAsync(HttpContext context, RequestDelegate next)
     {
         long start = Stopwatch.GetTimestamp();
+        string id = RequestId.Set(context);
         bool clientLeft = !await TryAnswerAsync(context, next);
         LogProblemOnce();
 
         string route = (context.GetEndpoint() as RouteEndpoint)?.RoutePattern.RawText ?? "other";
         int status = clientLeft ? ClientClosedRequest : context.Response.StatusCode;
-        metrics.Count(route, status, Stopwatch.GetElapsedTime(start).TotalSeconds);
+        double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
+        metrics.Count(route, status, seconds);
+        options.AccessLog?.Invoke(AccessLine(context, status, seconds, id));
     }
+
+    /// <summary>Who asked for what, what came of it and how long it took; nothing of bodies, keys or queries.</summary>
+    private static string AccessLine(HttpContext context, int status, double seconds, string id) =>
+        string.Create(
+            CultureInfo.InvariantCulture,
+            $"{DateTime.UtcNow:yyyy-MM-ddTHH:mm:ss.fffZ} {context.Connection.RemoteIpAddress} "
+                + $"{Shown.Short(context.Request.Method)} {Shown.Short(context.Request.Path.ToUriComponent())} {status} "
+                + $"{1000 * seconds:F1} ms {id}"
+        );
 
     /// <returns>False if the client went away.</returns>
     private async Task<bool> TryAnswerAsync(HttpContext context, RequestDelegate next)

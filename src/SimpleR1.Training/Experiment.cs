@@ -1,4 +1,5 @@
 using SimpleR1.Cluster;
+using SimpleR1.Cluster.Processes;
 using SimpleR1.Cluster.Trainer;
 using SimpleR1.Cluster.Worker;
 using SimpleR1.Inference;
@@ -15,6 +16,7 @@ using SimpleR1.Training.Rollouts;
 using SimpleR1.Training.Runs;
 using SimpleR1.Training.Runs.Evaluations;
 using SimpleR1.Training.Runs.Fingerprints;
+using SimpleR1.Training.Runs.Reports;
 
 namespace SimpleR1.Training;
 
@@ -26,14 +28,18 @@ public sealed class Experiment : IAsyncDisposable
 {
     private readonly ExperimentSetup setup;
     private readonly RolloutCollector collector;
+    private readonly RunWarnings warnings;
     private double generationSeconds;
+    private EngineWork engineWork = new(0, 0, 0);
     private RunState lastStep; // after the last complete step
+    private bool isStepOpen;
 
     private Experiment(ExperimentSetup setup)
     {
         this.setup = setup;
         Environments = problem => new SingleTurn(problem, Rewards);
         collector = new(setup.Workers, problem => Environments(problem));
+        warnings = new(setup.Input.Config.VocabularySize);
         lastStep = setup.Start;
         Step = setup.Start.Step;
     }
@@ -42,19 +48,36 @@ public sealed class Experiment : IAsyncDisposable
     /// Loads everything, resumes the run when asked to, and starts the workers. Errors in files come before anything
     /// slow.
     /// </summary>
+    /// <exception cref="RecipeException">
+    /// Something that the recipe names is wrong: a file, a device, a port. The exception has all of it.
+    /// </exception>
     public static async Task<Experiment> StartAsync(
         TrainRecipe recipe,
         ExperimentOptions options,
         CancellationToken stop
-    ) => new(await ExperimentSetup.StartAsync(recipe, options, stop));
+    ) => new(await ExperimentSetup.StartAsync(CheckedRecipe<TrainRecipe>.Of(recipe), options, stop));
 
     /// <summary>
-    /// Serves as a worker if <see cref="StartAsync"/> started this program as one: the first line of a program with a
+    /// Reads a recipe and starts its experiment. Mistakes in the recipe and in what it names are reported together.
+    /// </summary>
+    /// <param name="overrides">Such as <c>optimizer.learning_rate=1e-6</c>.</param>
+    /// <exception cref="RecipeException">It has all mistakes, with their lines.</exception>
+    /// <exception cref="FileNotFoundException">There is no such recipe.</exception>
+    public static async Task<Experiment> StartAsync(
+        string path,
+        IEnumerable<string> overrides,
+        ExperimentOptions options,
+        CancellationToken stop
+    ) => new(await ExperimentSetup.StartAsync(RecipeFile.Read<TrainRecipe>(path, overrides), options, stop));
+
+    /// <summary>
+    /// Serves as a worker if an experiment started this program as one: the first line of a program with a
     /// loop.
     /// </summary>
     /// <returns>The exit code to end with; null when the program is not a worker.</returns>
     public static async Task<int?> RunAsWorkerAsync(string[] args)
     {
+        SignalDefaults.Restore();
         NativeMemoryTuning.Apply();
         return await WorkerProcess.RunIfAskedAsync(args);
     }
@@ -92,7 +115,11 @@ public sealed class Experiment : IAsyncDisposable
     /// </summary>
     public bool Due(int every) => Step == 0 || Step >= Recipe.Training.Steps || every > 0 && Step % every == 0;
 
-    public void BeginStep() => setup.Clock.BeginStep(Step);
+    public void BeginStep()
+    {
+        isStepOpen = true;
+        setup.Clock.BeginStep(Step);
+    }
 
     /// <summary>
     /// The groups that the last step carried over, then the next problems in the seed's order, as requests of token
@@ -114,7 +141,10 @@ public sealed class Experiment : IAsyncDisposable
             CheckDistribution(prompt.Request);
         double start = setup.Clock.Seconds;
         int enough = Recipe.Rollout.Carry > 0 ? Recipe.Rollout.PromptsPerStep : prompts.Count;
+        var before = await Workers.StatisticsAsync(stop);
+        collector.Scored = (done, of) => Report("sampling", done, of);
         var collected = await collector.CollectAsync(prompts, enough, stop);
+        engineWork = EngineWork.Between(before, await Workers.StatisticsAsync(stop));
         setup.Prompts.Carry(collected.Unfinished);
         generationSeconds = setup.Clock.Seconds - start;
         return collected.Rollouts;
@@ -134,27 +164,35 @@ public sealed class Experiment : IAsyncDisposable
     }
 
     /// <summary>Rewards → advantages → loss → gradient → AdamW; one entry per optimizer step.</summary>
-    public Task<IReadOnlyList<UpdateStatistics>> UpdateAsync(IReadOnlyList<Rollout> rollouts) =>
-        setup.Tensors.RunAsync(() =>
+    public Task<IReadOnlyList<UpdateStatistics>> UpdateAsync(IReadOnlyList<Rollout> rollouts)
+    {
+        Report($"training on {rollouts.Count} samples");
+        return setup.Tensors.RunAsync(() =>
         {
             double learningRate = Optimizer.LearningRate(Recipe.Optimizer, Step, Recipe.Training.Steps);
             var updates = Trainer.Update(rollouts, Step, learningRate);
             Policy.Weights.Version = Step + 1;
             return updates;
         });
+    }
 
     /// <summary>
     /// Sends the policy's weights into every worker's live weights; each worker proves by its hash that it holds them.
     /// </summary>
-    public Task<SyncReport> PushWeightsAsync() =>
-        Workers.PushWeightsAsync(Policy.Weights, Policy.Weights.Version, CancellationToken.None);
+    public Task<SyncReport> PushWeightsAsync()
+    {
+        Report("sending the weights to the workers");
+        return Workers.PushWeightsAsync(Policy.Weights, Policy.Weights.Version, CancellationToken.None);
+    }
 
     /// <summary>Counts the step and reports it: console, metrics.jsonl, TensorBoard, samples.jsonl.</summary>
     public void EndStep(IReadOnlyList<Rollout> rollouts, IReadOnlyList<UpdateStatistics> updates, SyncReport sync)
     {
         Step++;
+        isStepOpen = false;
         var progress = setup.Clock.EndStep(Step, Recipe.Training.Steps);
         var report = StepReport.From(rollouts, updates, sync, progress, generationSeconds);
+        report = report.With(engineWork.Metrics);
         if (Recipe.Rollout.Carry > 0)
             report = report.WithOlderTokens(rollouts);
 
@@ -164,7 +202,10 @@ public sealed class Experiment : IAsyncDisposable
             Fingerprint = setup.Fingerprint,
         };
         setup.Log.Write(report, rollouts.Take(Recipe.Training.SamplesLogged));
+        setup.Session.StepWritten();
         setup.Events.Step(report);
+        foreach (string warning in warnings.Check(report))
+            setup.Events.Log("warning: " + warning);
     }
 
     /// <summary>What evaluations follow from, except the weights.</summary>
@@ -197,7 +238,8 @@ public sealed class Experiment : IAsyncDisposable
         ];
         try
         {
-            var answers = await collector.CollectAsync(prompts, prompts.Length, stop, setup.Events.EvaluationProgress);
+            collector.Scored = (done, of) => Report("answering held-out problems", done, of);
+            var answers = await collector.CollectAsync(prompts, prompts.Length, stop);
             var evaluation = EvaluationOf(answers.Rollouts, setup.Clock.Seconds - start);
             setup.Log.Write(evaluation, Recipe.Model.Path);
             setup.Events.Evaluation(evaluation);
@@ -249,6 +291,7 @@ public sealed class Experiment : IAsyncDisposable
     public async Task<RunOutcome> FinishAsync()
     {
         await SaveAsync();
+        setup.Session.Keep();
         var after = ReadEvaluation(Step);
         var best = Recipe.Checkpoint.KeepBest is null ? null : BestCheckpoint.Read(Run);
         var memory = setup.PeakMemory();
@@ -268,6 +311,9 @@ public sealed class Experiment : IAsyncDisposable
             PeakMemory = memory,
         };
     }
+
+    private void Report(string activity, int done = 0, int of = 0) =>
+        setup.Events.Progress(new(activity, isStepOpen ? Step + 1 : 0, done, of));
 
     private Evaluation? ReadEvaluation(int step)
     {

@@ -3,8 +3,11 @@ using SimpleR1.Models.Prompts;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Training.Data;
 using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Recipes.Sections;
 using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Rollouts;
+using SimpleR1.Training.Runs;
+using SimpleR1.Training.Runs.Reports;
 
 namespace SimpleR1.Training;
 
@@ -24,45 +27,59 @@ internal sealed record ExperimentInput
     /// <summary>Longest prompt and completion together, in tokens.</summary>
     public required int Context { get; init; }
 
-    /// <exception cref="InvalidDataException">
-    /// A file is damaged, no problem is left to train on, or a prompt does not fit the context.
+    /// <exception cref="RecipeException">
+    /// Something in the recipe is wrong, or in what it names: the run's folder, the model, template, data, rewards,
+    /// devices or ports. The exception has all of it.
     /// </exception>
-    public static ExperimentInput Load(TrainRecipe recipe, Action<string> log)
+    public static ExperimentInput Load(CheckedRecipe<TrainRecipe> checking, ExperimentOptions options)
     {
+        var recipe = checking.Recipe;
+        checking.Try("name", () => RunFolder.Find(options.RunsFolder, recipe.Name, options.Existing));
+
         // The model's files
-        var config = ModelConfigFile.Load(recipe.Model.Path);
-        var tokenizer = Tokenizer.Load(recipe.Model.Path);
-        tokenizer.CheckFits(config);
-        if (config.EndWarning is { } warning)
-            log(warning);
-        foreach (int id in recipe.Rollout.StopTokenIds.Where(id => id < 0 || id >= config.VocabularySize))
-            throw new InvalidDataException(
-                $"rollout.stop_token_ids: {id} is outside the model's vocabulary of {config.VocabularySize}"
-            );
-        var template = PromptTemplate.Create(recipe.Model.Template, recipe.Model.System);
+        var model = ModelFiles.Check(checking, "model.path", recipe.Model.Path);
+        CheckStopIds(checking, model);
+        var template = checking.Try(
+            "model.template",
+            () => PromptTemplate.Create(recipe.Model.Template, recipe.Model.System)
+        );
 
         // Problems
-        var problems = Dataset.Load(recipe.Data.Train, log);
-        var heldOut = recipe.Data.Evaluation is { } evaluation ? Dataset.Load(evaluation, log) : [];
+        var problems = checking.Try("data.train", () => Dataset.Load(recipe.Data.Train, options.Events.Log));
+        var heldOut = recipe.Data.Evaluation is { } evaluation
+            ? checking.Try("data.evaluation", () => Dataset.Load(evaluation, options.Events.Log))
+            : [];
+        if (problems is not null && heldOut is not null)
+            problems = WithoutHeldOut(checking, problems, heldOut, options.Events.Log);
 
+        // What scores completions, and what makes them
+        var rewards = LoadRewards(checking);
+        int context = Math.Min(model?.Config.MaxPositions ?? int.MaxValue, recipe.Model.MaxContext);
+        WorkersCheck.Check(checking, model?.Config, context, options.Join is not null);
+
+        if (model is null || template is null || problems is null || heldOut is null || rewards is null)
+            throw checking.ToException();
         var input = new ExperimentInput
         {
-            Config = config,
-            Tokenizer = tokenizer,
+            Config = model.Config,
+            Tokenizer = model.Tokenizer,
             Template = template,
-            Requests = new(recipe, tokenizer, template),
-            Rewards = RewardSet.Load(recipe.Rewards),
-            Problems = WithoutHeldOut(problems, heldOut, log),
+            Requests = new(recipe, model.Tokenizer, template),
+            Rewards = rewards,
+            Problems = problems,
             HeldOut = heldOut,
-            Context = Math.Min(config.MaxPositions, recipe.Model.MaxContext),
+            Context = context,
         };
-        input.CheckPrompts(recipe.Rollout.MaxNewTokens);
+        input.CheckPrompts(checking);
+        checking.Require();
         if (DataMix.Describe(recipe.Data.Train, input.Problems.Select(p => p.Source)) is { } mix)
-            log($"training on {mix}");
+            options.Events.Log($"training on {mix}");
+        StartWarnings.Log(recipe, input.Config, options.Events.Log);
         return input;
     }
 
-    private static Problem[] WithoutHeldOut(
+    private static IReadOnlyList<Problem>? WithoutHeldOut(
+        CheckedRecipe<TrainRecipe> checking,
         IReadOnlyList<Problem> problems,
         IReadOnlyList<Problem> heldOut,
         Action<string> log
@@ -71,9 +88,13 @@ internal sealed record ExperimentInput
         var questions = heldOut.Select(Asked).ToHashSet();
         Problem[] training = [.. problems.Where(p => !questions.Contains(Asked(p)))];
         if (training.Length == 0)
-            throw new InvalidDataException(
+        {
+            checking.Add(
+                "data.train",
                 "every training problem is also held out for evaluation; nothing is left to train on"
             );
+            return null;
+        }
         int removed = problems.Count - training.Length;
         if (removed > 0)
             log($"{removed} training problems are held out for evaluation and left out of training");
@@ -86,20 +107,52 @@ internal sealed record ExperimentInput
             ? string.Join('\0', messages.SelectMany(m => new[] { m.Role, m.Content }))
             : problem.Question;
 
-    private void CheckPrompts(int newTokens)
+    private static void CheckStopIds(CheckedRecipe<TrainRecipe> checking, ModelFiles? model)
     {
-        int longest = Math.Max(newTokens, HeldOut.Count > 0 ? Requests.EvaluationTokens : 0);
-        foreach (var problem in Problems.Concat(HeldOut))
+        if (model is null)
+            return;
+        int size = model.Config.VocabularySize;
+        foreach (int id in checking.Recipe.Rollout.StopTokenIds.Where(id => id < 0 || id >= size))
+            checking.Add("rollout.stop_token_ids", $"{id} is outside the model's vocabulary of {size}");
+    }
+
+    /// <summary>Each reward's file is a mistake of its own.</summary>
+    private static RewardSet? LoadRewards(CheckedRecipe<TrainRecipe> checking)
+    {
+        var sections = checking.Recipe.Rewards;
+        bool areGood = true;
+        for (int i = 0; i < sections.Count; i++)
         {
-            int length = Requests.Encode(problem).Length;
-            if (length + longest <= Context)
-                continue;
-            string beginning = problem.Question[..Math.Min(80, problem.Question.Length)];
-            throw new InvalidDataException(
-                $"{Place(problem)}a prompt of {length} tokens and {longest} new tokens do not fit the context of {Context}: "
-                    + $"lower rollout.max_new_tokens or leave out long problems. It begins: {beginning}"
-            );
+            RewardSection[] one = [sections[i]];
+            areGood &= checking.Try($"rewards.{i}", () => RewardSet.Load(one)) is not null;
         }
+        return areGood ? checking.Try("rewards", () => RewardSet.Load(sections)) : null;
+    }
+
+    private void CheckPrompts(CheckedRecipe<TrainRecipe> checking)
+    {
+        string[] lengths = ["rollout.max_new_tokens", "evaluation.max_new_tokens", "model.max_context"];
+        if (lengths.Any(checking.IsMisread))
+            return;
+
+        int longest = Math.Max(checking.Recipe.Rollout.MaxNewTokens, HeldOut.Count > 0 ? Requests.EvaluationTokens : 0);
+        var prompts = Problems
+            .Concat(HeldOut)
+            .Select(problem => (Problem: problem, Requests.Encode(problem).Length))
+            .ToList();
+        WorkersCheck.CheckRoom(checking, Config, Math.Min(Context, prompts.Max(p => p.Length) + longest));
+        var tooLong = prompts.Where(prompt => prompt.Length + longest > Context).ToList();
+        if (tooLong.Count == 0)
+            return;
+
+        var (problem, length) = tooLong.MaxBy(prompt => prompt.Length);
+        string beginning = problem.Question[..Math.Min(80, problem.Question.Length)];
+        string others = tooLong.Count == 1 ? "" : $" It is the longest of {tooLong.Count} that are too long.";
+        checking.Add(
+            "rollout.max_new_tokens",
+            $"{Place(problem)}a prompt of {length} tokens and {longest} new tokens do not fit the context of {Context}: "
+                + $"lower rollout.max_new_tokens or leave out long problems.{others} It begins: {beginning}"
+        );
     }
 
     private static string Place(Problem problem) => problem.Origin == "" ? "" : problem.Origin + ": ";

@@ -1,6 +1,7 @@
 using SimpleR1.Cluster;
 using SimpleR1.Training.Runs;
 using SimpleR1.Training.Runs.Evaluations;
+using SimpleR1.Training.Runs.Reports;
 using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.Training;
@@ -9,8 +10,8 @@ namespace SimpleR1.Training;
 /// <param name="Log">Receives lines for a person.</param>
 public sealed record ExperimentEvents(Action<StepReport> Step, Action<Evaluation> Evaluation, Action<string> Log)
 {
-    /// <summary>Receives how many answers of an evaluation there are, and will be.</summary>
-    public Action<int, int> EvaluationProgress { get; init; } = (_, _) => { };
+    /// <summary>Receives how far the work within a step is, often.</summary>
+    public Action<RunProgress> Progress { get; init; } = _ => { };
 }
 
 /// <summary>What an experiment needs in addition to its recipe.</summary>

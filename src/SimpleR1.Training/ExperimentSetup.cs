@@ -29,7 +29,7 @@ internal sealed class ExperimentSetup : IAsyncDisposable
     private TrainerCluster? cluster;
     private VllmWorkers? servers; // instead of a cluster
     private RunLog? log;
-    private IDisposable? runLock;
+    private RunSession? session;
 
     private ExperimentSetup(TrainRecipe recipe, ExperimentOptions options, RunFolder run, ExperimentInput input)
     {
@@ -66,17 +66,19 @@ internal sealed class ExperimentSetup : IAsyncDisposable
     /// <summary>Where the run starts: before its first step, or after that of its last checkpoint.</summary>
     public RunState Start { get; private set; } = null!;
     public IRolloutWorkers Workers => servers as IRolloutWorkers ?? cluster!.Workers;
+    public RunSession Session => session ?? throw new InvalidOperationException("the run has not started");
     public RunLog Log => log ?? throw new InvalidOperationException("the run has ended; nothing more can be logged");
 
     /// <summary>Errors in files come before anything slow, and nothing is written before all input is good.</summary>
     public static async Task<ExperimentSetup> StartAsync(
-        TrainRecipe recipe,
+        CheckedRecipe<TrainRecipe> checking,
         ExperimentOptions options,
         CancellationToken stop
     )
     {
+        var input = ExperimentInput.Load(checking, options);
+        var recipe = checking.Recipe;
         var run = RunFolder.Find(options.RunsFolder, recipe.Name, options.Existing);
-        var input = ExperimentInput.Load(recipe, options.Events.Log);
         var setup = new ExperimentSetup(recipe, options, run, input);
         try
         {
@@ -133,11 +135,10 @@ internal sealed class ExperimentSetup : IAsyncDisposable
         return new(frozen);
     }
 
-    /// <summary>Locks the run's folder, makes or resumes it, and opens its logs.</summary>
+    /// <summary>Makes or resumes the run, and opens its logs.</summary>
     private async Task OpenRunAsync()
     {
-        runLock = Run.Lock();
-        RunFolder.Open(options.RunsFolder, Recipe.Name, options.Existing);
+        session = RunSession.Open(options.RunsFolder, Recipe.Name, options.Existing, Events.Log);
         bool resume = options.Existing == ExistingRun.Resume;
         if (resume)
             await Tensors.RunAsync(Resume);
@@ -227,15 +228,11 @@ internal sealed class ExperimentSetup : IAsyncDisposable
             Overlap = w.Overlap,
             Delta = w.Delta,
         };
-        var engine = new Inference.EngineOptions
-        {
-            BlockSize = w.BlockSize,
-            KvCacheBytes = (long)w.KvCacheMib << 20,
-            MaxBatchedTokens = w.MaxBatchedTokens,
-            MaxSequences = w.MaxSequences,
-            MaxContext = Input.Context,
-        };
-        return TrainerCluster.StartAsync(cluster, new(Input.Config, Input.Tokenizer.Json, engine), stop);
+        return TrainerCluster.StartAsync(
+            cluster,
+            new(Input.Config, Input.Tokenizer.Json, w.ToEngineOptions(Input.Context)),
+            stop
+        );
     }
 
     /// <summary>Largest resident set of each process of the run, in bytes.</summary>
@@ -264,6 +261,6 @@ internal sealed class ExperimentSetup : IAsyncDisposable
         });
         Tensors.Dispose();
         log?.Dispose();
-        runLock?.Dispose();
+        session?.Dispose();
     }
 }

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using SimpleR1.Cluster.Processes;
 using SimpleR1.Cluster.Worker;
 using SimpleR1.Commands;
 using SimpleR1.Commands.Bench;
@@ -8,6 +9,7 @@ using SimpleR1.Commands.Training;
 using SimpleR1.Tensors;
 
 const int UsageExitCode = 2;
+SignalDefaults.Restore(); // before .NET looks at the signals
 NativeMemoryTuning.Apply(); // before the first tensor is allocated
 
 // A worker process, which train or simple-r1 worker has started; a person never starts it by hand.
@@ -20,7 +22,7 @@ var root = new RootCommand(
 
     Start here:   simple-r1 train recipes/quickstart.yaml      a whole run in about two minutes, on two cores
     Then:         simple-r1 train my.yaml --set optimizer.learning_rate=1e-6
-                  simple-r1 generate runs/NAME/checkpoints/step-000100 --prompt "Q: 12+30-5\nA:"
+                  simple-r1 generate runs/NAME/checkpoints/step-000100 --escapes --prompt 'Q: 12+30-5\nA:'
     """
 )
 {

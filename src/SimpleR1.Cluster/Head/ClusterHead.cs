@@ -67,6 +67,10 @@ public sealed class ClusterHead : IAsyncDisposable
         }
     }
 
+    /// <summary>Checks that a head could take its port now, before what takes long is started.</summary>
+    /// <exception cref="IOException">The port is taken; the message says what to do.</exception>
+    public static void RequireFreePort(int port) => HeadServer.Listen(new(IPAddress.Loopback, port)).Dispose();
+
     private SiloOptions SiloOptions() =>
         new()
         {
@@ -88,7 +92,9 @@ public sealed class ClusterHead : IAsyncDisposable
     private void OnLost(HelloMessage member)
     {
         string role = member.Role.ToString().ToLowerInvariant();
-        options.Log($"{role} {member.Name} ({member.Host}, process {member.ProcessId}) is gone");
+        bool hasLeft = Silo.HasLeft(new(member.Role, member.Name, member.Instance));
+        string end = hasLeft ? "has left" : "is gone";
+        options.Log($"{role} {member.Name} ({member.Host}, process {member.ProcessId}) {end}");
         if (Silo.Find(new(member.Role, member.Name, member.Instance)) is { } silo)
             _ = Silo.DeclareDeadAsync(silo);
     }

@@ -56,9 +56,11 @@ internal sealed class HeadServer : IAsyncDisposable
     public IPEndPoint Endpoint => (IPEndPoint)listener.LocalEndpoint;
 
     /// <exception cref="IOException">The port is taken; the message says which, and what to do.</exception>
-    public static HeadServer Bind(HeadServerOptions options)
+    public static HeadServer Bind(HeadServerOptions options) => new(Listen(options.Endpoint), options);
+
+    /// <inheritdoc cref="Bind" path="/exception"/>
+    internal static TcpListener Listen(IPEndPoint endpoint)
     {
-        var endpoint = options.Endpoint;
         var listener = new TcpListener(endpoint);
         try
         {
@@ -74,7 +76,7 @@ internal sealed class HeadServer : IAsyncDisposable
             );
         }
 
-        return new(listener, options);
+        return listener;
     }
 
     /// <summary>Begins to answer.</summary>

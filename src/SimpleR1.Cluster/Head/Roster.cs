@@ -133,12 +133,12 @@ internal sealed class Roster
     }
 
     /// <summary>Forgets a member that did not connect again.</summary>
-    /// <returns>Whether it was a member, and is gone now.</returns>
+    /// <returns>Whether it was a member whose end is not known yet.</returns>
     public bool Forget(HelloMessage hello)
     {
         lock (gate)
         {
-            if (Find(hello) is not { Connected: false })
+            if (Find(hello) is not { Connected: false } member)
                 return false;
 
             if (hello.Role == MemberRole.Worker)
@@ -146,7 +146,7 @@ internal sealed class Roster
             else
                 trainer = null;
 
-            return true;
+            return !member.Condemned; // its end was reported with the trainer's verdict
         }
     }
 

@@ -43,10 +43,13 @@ internal sealed class ClusterSession(SessionOptions options) : IAsyncDisposable
         TurnTimeout = TimeSpan.FromMinutes(2),
         JoinTimeout = TimeSpan.FromSeconds(30);
 
+    private const int MostDoubtfulRefusals = 3;
+
     private readonly CancellationTokenSource stopping = new();
     private readonly TaskCompletionSource joined = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private Task running = Task.CompletedTask;
     private ClusterSilo? silo;
+    private int doubtfulRefusals;
     private string? lastProblem; // logged once, however often it comes in a row
     private volatile bool isDeclaredDead;
 
@@ -70,11 +73,15 @@ internal sealed class ClusterSession(SessionOptions options) : IAsyncDisposable
         {
             try
             {
-                if (!await StayAsync())
-                    return;
+                await StayAsync();
             }
             catch (OperationCanceledException) when (stopping.IsCancellationRequested)
             {
+                return;
+            }
+            catch (HeadRefusedException e) when (IsFinal(e))
+            {
+                joined.TrySetException(e);
                 return;
             }
             catch (Exception e) // whatever it is, the remedy is the same: retry, and log it once
@@ -96,10 +103,9 @@ internal sealed class ClusterSession(SessionOptions options) : IAsyncDisposable
     }
 
     /// <summary>Connects to the head, joins its cluster where that is a new one, and reports until the connection is lost.</summary>
-    /// <returns>False where the head refused the first join.</returns>
-    private async Task<bool> StayAsync()
+    /// <exception cref="HeadRefusedException">The head does not welcome this process.</exception>
+    private async Task StayAsync()
     {
-        // A head that refuses the first join refuses this process for good.
         await using var head = await HeadConnection.ConnectAsync(
             options.Head,
             options.Hello,
@@ -107,13 +113,7 @@ internal sealed class ClusterSession(SessionOptions options) : IAsyncDisposable
             stopping.Token
         );
         if (head.Welcome.Refused is { } refused)
-        {
-            string problem = $"The head at {options.Head.Join} refused this process: {refused}";
-            if (joined.TrySetException(new IOException(problem)))
-                return false;
-
-            throw new IOException("it refused this process: " + refused);
-        }
+            throw new HeadRefusedException($"The head at {options.Head.Join} refused this process: {refused}");
 
         // The head's cluster, where it is a new one.
         if (silo is null || silo.ClusterId != head.Welcome.ClusterId || isDeclaredDead)
@@ -133,9 +133,14 @@ internal sealed class ClusterSession(SessionOptions options) : IAsyncDisposable
                 options.Drain();
             await Task.Delay(ReportInterval, stopping.Token);
         }
-
-        return true;
     }
+
+    /// <summary>
+    /// Whether to give up. A head that refuses the first join refuses this process for good; only one that does not
+    /// answer is waited for. After that, the head may be a new one whose members are not all back.
+    /// </summary>
+    private bool IsFinal(HeadRefusedException refusal) =>
+        !joined.Task.IsCompleted && (refusal.IsCertain || ++doubtfulRefusals == MostDoubtfulRefusals);
 
     private async Task JoinAsync(HeadConnection head)
     {

@@ -63,6 +63,7 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
     private readonly Lock gate = new();
     private readonly Dictionary<SiloAddress, MemberName> seen = [];
     private readonly HashSet<SiloAddress> dead = [];
+    private readonly Departures departures;
     private Action<SiloAddress, MemberName>? joined;
     private Action<SiloAddress>? gone;
 
@@ -73,6 +74,8 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
         Endpoint = endpoint;
         Grains = host.Services.GetRequiredService<IGrainFactory>();
         membership = host.Services.GetRequiredService<ISiloStatusOracle>();
+        departures = new(membership);
+        membership.SubscribeToSiloStatusEvents(departures);
     }
 
     public string ClusterId { get; }
@@ -146,6 +149,9 @@ internal sealed class ClusterSilo : IAsyncDisposable, ISiloStatusListener
             // The head goes down too.
         }
     }
+
+    /// <summary>True when a member has left in order, or is about to: it was not lost.</summary>
+    public bool HasLeft(MemberName name) => departures.Contains(name);
 
     /// <summary>The address of the member of that name; null when this silo knows none.</summary>
     public SiloAddress? Find(MemberName name)

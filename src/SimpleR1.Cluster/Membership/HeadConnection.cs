@@ -66,21 +66,28 @@ internal sealed class HeadConnection : IAsyncDisposable
         {
             socket.Dispose();
             if (Explain(e, address, connected) is { } explained)
-                throw new IOException(explained, e);
+                throw explained;
             throw;
         }
     }
 
     /// <summary>What a failure to connect means; null where only its own message can say.</summary>
-    private static string? Explain(Exception e, HeadAddress address, bool connected) =>
+    private static IOException? Explain(Exception e, HeadAddress address, bool connected) =>
         e switch
         {
-            AuthenticationException => $"The head at {address.Join} did not prove that it has this cluster's key; "
-                + "give both the same --key",
-            SocketException when !connected => $"No head answers at {address.Join} ({e.Message})",
-            IOException or InvalidDataException or SocketException when connected =>
+            AuthenticationException => new HeadRefusedException(
+                $"The head at {address.Join} did not prove that it has this cluster's key; give both the same --key",
+                e
+            ),
+            SocketException when !connected => new($"No head answers at {address.Join} ({e.Message})", e),
+            IOException or InvalidDataException or SocketException when connected => new HeadRefusedException(
                 $"The head at {address.Join} closed the connection instead of welcoming this process: "
                     + KeyAdvice(address.Key),
+                e
+            )
+            {
+                IsCertain = false,
+            },
             _ => null,
         };
 

@@ -28,6 +28,9 @@ internal interface IProcessOwner
     /// <param name="failures">How often in a row a process of this name has failed to start.</param>
     void OnFailed(string name, string reason, int failures);
 
+    /// <summary>The head refuses processes of this name. None is started again, and the others are asked to leave.</summary>
+    void OnRefused(string name, string reason);
+
     /// <summary>Processes of this name failed to start too often in a row. None is started again.</summary>
     void OnGivenUp(string name, string reason, int failures);
 }

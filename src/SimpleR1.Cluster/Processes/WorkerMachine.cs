@@ -28,11 +28,13 @@ public sealed class WorkerMachine : IAsyncDisposable
 
     private readonly WorkerMachineOptions options;
     private readonly WorkerProcesses processes;
+    private readonly Owner owner;
 
-    private WorkerMachine(WorkerMachineOptions options, WorkerProcesses processes)
+    private WorkerMachine(WorkerMachineOptions options, WorkerProcesses processes, Owner owner)
     {
         this.options = options;
         this.processes = processes;
+        this.owner = owner;
     }
 
     /// <exception cref="ArgumentException">The head's address is no HOST:PORT, or there is no such device.</exception>
@@ -41,6 +43,7 @@ public sealed class WorkerMachine : IAsyncDisposable
         _ = options.Head.Parse();
         var devices = WorkerDevices.Expand(options.Worker.Device);
         string NameOf(string device) => devices.Count == 1 ? options.Name : $"{options.Name}/{device}";
+        var owner = new Owner(options.Log);
         var processes = new WorkerProcesses(
             new()
             {
@@ -49,21 +52,21 @@ public sealed class WorkerMachine : IAsyncDisposable
                 Head = options.Head,
                 Worker = options.Worker,
             },
-            new Owner(options.Log)
+            owner
         );
         processes.Start();
 
-        return new(options, processes);
+        return new(options, processes, owner);
     }
 
     /// <summary>Runs until all workers have left. When <paramref name="drain"/> is cancelled, they finish their work first.</summary>
-    /// <returns>False when some did not leave in time.</returns>
+    /// <returns>False when the head refused some, or some did not leave in time.</returns>
     public async Task<bool> RunAsync(CancellationToken drain)
     {
         try
         {
             await processes.Ended.WaitAsync(drain);
-            return true;
+            return !owner.IsRefused;
         }
         catch (OperationCanceledException) { }
 
@@ -93,6 +96,9 @@ public sealed class WorkerMachine : IAsyncDisposable
         /// <summary>A process that lived this long counts as having come up.</summary>
         private static readonly TimeSpan UpAfter = TimeSpan.FromSeconds(10);
 
+        /// <summary>The head has refused a worker.</summary>
+        public bool IsRefused { get; private set; }
+
         public void OnStarting(string name, string instance) { }
 
         public void OnStarted(string instance, int processId) { }
@@ -101,6 +107,12 @@ public sealed class WorkerMachine : IAsyncDisposable
             Task.FromResult(new ProcessEnd(ending, lifetime > UpAfter));
 
         public void OnLeft(string name) => log($"{name} has finished and left");
+
+        public void OnRefused(string name, string reason)
+        {
+            IsRefused = true;
+            log($"{name} ends: {reason}");
+        }
 
         public void OnFailed(string name, string reason, int failures) => log($"{name}: {reason}");
 

@@ -96,14 +96,22 @@ internal sealed class WorkerProcesses : IAsyncDisposable
     {
         await Task.Yield();
         int failures = 0;
+        bool wasUp = false; // a name that was its own once is only taken until the head has noticed the process's end
         while (!stopping.IsCancellationRequested && !draining)
         {
-            var (end, left) = await RunAsync(name, device);
+            var (end, exitCode) = await RunAsync(name, device);
+            wasUp |= end.WasUp;
             if (stopping.IsCancellationRequested)
                 return;
-            if (left)
+            if (exitCode == 0)
             {
                 owner.OnLeft(name);
+                return;
+            }
+            if (exitCode == WorkerProcess.RefusedExitCode && !wasUp)
+            {
+                owner.OnRefused(name, "the head refused it");
+                Drain();
                 return;
             }
 
@@ -121,8 +129,8 @@ internal sealed class WorkerProcesses : IAsyncDisposable
     }
 
     /// <summary>Runs one process from its start to its end.</summary>
-    /// <returns>How it ended, and whether it left in order.</returns>
-    private async Task<(ProcessEnd End, bool Left)> RunAsync(string name, string device)
+    /// <returns>How it ended, and its exit code: 0 when it left in order; null when it could not be started.</returns>
+    private async Task<(ProcessEnd End, int? ExitCode)> RunAsync(string name, string device)
     {
         string instance = Guid.NewGuid().ToString("N")[..12];
         owner.OnStarting(name, instance);
@@ -135,14 +143,14 @@ internal sealed class WorkerProcesses : IAsyncDisposable
         catch (IOException e)
         {
             await owner.OnEndedAsync(instance, e.Message, TimeSpan.Zero);
-            return (new(e.Message, WasUp: false), false);
+            return (new(e.Message, WasUp: false), null);
         }
 
         // Until it ends.
         string ending = $"its process {child.Id} {await child.WaitForEndAsync()}";
         if (child.Tail() is { Length: > 0 } tail)
             ending += "; its last output:\n" + tail;
-        bool left = child.ExitCode == 0 && !stopping.IsCancellationRequested;
+        int exitCode = child.ExitCode;
         lock (gate)
             running.Remove(instance);
         await child.DisposeAsync();
@@ -152,7 +160,7 @@ internal sealed class WorkerProcesses : IAsyncDisposable
         if (!end.WasUp && !end.Reason.Contains(ending, StringComparison.Ordinal))
             end = end with { Reason = end.Reason + "; " + ending };
 
-        return (end, left);
+        return (end, exitCode);
     }
 
     private async Task PauseAsync(int failures)

@@ -24,6 +24,10 @@ public interface IRolloutWorkers
         CancellationToken cancellation = default
     );
 
+    /// <summary>The engines' statistics by process; nothing of workers that report none.</summary>
+    Task<IReadOnlyDictionary<string, EngineStatistics>> StatisticsAsync(CancellationToken cancellation = default) =>
+        Task.FromResult<IReadOnlyDictionary<string, EngineStatistics>>(new Dictionary<string, EngineStatistics>());
+
     /// <summary>Sends the weights to every worker; later samples are drawn from them.</summary>
     /// <param name="source">Must not change before this returns.</param>
     /// <param name="version">Greater than the last.</param>

@@ -33,6 +33,7 @@ internal sealed class RemoteWorker
         peakMemory;
     private int samples,
         updates;
+    private bool hasJoined;
 
     /// <param name="session">The pool's name, by which the worker knows its trainer.</param>
     /// <param name="changed">Called when the state has changed.</param>
@@ -70,6 +71,12 @@ internal sealed class RemoteWorker
     /// <summary>The worker's addresses in groups that receive weights, by the transport's name.</summary>
     public IReadOnlyDictionary<string, string> Reach { get; private set; } = new Dictionary<string, string>();
     public int ProcessId { get; set; }
+
+    /// <summary>Most sequences of one step of the worker's engine.</summary>
+    public int MaxSequences { get; private set; }
+
+    /// <summary>Most samples that the worker gets before it has finished others.</summary>
+    public int Window => options.QueueSamples > 0 ? options.QueueSamples : 2 * MaxSequences;
 
     /// <summary>The process is a child of this one, and is killed and started again here.</summary>
     public bool IsLocal { get; init; }
@@ -139,6 +146,10 @@ internal sealed class RemoteWorker
         return true;
     }
 
+    /// <summary>Notes that the worker has joined.</summary>
+    /// <returns>False when that was known: its connection was lost and is back.</returns>
+    public bool MarkJoined() => !Interlocked.Exchange(ref hasJoined, true);
+
     /// <summary>Declares the worker dead: all calls to it end, and so does its process.</summary>
     public void Fail(string reason)
     {
@@ -171,6 +182,7 @@ internal sealed class RemoteWorker
         ProcessId = reply.ProcessId;
         ElementType = Tensors.ElementType.ParseScalar(reply.ElementType).Scalar;
         Reach = reply.Reach;
+        MaxSequences = reply.MaxSequences;
         if (reply.Failure is { } failure)
             Fail("it could not build its engine: " + failure);
 

@@ -37,7 +37,7 @@ public sealed class WorkerPool : IRolloutWorkers, IProcessOwner, IAsyncDisposabl
     {
         this.options = options;
         this.setup = setup;
-        var router = new Router(options.QueueSamples > 0 ? options.QueueSamples : 2 * setup.Engine.MaxSequences);
+        var router = new Router();
         workers = new(options, stopping.Token);
         publisher = new(workers, setup, options, Transports(options, address, key))
         {
@@ -145,7 +145,7 @@ public sealed class WorkerPool : IRolloutWorkers, IProcessOwner, IAsyncDisposabl
     internal Task<IReadOnlyList<HeldWeights>> HeldWeightsAsync(CancellationToken cancellation) =>
         publisher.HeldWeightsAsync(cancellation);
 
-    /// <summary>The engines' statistics by process, of the workers that answer.</summary>
+    /// <inheritdoc/>
     public async Task<IReadOnlyDictionary<string, EngineStatistics>> StatisticsAsync(
         CancellationToken cancellation = default
     )
@@ -171,6 +171,10 @@ public sealed class WorkerPool : IRolloutWorkers, IProcessOwner, IAsyncDisposabl
     }
 
     internal TrainerReport Report() => new(Version, dispatcher.Queued, Status());
+
+    /// <summary>Sequences that the engines of workers in one of these states run at once.</summary>
+    internal int MaxSequences(params ReadOnlySpan<WorkerState> states) =>
+        workers.InState(states).Sum(w => w.MaxSequences);
 
     /// <summary>How many workers are in one of these states.</summary>
     internal int Count(params ReadOnlySpan<WorkerState> states) => workers.InState(states).Count;
@@ -232,7 +236,7 @@ public sealed class WorkerPool : IRolloutWorkers, IProcessOwner, IAsyncDisposabl
             if (!await worker.SetupAsync(setup, stopping.Token))
                 return;
 
-            if (!worker.IsLocal)
+            if (!worker.IsLocal && worker.MarkJoined())
                 options.Log($"{worker.Name} has joined (process {worker.ProcessId})");
             await publisher.CatchUpAsync(worker, stopping.Token);
         }
@@ -246,11 +250,7 @@ public sealed class WorkerPool : IRolloutWorkers, IProcessOwner, IAsyncDisposabl
     private void OnGone(SiloAddress address)
     {
         var worker = workers.All.FirstOrDefault(w => address.Equals(w.Address));
-        worker?.Fail(
-            worker.Drained
-                ? "it has left the cluster"
-                : $"its process {worker.ProcessId} stopped answering the cluster's probes"
-        );
+        worker?.Fail($"its process {worker.ProcessId} stopped answering the cluster's probes");
     }
 
     private void OnDied(RemoteWorker worker, string reason)
@@ -258,10 +258,9 @@ public sealed class WorkerPool : IRolloutWorkers, IProcessOwner, IAsyncDisposabl
         if (stopping.IsCancellationRequested)
             return;
 
+        bool hasLeft = worker.Drained || silo?.HasLeft(new(MemberRole.Worker, worker.Name, worker.Instance)) == true;
         string replaced = workers.IsStartedHere(worker.Name) ? " and is replaced" : "";
-        options.Log(
-            worker.Drained ? $"{worker.Name} has left: {reason}" : $"{worker.Name} was lost{replaced}: {reason}"
-        );
+        options.Log(hasLeft ? $"{worker.Name} has left (drained)" : $"{worker.Name} was lost{replaced}: {reason}");
 
         if (worker.Address is { } address)
             _ = silo?.DeclareDeadAsync(address);
@@ -318,6 +317,8 @@ public sealed class WorkerPool : IRolloutWorkers, IProcessOwner, IAsyncDisposabl
     }
 
     void IProcessOwner.OnLeft(string name) => workers.GiveUp(name, "it was asked to leave");
+
+    void IProcessOwner.OnRefused(string name, string reason) => workers.GiveUp(name, reason);
 
     void IProcessOwner.OnFailed(string name, string reason, int failures) { } // the worker's death was logged
 

@@ -34,4 +34,8 @@ internal sealed record SetupReply
     /// <summary>The worker's addresses in groups that receive weights, by the transport's name.</summary>
     [Id(5)]
     public required Dictionary<string, string> Reach { get; init; }
+
+    /// <summary>Most sequences of one step of the worker's engine.</summary>
+    [Id(6)]
+    public required int MaxSequences { get; init; }
 }

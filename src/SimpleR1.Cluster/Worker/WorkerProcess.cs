@@ -16,6 +16,9 @@ public static partial class WorkerProcess
     /// <summary>The environment variable with the cluster key.</summary>
     public const string KeyVariable = "SIMPLE_R1_KEY";
     internal const string DrainLine = "drain";
+
+    /// <summary>The exit code of a worker that the head refuses: another process would be refused too.</summary>
+    internal const int RefusedExitCode = 78; // EX_CONFIG of sysexits.h
     private static readonly TimeSpan LeaveTimeout = TimeSpan.FromSeconds(5),
         IdleCheckInterval = TimeSpan.FromMilliseconds(100);
 
@@ -71,7 +74,15 @@ public static partial class WorkerProcess
         _ = CpuParallel.Threads; // loads libtorch while others join
 
         if (await Task.WhenAny(joined, leave.Task) == joined)
-            await joined; // throws where the head refused this worker
+            try
+            {
+                await joined;
+            }
+            catch (HeadRefusedException e)
+            {
+                Console.Error.WriteLine($"error: {e.Message}");
+                return RefusedExitCode;
+            }
         await leave.Task;
 
         // Work first, then the membership.

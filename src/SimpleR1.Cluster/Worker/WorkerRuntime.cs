@@ -76,6 +76,7 @@ internal sealed class WorkerRuntime : IAsyncDisposable
                 Device = settings.Device,
                 ElementType = Weights.ElementType.ToString(),
                 Reach = Weights.Reach(),
+                MaxSequences = setup.Engine.For(settings.Device != WorkerSettings.DefaultDevice).MaxSequences,
             };
             current = (message.Session, setup, reply);
             return reply;
@@ -121,7 +122,7 @@ internal sealed class WorkerRuntime : IAsyncDisposable
         var live = Weights.Allocate(layout, gpu, type);
 
         decoder = new(live);
-        return new Engine(decoder, tokenizer, setup.Engine);
+        return new Engine(decoder, tokenizer, setup.Engine.For(gpu is not null));
     }
 
     private async Task FreeEngineAsync()

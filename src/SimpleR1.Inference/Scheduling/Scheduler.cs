@@ -20,6 +20,9 @@ internal sealed class Scheduler(BlockPool pool, int maxBatchedTokens, int maxSeq
     /// <inheritdoc cref="EngineStatistics.Preemptions"/>
     public long Preemptions { get; private set; }
 
+    /// <inheritdoc cref="EngineStatistics.RecomputedTokens"/>
+    public long RecomputedTokens { get; private set; }
+
     /// <inheritdoc cref="EngineStatistics.PrefixQueriedTokens"/>
     public long PrefixQueriedTokens { get; private set; }
 
@@ -101,6 +104,7 @@ internal sealed class Scheduler(BlockPool pool, int maxBatchedTokens, int maxSeq
     {
         running.Remove(sequence);
         waiting.Add(sequence);
+        sequence.Lost = Math.Max(sequence.Lost, sequence.Computed);
         Release(sequence);
         Preemptions++;
 
@@ -136,6 +140,8 @@ internal sealed class Scheduler(BlockPool pool, int maxBatchedTokens, int maxSeq
         sequence.Computed = hits * pool.BlockSize;
         if (sequence.CachedPromptTokens < 0)
             sequence.CachedPromptTokens = sequence.Computed;
+        RecomputedTokens += Math.Max(0, sequence.Lost - sequence.Computed);
+        sequence.Lost = 0;
         PrefixQueriedTokens += sequence.Length;
         PrefixHitTokens += sequence.Computed;
 

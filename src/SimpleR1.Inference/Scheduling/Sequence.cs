@@ -64,6 +64,9 @@ internal sealed class Sequence(SequenceOrigin origin, CompletionText? text)
     /// <summary>Tokens whose keys and values are in the cache.</summary>
     public int Computed { get; set; }
 
+    /// <summary>Positions whose keys and values were computed before a preemption, and are to be computed again.</summary>
+    public int Lost { get; set; }
+
     /// <summary>Tokens whose keys and values are not in the cache.</summary>
     public int Pending => Length - Computed;
 

@@ -91,6 +91,23 @@ public static unsafe class Checkpoint
         }
     }
 
+    /// <summary>Checks that a model folder has the weights of a layout, by their files' headers alone.</summary>
+    /// <inheritdoc cref="Load(string)" path="/exception"/>
+    public static void Check(string folder, WeightLayout layout)
+    {
+        var files = OpenAll(folder);
+        try
+        {
+            var found = FindTensors(folder, files, layout.Config.TieEmbeddings);
+            Check(folder, layout, found.ToDictionary(p => p.Key, p => p.Value.Entry));
+        }
+        finally
+        {
+            foreach (var file in files)
+                file.Dispose();
+        }
+    }
+
     /// <summary>Writes a model folder that other tools load: weights, config, and the tokenizer's files.</summary>
     /// <param name="weights">f32 on the CPU.</param>
     /// <param name="source">The folder to copy the tokenizer's files from; null copies none.</param>

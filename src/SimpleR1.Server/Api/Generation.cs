@@ -13,6 +13,14 @@ internal readonly record struct TokenReport(int Token, float LogProb, TokenLogPr
 /// <param name="Completion">The whole completion, with the last piece only.</param>
 internal sealed record Piece(int Choice, string Text, IReadOnlyList<TokenReport> Tokens, Completion? Completion)
 {
+    /// <summary>
+    /// The piece's text, then its end: clients may stop reading at a finish reason, without the text beside it.
+    /// </summary>
+    public IEnumerable<Piece> Split() =>
+        Completion is null || Text.Length == 0 && Tokens.Count == 0
+            ? [this]
+            : [this with { Completion = null }, new(Choice, "", [], Completion)];
+
     /// <summary>One piece with all of a choice.</summary>
     public static Piece Whole(int choice, Completion completion)
     {

@@ -12,6 +12,8 @@ internal sealed class SamplingFields(ICompletionSource source, HttpLimits limits
     private const int MostStops = 16;
     private const int LongestStop = 256; // characters
     private const int MostStopIds = 64;
+    private const int MostBadWords = 256;
+    private const int LongestBadWord = 256; // characters
 
     /// <param name="topLogProbs">Alternatives of each token.</param>
     public SamplingParameters Read(JsonFields fields, int topLogProbs)
@@ -38,12 +40,36 @@ internal sealed class SamplingFields(ICompletionSource source, HttpLimits limits
             Seed = Seed(fields),
 
             StopStrings = fields.Texts("stop", MostStops, LongestStop),
+            BadWords = BadWords(fields),
             StopTokenIds = fields.TokenIds("stop_token_ids", source.Config.VocabularySize, MostStopIds),
             IncludeStopString = fields.Flag("include_stop_str_in_output") ?? false,
             KeepSpecialTokens = !(fields.Flag("skip_special_tokens") ?? true),
             IgnoreEos = fields.Flag("ignore_eos") ?? false,
             TopLogProbs = topLogProbs,
         };
+    }
+
+    /// <summary>
+    /// vLLM's reading: each word as it is at the beginning of a text, and after a space where that is another token.
+    /// </summary>
+    private List<int[]> BadWords(JsonFields fields)
+    {
+        var words = new List<int[]>();
+        foreach (string text in fields.Texts("bad_words", MostBadWords, LongestBadWord))
+        {
+            string word = text.TrimStart();
+            if (word.Length == 0)
+            {
+                fields.Problem("bad_words", "expected words with at least one character that is no space");
+                continue;
+            }
+            int[] atBeginning = source.Tokenizer.Encode(word);
+            int[] afterSpace = source.Tokenizer.Encode(" " + word);
+            words.Add(atBeginning);
+            if (afterSpace.Length == atBeginning.Length && afterSpace[0] != atBeginning[0])
+                words.Add(afterSpace);
+        }
+        return words;
     }
 
     /// <summary>OpenAI's newer name for the field has precedence.</summary>

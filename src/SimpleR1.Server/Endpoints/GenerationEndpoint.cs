@@ -93,7 +93,7 @@ internal sealed class GenerationEndpoint(EndpointContext server)
                 {
                     if (piece.Completion is { } completion)
                         completions.Add(completion);
-                    if (shape.Event(piece) is { } answer)
+                    foreach (var answer in piece.Split().Select(shape.Event).OfType<Answer>())
                         events.Write(answer);
                 }
                 await events.FlushAsync(); // once for all pieces that were ready

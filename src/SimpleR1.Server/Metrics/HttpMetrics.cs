@@ -56,6 +56,7 @@ internal sealed class HttpMetrics(
         text.Gauge("admitted_sequences", "Sequences whose requests are in flight.", admission.Inside);
         text.Counter("finished_sequences_total", "Sequences finished or aborted.", s.FinishedSequences);
         text.Counter("preemptions_total", "Sequences that lost their blocks and were computed again.", s.Preemptions);
+        text.Counter("recomputed_tokens_total", "Tokens computed again after a preemption.", s.RecomputedTokens);
         text.Gauge("kv_blocks", "Blocks of the KV cache.", s.Blocks);
         text.Gauge("kv_blocks_in_use", "Blocks that sequences hold.", s.BlocksInUse);
         text.Gauge("kv_blocks_cached", "Blocks that can be found by their tokens.", s.CachedBlocks);

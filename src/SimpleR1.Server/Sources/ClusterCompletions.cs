@@ -88,7 +88,7 @@ public sealed class ClusterCompletions : ICompletionSource, IAsyncDisposable
     public ModelConfig Config => weights.Layout.Config;
     public Tokenizer Tokenizer { get; }
     public int Context { get; }
-    public int MaxSequences => engine.MaxSequences * Math.Max(1, ServingWorkers);
+    public int MaxSequences => ServingWorkers > 0 ? Workers.MaxSequences(WorkerState.Ready) : engine.MaxSequences;
     public EngineStatistics Statistics => statistics;
 
     /// <summary>HOST:PORT of the cluster's head, if it runs in this process.</summary>

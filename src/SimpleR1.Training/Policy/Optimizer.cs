@@ -52,10 +52,11 @@ public sealed class Optimizer(FlatWeights weights, OptimizerSection options) : I
     /// <param name="step">From 0.</param>
     public static double LearningRate(OptimizerSection options, int step, int steps)
     {
-        if (step < options.WarmupSteps)
-            return options.LearningRate * (step + 1) / options.WarmupSteps;
-        int after = steps - 1 - options.WarmupSteps; // steps from the warm-up's end to the last step
-        double progress = after <= 0 ? 1 : Math.Min(1, (double)(step - options.WarmupSteps) / after);
+        int warmup = options.WarmupIn(steps);
+        if (step < warmup)
+            return options.LearningRate * (step + 1) / warmup;
+        int after = steps - 1 - warmup; // steps from the warm-up's end to the last step
+        double progress = after <= 0 ? 1 : Math.Min(1, (double)(step - warmup) / after);
         double remaining = options.Schedule switch
         {
             Schedule.Linear => 1 - progress,

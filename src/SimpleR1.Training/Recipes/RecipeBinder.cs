@@ -9,7 +9,10 @@ internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
     private readonly Dictionary<string, string> origins = [];
     private int bindingProblems;
 
-    /// <summary>Binds and validates; the result may only be used when no problem was found.</summary>
+    /// <summary>Where each key was written.</summary>
+    public RecipeSource Source => new(path, origins);
+
+    /// <summary>Binds and validates. Keys with a problem have their defaults.</summary>
     public object Bind(MapNode root, Type type)
     {
         var bound = Section(root, type, "");
@@ -211,7 +214,7 @@ internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
             return;
         var others = keys.Skip(1).Where(origins.ContainsKey).Select(k => $"{k} at {origins[k]}").ToList();
         string suffix = others.Count == 0 ? "" : $" ({string.Join(", ", others)})";
-        Problem(OriginOf(keys[0]), keys[0], conflict.Message + suffix);
+        Problem(Source.OriginOf(keys[0]), keys[0], conflict.Message + suffix);
     }
 
     private bool HasProblem(string key) =>
@@ -222,15 +225,6 @@ internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
                 || p.Key.StartsWith(key + ".", StringComparison.Ordinal)
                 || (key.StartsWith(p.Key + ".", StringComparison.Ordinal) && p.Key != "")
             );
-
-    /// <summary>Where a key was written, or the section around it, or the file when all of it is default.</summary>
-    private string OriginOf(string key)
-    {
-        for (string at = key; at != ""; at = at.Contains('.') ? at[..at.LastIndexOf('.')] : "")
-            if (origins.TryGetValue(at, out string? origin))
-                return origin;
-        return path;
-    }
 
     private void Problem(string origin, string key, string message) => problems.Add(new(origin, key, message));
 

@@ -34,16 +34,23 @@ public static class RecipeFile
     /// </exception>
     /// <exception cref="FileNotFoundException">The file does not exist.</exception>
     public static T Load<T>(string path, IEnumerable<string>? overrides = null)
-        where T : class
-    {
-        if (!File.Exists(path))
-            throw new FileNotFoundException($"recipe not found: {Path.GetFullPath(path)}", path);
-        return Parse<T>(File.ReadAllText(path), path, overrides);
-    }
+        where T : RecipeDocument => Read<T>(path, overrides).Require();
 
     /// <summary>Like <see cref="Load"/>, from text. Errors call it <paramref name="path"/>.</summary>
     public static T Parse<T>(string text, string path, IEnumerable<string>? overrides = null)
-        where T : class
+        where T : RecipeDocument => Read<T>(text, path, overrides).Require();
+
+    /// <summary>Like <see cref="Load"/>, but keeps the problems for checks that find more.</summary>
+    /// <exception cref="RecipeException">The file is no recipe at all.</exception>
+    /// <exception cref="FileNotFoundException">The file does not exist.</exception>
+    internal static CheckedRecipe<T> Read<T>(string path, IEnumerable<string>? overrides)
+        where T : RecipeDocument =>
+        File.Exists(path)
+            ? Read<T>(File.ReadAllText(path), path, overrides)
+            : throw new FileNotFoundException($"recipe not found: {Path.GetFullPath(path)}", path);
+
+    private static CheckedRecipe<T> Read<T>(string text, string path, IEnumerable<string>? overrides)
+        where T : RecipeDocument
     {
         var problems = new List<RecipeProblem>();
         var root = RecipeReader.Read(text, mark => $"{path}:{mark.Line}", problems);
@@ -54,12 +61,13 @@ public static class RecipeFile
         BareLists.Expand(map, typeof(T));
         foreach (string setting in overrides ?? [])
         {
-            RecipeOverrides.Apply(map, setting, problems);
+            RecipeOverrides.Apply(map, typeof(T), setting, problems);
             BareLists.Expand(map, typeof(T)); // the override may have set a list, and the next one a value in it
         }
         var binder = new RecipeBinder(path, problems);
         var recipe = (T)binder.Bind(map, typeof(T));
-        return problems.Count == 0 ? recipe : throw new RecipeException(path, problems);
+        recipe.Source = binder.Source;
+        return new(recipe, problems);
     }
 
     /// <summary>A recipe as YAML that loads to an equal record: every key, defaults included.</summary>
@@ -96,10 +104,14 @@ internal static class BareLists
     }
 }
 
-/// <summary><c>--set key.path=value</c>: the value is a piece of YAML, so lists and sections can be given too.</summary>
+/// <summary>
+/// <c>--set key.path=value</c>: the value of a key that takes text is that text, as it stands unless it is quoted. Other
+/// values are a piece of YAML, so lists and sections can be given too.
+/// </summary>
 internal static class RecipeOverrides
 {
-    public static void Apply(MapNode root, string setting, List<RecipeProblem> problems)
+    /// <param name="type">The type of the root's record.</param>
+    public static void Apply(MapNode root, Type type, string setting, List<RecipeProblem> problems)
     {
         string origin = "--set " + setting;
         int equals = setting.IndexOf('=');
@@ -109,11 +121,8 @@ internal static class RecipeOverrides
             problems.Add(new(origin, "", "expected key.path=value, such as optimizer.learning_rate=1e-6"));
             return;
         }
-        if (RecipeReader.Read(setting[(equals + 1)..], _ => origin, problems) is not { } value)
+        if (Value(setting[(equals + 1)..], TypeOf(type, keys), origin, problems) is not { } value)
             return;
-        // An empty value reads as an empty document.
-        if (value is MapNode { Entries.Count: 0 } && setting[(equals + 1)..].Trim() == "")
-            value = new ScalarNode { Origin = origin, Text = null };
         RecipeNode node = root;
         for (int i = 0; i < keys.Length; i++)
         {
@@ -129,6 +138,39 @@ internal static class RecipeOverrides
             }
             node = below;
         }
+    }
+
+    private static RecipeNode? Value(string text, Type? type, string origin, List<RecipeProblem> problems)
+    {
+        string trimmed = text.Trim();
+        if (trimmed == "")
+            return new ScalarNode { Origin = origin, Text = null };
+
+        // Text would else have to be quoted twice, for the shell and for YAML. Quoted, it has YAML's escapes.
+        if (type == typeof(string) && !RecipeReader.IsNothing(trimmed))
+        {
+            bool mayBeQuoted = trimmed[0] is '"' or '\'';
+            return mayBeQuoted && RecipeReader.Read(text, _ => origin, []) is ScalarNode quoted
+                ? quoted
+                : new ScalarNode { Origin = origin, Text = text };
+        }
+        return RecipeReader.Read(text, _ => origin, problems);
+    }
+
+    /// <summary>The type of the value at a path of keys and indices; null where the recipe has no such key.</summary>
+    private static Type? TypeOf(Type root, string[] keys)
+    {
+        Type? type = root;
+        foreach (string key in keys)
+        {
+            bool isIndex = int.TryParse(key, out _);
+            if (type is null)
+                return null;
+            if (isIndex && RecipeKey.IsSection(type) && RecipeKey.BareList(type) is { } only)
+                type = only.Type;
+            type = isIndex ? RecipeKey.Element(type) : RecipeKey.Find(type, key)?.Type;
+        }
+        return type;
     }
 
     /// <summary>

@@ -27,6 +27,10 @@ internal sealed record RecipeKey
             return [.. section.GetProperties().Where(p => p.CanWrite).Select(Of)];
     }
 
+    /// <summary>The key of this name; null where the type is no section, or has none.</summary>
+    public static RecipeKey? Find(Type section, string name) =>
+        IsSection(section) ? Of(section).FirstOrDefault(k => k.Name == name) : null;
+
     private static RecipeKey Of(PropertyInfo property)
     {
         var inner = System.Nullable.GetUnderlyingType(property.PropertyType);

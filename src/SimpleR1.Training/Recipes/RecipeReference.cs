@@ -17,7 +17,10 @@ public static class RecipeReference
             A recipe is one YAML file with a strict schema. Unknown keys, wrong types, values out of range and impossible
             combinations are all reported together, with file and line, before anything is loaded. Any value can be overridden on
             the command line: `--set optimizer.learning_rate=1e-6`, `--set rewards.0.weight=2`, `--set 'rollout.stop=["</answer>"]'`.
-            Paths are relative to the working directory. The run folder holds the resolved recipe, every default included.
+            The value of a key that takes text is that text as it stands (`--set 'model.template=Q: {question}'`); in quotes it has
+            YAML's escapes. `<<: *anchor` takes over the keys of another section. Paths are relative to the working directory. The
+            run folder holds the resolved recipe, every default included. Editors check and complete recipes that begin with
+            `# yaml-language-server: $schema=` and the path of [recipe.schema.json](../recipes/recipe.schema.json).
 
             """
         );

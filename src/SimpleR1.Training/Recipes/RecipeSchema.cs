@@ -102,11 +102,12 @@ internal static class RecipeNames
     private static string Separate(string name, char separator)
     {
         var text = new StringBuilder();
-        foreach (char c in name)
+        for (int i = 0; i < name.Length; i++)
         {
-            if (char.IsUpper(c) && text.Length > 0)
+            bool beginsWord = char.IsUpper(name[i]) && i > 0 && !char.IsUpper(name[i - 1]); // BF16 is one word
+            if (beginsWord)
                 text.Append(separator);
-            text.Append(char.ToLowerInvariant(c));
+            text.Append(char.ToLowerInvariant(name[i]));
         }
         return text.ToString();
     }

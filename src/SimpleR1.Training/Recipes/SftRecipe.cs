@@ -6,7 +6,7 @@ using SimpleR1.Training.Recipes.Sections;
 namespace SimpleR1.Training.Recipes;
 
 /// <summary>Supervised training on text: pretraining a small base model, or a cold start.</summary>
-public sealed record SftRecipe : IRecipeSection
+public sealed record SftRecipe : RecipeDocument, IRecipeSection
 {
     [Description("The run's name; its folder is runs/NAME.")]
     public required string Name { get; init; }
@@ -26,19 +26,15 @@ public sealed record SftRecipe : IRecipeSection
     [Description("Steps, batches, checkpoints.")]
     public SftTrainingSection Training { get; init; } = new();
 
-    [Description("Folder for the trained model, as a Hugging Face checkpoint.")]
+    [Description("Folder for the trained model, as a Hugging Face checkpoint; written after the last step.")]
     public required string Output { get; init; }
 
     public IEnumerable<Conflict> Validate()
     {
+        if (string.IsNullOrWhiteSpace(Name))
+            yield return new("must not be empty", "name");
         if (Name.IndexOfAny(['/', '\\', '\0']) >= 0 || Name is "." or "..")
             yield return new("must be a plain folder name, without '/'", "name");
-        if (Optimizer.WarmupSteps >= Training.Steps)
-            yield return new(
-                $"warm-up of {Optimizer.WarmupSteps} steps never ends in {Training.Steps} steps",
-                "optimizer.warmup_steps",
-                "training.steps"
-            );
         if (Training.TokensPerMicroBatch < Training.SequenceLength)
             yield return new(
                 $"a micro-batch of {Training.TokensPerMicroBatch} tokens can't hold one sequence of {Training.SequenceLength}",
@@ -166,7 +162,15 @@ public sealed record SftTrainingSection
     [Description("Compute layers again in the backward pass instead of keeping their activations.")]
     public bool GradientCheckpointing { get; init; }
 
-    [Description("Type of the weights written at the end.")]
+    [Description("Steps between checkpoints; 0 writes only the last.")]
+    [Limits(AtLeast = 0)]
+    public int CheckpointEvery { get; init; } = 200;
+
+    [Description("Newest checkpoints kept.")]
+    [Limits(AtLeast = 1)]
+    public int KeepCheckpoints { get; init; } = 2;
+
+    [Description("Element type of the model written at the end.")]
     public WeightType WeightType { get; init; } = WeightType.BF16;
 
     [Description("Steps between evaluations of the loss on data.evaluation; 0 evaluates only at the end.")]

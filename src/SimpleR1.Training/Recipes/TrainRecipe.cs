@@ -5,7 +5,7 @@ using SimpleR1.Training.Runs.Evaluations;
 namespace SimpleR1.Training.Recipes;
 
 /// <summary>One run of reinforcement learning with verifiable rewards.</summary>
-public sealed record TrainRecipe : IRecipeSection
+public sealed record TrainRecipe : RecipeDocument, IRecipeSection
 {
     [Description("The run's name; its folder is runs/NAME.")]
     public required string Name { get; init; }
@@ -84,12 +84,6 @@ public sealed record TrainRecipe : IRecipeSection
     private IEnumerable<Conflict> UpdateConflicts()
     {
         int samples = Rollout.PromptsPerStep * Rollout.SamplesPerPrompt;
-        if (Optimizer.WarmupSteps >= Training.Steps)
-            yield return new(
-                $"warm-up of {Optimizer.WarmupSteps} steps never ends in {Training.Steps} steps",
-                "optimizer.warmup_steps",
-                "training.steps"
-            );
         if (Rollout.SamplesPerPrompt < 2)
             yield return new(
                 "a group needs at least 2 samples: an advantage compares a sample with the others of its prompt",

@@ -15,7 +15,8 @@ internal sealed class RolloutCollection : IDisposable
     private readonly Dictionary<string, (OpenGroup Group, Conversation Conversation)> laterTurns = [];
     private List<GenerationRequest> nextTurn = [];
     private int complete;
-    private int finished;
+    private readonly int samples;
+    private int scored;
 
     /// <param name="enoughGroups">Groups to complete; the samples of others may then be aborted.</param>
     public RolloutCollection(
@@ -30,12 +31,14 @@ internal sealed class RolloutCollection : IDisposable
         byRequest = groups.ToDictionary(group => group.Prompt.Request.Id);
         FirstRequests = [.. prompts.Select(p => p.Request).Where(r => r.Count > 0)];
         complete = prompts.Count - FirstRequests.Count;
+        scored = prompts.Sum(p => p.Finished.Count);
+        samples = prompts.Sum(p => p.Request.Sampling.Samples);
     }
 
     public IReadOnlyList<GenerationRequest> FirstRequests { get; }
 
-    /// <summary>Samples that have their score.</summary>
-    public int Finished => Volatile.Read(ref finished);
+    /// <summary>Called after each scored sample: how many there are, of how many in all groups.</summary>
+    public Action<int, int> Scored { get; init; } = (_, _) => { };
 
     /// <summary>True when samples may be aborted before their end.</summary>
     public bool MayEndEarly => enoughGroups < groups.Length;
@@ -108,10 +111,10 @@ internal sealed class RolloutCollection : IDisposable
     /// <returns>True when this sample completes the last group that is needed, and others are open.</returns>
     private bool Finish(OpenGroup group, Conversation conversation, Reply.Final reply)
     {
+        Scored(Interlocked.Increment(ref scored), samples);
         lock (gate)
         {
             group.Add(conversation.Finish(reply.Score));
-            finished++;
             return group.IsComplete && ++complete == enoughGroups && MayEndEarly;
         }
     }

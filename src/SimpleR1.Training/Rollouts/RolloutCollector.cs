@@ -14,18 +14,18 @@ internal sealed record CollectedRollouts(IReadOnlyList<Rollout> Rollouts, IReadO
 /// <param name="environments">Makes the environment of one sample.</param>
 internal sealed class RolloutCollector(IRolloutWorkers workers, Func<Problem, IEnvironment> environments)
 {
+    /// <summary>Called after each scored sample: how many there are, of how many that are wanted.</summary>
+    public Action<int, int> Scored { get; set; } = (_, _) => { };
+
     /// <summary>Collects until enough groups are complete; the workers then abort the samples that still run.</summary>
-    /// <param name="progress">Receives how many samples are complete, and of how many.</param>
     /// <returns>Ordered by prompt and sample, in whatever order they arrived.</returns>
     public async Task<CollectedRollouts> CollectAsync(
         IReadOnlyList<PromptGroup> prompts,
         int enoughGroups,
-        CancellationToken stop,
-        Action<int, int>? progress = null
+        CancellationToken stop
     )
     {
-        int samples = prompts.Sum(p => p.Request.Count);
-        using var collection = new RolloutCollection(prompts, enoughGroups, environments);
+        using var collection = new RolloutCollection(prompts, enoughGroups, environments) { Scored = Scored };
         var requests = collection.FirstRequests;
         while (requests.Count > 0)
         {
@@ -37,7 +37,6 @@ internal sealed class RolloutCollector(IRolloutWorkers workers, Func<Problem, IE
                     await answer; // a reward that throws stops the step at once
                 else
                     answers.Add(answer);
-                progress?.Invoke(collection.Finished, samples);
             }
             await Task.WhenAll(answers);
             requests = collection.TakeNextTurn();

@@ -1,3 +1,5 @@
+using SimpleR1.Training.Runs.Files;
+
 namespace SimpleR1.Training.Runs;
 
 /// <summary>What to do when a run's folder exists.</summary>
@@ -33,6 +35,14 @@ public sealed class RunFolder
     /// <summary>Logs of the run's worker processes.</summary>
     public string Logs => In("logs");
 
+    /// <summary>Beside the folder: the run that <see cref="ExistingRun.Overwrite"/> moved aside.</summary>
+    public string Former => Path + ".former";
+    public bool HasFormer => Directory.Exists(Former);
+
+    /// <summary>True when a step of training is on disk.</summary>
+    public bool HasSteps =>
+        File.Exists(Metrics) && JsonLines.Read(Metrics).Any(row => row["step"] is { } step && (int)step > 0);
+
     private RunFolder(string path) => Path = path;
 
     /// <summary>
@@ -55,20 +65,71 @@ public sealed class RunFolder
                 $"{run.Path}: a run of this name exists. Continue it with --resume, replace it with --overwrite, "
                     + "or choose another with --set name=..."
             );
-        if (!exists && existing == ExistingRun.Resume)
+        if (!exists && existing != ExistingRun.Overwrite && run.HasFormer)
+            throw new IOException(
+                $"{run.Path}: its last start was cut off before a step, and the run that it was to replace is at "
+                    + $"{run.Former}. Move that back with: mv {run.Former} {run.Path}; or start over with --overwrite"
+            );
+        if (existing == ExistingRun.Resume && !Directory.Exists(run.Path))
             throw new IOException($"{run.Path}: no run of this name to resume; start it without --resume");
         return run;
     }
 
-    /// <summary>Makes a new run's folder, or opens an existing one, as asked.</summary>
+    /// <summary>
+    /// Makes a new run's folder, or opens an existing one, as asked. A run that is to be replaced is moved to
+    /// <see cref="Former"/>.
+    /// </summary>
     /// <inheritdoc cref="Find" path="/exception"/>
     public static RunFolder Open(string root, string name, ExistingRun existing = ExistingRun.Refuse)
     {
         var run = Find(root, name, existing);
         if (existing != ExistingRun.Resume && Directory.Exists(run.Path))
-            Directory.Delete(run.Path, recursive: true);
+            run.MakeWay();
         Directory.CreateDirectory(run.Checkpoints);
         return run;
+    }
+
+    /// <summary>Frees the folder's name. Nothing is deleted that has no successor.</summary>
+    private void MakeWay()
+    {
+        bool isAttempt = !File.Exists(Recipe) || HasFormer && !HasSteps; // the run before it is the one to keep
+        if (isAttempt)
+        {
+            Directory.Delete(Path, recursive: true);
+            return;
+        }
+        DeleteFormer(); // the run in the folder has replaced it
+        try
+        {
+            Directory.Move(Path, Former);
+        }
+        catch (IOException e)
+        {
+            throw new IOException(
+                $"{Path}: the run can't be moved aside to {Former} ({e.Message}), so it will not be overwritten. "
+                    + "Choose another name with --set name=...",
+                e
+            );
+        }
+    }
+
+    /// <summary>Deletes the run that was moved aside, if there is one.</summary>
+    public void DeleteFormer()
+    {
+        if (HasFormer)
+            Directory.Delete(Former, recursive: true);
+    }
+
+    /// <summary>Moves the former run back, unless this one has written a step.</summary>
+    /// <returns>Whether it is back.</returns>
+    public bool RestoreFormer()
+    {
+        if (!HasFormer || HasSteps)
+            return false;
+        if (Directory.Exists(Path))
+            Directory.Delete(Path, recursive: true);
+        Directory.Move(Former, Path);
+        return true;
     }
 
     /// <summary>

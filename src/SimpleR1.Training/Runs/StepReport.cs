@@ -105,17 +105,21 @@ public sealed record StepReport
         return details;
     }
 
+    /// <summary>This report with more details.</summary>
+    internal StepReport With(IEnumerable<KeyValuePair<string, double>> details) =>
+        this with
+        {
+            Details = new SortedDictionary<string, double>(
+                Details.Concat(details).ToDictionary(),
+                StringComparer.Ordinal
+            ),
+        };
+
     /// <summary>This report with the share of sampled tokens that weights older than the step's first ones made.</summary>
     internal StepReport WithOlderTokens(IReadOnlyList<Rollout> rollouts)
     {
         double older = rollouts.Sum(r => (double)r.WeightVersions.Count(version => version < Step - 1));
-        return this with
-        {
-            Details = new SortedDictionary<string, double>(Details.ToDictionary(), StringComparer.Ordinal)
-            {
-                ["tokens_of_older_weights"] = older / rollouts.Sum(r => r.Tokens.Length),
-            },
-        };
+        return With([new("tokens_of_older_weights", older / rollouts.Sum(r => r.Tokens.Length))]);
     }
 
     /// <summary>Every number by its name in metrics.jsonl.</summary>

@@ -1,4 +1,5 @@
 using SimpleR1.Cluster.Trainer;
+using SimpleR1.Screen;
 using SimpleR1.Tensors.Cuda;
 using SimpleR1.Training.Policy;
 using SimpleR1.Training.Recipes;
@@ -12,7 +13,6 @@ namespace SimpleR1.Commands;
 internal static class CommandErrors
 {
     private const int FailedExitCode = 1;
-    private const int InterruptedExitCode = 130;
 
     /// <param name="command">Returns the exit code.</param>
     /// <param name="advice">What to do next; printed after the error.</param>
@@ -32,7 +32,7 @@ internal static class CommandErrors
         catch (OperationCanceledException)
         {
             Console.Error.WriteLine("stopped");
-            return InterruptedExitCode;
+            return Interrupts.ExitCode;
         }
         catch (Exception e)
         {

@@ -21,7 +21,8 @@ internal static class CommandReference
             Generated from the code by `simple-r1 command-reference`; a test checks that it is up to date.
 
             `simple-r1` stands for `dotnet run -c Release --project src/SimpleR1 --`. Each command has `--help`. Exit codes: 0 done,
-            1 failed (the error says what to do), 2 wrong command line, 130 stopped by Ctrl-C.
+            1 failed (the error says what to do), 2 wrong command line; 130, 143 and 129 stopped by Ctrl-C, SIGTERM and SIGHUP
+            with work left.
 
             """
         );

@@ -61,16 +61,21 @@ public sealed class CommandTests : IDisposable
     [Fact]
     public async Task Generate_continues_a_prompt_and_the_same_seed_gives_the_same_text()
     {
-        string[] command = ["generate", TinyBase, "--prompt", "Q: 12+30-5\\nA:", "--max-tokens", "40", "--seed", "5"];
-        string text = await SucceedsAsync(command);
+        string[] Command(params string[] prompt) =>
+            ["generate", TinyBase, .. prompt, "--max-tokens", "40", "--seed", "5"];
+        string text = await SucceedsAsync(Command("--prompt", "Q: 12+30-5\nA:"));
         Assert.True(text.Length > 3, text);
-        Assert.Equal(text, await SucceedsAsync(command));
+        Assert.Equal(text, await SucceedsAsync(Command("--prompt", "Q: 12+30-5\nA:")));
+        Assert.Equal(text, await SucceedsAsync(Command("--escapes", "--prompt", "Q: 12+30-5\\nA:")));
+        Assert.Equal(text, await SucceedsAsync(Command("--prompt-file", Written("p.txt", "Q: 12+30-5\nA:"))));
+        Assert.NotEqual(text, await SucceedsAsync(Command("--prompt", "Q: 12+30-5\\nA:"))); // as it stands
+        Assert.Contains("either --prompt or --prompt-file", await FailsAsync(1, Command()));
     }
 
     [Fact]
     public async Task Export_writes_a_model_that_loads_again()
     {
-        Assert.Contains("parameters in BF16", await SucceedsAsync("export", TinyBase, In("out")));
+        Assert.Contains("parameters in bf16", await SucceedsAsync("export", TinyBase, In("out")));
         using var original = Checkpoint.Load(Path.Combine(SharedData.RepositoryRoot, TinyBase));
         using var exported = Checkpoint.Load(In("out"));
         Assert.True(original.Flat.Equals(exported.Flat)); // bf16 before, bf16 now
@@ -81,27 +86,27 @@ public sealed class CommandTests : IDisposable
     [Fact]
     public async Task Sft_trains_on_text_and_writes_a_model()
     {
-        string output = await SucceedsAsync(
+        string[] command =
+        [
             "sft",
             "recipes/tiny-base.yaml",
-            "--set",
-            "output=" + In("model"),
-            "--set",
-            "training.steps=3",
-            "--set",
-            "training.evaluate_every=0",
-            "--set",
-            "optimizer.warmup_steps=1",
-            "--set",
-            "data.train.count=200",
-            "--set",
-            "data.evaluation=",
-            "--set",
-            "training.tokens_per_batch=2048"
-        );
+            "--runs",
+            In("runs"),
+            .. TrainRun.Set("training.steps=3", "data.train.count=200", "training.tokens_per_batch=2048"),
+        ];
+        string refused = await FailsAsync(1, command); // the recipe's output is the base model in the repository
+        Assert.Contains("recipes/tiny-base.yaml:31: output: recipes/tiny-base: the folder is not empty", refused);
+
+        string[] elsewhere = [.. command, .. TrainRun.Set("output=" + In("model"))];
+        string plan = await SucceedsAsync([.. elsewhere, "--dry-run"]);
+        Assert.Contains("0.8 million parameters", plan);
+        Assert.False(Directory.Exists(In("runs")));
+        string output = await SucceedsAsync(elsewhere);
         Assert.Contains("step 3/3", output);
+        Assert.Contains("the first 1 are the warm-up", output);
         using var weights = Checkpoint.Load(In("model"));
         Assert.True(weights.AreFinite());
+        Assert.True(File.Exists(In("runs/tiny-base/metrics.jsonl")));
     }
 
     [Fact]
@@ -226,6 +231,17 @@ public sealed class CommandTests : IDisposable
         await RefusesAsync($"data.train={{path: {longProblem}}}", "do not fit the context of 128");
         await RefusesAsync($"rewards=[{{name: Mine, file: {noReward}}}]", "Reward.cs:1: CS1061");
         await RefusesAsync("rewards=[{name: accuarcy}]", "did you mean 'accuracy'?");
+    }
+
+    [Fact]
+    public async Task Dry_run_prints_the_plan_and_stops()
+    {
+        string[] train = ["train", "recipes/quickstart.yaml", "--runs", In("runs"), "--dry-run"];
+        string plan = await SucceedsAsync(train);
+        Assert.Contains("200 steps of 32 prompts × 8 samples = 256", plan);
+        Assert.False(Directory.Exists(In("runs")));
+        string errors = await FailsAsync(1, [.. train, "--set", "model.path=nowhere", "--set", "workers.device=gpu"]);
+        Assert.Contains("2 problems", errors);
     }
 
     private async Task RefusesAsync(string setting, string message)

@@ -10,9 +10,16 @@ namespace SimpleR1.Tests.Cli;
 /// </summary>
 internal sealed partial class ProgramRun : IDisposable
 {
+    public const int HangUp = 1;
     public const int Interrupt = 2;
     public const int Kill = 9;
     public const int Terminate = 15;
+
+    /// <summary>
+    /// Undoes what this process may have inherited: a shell ignores SIGINT for what it starts with <c>&amp;</c>, and
+    /// nohup SIGHUP; children inherit that.
+    /// </summary>
+    private static readonly string[] DefaultSignals = ["env", "--default-signal=HUP,INT,TERM"];
 
     /// <summary>Long, because the machine may be busy with other things.</summary>
     private static readonly TimeSpan Timeout = TimeSpan.FromSeconds(180);
@@ -63,7 +70,7 @@ internal sealed partial class ProgramRun : IDisposable
     }
     public bool HasEnded => process.HasExited;
 
-    public static ProgramRun Start(params string[] arguments) => new([], arguments);
+    public static ProgramRun Start(params string[] arguments) => new(DefaultSignals, arguments);
 
     /// <summary>Starts another program, which becomes this one.</summary>
     public static ProgramRun StartBy(string[] launcher, params string[] arguments) => new(launcher, arguments);
@@ -71,7 +78,7 @@ internal sealed partial class ProgramRun : IDisposable
     /// <summary>Runs to the end.</summary>
     public static async Task<(int Code, string Output, string Errors)> RunAsync(params string[] arguments)
     {
-        using var run = new ProgramRun([], arguments);
+        using var run = new ProgramRun(DefaultSignals, arguments);
         return (await run.EndAsync(), run.Output, run.Errors);
     }
 

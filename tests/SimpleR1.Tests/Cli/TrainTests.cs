@@ -128,7 +128,7 @@ public sealed class TrainTests(UninterruptedRun uninterrupted) : IDisposable
         {
             await first.SaysAsync("step 1/10");
             first.Signal(ProgramRun.Interrupt);
-            Assert.Equal(0, await first.EndAsync());
+            Assert.Equal(130, await first.EndAsync());
             Assert.Contains("finishing this step, then saving", first.Output);
             Assert.Contains("continue with: simple-r1 train recipes/quickstart.yaml", first.Output);
             await first.WorkersEndAsync();
@@ -138,7 +138,7 @@ public sealed class TrainTests(UninterruptedRun uninterrupted) : IDisposable
         {
             await second.SaysAsync("/10  reward"); // its first step
             second.Signal(ProgramRun.Terminate);
-            Assert.Equal(0, await second.EndAsync());
+            Assert.Equal(143, await second.EndAsync());
             Assert.Contains("resumed after step ", second.Output);
         }
         var (code, output, errors) = await ProgramRun.RunAsync(Train("a", "--resume"));
@@ -168,8 +168,8 @@ public sealed class TrainTests(UninterruptedRun uninterrupted) : IDisposable
         using (var first = ProgramRun.Start(Train("a", carry)))
         {
             await first.SaysAsync("step 3/10");
-            first.Signal(ProgramRun.Interrupt);
-            Assert.Equal(0, await first.EndAsync());
+            first.Signal(ProgramRun.HangUp);
+            Assert.Equal(129, await first.EndAsync());
         }
         string last = Directory.GetDirectories(In("a", "checkpoints")).Order(StringComparer.Ordinal).Last();
         Assert.Contains("\"Carried\":[", File.ReadAllText(Path.Combine(last, "state.json")));

@@ -12,7 +12,7 @@ public sealed class RolloutLedgerTests
         new($"r{id}", [id, .. new int[prompt - 1]], new() { Samples = samples, MaxTokens = maxTokens });
 
     /// <summary>With room for everything.</summary>
-    private static Router Anyone => new(int.MaxValue);
+    private static Router Anyone => new();
 
     private static TokenEvent Sample(string id, int index) =>
         TokenEvent.Of(
@@ -160,7 +160,7 @@ public sealed class RolloutLedgerTests
     public void What_no_worker_has_is_broken_off_with_what_is_known()
     {
         var ledger = new RolloutLedger([Request(0, samples: 2), Request(1)]);
-        var share = ledger.Assign(new(2), [new(1, 0, 0)]).Single();
+        var share = ledger.Assign(new(), [new(1, 0, 0) { Window = 2 }]).Single();
         Assert.Equal(["r0"], share.Requests.Select(r => r.Id));
         Assert.Equal(
             [("r1", 0, 0)],

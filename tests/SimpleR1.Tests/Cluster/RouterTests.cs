@@ -13,7 +13,7 @@ public sealed class RouterTests
     [Fact]
     public void New_prompt_goes_to_the_worker_with_the_fewest_outstanding_tokens_the_first_among_equals()
     {
-        var router = new Router(100);
+        var router = new Router();
         WorkerLoad[] loads = [new(1, 50, 1), new(2, 20, 1), new(3, 20, 1)];
         Assert.Equal(2, router.Choose(loads, [1], 10, 1)!.Worker);
         Assert.Equal(3, router.Choose(loads, [2], 10, 1)!.Worker);
@@ -23,7 +23,7 @@ public sealed class RouterTests
     [Fact]
     public void Repeated_prompt_goes_where_it_was_unless_that_worker_has_much_more_to_do()
     {
-        var router = new Router(100);
+        var router = new Router();
         Assert.Equal(1, router.Choose(Idle(2), [7, 8], 10, 1)!.Worker);
         Assert.Equal(1, router.Choose([new(1, 160, 1), new(2, 0, 0)], [7, 8], 10, 1)!.Worker);
         // More than 16 such requests ahead.
@@ -35,7 +35,7 @@ public sealed class RouterTests
     [Fact]
     public void Nobody_remembers_a_prompt_after_the_weights_changed_or_when_its_worker_is_gone()
     {
-        var router = new Router(100);
+        var router = new Router();
         router.Choose([new(2, 0, 0)], [7], 10, 1);
         Assert.Equal(1, router.Choose([new(1, 0, 0), new(3, 0, 0)], [7], 10, 1)!.Worker);
         router.Choose([new(2, 0, 0)], [7], 10, 1);
@@ -46,13 +46,14 @@ public sealed class RouterTests
     [Fact]
     public void Full_queues_take_nothing_more_but_a_request_larger_than_a_queue_fits_an_empty_one()
     {
-        var router = new Router(4);
-        WorkerLoad[] loads = [new(1, 0, 3), new(2, 9, 2)];
+        var router = new Router();
+        WorkerLoad[] loads = [new(1, 0, 3) { Window = 4 }, new(2, 9, 2) { Window = 4 }];
         Assert.Equal(2, router.Choose(loads, [1], 10, 2)!.Worker); // the less loaded one has no room for two
         Assert.Null(router.Choose(loads, [2], 10, 2));
         Assert.Equal(1, router.Choose(loads, [3], 10, 1)!.Worker);
         Assert.Null(router.Choose(loads, [4], 10, 1));
-        Assert.Equal(1, router.Choose(Idle(1), [5], 10, 9)!.Worker);
+        Assert.Equal(1, router.Choose([new(1, 0, 0) { Window = 4 }], [5], 10, 9)!.Worker);
+        Assert.Equal(2, router.Choose([new(1, 0, 3) { Window = 4 }, new(2, 9, 3) { Window = 8 }], [6], 10, 2)!.Worker);
     }
 
     /// <summary>
@@ -67,8 +68,11 @@ public sealed class RouterTests
                 {
                     const int window = 16,
                         cost = 10;
-                    var router = new Router(window);
-                    var loads = Idle(workers);
+                    var router = new Router();
+                    WorkerLoad[] loads =
+                    [
+                        .. Enumerable.Range(1, workers).Select(w => new WorkerLoad(w, 0, 0) { Window = window }),
+                    ];
                     foreach (var (prompt, samples) in requests)
                     {
                         long least = loads
@@ -89,7 +93,7 @@ public sealed class RouterTests
     [Fact]
     public void Idle_worker_repeats_what_others_have_not_finished_once_and_the_first_to_finish_counts()
     {
-        var router = new Router(100);
+        var router = new Router();
         var ledger = new RolloutLedger([Request("a"), Request("b")]);
         var first = ledger.Assign(router, [new(1, 0, 0)]).Single();
         Assert.Null(ledger.Hedge(new(1, 0, 0), 100)); // its own work

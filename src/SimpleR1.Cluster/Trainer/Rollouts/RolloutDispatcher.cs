@@ -98,7 +98,10 @@ internal sealed class RolloutDispatcher(
         lock (assigning)
         {
             var ready = workers.InState(WorkerState.Ready);
-            var loads = ready.ConvertAll(w => new WorkerLoad(w.Number, w.Outstanding, w.OutstandingSamples));
+            var loads = ready.ConvertAll(w => new WorkerLoad(w.Number, w.Outstanding, w.OutstandingSamples)
+            {
+                Window = w.Window,
+            });
             var shares = waiting ? ledger.Assign(router, loads) : Hedge(ledger, loads);
 
             var assigned = new List<AssignedShare>();
@@ -114,7 +117,7 @@ internal sealed class RolloutDispatcher(
     }
 
     private List<RolloutShare> Hedge(RolloutLedger ledger, List<WorkerLoad> loads) =>
-        [.. loads.Where(l => l.Samples == 0).Select(idle => ledger.Hedge(idle, router.Window)).OfType<RolloutShare>()];
+        [.. loads.Where(l => l.Samples == 0).Select(idle => ledger.Hedge(idle, idle.Window)).OfType<RolloutShare>()];
 
     /// <summary>Counts a batch's samples that wait for a worker with room.</summary>
     public void AddQueued(int samples) => Interlocked.Add(ref queued, samples);
@@ -122,7 +125,7 @@ internal sealed class RolloutDispatcher(
     /// <summary>Wakes batches that have samples waiting, where this worker has room for several of them, or is done.</summary>
     public void NotifyRoom(RemoteWorker worker, bool isDone)
     {
-        if (Queued > 0 && (isDone || worker.OutstandingSamples <= router.Window * 3 / 4))
+        if (Queued > 0 && (isDone || worker.OutstandingSamples <= worker.Window * 3 / 4))
             workers.NotifyChange();
     }
 }

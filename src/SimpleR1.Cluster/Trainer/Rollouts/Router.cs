@@ -8,6 +8,9 @@ internal sealed class WorkerLoad(int worker, long tokens, int samples)
 {
     public int Worker => worker;
 
+    /// <summary>Most samples that the worker gets before it has finished others.</summary>
+    public int Window { get; init; } = int.MaxValue;
+
     /// <summary>Most tokens that the worker's unfinished requests may still take.</summary>
     public long Tokens { get; set; } = tokens;
     public int Samples { get; set; } = samples;
@@ -18,8 +21,7 @@ internal sealed class WorkerLoad(int worker, long tokens, int samples)
 /// others; else the one with the fewest outstanding tokens. While all queues are full it chooses none: the request waits until a
 /// worker has room, and goes to that one. Safe to use from several threads.
 /// </summary>
-/// <param name="window">Most samples that a worker gets before it has finished others.</param>
-internal sealed class Router(int window)
+internal sealed class Router
 {
     /// <summary>
     /// How many requests like this one the worker with the prompt may have more than the idlest worker. To compute a prompt again
@@ -30,9 +32,6 @@ internal sealed class Router(int window)
 
     private readonly Lock gate = new();
     private readonly Dictionary<ulong, int> holders = []; // prompt → worker
-
-    /// <summary>Most samples that a worker gets before it has finished others.</summary>
-    public int Window => window;
 
     /// <summary>Requests whose prompt a worker had, and how many of them went to that worker.</summary>
     public (long Known, long Hits) Affinity { get; private set; }
@@ -50,7 +49,7 @@ internal sealed class Router(int window)
             bool known = holders.TryGetValue(key, out int worker);
             foreach (var load in loads)
             {
-                if (load.Samples > 0 && load.Samples + samples > window)
+                if (load.Samples > 0 && load.Samples + samples > load.Window)
                     continue;
                 if (least is null || load.Tokens < least.Tokens)
                     least = load;

@@ -44,11 +44,28 @@ public sealed record OptimizerSection
     [Description("Shape of the learning rate after the warm-up.")]
     public Schedule Schedule { get; init; } = Schedule.Constant;
 
-    [Description("Steps in which the learning rate rises linearly from 0.")]
+    [Description(
+        "Steps in which the learning rate rises linearly from 0. In a run of no more steps than these, it is the first half."
+    )]
     [Limits(AtLeast = 0)]
     public int WarmupSteps { get; init; }
 
     [Description("Learning rate of the last step, as a fraction of the highest.")]
     [Limits(AtLeast = 0, AtMost = 1)]
     public double FinalLearningRateRatio { get; init; } = 0.1;
+
+    /// <summary>
+    /// Steps of the warm-up in a run of this length. A short run of a recipe for a long one, such as a trial of five
+    /// steps, must reach the full learning rate too.
+    /// </summary>
+    public int WarmupIn(int steps) => WarmupSteps < steps ? WarmupSteps : steps / 2;
+
+    /// <summary>Logs that the warm-up is shorter than the recipe says, if it is.</summary>
+    internal void LogShortWarmup(int steps, Action<string> log)
+    {
+        if (WarmupSteps >= steps && WarmupSteps > 0)
+            log(
+                $"a warm-up of {WarmupSteps} steps does not end in {steps}; the first {WarmupIn(steps)} are the warm-up"
+            );
+    }
 }

@@ -1,5 +1,6 @@
 using System.ComponentModel;
 using SimpleR1.Cluster;
+using SimpleR1.Inference;
 using SimpleR1.Tensors;
 using SimpleR1.WeightSync;
 
@@ -9,6 +10,9 @@ namespace SimpleR1.Training.Recipes.Sections;
 [BareList(nameof(Servers))]
 public sealed record WorkersSection : IRecipeSection
 {
+    private const int CpuKvCacheMib = 512;
+    private const int CpuSequences = 256; // a step's samples, where a server's default has an eye on latency
+
     [Description("Worker processes.")]
     [Limits(AtLeast = 1)]
     public int Count { get; init; } = 1;
@@ -32,17 +36,21 @@ public sealed record WorkersSection : IRecipeSection
     [Limits(AtLeast = 0)]
     public int Threads { get; init; }
 
-    [Description("KV cache of each worker, in MiB; 0 takes what a GPU has left.")]
+    [Description(
+        "KV cache of each worker, in MiB. Without it 512 on a CPU, and what weights and activations leave on a GPU, as does 0."
+    )]
     [Limits(AtLeast = 0)]
-    public int KvCacheMib { get; init; } = 512;
+    public int? KvCacheMib { get; init; }
 
-    [Description("Tokens that an engine computes in one step, prompts in chunks included.")]
+    [Description(
+        "Tokens that an engine computes in one step, prompts in chunks included. Without it 2048 on a CPU, 16384 on a GPU."
+    )]
     [Limits(AtLeast = 1)]
-    public int MaxBatchedTokens { get; init; } = 2048;
+    public int? MaxBatchedTokens { get; init; }
 
-    [Description("Sequences that run at once in an engine.")]
+    [Description("Sequences that run at once in an engine. Without it 256 on a CPU, 1024 on a GPU.")]
     [Limits(AtLeast = 1)]
-    public int MaxSequences { get; init; } = 256;
+    public int? MaxSequences { get; init; }
 
     [Description("Tokens in one block of the KV cache.")]
     [Limits(AtLeast = 1)]
@@ -86,6 +94,25 @@ public sealed record WorkersSection : IRecipeSection
             Device = Device,
             Type = Type,
             Threads = Threads,
+        };
+
+    /// <summary>The engines of the workers, on whatever devices these compute.</summary>
+    /// <param name="context">Longest prompt and completion together, in tokens.</param>
+    internal EngineOptions ToEngineOptions(int context)
+    {
+        var onGpu = WithSizes(EngineOptions.ForGpu, defaultKvCacheMib: 0, context);
+        var onCpu = new EngineOptions { MaxSequences = CpuSequences };
+        return WithSizes(onCpu, CpuKvCacheMib, context) with { OnGpu = onGpu };
+    }
+
+    private EngineOptions WithSizes(EngineOptions defaults, int defaultKvCacheMib, int context) =>
+        defaults with
+        {
+            BlockSize = BlockSize,
+            KvCacheBytes = (long)(KvCacheMib ?? defaultKvCacheMib) << 20,
+            MaxBatchedTokens = MaxBatchedTokens ?? defaults.MaxBatchedTokens,
+            MaxSequences = MaxSequences ?? defaults.MaxSequences,
+            MaxContext = context,
         };
 
     public IEnumerable<Conflict> Validate()

@@ -72,7 +72,11 @@ internal sealed class BenchSyncCommand(Command command)
             Cluster = new()
             {
                 Workers = parse.GetValue(workers),
-                Worker = new() { Device = parse.GetValue(device)!, Type = parse.GetValue(type)! },
+                Worker = new()
+                {
+                    Device = parse.GetValue(device)!,
+                    Type = DeviceOptions.ParseType(parse.GetValue(type)!).Name,
+                },
                 SendDevice = parse.GetValue(sendDevice),
                 Transport = parse.GetValue(transport),
                 Overlap = parse.GetValue(overlap),

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using SimpleR1.Bench;
 using SimpleR1.Commands.Options;
+using SimpleR1.Screen;
 
 namespace SimpleR1.Commands.Cluster;
 

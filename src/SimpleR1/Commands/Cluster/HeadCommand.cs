@@ -3,8 +3,10 @@ using System.Net;
 using SimpleR1.Cluster.Head;
 using SimpleR1.Commands.Models;
 using SimpleR1.Commands.Options;
+using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
+using SimpleR1.Screen;
 using SimpleR1.Server.Sources;
 
 namespace SimpleR1.Commands.Cluster;
@@ -57,7 +59,7 @@ internal static class HeadCommand
         await using var source = await ClusterCompletions.StartAsync(
             model,
             folder,
-            new(),
+            new() { OnGpu = EngineOptions.ForGpu },
             new()
             {
                 Head = options,

@@ -3,7 +3,7 @@ using System.Text.Json;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Membership;
 using SimpleR1.Commands.Options;
-using Spectre.Console;
+using SimpleR1.Screen;
 using static System.FormattableString;
 
 namespace SimpleR1.Commands.Cluster;
@@ -17,22 +17,23 @@ internal static class StatusCommand
     };
     private static readonly TimeSpan WatchInterval = TimeSpan.FromSeconds(1);
 
-    private static readonly string[] TextColumns = ["worker", "host", "device", "state"];
-    private static readonly string[] Columns =
-    [
-        "worker",
-        "host",
-        "device",
-        "process",
-        "state",
-        "version",
-        "running",
-        "waiting",
-        "queue tokens",
-        "tokens/s",
-        "memory MiB",
-        "heartbeat",
-    ];
+    /// <summary>Characters of a line where output does not go to a terminal.</summary>
+    private const int PlainWidth = 200;
+
+    private static readonly TextTable Table = new([
+        new("worker", 6, Rank: 0) { IsText = true },
+        new("host", 4, Rank: 5) { IsText = true },
+        new("device", 6, Rank: 4) { IsText = true },
+        new("process", 7, Rank: 8),
+        new("state", 5, Rank: 0) { IsText = true },
+        new("version", 7, Rank: 2),
+        new("running", 7, Rank: 3),
+        new("waiting", 7, Rank: 6),
+        new("queue tokens", 12, Rank: 9),
+        new("tokens/s", 8, Rank: 1),
+        new("memory MiB", 10, Rank: 7),
+        new("heartbeat", 9, Rank: 10),
+    ]);
 
     public static Command Create()
     {
@@ -70,32 +71,35 @@ internal static class StatusCommand
     private static void Print(ClusterStatus status, bool clear)
     {
         if (clear)
-            AnsiConsole.Clear();
-        Console.WriteLine(
-            Invariant($"head {status.Head}, membership {status.Membership}, up {status.UptimeSeconds:F0} s")
-        );
-        Console.WriteLine(
-            status.Trainer is { } t
-                ? $"trainer {t.Name} on {t.Host} (process {t.ProcessId}): weights version {t.WeightVersion}, "
-                    + Invariant($"{t.Queued} samples queued, heard {t.HeartbeatSeconds:F1} s ago")
-                : "no trainer"
-        );
-
-        var table = new Table().Border(TableBorder.Simple).AddColumns(Columns);
-        foreach (var (column, name) in table.Columns.Zip(Columns))
-            if (!TextColumns.Contains(name))
-                column.RightAligned();
-        foreach (var worker in status.Workers)
-            table.AddRow(Row(worker));
-        AnsiConsole.Profile.Width = Math.Max(AnsiConsole.Profile.Width, 160);
-        AnsiConsole.Write(table);
+            Console.Write("\x1b[H\x1b[2J");
+        int width = Console.IsOutputRedirected ? PlainWidth : Terminal.Width;
+        foreach (string line in Lines(status, width))
+            Console.WriteLine(line);
     }
 
-    /// <summary>A worker's cells, in the order of <see cref="Columns"/>.</summary>
+    /// <summary>What the command shows of a cluster, in lines of at most so many characters.</summary>
+    internal static IEnumerable<string> Lines(ClusterStatus status, int width)
+    {
+        yield return Terminal.Cut(
+            $"head {status.Head}, membership {status.Membership}, up {Durations.Text(status.UptimeSeconds)}",
+            width
+        );
+        string trainer = status.Trainer is { } t
+            ? $"trainer {t.Name} on {t.Host} (process {t.ProcessId}): weights version {t.WeightVersion}, "
+                + $"{Durations.Count(t.Queued, "sample")} queued, "
+                + Invariant($"heard {t.HeartbeatSeconds:F1} s ago")
+            : "no trainer";
+        yield return Terminal.Cut(trainer, width);
+        yield return "";
+        foreach (string line in Table.Lines([.. status.Workers.Select(Row)], width))
+            yield return line;
+    }
+
+    /// <summary>A worker's cells, in the order of the table's columns.</summary>
     private static string[] Row(WorkerEntry w) =>
         [
-            Markup.Escape(w.Name),
-            Markup.Escape(w.Host),
+            w.Name,
+            w.Host,
             w.Device,
             Invariant($"{w.ProcessId}"),
             w.State,

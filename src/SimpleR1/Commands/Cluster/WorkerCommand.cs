@@ -2,6 +2,7 @@ using System.CommandLine;
 using SimpleR1.Cluster;
 using SimpleR1.Cluster.Processes;
 using SimpleR1.Commands.Options;
+using SimpleR1.Screen;
 
 namespace SimpleR1.Commands.Cluster;
 
@@ -48,7 +49,7 @@ internal static class WorkerCommand
                 Worker = new()
                 {
                     Device = parse.GetValue(device)!,
-                    Type = parse.GetValue(type)!,
+                    Type = DeviceOptions.ParseType(parse.GetValue(type)!).Name,
                     Threads = parse.GetValue(threads),
                     SiloPort = parse.GetValue(siloPort),
                     DrainTimeout = TimeSpan.FromSeconds(parse.GetValue(drainTimeout)),

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using SimpleR1.Commands.Options;
 using SimpleR1.Models.Checkpoints;
+using SimpleR1.Tensors;
 
 namespace SimpleR1.Commands.Models;
 
@@ -16,17 +17,19 @@ internal static class ExportCommand
             .AddArgument("model")
             .Describe("A model folder or a checkpoint (runs/NAME/checkpoints/step-…)");
         var folder = command.AddArgument("to").Describe("Folder to write");
-        var type = command.AddDefault("--type", WeightType.BF16).Describe("F32, F16 or BF16");
-        command.SetHandler(parse => Export(parse.GetValue(model)!, parse.GetValue(folder)!, parse.GetValue(type)));
+        var type = DeviceOptions.AddType(command).Describe("Element type of the weights");
+        command.SetHandler(parse =>
+            Export(parse.GetValue(model)!, parse.GetValue(folder)!, DeviceOptions.ParseType(parse.GetValue(type)!))
+        );
         return command;
     }
 
-    private static void Export(string source, string target, WeightType type)
+    private static void Export(string source, string target, ElementType type)
     {
         if (Directory.Exists(target) && Directory.EnumerateFileSystemEntries(target).Any())
             throw new IOException($"{target}: the folder is not empty; give a new one");
         using var weights = Checkpoint.Load(source);
-        Checkpoint.Write(target, weights, type, source);
-        Console.WriteLine($"{target}: {weights.Layout.ParameterCount:N0} parameters in {type}");
+        Checkpoint.Write(target, weights, Enum.Parse<WeightType>(type.SafetensorsName), source);
+        Console.WriteLine($"{target}: {weights.Layout.ParameterCount:N0} parameters in {type.Name}");
     }
 }

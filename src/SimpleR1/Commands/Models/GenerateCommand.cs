@@ -1,14 +1,16 @@
 using System.CommandLine;
+using System.Text.RegularExpressions;
 using SimpleR1.Commands.Options;
 using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Prompts;
 using SimpleR1.Models.Tokenization;
+using SimpleR1.Screen;
 using SimpleR1.Tensors;
 
 namespace SimpleR1.Commands.Models;
 
-internal static class GenerateCommand
+internal static partial class GenerateCommand
 {
     public static Command Create()
     {
@@ -45,21 +47,56 @@ internal static class GenerateCommand
         return command;
     }
 
-    private sealed class PromptOptions(Command command)
+    private sealed partial class PromptOptions(Command command)
     {
-        private readonly Option<string> prompt = command
-            .AddOption<string>("--prompt", "-p")
-            .Require()
-            .Describe("The text to continue; \\n is a new line");
+        private readonly Option<string?> prompt = command
+            .AddOption<string?>("--prompt", "-p")
+            .Describe("The text to continue, as it stands");
+        private readonly Option<string?> promptFile = command
+            .AddOption<string?>("--prompt-file")
+            .Describe("A file that holds the text to continue, instead of --prompt; - is standard input");
+        private readonly Option<bool> escapes = command
+            .AddOption<bool>("--escapes")
+            .Describe("In --prompt, \\n is a new line, \\t a tab and \\\\ a backslash");
         private readonly Option<string> template = command
             .AddDefault("--template", "plain")
             .Describe("Text around the prompt: r1-zero, r1-zero-one-shot, chatml, plain, or a text with {question}");
 
         public string Text(ParseResult parse)
         {
-            string question = parse.GetValue(prompt)!.Replace("\\n", "\n", StringComparison.Ordinal);
-            return PromptTemplate.Create(parse.GetValue(template)!).Render(question);
+            return PromptTemplate.Create(parse.GetValue(template)!).Render(Question(parse));
         }
+
+        private string Question(ParseResult parse)
+        {
+            bool unescapes = parse.GetValue(escapes);
+            return (parse.GetValue(prompt), parse.GetValue(promptFile)) switch
+            {
+                ({ } text, null) => unescapes ? Unescape(text) : text,
+                (null, _) when unescapes => throw new ArgumentException(
+                    "--escapes: a file's text is taken as it stands"
+                ),
+                (null, "-") => Console.In.ReadToEnd(),
+                (null, { } file) => File.ReadAllText(file),
+                _ => throw new ArgumentException("give the text to continue: either --prompt or --prompt-file"),
+            };
+        }
+
+        private static string Unescape(string text) =>
+            Escape()
+                .Replace(
+                    text,
+                    match =>
+                        match.Value[1] switch
+                        {
+                            'n' => "\n",
+                            't' => "\t",
+                            _ => "\\",
+                        }
+                );
+
+        [GeneratedRegex(@"\\[nt\\]")]
+        private static partial Regex Escape();
     }
 
     private sealed class SamplingOptions(Command command)

@@ -2,6 +2,7 @@ using System.CommandLine;
 using SimpleR1.Commands.Options;
 using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
+using SimpleR1.Screen;
 using SimpleR1.Server;
 using SimpleR1.Server.Sources;
 using SimpleR1.Vllm;

@@ -19,6 +19,9 @@ internal sealed class ApiOptions(Command command, string prefix = "")
     private readonly Option<string[]> keys = command
         .AddOption<string[]>("--api-key")
         .Describe("Key that clients must send as 'Authorization: Bearer KEY' (repeatable; or SIMPLE_R1_API_KEY)");
+    private readonly Option<bool> accessLog = command
+        .AddOption<bool>("--access-log")
+        .Describe("Print a line about each request: time, client, path, status, duration, X-Request-Id");
     private readonly Option<string?> certificate = command
         .AddOption<string?>("--tls-cert")
         .Describe("Certificate in PEM, with those between it and a root: serves HTTPS");
@@ -37,6 +40,7 @@ internal sealed class ApiOptions(Command command, string prefix = "")
             Port = parse.GetValue(port),
             ApiKeys = ReadKeys(parse),
             Certificate = ReadCertificate(parse),
+            AccessLog = parse.GetValue(accessLog) ? Console.Out.WriteLine : null,
         };
 
     /// <summary>The given template, or ChatML if the tokenizer knows it; otherwise null: no chat.</summary>

@@ -27,24 +27,31 @@ internal sealed class DeviceOptions(Command command, string defaultDevice = "cpu
         var option = command
             .AddDefault("--type", WorkerSettings.DefaultType)
             .Describe("Element type of weights and KV cache on a GPU (a CPU computes in f32)");
-        option.AcceptOnlyFromAmong([.. SimpleR1.Tensors.ElementType.All.Select(t => t.Name)]);
+        option.AcceptOnlyFromAmong(
+            StringComparer.OrdinalIgnoreCase,
+            [.. SimpleR1.Tensors.ElementType.All.Select(t => t.Name)]
+        );
         return option;
     }
+
+    /// <summary>The type of <see cref="AddType"/>'s option, whose case does not matter.</summary>
+    public static SimpleR1.Tensors.ElementType ParseType(string name) =>
+        SimpleR1.Tensors.ElementType.Parse(name.ToLowerInvariant());
 
     /// <summary>The GPU; null for the CPU.</summary>
     public CudaDevice? Gpu(ParseResult parse) => CudaDevice.Parse(parse.GetValue(device)!);
 
     public ScalarType ElementType(ParseResult parse, CudaDevice? gpu) =>
-        gpu is null ? ScalarType.Float32 : SimpleR1.Tensors.ElementType.Parse(parse.GetValue(type)!).Scalar;
+        gpu is null ? ScalarType.Float32 : ParseType(parse.GetValue(type)!).Scalar;
 
-    public EngineOptions Engine(ParseResult parse, CudaDevice? gpu) =>
-        gpu is null
-            ? new()
-            : EngineOptions.ForGpu with
-            {
-                GpuMemoryUtilization = parse.GetValue(utilization),
-                CudaGraphs = !parse.GetValue(noGraphs),
-            };
+    public EngineOptions Engine(ParseResult parse, CudaDevice? gpu) => gpu is null ? new() : GpuEngine(parse);
+
+    public EngineOptions GpuEngine(ParseResult parse) =>
+        EngineOptions.ForGpu with
+        {
+            GpuMemoryUtilization = parse.GetValue(utilization),
+            CudaGraphs = !parse.GetValue(noGraphs),
+        };
 
     /// <summary>Loads a model folder or a checkpoint onto the device.</summary>
     public FlatWeights LoadWeights(ParseResult parse, string folder, CudaDevice? gpu) =>

@@ -58,7 +58,12 @@ internal sealed class ServeOptions(Command command)
 
     public FlatWeights LoadWeights(ParseResult parse, CudaDevice? gpu) => device.LoadWeights(parse, Folder(parse), gpu);
 
-    public EngineOptions Engine(ParseResult parse, CudaDevice? gpu) => sizes.Apply(parse, device.Engine(parse, gpu));
+    /// <summary>The options of the engine here, or of the workers' engines, on whatever devices they compute.</summary>
+    public EngineOptions Engine(ParseResult parse, CudaDevice? gpu) =>
+        sizes.Apply(parse, device.Engine(parse, gpu)) with
+        {
+            OnGpu = sizes.Apply(parse, device.GpuEngine(parse)),
+        };
 
     /// <summary>Worker processes to start, if there is no head to join.</summary>
     public int Workers(ParseResult parse) => parse.GetValue(workers);

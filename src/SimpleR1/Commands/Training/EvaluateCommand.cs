@@ -1,5 +1,6 @@
 using System.CommandLine;
 using SimpleR1.Commands.Options;
+using SimpleR1.Screen;
 using SimpleR1.Training;
 using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Runs;
@@ -34,7 +35,7 @@ internal static class EvaluateCommand
         {
             var events = new ExperimentEvents(console.Step, console.Evaluation, console.Log)
             {
-                EvaluationProgress = new AnswerProgress(console.Log).Report,
+                Progress = console.Progress,
             };
             await using var experiment = await Experiment.StartAsync(
                 recipe,
@@ -44,7 +45,7 @@ internal static class EvaluateCommand
             comparison?.Check(experiment.EvaluationFingerprint);
             await experiment.PushWeightsAsync();
             if (await experiment.EvaluateAsync(interrupts.Token) is not { } evaluation)
-                return 130;
+                return Interrupts.ExitCode;
 
             if (comparison is not null)
                 console.Log(comparison.Describe(evaluation));
@@ -53,6 +54,7 @@ internal static class EvaluateCommand
         }
         finally
         {
+            console.End();
             Directory.Delete(temporary, recursive: true);
         }
     }
@@ -116,27 +118,5 @@ internal static class EvaluateCommand
 
         public EvaluationComparison? Comparison(ParseResult parse) =>
             parse.GetValue(compare) is { } path ? new(path) : null;
-    }
-
-    /// <summary>Reports how many answers there are, every ten seconds.</summary>
-    private sealed class AnswerProgress(Action<string> log)
-    {
-        private static readonly TimeSpan Interval = TimeSpan.FromSeconds(10);
-
-        private readonly System.Diagnostics.Stopwatch clock = System.Diagnostics.Stopwatch.StartNew();
-        private TimeSpan first; // of the first answer
-        private TimeSpan reported;
-
-        public void Report(int answered, int all)
-        {
-            var now = clock.Elapsed;
-            if (first == default)
-                first = reported = now;
-            if (now - reported < Interval || answered == all)
-                return;
-            reported = now;
-            double left = (now - first).TotalSeconds / answered * (all - answered);
-            log($"{answered} of {all} answers, about {ConsoleReport.Duration(left)} left");
-        }
     }
 }

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using SimpleR1.Commands.Options;
 using SimpleR1.Training.Recipes;
 
 namespace SimpleR1.Commands.Training;
@@ -11,7 +12,12 @@ internal static class RecipeReferenceCommand
             "recipe-reference",
             "Print every recipe key with its type, default and meaning (docs/recipes.md)"
         );
-        command.SetAction(_ => Console.Write(RecipeReference.Markdown()));
+        var jsonSchema = command
+            .AddOption<bool>("--json-schema")
+            .Describe("Print the JSON Schema that editors check recipes with (recipes/recipe.schema.json)");
+        command.SetHandler(parse =>
+            Console.Write(parse.GetValue(jsonSchema) ? RecipeJsonSchema.Text() : RecipeReference.Markdown())
+        );
         return command;
     }
 }

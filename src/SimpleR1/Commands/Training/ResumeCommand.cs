@@ -22,7 +22,7 @@ internal static class ResumeCommand
         string? previous = null;
         foreach (string token in tokens)
         {
-            if (previous != "--key" && token is not ("--key" or "--resume" or "--overwrite"))
+            if (previous != "--key" && token is not ("--key" or "--resume" or "--overwrite" or "--dry-run"))
                 yield return token;
             previous = token;
         }

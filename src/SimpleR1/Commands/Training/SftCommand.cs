@@ -1,43 +1,80 @@
 using System.CommandLine;
 using SimpleR1.Commands.Options;
-using SimpleR1.Training;
-using SimpleR1.Training.Recipes;
-using static System.FormattableString;
+using SimpleR1.Screen;
+using SimpleR1.Training.Planning;
+using SimpleR1.Training.Supervised;
 
 namespace SimpleR1.Commands.Training;
 
 internal static class SftCommand
 {
-    private const int PrintEvery = 10; // steps
-
     public static Command Create()
     {
         var command = new Command("sft", "Train on text: pretrain a tiny base model, or a cold start");
-        var recipe = new RecipeOptions(
+        var options = new RunOptions(
             command,
             "An sft recipe (docs/recipes.md lists every key)",
-            "training.steps=100"
+            "training.steps=100",
+            "Replace a run of the same name when the new one has written its first step, and the output after the last"
         );
-        command.SetHandler(parse => Run(RecipeFile.Load<SftRecipe>(recipe.Path(parse), recipe.Overrides(parse))));
+        command.SetAction(
+            (parse, _) =>
+            {
+                string? advice = null;
+                var run = () => Task.FromResult(Run(options, parse, text => advice = text));
+                return CommandErrors.RunAsync(run, () => advice);
+            }
+        );
         return command;
     }
 
-    private static void Run(SftRecipe recipe)
+    /// <param name="advise">Takes what to do after a failure.</param>
+    private static int Run(RunOptions options, ParseResult parse, Action<string> advise)
     {
-        using var interrupts = new Interrupts("finishing this step, then writing the model");
-        double loss = Sft.Run(recipe, PrintStep, interrupts.Token, Console.WriteLine);
-        Console.WriteLine(Invariant($"{recipe.Output}: written, loss {loss:F4} nats a token"));
-    }
+        string path = options.Path(parse);
+        string[] overrides = options.Overrides(parse);
+        var existing = options.Existing(parse);
+        if (options.IsDryRun(parse))
+        {
+            var silent = new SftOptions(options.Runs(parse), existing, _ => { }, Console.WriteLine);
+            Console.Write(SftPlan.Describe(path, overrides, silent));
+            return 0;
+        }
 
-    private static void PrintStep(SftStep s)
-    {
-        if (s.Step % PrintEvery != 0 && s.Step != s.Steps && s.HeldOutLoss is null)
-            return;
-        string heldOut = s.HeldOutLoss is { } loss ? Invariant($"  held-out loss {loss:F4}") : "";
-        Console.WriteLine(
-            Invariant($"step {s.Step}/{s.Steps}  loss {s.Loss:F4}  gradient norm {s.GradientNorm:F2}  ")
-                + Invariant($"learning rate {s.LearningRate:E2}  {s.TokensPerSecond:N0} tok/s  ")
-                + $"left {ConsoleReport.Duration(s.EtaSeconds)}{heldOut}"
-        );
+        var console = new ConsoleReport();
+        using var interrupts = new Interrupts("finishing this step, then saving", console.Log);
+        int steps = 0;
+        void TakeStep(SftStep step)
+        {
+            steps = step.Step;
+            console.Step(step);
+        }
+
+        try
+        {
+            var outcome = Sft.Run(
+                path,
+                overrides,
+                new(options.Runs(parse), existing, TakeStep, console.Log),
+                interrupts.Token
+            );
+            console.Outcome(outcome);
+            if (!outcome.Interrupted)
+                return 0;
+            console.Log($"stopped after step {outcome.Step} and saved; continue with: {ResumeCommand.For(parse)}");
+            return Interrupts.ExitCode;
+        }
+        catch (Exception) when (steps > 0)
+        {
+            advise(
+                "Checkpoints written before are intact. When the cause is removed, continue with: "
+                    + ResumeCommand.For(parse)
+            );
+            throw;
+        }
+        finally
+        {
+            console.End();
+        }
     }
 }

@@ -1,8 +1,9 @@
 using System.CommandLine;
 using SimpleR1.Cluster;
 using SimpleR1.Commands.Options;
+using SimpleR1.Screen;
 using SimpleR1.Training;
-using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Planning;
 using SimpleR1.Training.Runs;
 using SimpleR1.WeightSync.Security;
 
@@ -30,23 +31,25 @@ internal static class TrainCommand
     /// <param name="advise">Takes what to do after a failure.</param>
     private static async Task<int> RunAsync(TrainOptions options, ParseResult parse, Action<string> advise)
     {
-        var recipe = options.Recipe(parse);
-        var existing = options.Existing(parse);
+        string path = options.Run.Path(parse);
+        string[] overrides = options.Run.Overrides(parse);
+        if (options.Run.IsDryRun(parse))
+        {
+            var silent = new ExperimentEvents(_ => { }, _ => { }, Console.WriteLine);
+            Console.Write(TrainPlan.Describe(path, overrides, options.Experiment(parse, silent)));
+            return 0;
+        }
+
         var console = new ConsoleReport();
         using var interrupts = new Interrupts("finishing this step, then saving", console.Log);
-        var events = new ExperimentEvents(console.Step, console.Evaluation, console.Log);
+        var events = new ExperimentEvents(console.Step, console.Evaluation, console.Log)
+        {
+            Progress = console.Progress,
+        };
         await using var experiment = await Experiment.StartAsync(
-            recipe,
-            new(
-                options.Runs(parse),
-                existing,
-                events,
-                options.Head(parse),
-                recipe.Workers.Servers.Count > 0 ? options.Key(parse) : null
-            )
-            {
-                AllowChangedData = options.AllowsChangedData(parse),
-            },
+            path,
+            overrides,
+            options.Experiment(parse, events),
             interrupts.Token
         );
 
@@ -54,16 +57,30 @@ internal static class TrainCommand
         {
             var outcome = await R1Zero.RunAsync(experiment, interrupts.Token);
             console.Outcome(outcome);
-            if (outcome.Interrupted)
-                console.Log($"stopped after step {outcome.Step} and saved; continue with: {ResumeCommand.For(parse)}");
-            return 0;
+            if (!outcome.Interrupted)
+                return 0;
+            console.Log($"stopped after step {outcome.Step} and saved; continue with: {ResumeCommand.For(parse)}");
+            return Interrupts.ExitCode;
         }
         catch (Exception failure)
         {
-            string rescue = await RescueAsync(experiment, failure);
-            advise($"{rescue} When the cause is removed, continue with: {ResumeCommand.For(parse)}");
+            advise(await AdviseAsync(experiment, failure, ResumeCommand.For(parse)));
             throw;
         }
+        finally
+        {
+            console.End();
+        }
+    }
+
+    /// <summary>Saves what can be saved after a failure.</summary>
+    /// <returns>What was saved, and what to do.</returns>
+    private static async Task<string> AdviseAsync(Experiment experiment, Exception failure, string resume)
+    {
+        if (experiment.Step == 0 && experiment.Run.HasFormer)
+            return "No step was finished. When the cause is removed, start again with the same command.";
+        string rescue = await RescueAsync(experiment, failure);
+        return $"{rescue} When the cause is removed, continue with: {resume}";
     }
 
     /// <summary>
@@ -89,49 +106,37 @@ internal static class TrainCommand
 
     private sealed class TrainOptions(Command command)
     {
-        private readonly RecipeOptions recipe = new(
-            command,
-            "A recipe file (docs/recipes.md lists every key)",
-            "optimizer.learning_rate=1e-6"
-        );
-        private readonly Option<bool> resume = command
-            .AddOption<bool>("--resume")
-            .Describe("Continue from the run's last checkpoint");
-        private readonly Option<bool> overwrite = command
-            .AddOption<bool>("--overwrite")
-            .Describe("Replace a run of the same name");
         private readonly Option<bool> allowChangedData = command
             .AddOption<bool>("--allow-changed-data")
             .Describe(
                 "Resume although the problems, the template or the tokenizer changed; new problems start at the first"
             );
-        private readonly Option<string> runs = command.AddDefault("--runs", "runs").Describe("Folder for results");
         private readonly JoinOptions join = new(command, required: false);
 
-        public TrainRecipe Recipe(ParseResult parse) =>
-            RecipeFile.Load<TrainRecipe>(recipe.Path(parse), recipe.Overrides(parse));
+        public RunOptions Run { get; } =
+            new(
+                command,
+                "A recipe file (docs/recipes.md lists every key)",
+                "optimizer.learning_rate=1e-6",
+                "Replace a run of the same name, when the new one has written its first step"
+            );
 
-        public ExistingRun Existing(ParseResult parse) =>
-            (parse.GetValue(resume), parse.GetValue(overwrite)) switch
+        public ExperimentOptions Experiment(ParseResult parse, ExperimentEvents events)
+        {
+            HeadAddress? head = join.HeadOrNull(parse);
+            ClusterKey? serverKey = head is null ? join.Key.Read(parse) : null;
+            return new(Run.Runs(parse), Run.Existing(parse), events, head, serverKey)
             {
-                (true, true) => throw new ArgumentException("--resume and --overwrite exclude each other"),
-                (true, _) => ExistingRun.Resume,
-                (_, true) => ExistingRun.Overwrite,
-                _ => ExistingRun.Refuse,
+                AllowChangedData = AllowsChangedData(parse),
             };
+        }
 
-        public bool AllowsChangedData(ParseResult parse)
+        private bool AllowsChangedData(ParseResult parse)
         {
             bool allows = parse.GetValue(allowChangedData);
-            if (allows && !parse.GetValue(resume))
+            if (allows && Run.Existing(parse) != ExistingRun.Resume)
                 throw new ArgumentException("--allow-changed-data is for --resume");
             return allows;
         }
-
-        public string Runs(ParseResult parse) => parse.GetValue(runs)!;
-
-        public HeadAddress? Head(ParseResult parse) => join.HeadOrNull(parse);
-
-        public ClusterKey? Key(ParseResult parse) => join.Key.Read(parse);
     }
 }

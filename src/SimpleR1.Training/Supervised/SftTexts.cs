@@ -5,7 +5,10 @@ using SimpleR1.Training.Data;
 using SimpleR1.Training.Policy;
 using SimpleR1.Training.Recipes;
 
-namespace SimpleR1.Training;
+namespace SimpleR1.Training.Supervised;
+
+/// <summary>Texts of a source, and the order that they are drawn in.</summary>
+internal sealed record TextSource(TrainingSequence[] Texts, DataOrder Order);
 
 /// <summary>Texts to train on as token ids: prompt, answer, end of text.</summary>
 internal sealed class SftTexts(SftRecipe recipe, Tokenizer tokenizer, ModelConfig config)
@@ -15,7 +18,7 @@ internal sealed class SftTexts(SftRecipe recipe, Tokenizer tokenizer, ModelConfi
     /// <summary>The texts of a source, and the order that they are drawn in.</summary>
     /// <param name="log">Receives a line about rows that can't be used, and one about several sources.</param>
     /// <exception cref="InvalidDataException">The model has no end-of-sequence token, or a text is too long.</exception>
-    public (TrainingSequence[] Texts, DataOrder Order) Load(DataSource source, Action<string>? log)
+    public TextSource Load(DataSource source, Action<string>? log)
     {
         if (config.EosTokenIds.Count == 0)
             throw new InvalidDataException(
@@ -25,7 +28,7 @@ internal sealed class SftTexts(SftRecipe recipe, Tokenizer tokenizer, ModelConfi
         string[] sources = [.. texts.Select(text => text.Source)];
         if (DataMix.Describe(source, sources) is { } mix)
             log?.Invoke($"texts of {mix}");
-        return ([.. texts.Select(Encode)], DataMix.Order(source, sources, recipe.Seed));
+        return new([.. texts.Select(Encode)], DataMix.Order(source, sources, recipe.Seed));
     }
 
     /// <summary>With LearnPrompts every token but the first is trained, else only the answer's and the end.</summary>

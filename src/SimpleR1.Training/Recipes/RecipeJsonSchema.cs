@@ -1,0 +1,141 @@
+using System.Globalization;
+using System.Text.Encodings.Web;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+
+namespace SimpleR1.Training.Recipes;
+
+/// <summary>
+/// The recipes' keys as a JSON Schema (draft 7), which editors use to complete and check YAML. Generated from the records,
+/// as the reference is. Combinations of values are checked only by the program.
+/// </summary>
+public static class RecipeJsonSchema
+{
+    private static readonly JsonSerializerOptions Readable = new()
+    {
+        WriteIndented = true,
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+    };
+
+    /// <summary>The text of <c>recipes/recipe.schema.json</c>. A recipe with an output is an sft recipe.</summary>
+    public static string Text()
+    {
+        var definitions = new JsonObject();
+        var schema = new JsonObject
+        {
+            ["$schema"] = "http://json-schema.org/draft-07/schema#",
+            ["title"] = "A recipe of simple-r1 train, or of simple-r1 sft if it has an output",
+            ["type"] = "object",
+            ["if"] = new JsonObject { ["required"] = new JsonArray("output") },
+            ["then"] = Reference(typeof(SftRecipe), definitions),
+            ["else"] = Reference(typeof(TrainRecipe), definitions),
+            ["definitions"] = definitions,
+        };
+        return schema.ToJsonString(Readable) + "\n";
+    }
+
+    /// <summary>Writes <see cref="Text"/> to a file.</summary>
+    public static void Write(string path) => File.WriteAllText(path, Text());
+
+    private static JsonObject Reference(Type section, JsonObject definitions)
+    {
+        if (!definitions.ContainsKey(section.Name))
+        {
+            definitions[section.Name] = null; // holds its place while its own sections are added
+            definitions[section.Name] = Section(section, definitions);
+        }
+        return new() { ["$ref"] = $"#/definitions/{section.Name}" };
+    }
+
+    private static JsonObject Section(Type type, JsonObject definitions)
+    {
+        object defaults = RecipeBinder.Empty(type);
+        var properties = new JsonObject();
+        foreach (var key in RecipeKey.Of(type))
+            properties[key.Name] = Property(key, defaults, definitions);
+        var section = new JsonObject
+        {
+            ["type"] = "object",
+            ["additionalProperties"] = false,
+            ["properties"] = properties,
+        };
+        string[] required = [.. RecipeKey.Of(type).Where(k => k.Required).Select(k => k.Name)];
+        if (required.Length > 0)
+            section["required"] = new JsonArray([.. required.Select(name => (JsonNode)name)]);
+        return section;
+    }
+
+    private static JsonObject Property(RecipeKey key, object defaults, JsonObject definitions)
+    {
+        var value = Value(key.Type, key.Limits, definitions);
+        bool maybeEmpty = key.Nullable || !key.Required && RecipeKey.IsSection(key.Type); // all below it is a comment
+        var property = maybeEmpty ? AnyOf(value, new() { ["type"] = "null" }) : value;
+        if (property.ContainsKey("$ref"))
+            property = new() { ["allOf"] = new JsonArray(property) }; // draft 7 ignores what stands beside a reference
+        property["description"] = key.Description;
+        if (!key.Required && Default(key.Property.GetValue(defaults)) is { } byDefault)
+            property["default"] = byDefault;
+        return property;
+    }
+
+    private static JsonObject Value(Type type, LimitsAttribute? limits, JsonObject definitions)
+    {
+        if (RecipeKey.Element(type) is { } element)
+            return new() { ["type"] = "array", ["items"] = Value(element, limits, definitions) };
+        if (RecipeKey.IsSection(type))
+        {
+            var section = Reference(type, definitions);
+            return RecipeKey.BareList(type) is { } only
+                ? AnyOf(section, Value(only.Type, only.Limits, definitions))
+                : section;
+        }
+        if (RecipeNames.IsChoice(type))
+            return new() { ["enum"] = new JsonArray([.. RecipeNames.Values(type).Select(name => (JsonNode)name)]) };
+
+        var value = new JsonObject { ["type"] = TypeName(type) };
+        if (type == typeof(ulong))
+            value["minimum"] = 0;
+        if (limits is not null)
+            AddLimits(value, limits);
+        return value;
+    }
+
+    private static JsonNode TypeName(Type type) =>
+        Type.GetTypeCode(type) switch
+        {
+            TypeCode.Boolean => "boolean",
+            TypeCode.Int32 or TypeCode.Int64 or TypeCode.UInt64 => "integer",
+            TypeCode.Double => "number",
+            _ => new JsonArray("string", "number", "boolean"), // text need not be quoted, whatever it looks like
+        };
+
+    private static void AddLimits(JsonObject value, LimitsAttribute limits)
+    {
+        foreach (
+            var (name, limit) in new[]
+            {
+                ("minimum", limits.AtLeast),
+                ("exclusiveMinimum", limits.Above),
+                ("maximum", limits.AtMost),
+                ("exclusiveMaximum", limits.Below),
+            }
+        )
+            if (!double.IsInfinity(limit))
+                value[name] = limit;
+    }
+
+    private static JsonObject AnyOf(JsonObject one, JsonObject other) =>
+        new() { ["anyOf"] = new JsonArray(one, other) };
+
+    /// <summary>A default as a value of JSON; null for sections, and where there is none.</summary>
+    private static JsonNode? Default(object? value) =>
+        value switch
+        {
+            bool flag => flag,
+            string text => text,
+            int or long or ulong or double => JsonNode.Parse(Convert.ToString(value, CultureInfo.InvariantCulture)!),
+            System.Collections.IEnumerable list => new JsonArray([.. list.Cast<object>().Select(Default)]),
+            _ when value is not null && RecipeNames.IsChoice(value.GetType()) => RecipeWriter.Scalar(value),
+            _ => null,
+        };
+}
