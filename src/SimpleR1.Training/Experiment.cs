@@ -33,7 +33,7 @@ public sealed class Experiment : IAsyncDisposable
     {
         this.setup = setup;
         Environments = problem => new SingleTurn(problem, Rewards);
-        collector = new(setup.Workers, problem => Environments(problem));
+        collector = new(setup.Workers, problem => Environments(problem), Rewards);
         lastStep = setup.Start;
         Step = setup.Start.Step;
     }
@@ -114,7 +114,7 @@ public sealed class Experiment : IAsyncDisposable
             CheckDistribution(prompt.Request);
         double start = setup.Clock.Seconds;
         int enough = Recipe.Rollout.Carry > 0 ? Recipe.Rollout.PromptsPerStep : prompts.Count;
-        var collected = await collector.CollectAsync(prompts, enough, stop);
+        var collected = await ScoredAsync(prompts, enough, stop);
         setup.Prompts.Carry(collected.Unfinished);
         generationSeconds = setup.Clock.Seconds - start;
         return collected.Rollouts;
@@ -131,6 +131,24 @@ public sealed class Experiment : IAsyncDisposable
                         $"at rollout.temperature ({temperature}), of which the trainer computes log-probs"
                     )
             );
+    }
+
+    /// <summary>Collects; when a reward fails, what it failed on is kept in the run's folder.</summary>
+    private async Task<CollectedRollouts> ScoredAsync(
+        IReadOnlyList<PromptGroup> prompts,
+        int enough,
+        CancellationToken stop,
+        Action<int, int>? progress = null
+    )
+    {
+        try
+        {
+            return await collector.CollectAsync(prompts, enough, stop, progress);
+        }
+        catch (RewardException e)
+        {
+            throw e.WithFile(Run.FailedReward);
+        }
     }
 
     /// <summary>Rewards → advantages → loss → gradient → AdamW; one entry per optimizer step.</summary>
@@ -157,6 +175,8 @@ public sealed class Experiment : IAsyncDisposable
         var report = StepReport.From(rollouts, updates, sync, progress, generationSeconds);
         if (Recipe.Rollout.Carry > 0)
             report = report.WithOlderTokens(rollouts);
+        if (Rewards.MayTimeOut)
+            report = report.With("timed_out_rewards", rollouts.Sum(r => r.TimedOut));
 
         lastStep = new(Step, Policy.Optimizer.Steps, Order.Position, Recipe.Seed, setup.Start.StartHash)
         {
@@ -197,7 +217,7 @@ public sealed class Experiment : IAsyncDisposable
         ];
         try
         {
-            var answers = await collector.CollectAsync(prompts, prompts.Length, stop, setup.Events.EvaluationProgress);
+            var answers = await ScoredAsync(prompts, prompts.Length, stop, setup.Events.EvaluationProgress);
             var evaluation = EvaluationOf(answers.Rollouts, setup.Clock.Seconds - start);
             setup.Log.Write(evaluation, Recipe.Model.Path);
             setup.Events.Evaluation(evaluation);

@@ -51,7 +51,7 @@ internal sealed record ExperimentInput
             Tokenizer = tokenizer,
             Template = template,
             Requests = new(recipe, tokenizer, template),
-            Rewards = RewardSet.Load(recipe.Rewards),
+            Rewards = RewardSet.Load(recipe.Rewards, log),
             Problems = WithoutHeldOut(problems, heldOut, log),
             HeldOut = heldOut,
             Context = Math.Min(config.MaxPositions, recipe.Model.MaxContext),

@@ -1,6 +1,7 @@
 using SimpleR1.Cluster.Trainer;
 using SimpleR1.Inference;
 using SimpleR1.Training.Data;
+using SimpleR1.Training.Rewards;
 
 namespace SimpleR1.Training.Rollouts;
 
@@ -12,7 +13,12 @@ internal sealed record CollectedRollouts(IReadOnlyList<Rollout> Rollouts, IReadO
 
 /// <summary>Has the workers complete prompts, and each sample's environment answer its completions as they arrive.</summary>
 /// <param name="environments">Makes the environment of one sample.</param>
-internal sealed class RolloutCollector(IRolloutWorkers workers, Func<Problem, IEnvironment> environments)
+/// <param name="groupRewards">Scores complete groups, when it has rewards that see them.</param>
+internal sealed class RolloutCollector(
+    IRolloutWorkers workers,
+    Func<Problem, IEnvironment> environments,
+    RewardSet? groupRewards = null
+)
 {
     /// <summary>Collects until enough groups are complete; the workers then abort the samples that still run.</summary>
     /// <param name="progress">Receives how many samples are complete, and of how many.</param>
@@ -25,29 +31,60 @@ internal sealed class RolloutCollector(IRolloutWorkers workers, Func<Problem, IE
     )
     {
         int samples = prompts.Sum(p => p.Request.Count);
-        using var collection = new RolloutCollection(prompts, enoughGroups, environments);
+        using var collection = new RolloutCollection(prompts, enoughGroups, environments, groupRewards);
+        var gate = new Lock();
         var requests = collection.FirstRequests;
         while (requests.Count > 0)
         {
-            var answers = new List<Task>();
-            await foreach (var completion in GenerateAsync(requests, collection, stop))
-            {
-                var answer = collection.AddAsync(completion, stop);
-                if (answer.IsCompleted)
-                    await answer; // a reward that throws stops the step at once
-                else
-                    answers.Add(answer);
-                progress?.Invoke(collection.Finished, samples);
-            }
-            await Task.WhenAll(answers);
+            await CompleteAsync(requests, collection, Report, stop);
             requests = collection.TakeNextTurn();
         }
         return collection.Result();
+
+        void Report() // answers end on any thread
+        {
+            lock (gate)
+                progress?.Invoke(collection.Finished, samples);
+        }
     }
 
-    private IAsyncEnumerable<Completion> GenerateAsync(
+    /// <summary>
+    /// Has requests completed and answered. Sampling does not wait for answers; an answer that fails stops both at once.
+    /// </summary>
+    private async Task CompleteAsync(
         IReadOnlyList<GenerationRequest> requests,
         RolloutCollection collection,
+        Action answered,
         CancellationToken stop
-    ) => workers.GenerateAsync(requests, collection.MayEndEarly ? collection.Enough : CancellationToken.None, stop);
+    )
+    {
+        var failed = new CancellationTokenSource(); // not disposed: answers may outlive an error of the workers
+        using var link = stop.Register(failed.Cancel);
+        var enough = collection.MayEndEarly ? collection.Enough : CancellationToken.None;
+        var answers = new List<Task>();
+        try
+        {
+            await foreach (var completion in workers.GenerateAsync(requests, enough, failed.Token))
+                answers.Add(AnswerAsync(completion));
+        }
+        catch (OperationCanceledException) when (failed.IsCancellationRequested && !stop.IsCancellationRequested)
+        {
+            // The error of the answer comes next
+        }
+        await Task.WhenAll(answers);
+
+        async Task AnswerAsync(Completion completion)
+        {
+            try
+            {
+                await collection.AddAsync(completion, failed.Token);
+                answered();
+            }
+            catch
+            {
+                await failed.CancelAsync();
+                throw;
+            }
+        }
+    }
 }

@@ -109,14 +109,18 @@ public sealed record StepReport
     internal StepReport WithOlderTokens(IReadOnlyList<Rollout> rollouts)
     {
         double older = rollouts.Sum(r => (double)r.WeightVersions.Count(version => version < Step - 1));
-        return this with
+        return With("tokens_of_older_weights", older / rollouts.Sum(r => r.Tokens.Length));
+    }
+
+    /// <summary>This report with one more figure.</summary>
+    internal StepReport With(string name, double value) =>
+        this with
         {
             Details = new SortedDictionary<string, double>(Details.ToDictionary(), StringComparer.Ordinal)
             {
-                ["tokens_of_older_weights"] = older / rollouts.Sum(r => r.Tokens.Length),
+                [name] = value,
             },
         };
-    }
 
     /// <summary>Every number by its name in metrics.jsonl.</summary>
     public IEnumerable<KeyValuePair<string, double>> Metrics()
