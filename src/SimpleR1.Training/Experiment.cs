@@ -38,7 +38,7 @@ public sealed class Experiment : IAsyncDisposable
     {
         this.setup = setup;
         Environments = problem => new SingleTurn(problem, Rewards);
-        collector = new(setup.Workers, problem => Environments(problem));
+        collector = new(setup.Workers, problem => Environments(problem), Rewards);
         warnings = new(setup.Input.Config.VocabularySize);
         lastStep = setup.Start;
         Step = setup.Start.Step;
@@ -143,7 +143,7 @@ public sealed class Experiment : IAsyncDisposable
         int enough = Recipe.Rollout.Carry > 0 ? Recipe.Rollout.PromptsPerStep : prompts.Count;
         var before = await Workers.StatisticsAsync(stop);
         collector.Scored = (done, of) => Report("sampling", done, of);
-        var collected = await collector.CollectAsync(prompts, enough, stop);
+        var collected = await ScoredAsync(prompts, enough, stop);
         engineWork = EngineWork.Between(before, await Workers.StatisticsAsync(stop));
         setup.Prompts.Carry(collected.Unfinished);
         generationSeconds = setup.Clock.Seconds - start;
@@ -161,6 +161,23 @@ public sealed class Experiment : IAsyncDisposable
                         $"at rollout.temperature ({temperature}), of which the trainer computes log-probs"
                     )
             );
+    }
+
+    /// <summary>Collects; when a reward fails, what it failed on is kept in the run's folder.</summary>
+    private async Task<CollectedRollouts> ScoredAsync(
+        IReadOnlyList<PromptGroup> prompts,
+        int enough,
+        CancellationToken stop
+    )
+    {
+        try
+        {
+            return await collector.CollectAsync(prompts, enough, stop);
+        }
+        catch (RewardException e)
+        {
+            throw e.WithFile(Run.FailedReward);
+        }
     }
 
     /// <summary>Rewards → advantages → loss → gradient → AdamW; one entry per optimizer step.</summary>
@@ -195,6 +212,8 @@ public sealed class Experiment : IAsyncDisposable
         report = report.With(engineWork.Metrics);
         if (Recipe.Rollout.Carry > 0)
             report = report.WithOlderTokens(rollouts);
+        if (Rewards.MayTimeOut)
+            report = report.With([new("timed_out_rewards", rollouts.Sum(r => r.TimedOut))]);
 
         lastStep = new(Step, Policy.Optimizer.Steps, Order.Position, Recipe.Seed, setup.Start.StartHash)
         {
@@ -239,7 +258,7 @@ public sealed class Experiment : IAsyncDisposable
         try
         {
             collector.Scored = (done, of) => Report("answering held-out problems", done, of);
-            var answers = await collector.CollectAsync(prompts, prompts.Length, stop);
+            var answers = await ScoredAsync(prompts, prompts.Length, stop);
             var evaluation = EvaluationOf(answers.Rollouts, setup.Clock.Seconds - start);
             setup.Log.Write(evaluation, Recipe.Model.Path);
             setup.Events.Evaluation(evaluation);

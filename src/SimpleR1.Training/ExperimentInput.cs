@@ -53,7 +53,7 @@ internal sealed record ExperimentInput
             problems = WithoutHeldOut(checking, problems, heldOut, options.Events.Log);
 
         // What scores completions, and what makes them
-        var rewards = LoadRewards(checking);
+        var rewards = LoadRewards(checking, options.Events.Log);
         int context = Math.Min(model?.Config.MaxPositions ?? int.MaxValue, recipe.Model.MaxContext);
         WorkersCheck.Check(checking, model?.Config, context, options.Join is not null);
 
@@ -117,16 +117,16 @@ internal sealed record ExperimentInput
     }
 
     /// <summary>Each reward's file is a mistake of its own.</summary>
-    private static RewardSet? LoadRewards(CheckedRecipe<TrainRecipe> checking)
+    private static RewardSet? LoadRewards(CheckedRecipe<TrainRecipe> checking, Action<string> log)
     {
         var sections = checking.Recipe.Rewards;
         bool areGood = true;
         for (int i = 0; i < sections.Count; i++)
         {
             RewardSection[] one = [sections[i]];
-            areGood &= checking.Try($"rewards.{i}", () => RewardSet.Load(one)) is not null;
+            areGood &= checking.Try($"rewards.{i}", () => RewardSet.Load(one, log)) is not null;
         }
-        return areGood ? checking.Try("rewards", () => RewardSet.Load(sections)) : null;
+        return areGood ? checking.Try("rewards", () => RewardSet.Load(sections, log)) : null;
     }
 
     private void CheckPrompts(CheckedRecipe<TrainRecipe> checking)

@@ -9,11 +9,6 @@ namespace SimpleR1.Training.Rewards;
 /// <param name="Truncated">The completion ran into its length limit.</param>
 public sealed record RewardInput(Problem Problem, string Completion, bool Truncated);
 
-/// <summary>
-/// Pays a completion. A wrong or malformed completion is worth 0. A reward that throws is broken, and stops the run.
-/// </summary>
-public delegate double Reward(RewardInput input);
-
 /// <summary>The built-in rewards.</summary>
 public static class BuiltInRewards
 {
@@ -21,7 +16,7 @@ public static class BuiltInRewards
     /// Raised whenever a built-in reward scores some completion differently: evaluations by another version are made
     /// again.
     /// </summary>
-    public const int Version = 2;
+    public const int Version = 3;
 
     private const string ThinkOpen = "<think>";
     private const string ThinkClose = "</think>";

@@ -2,7 +2,7 @@ using System.Globalization;
 using System.Numerics;
 using System.Text.Json.Nodes;
 using SimpleR1.Training.Data;
-using SimpleR1.Training.Rewards.Mathematics;
+using SimpleR1.Training.Rewards.Mathematics.Expressions;
 
 namespace SimpleR1.Training.Rewards;
 

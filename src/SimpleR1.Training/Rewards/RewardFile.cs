@@ -12,8 +12,9 @@ namespace SimpleR1.Training.Rewards;
 public sealed class RewardCompilationException(string message) : Exception(message);
 
 /// <summary>
-/// Custom rewards: one C# file with <c>public static double Name(RewardInput input)</c> in a public static class. It
-/// may use everything the program itself can; the SDK's usual namespaces and SimpleR1's are imported.
+/// Custom rewards: one C# file with public static methods in a public static class. A method's signature says which
+/// form of reward it is. The file may use everything the program itself can; the SDK's usual namespaces and SimpleR1's
+/// are imported.
 /// </summary>
 public sealed class RewardFile
 {
@@ -35,9 +36,9 @@ public sealed class RewardFile
         """;
 
     private readonly string path;
-    private readonly IReadOnlyDictionary<string, Reward> rewards;
+    private readonly IReadOnlyDictionary<string, RewardFunction> rewards;
 
-    private RewardFile(string path, IReadOnlyDictionary<string, Reward> rewards)
+    private RewardFile(string path, IReadOnlyDictionary<string, RewardFunction> rewards)
     {
         this.path = path;
         this.rewards = rewards;
@@ -47,12 +48,12 @@ public sealed class RewardFile
     public IEnumerable<string> Names => rewards.Keys;
 
     /// <exception cref="RewardCompilationException">The file has no such reward.</exception>
-    public Reward ByName(string name) =>
+    public RewardFunction ByName(string name) =>
         rewards.TryGetValue(name, out var reward)
             ? reward
             : throw new RewardCompilationException(
                 $"{path}: no reward '{name}'; found {(rewards.Count == 0 ? "none" : string.Join(", ", rewards.Keys))}. "
-                    + $"A reward is 'public static double {name}(RewardInput input)'"
+                    + $"A reward is a public static method in one of these forms: {string.Join("; ", Forms(name))}"
             );
 
     /// <summary>Compiles a file in memory.</summary>
@@ -98,21 +99,54 @@ public sealed class RewardFile
         return new(path, Find(assembly, path));
     }
 
-    private static Dictionary<string, Reward> Find(Assembly assembly, string path)
+    private static string[] Forms(string name) =>
+        [
+            $"double {name}(RewardInput input)",
+            $"ValueTask<double> {name}(RewardInput input, CancellationToken stop)",
+            $"IReadOnlyList<double> {name}(IReadOnlyList<RewardInput> group)",
+            $"ValueTask<IReadOnlyList<double>> {name}(IReadOnlyList<RewardInput> group, CancellationToken stop)",
+        ];
+
+    private static Dictionary<string, RewardFunction> Find(Assembly assembly, string path)
     {
-        var found = new Dictionary<string, Reward>();
+        var found = new Dictionary<string, RewardFunction>();
         var methods = assembly
             .GetExportedTypes()
-            .SelectMany(t => t.GetMethods(BindingFlags.Public | BindingFlags.Static | BindingFlags.DeclaredOnly))
-            .Where(m =>
-                m.ReturnType == typeof(double)
-                && m.GetParameters() is [{ ParameterType: var input }]
-                && input == typeof(RewardInput)
-            );
+            .SelectMany(t => t.GetMethods(BindingFlags.Public | BindingFlags.Static | BindingFlags.DeclaredOnly));
         foreach (var method in methods)
-            if (!found.TryAdd(method.Name, method.CreateDelegate<Reward>()))
+        {
+            if (Form(method) is { } reward && !found.TryAdd(method.Name, reward))
                 throw new RewardCompilationException($"{path}: two rewards are called '{method.Name}'; rename one");
+        }
         return found;
+    }
+
+    /// <summary>The method as a reward of the form that its signature says; null for any other method.</summary>
+    private static RewardFunction? Form(MethodInfo method)
+    {
+        if (Is<Reward>(method))
+            return RewardFunction.Plain(method.CreateDelegate<Reward>());
+        if (Is<AsyncReward>(method))
+            return RewardFunction.Async(method.CreateDelegate<AsyncReward>());
+        if (Is<GroupReward>(method))
+            return RewardFunction.Group(method.CreateDelegate<GroupReward>());
+        if (!Is<Func<IReadOnlyList<RewardInput>, IReadOnlyList<double>>>(method))
+            return null;
+        var group = method.CreateDelegate<Func<IReadOnlyList<RewardInput>, IReadOnlyList<double>>>();
+        return RewardFunction.Group((inputs, _) => new(group(inputs)), overlaps: false);
+    }
+
+    /// <summary>True when a delegate can call a method: the same parameters, and a result that it may return.</summary>
+    private static bool Is<TDelegate>(MethodInfo method)
+    {
+        var form = typeof(TDelegate).GetMethod("Invoke")!;
+        return !method.ContainsGenericParameters
+            && method
+                .GetParameters()
+                .Select(p => p.ParameterType)
+                .SequenceEqual(form.GetParameters().Select(p => p.ParameterType))
+            && form.ReturnType.IsAssignableFrom(method.ReturnType)
+            && form.ReturnType.IsValueType == method.ReturnType.IsValueType;
     }
 
     private static string Line(Diagnostic error)

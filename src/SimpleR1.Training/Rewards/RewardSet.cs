@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using SimpleR1.Training.Recipes.Sections;
 
 namespace SimpleR1.Training.Rewards;
@@ -11,34 +10,39 @@ public sealed record Score(double Total, IReadOnlyDictionary<string, double> ByN
     /// none does.
     /// </summary>
     public bool Correct { get; init; }
+
+    /// <summary>Rewards that did not end in time, and count as 0.</summary>
+    public int TimedOut { get; init; }
 }
 
 /// <summary>A reward of a set.</summary>
 /// <param name="Weight">Factor in the sum.</param>
 /// <param name="JudgesAnswers">The reward is 1 or more exactly when the answer solves the problem.</param>
-public sealed record WeightedReward(string Name, double Weight, Reward Reward, bool JudgesAnswers = false)
+public sealed record WeightedReward(string Name, double Weight, RewardFunction Function, bool JudgesAnswers = false)
 {
+    public RewardLimits Limits { get; init; } = new();
+
     /// <summary>How answers that the reward judges are compared with each other; null when the reward does not say.</summary>
     public AnswerVote? Vote { get; init; }
 }
 
 /// <summary>
-/// A reward threw or returned no number. That is a bug in the reward; it stops the run, which would otherwise train on
-/// it.
+/// Several rewards with weights. Rewards run on threads of the pool: those that may overlap several at a time, each of
+/// the others one call at a time.
 /// </summary>
-public sealed class RewardException(string message, Exception? inner) : Exception(message, inner);
-
-/// <summary>Several rewards with weights. Safe to call from several threads if the custom rewards are.</summary>
 public sealed class RewardSet
 {
     private readonly IReadOnlyList<WeightedReward> rewards;
+    private readonly Dictionary<string, RewardCaller> callers;
     private readonly string[] judges;
 
-    public RewardSet(IReadOnlyList<WeightedReward> rewards)
+    /// <param name="log">Receives a line for each reward that is slow; the console's error stream by default.</param>
+    public RewardSet(IReadOnlyList<WeightedReward> rewards, Action<string>? log = null)
     {
         if (rewards.GroupBy(r => r.Name).FirstOrDefault(g => g.Count() > 1) is { } twice)
             throw new ArgumentException($"the reward '{twice.Key}' is given twice; add the weights up");
         this.rewards = rewards;
+        callers = rewards.ToDictionary(r => r.Name, r => new RewardCaller(r, log ?? Console.Error.WriteLine));
         var judging = rewards.Any(r => r.JudgesAnswers) ? rewards.Where(r => r.JudgesAnswers) : rewards;
         judges = [.. judging.Select(r => r.Name)];
     }
@@ -51,31 +55,43 @@ public sealed class RewardSet
         rewards.Where(r => judges.Contains(r.Name)).Select(r => r.Vote).FirstOrDefault(vote => vote is not null)
         ?? AnswerVote.ByText;
 
+    /// <summary>True when a reward wants all completions of a prompt at once.</summary>
+    public bool SeesGroups => rewards.Any(r => r.Function.SeesGroup);
+
+    /// <summary>True when a reward that does not end in time counts as 0.</summary>
+    public bool MayTimeOut => rewards.Any(r => r.Limits.OnTimeout == TimeoutAction.Zero);
+
     /// <summary>Finds built-in rewards and compiles custom ones, each file once.</summary>
     /// <exception cref="RewardCompilationException">A reward file does not compile or lacks the method.</exception>
-    public static RewardSet Load(IEnumerable<RewardSection> sections)
+    public static RewardSet Load(IEnumerable<RewardSection> sections, Action<string>? log = null)
     {
         var files = new Dictionary<string, RewardFile>();
-        return new([
-            .. sections.Select(section => new WeightedReward(
-                section.Name,
-                section.Weight,
-                Find(section),
-                section.JudgesAnswers ?? BuiltInRewards.JudgesAnswers(section.Name)
-            )
-            {
-                Vote = section is { File: null, Name: "accuracy" }
-                    ? AnswerVote.ByMathematics(section.AcceptLastNumber)
-                    : null,
-            }),
-        ]);
+        return new(
+            [
+                .. sections.Select(section => new WeightedReward(
+                    section.Name,
+                    section.Weight,
+                    Find(section),
+                    section.JudgesAnswers ?? BuiltInRewards.JudgesAnswers(section.Name)
+                )
+                {
+                    Limits = section.Limits,
+                    Vote = section is { File: null, Name: "accuracy" }
+                        ? AnswerVote.ByMathematics(section.AcceptLastNumber)
+                        : null,
+                }),
+            ],
+            log
+        );
 
-        Reward Find(RewardSection section)
+        RewardFunction Find(RewardSection section)
         {
             if (section.File is not { } path)
-                return section is { Name: "accuracy", AcceptLastNumber: true }
-                    ? input => BuiltInRewards.Accuracy(input, true)
-                    : BuiltInRewards.ByName(section.Name);
+                return RewardFunction.Plain(
+                    section is { Name: "accuracy", AcceptLastNumber: true }
+                        ? input => BuiltInRewards.Accuracy(input, true)
+                        : BuiltInRewards.ByName(section.Name)
+                );
             string full = Path.GetFullPath(path);
             if (!files.TryGetValue(full, out var file))
                 files[full] = file = RewardFile.Compile(path);
@@ -83,52 +99,74 @@ public sealed class RewardSet
         }
     }
 
-    /// <exception cref="RewardException">A reward threw, or returned NaN or infinity.</exception>
-    public Score Score(RewardInput input)
+    /// <summary>
+    /// The score of one completion. Rewards that see groups are missing from it until <see cref="ScoreGroupAsync"/>.
+    /// </summary>
+    /// <exception cref="RewardException">A reward threw, returned NaN or infinity, or did not end in time.</exception>
+    public async ValueTask<Score> ScoreAsync(RewardInput input, CancellationToken stop = default)
+    {
+        var calls = rewards
+            .Where(r => !r.Function.SeesGroup)
+            .Select(r => (r.Name, Values: callers[r.Name].CallAsync([input], stop)))
+            .ToArray();
+        await Task.WhenAll(calls.Select(c => c.Values));
+
+        var values = new Dictionary<string, double>(rewards.Count);
+        int timedOut = 0;
+        foreach (var (name, call) in calls)
+        {
+            var value = await call;
+            values[name] = value?[0] ?? 0;
+            timedOut += value is null ? 1 : 0;
+        }
+        return Sum(values, timedOut);
+    }
+
+    /// <summary>Adds the rewards that see groups to the scores of all completions of a prompt.</summary>
+    /// <param name="inputs">In the order of the samples.</param>
+    /// <param name="scores">By <see cref="ScoreAsync"/>, in the same order.</param>
+    /// <inheritdoc cref="ScoreAsync" path="/exception"/>
+    public async ValueTask<IReadOnlyList<Score>> ScoreGroupAsync(
+        IReadOnlyList<RewardInput> inputs,
+        IReadOnlyList<Score> scores,
+        CancellationToken stop = default
+    )
+    {
+        var calls = rewards
+            .Where(r => r.Function.SeesGroup)
+            .Select(r => (r.Name, Values: callers[r.Name].CallAsync(inputs, stop)))
+            .ToArray();
+        await Task.WhenAll(calls.Select(c => c.Values));
+
+        var complete = new Score[scores.Count];
+        for (int i = 0; i < complete.Length; i++)
+        {
+            var values = scores[i].ByName.ToDictionary();
+            int timedOut = scores[i].TimedOut;
+            foreach (var (name, call) in calls)
+            {
+                var value = await call;
+                values[name] = value?[i] ?? 0;
+                timedOut += value is null ? 1 : 0;
+            }
+            complete[i] = Sum(values, timedOut);
+        }
+        return complete;
+    }
+
+    /// <summary>The weighted sum of the values that are there, in the rewards' order.</summary>
+    private Score Sum(Dictionary<string, double> values, int timedOut)
     {
         double total = 0;
-        var values = new Dictionary<string, double>(rewards.Count);
+        var inOrder = new Dictionary<string, double>(rewards.Count);
         foreach (var reward in rewards)
         {
-            double value = Value(reward, input);
-            values[reward.Name] = value;
+            if (!values.TryGetValue(reward.Name, out double value))
+                continue;
+            inOrder[reward.Name] = value;
             total += reward.Weight * value;
         }
-        bool correct = judges.Length > 0 && judges.All(name => values[name] >= 1);
-        return new(total, values) { Correct = correct };
+        bool correct = judges.Length > 0 && judges.All(name => inOrder.GetValueOrDefault(name) >= 1);
+        return new(total, inOrder) { Correct = correct, TimedOut = timedOut };
     }
-
-    private static double Value(WeightedReward reward, RewardInput input)
-    {
-        double value;
-        try
-        {
-            value = reward.Reward(input);
-        }
-        catch (Exception e)
-        {
-            throw new RewardException(
-                $"the reward '{reward.Name}' threw {e.GetType().Name}: {e.Message}{Line(e)}\n{Describe(input)}",
-                e
-            );
-        }
-        return double.IsFinite(value)
-            ? value
-            : throw new RewardException(
-                $"the reward '{reward.Name}' returned {value}; it must return a finite number\n{Describe(input)}",
-                null
-            );
-    }
-
-    private static string Line(Exception e) =>
-        new StackTrace(e, fNeedFileInfo: true).GetFrames().FirstOrDefault(f => f.GetFileName() is not null) is { } frame
-            ? $" ({frame.GetFileName()}:{frame.GetFileLineNumber()})"
-            : "";
-
-    private static string Describe(RewardInput input) =>
-        $"  problem: {Excerpt(input.Problem.Question)}\n"
-        + $"  gold answer: {Excerpt(input.Problem.Answer)}\n"
-        + $"  completion: {Excerpt(input.Completion)}";
-
-    private static string Excerpt(string text) => text.Length <= 300 ? text : $"{text[..150]} … {text[^150..]}";
 }

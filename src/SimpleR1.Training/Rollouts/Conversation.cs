@@ -1,6 +1,5 @@
 using SimpleR1.Inference;
 using SimpleR1.Training.Data;
-using SimpleR1.Training.Rewards;
 
 namespace SimpleR1.Training.Rollouts;
 
@@ -35,7 +34,7 @@ internal sealed class Conversation(PromptGroup prompt, int group, int sample, IE
         };
     }
 
-    public Rollout Finish(Score score) =>
+    public Rollout Finish(Reply.Final reply) =>
         new()
         {
             Group = group,
@@ -43,9 +42,11 @@ internal sealed class Conversation(PromptGroup prompt, int group, int sample, IE
             Question = prompt.Problem.Question,
             Gold = prompt.Problem.Answer,
             Text = string.Join('\n', texts),
-            Reward = score.Total,
-            Rewards = score.ByName,
-            Correct = score.Correct,
+            Reward = reply.Score.Total,
+            Rewards = reply.Score.ByName,
+            Correct = reply.Score.Correct,
+            TimedOut = reply.Score.TimedOut,
+            Input = reply.Input,
             FinishReason = finishReason,
             Segments = segments,
         };

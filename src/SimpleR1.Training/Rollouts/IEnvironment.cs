@@ -21,7 +21,11 @@ public abstract record Reply
     private Reply() { }
 
     /// <summary>Ends the conversation.</summary>
-    public sealed record Final(Score Score) : Reply;
+    public sealed record Final(Score Score) : Reply
+    {
+        /// <summary>What rewards that see the whole group get of this sample; needed only for them.</summary>
+        public RewardInput? Input { get; init; }
+    }
 
     /// <summary>Begins another turn after these token ids, which the policy reads and is not trained on.</summary>
     public sealed record Continue(int[] Tokens) : Reply;

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using SimpleR1.Inference;
+using SimpleR1.Training.Rewards;
 
 namespace SimpleR1.Training.Rollouts;
 
@@ -19,8 +20,14 @@ public sealed record Rollout
     /// <summary>Each reward's own value, before weights.</summary>
     public required IReadOnlyDictionary<string, double> Rewards { get; init; }
 
-    /// <summary>True when the answer solves the problem; see <see cref="Training.Rewards.Score.Correct"/>.</summary>
+    /// <summary>True when the answer solves the problem; see <see cref="Score.Correct"/>.</summary>
     public bool Correct { get; init; }
+
+    /// <summary>Rewards that did not end in time, and count as 0.</summary>
+    public int TimedOut { get; init; }
+
+    /// <summary>What rewards that see the whole group get; not written to files.</summary>
+    internal RewardInput? Input { get; init; }
     public required FinishReason FinishReason { get; init; }
 
     /// <summary>
@@ -42,6 +49,19 @@ public sealed record Rollout
 
     /// <summary>Ids of the whole conversation.</summary>
     public int TotalTokens => Segments.Sum(s => s.Tokens.Length);
+
+    /// <summary>What it earned, as one value.</summary>
+    internal Score Score => new(Reward, Rewards) { Correct = Correct, TimedOut = TimedOut };
+
+    /// <summary>The same sample with another score.</summary>
+    internal Rollout WithScore(Score score) =>
+        this with
+        {
+            Reward = score.Total,
+            Rewards = score.ByName,
+            Correct = score.Correct,
+            TimedOut = score.TimedOut,
+        };
 
     /// <summary>The segments of a single turn.</summary>
     public static IReadOnlyList<Segment> SingleTurn(int[] prompt, Completion completion) =>

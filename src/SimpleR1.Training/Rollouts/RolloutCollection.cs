@@ -1,5 +1,6 @@
 using SimpleR1.Inference;
 using SimpleR1.Training.Data;
+using SimpleR1.Training.Rewards;
 
 namespace SimpleR1.Training.Rollouts;
 
@@ -9,6 +10,7 @@ internal sealed class RolloutCollection : IDisposable
     private readonly Lock gate = new();
     private readonly CancellationTokenSource enough = new();
     private readonly Func<Problem, IEnvironment> environments;
+    private readonly RewardSet? groupRewards;
     private readonly int enoughGroups;
     private readonly OpenGroup[] groups;
     private readonly Dictionary<string, OpenGroup> byRequest;
@@ -19,13 +21,16 @@ internal sealed class RolloutCollection : IDisposable
     private int scored;
 
     /// <param name="enoughGroups">Groups to complete; the samples of others may then be aborted.</param>
+    /// <param name="groupRewards">Scores complete groups, when it has rewards that see them.</param>
     public RolloutCollection(
         IReadOnlyList<PromptGroup> prompts,
         int enoughGroups,
-        Func<Problem, IEnvironment> environments
+        Func<Problem, IEnvironment> environments,
+        RewardSet? groupRewards
     )
     {
         this.environments = environments;
+        this.groupRewards = groupRewards is { SeesGroups: true } ? groupRewards : null;
         this.enoughGroups = enoughGroups;
         groups = [.. prompts.Select((prompt, index) => new OpenGroup(prompt, index))];
         byRequest = groups.ToDictionary(group => group.Prompt.Request.Id);
@@ -71,7 +76,7 @@ internal sealed class RolloutCollection : IDisposable
         if (reply is Reply.Continue turn)
             Continue(group, conversation, turn);
         else if (Finish(group, conversation, (Reply.Final)reply))
-            enough.Cancel();
+            await CompleteAsync(group, stop);
     }
 
     public CollectedRollouts Result() =>
@@ -108,15 +113,27 @@ internal sealed class RolloutCollection : IDisposable
         }
     }
 
-    /// <returns>True when this sample completes the last group that is needed, and others are open.</returns>
+    /// <returns>True when this sample completes its group.</returns>
     private bool Finish(OpenGroup group, Conversation conversation, Reply.Final reply)
     {
-        Scored(Interlocked.Increment(ref scored), samples);
         lock (gate)
         {
-            group.Add(conversation.Finish(reply.Score));
-            return group.IsComplete && ++complete == enoughGroups && MayEndEarly;
+            group.Add(conversation.Finish(reply));
+            Scored(++scored, samples);
+            return group.IsComplete;
         }
+    }
+
+    /// <summary>Scores a complete group as a whole, and aborts the others when it is the last that is needed.</summary>
+    private async Task CompleteAsync(OpenGroup group, CancellationToken stop)
+    {
+        if (groupRewards is not null)
+            await group.ScoreAsync(groupRewards, stop);
+        bool isEnough;
+        lock (gate)
+            isEnough = ++complete == enoughGroups && MayEndEarly;
+        if (isEnough)
+            await enough.CancelAsync();
     }
 
     private static PartialSample Partial(Completion completion) =>
@@ -150,6 +167,24 @@ internal sealed class RolloutCollection : IDisposable
             };
 
         public void Add(Rollout rollout) => finished.Add(rollout);
+
+        /// <summary>Replaces the scores of all samples, none of which changes any more.</summary>
+        public async Task ScoreAsync(RewardSet rewards, CancellationToken stop)
+        {
+            Rollout[] rollouts = [.. Rollouts];
+            RewardInput[] inputs =
+            [
+                .. rollouts.Select(r =>
+                    r.Input
+                    ?? throw new NotSupportedException(
+                        "rewards that see a prompt's whole group need Reply.Final.Input, which this environment does not set"
+                    )
+                ),
+            ];
+            var scores = await rewards.ScoreGroupAsync(inputs, [.. rollouts.Select(r => r.Score)], stop);
+            for (int i = 0; i < rollouts.Length; i++)
+                finished[i] = rollouts[i].WithScore(scores[i]);
+        }
 
         public void Add(PartialSample sample) => partial.Add(sample);
     }

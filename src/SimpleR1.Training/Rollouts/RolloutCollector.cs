@@ -1,6 +1,7 @@
 using SimpleR1.Cluster.Trainer;
 using SimpleR1.Inference;
 using SimpleR1.Training.Data;
+using SimpleR1.Training.Rewards;
 
 namespace SimpleR1.Training.Rollouts;
 
@@ -12,7 +13,12 @@ internal sealed record CollectedRollouts(IReadOnlyList<Rollout> Rollouts, IReadO
 
 /// <summary>Has the workers complete prompts, and each sample's environment answer its completions as they arrive.</summary>
 /// <param name="environments">Makes the environment of one sample.</param>
-internal sealed class RolloutCollector(IRolloutWorkers workers, Func<Problem, IEnvironment> environments)
+/// <param name="groupRewards">Scores complete groups, when it has rewards that see them.</param>
+internal sealed class RolloutCollector(
+    IRolloutWorkers workers,
+    Func<Problem, IEnvironment> environments,
+    RewardSet? groupRewards = null
+)
 {
     /// <summary>Called after each scored sample: how many there are, of how many that are wanted.</summary>
     public Action<int, int> Scored { get; set; } = (_, _) => { };
@@ -25,28 +31,54 @@ internal sealed class RolloutCollector(IRolloutWorkers workers, Func<Problem, IE
         CancellationToken stop
     )
     {
-        using var collection = new RolloutCollection(prompts, enoughGroups, environments) { Scored = Scored };
+        using var collection = new RolloutCollection(prompts, enoughGroups, environments, groupRewards)
+        {
+            Scored = Scored,
+        };
         var requests = collection.FirstRequests;
         while (requests.Count > 0)
         {
-            var answers = new List<Task>();
-            await foreach (var completion in GenerateAsync(requests, collection, stop))
-            {
-                var answer = collection.AddAsync(completion, stop);
-                if (answer.IsCompleted)
-                    await answer; // a reward that throws stops the step at once
-                else
-                    answers.Add(answer);
-            }
-            await Task.WhenAll(answers);
+            await CompleteAsync(requests, collection, stop);
             requests = collection.TakeNextTurn();
         }
         return collection.Result();
     }
 
-    private IAsyncEnumerable<Completion> GenerateAsync(
+    /// <summary>
+    /// Has requests completed and answered. Sampling does not wait for answers; an answer that fails stops both at once.
+    /// </summary>
+    private async Task CompleteAsync(
         IReadOnlyList<GenerationRequest> requests,
         RolloutCollection collection,
         CancellationToken stop
-    ) => workers.GenerateAsync(requests, collection.MayEndEarly ? collection.Enough : CancellationToken.None, stop);
+    )
+    {
+        var failed = new CancellationTokenSource(); // not disposed: answers may outlive an error of the workers
+        using var link = stop.Register(failed.Cancel);
+        var enough = collection.MayEndEarly ? collection.Enough : CancellationToken.None;
+        var answers = new List<Task>();
+        try
+        {
+            await foreach (var completion in workers.GenerateAsync(requests, enough, failed.Token))
+                answers.Add(AnswerAsync(completion));
+        }
+        catch (OperationCanceledException) when (failed.IsCancellationRequested && !stop.IsCancellationRequested)
+        {
+            // The error of the answer comes next
+        }
+        await Task.WhenAll(answers);
+
+        async Task AnswerAsync(Completion completion)
+        {
+            try
+            {
+                await collection.AddAsync(completion, failed.Token);
+            }
+            catch
+            {
+                await failed.CancelAsync();
+                throw;
+            }
+        }
+    }
 }

@@ -30,6 +30,9 @@ internal sealed record RolloutJson
     public required float[] LogProbs { get; init; }
     public required int[] WeightVersions { get; init; }
     public bool Correct { get; init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
+    public int TimedOut { get; init; }
     public int TotalTokens { get; init; }
 
     [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
@@ -64,6 +67,7 @@ internal sealed record RolloutJson
                 LogProbs = r.LogProbs,
                 WeightVersions = r.WeightVersions,
                 Correct = r.Correct,
+                TimedOut = r.TimedOut,
                 TotalTokens = r.TotalTokens,
                 Segments = IsSingleTurn(r) ? null : [.. r.Segments.Select(ToJson)],
             },
@@ -85,6 +89,7 @@ internal sealed record RolloutJson
             Reward = json.Reward,
             Rewards = json.Rewards,
             Correct = json.Correct,
+            TimedOut = json.TimedOut,
             FinishReason = json.FinishReason,
             Segments = json.Segments is { } segments
                 ? [.. segments.Select(s => new Segment(s.Tokens, s.LogProbs, s.WeightVersions))]

@@ -8,9 +8,10 @@ namespace SimpleR1.Training.Rollouts;
 public sealed class SingleTurn(Problem problem, RewardSet rewards) : IEnvironment
 {
     /// <inheritdoc/>
-    public ValueTask<Reply> AnswerAsync(Completion completion, CancellationToken stop)
+    public async ValueTask<Reply> AnswerAsync(Completion completion, CancellationToken stop)
     {
         bool truncated = completion.FinishReason == FinishReason.Length;
-        return new(new Reply.Final(rewards.Score(new(problem, completion.Text, truncated))));
+        var input = new RewardInput(problem, completion.Text, truncated);
+        return new Reply.Final(await rewards.ScoreAsync(input, stop)) { Input = input };
     }
 }

@@ -24,6 +24,9 @@ public sealed class RunFolder
     public string Metrics => In("metrics.jsonl");
     public string Samples => In("samples.jsonl");
 
+    /// <summary>Prompt and completion that a reward failed on.</summary>
+    public string FailedReward => In("failed-reward.jsonl");
+
     /// <summary>TensorBoard event files.</summary>
     public string Events => In("events");
     public string Checkpoints => In("checkpoints");

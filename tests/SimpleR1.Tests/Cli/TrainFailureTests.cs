@@ -157,6 +157,8 @@ public sealed class TrainFailureTests(UninterruptedRun uninterrupted) : IDisposa
         Assert.Equal(1, code);
         Assert.Contains($"the reward 'Fragile' threw FormatException: 41 is too many ({file}:5)", errors);
         Assert.Matches(@"problem: \S+\n +gold answer: \d+\n +completion: ", errors);
+        Assert.Contains($"in full: {In("a", "failed-reward.jsonl")}", errors);
+        Assert.Contains("\"reward\":\"Fragile\"", File.ReadAllText(In("a", "failed-reward.jsonl")));
         Assert.Contains($"The last whole step was saved: {In("a", "checkpoints", "step-000002")}", errors);
         Assert.DoesNotContain("   at ", errors); // no stack trace
         Assert.Equal(2, RunState.Read(In("a", "checkpoints", "step-000002")).Step);

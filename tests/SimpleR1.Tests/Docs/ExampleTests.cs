@@ -160,13 +160,27 @@ public sealed class ExampleTests
     [InlineData("12+30=42</think><answer>42</answer>", 1)]
     [InlineData("twelve and thirty are, when one adds them with care, 42</think><answer>42</answer>", 0.85)]
     [InlineData("12+30=41</think><answer>41</answer>", 0)]
-    public void Brief_reward_pays_right_answers_by_their_length(string completion, double expected)
+    public async Task Brief_reward_pays_right_answers_by_their_length(string completion, double expected)
     {
-        var reward = RewardFile.Compile(Path.Combine(Root, "examples", "my-reward", "MyRewards.cs")).ByName("Brief");
-        Assert.Equal(
-            expected,
-            reward(new(new("12+30", "42", new Dictionary<string, JsonNode?>()), completion, false)),
-            1e-9
-        );
+        var score = await Example("Brief").ScoreAsync(Input(completion), TestContext.Current.CancellationToken);
+        Assert.Equal(expected, score.Total, 1e-9);
     }
+
+    [Fact]
+    public async Task Majority_and_tested_rewards_see_the_group_and_wait()
+    {
+        var stop = TestContext.Current.CancellationToken;
+        RewardInput[] group = [.. new[] { "42", "41", "42" }.Select(a => Input($"<answer>{a}</answer>"))];
+        var tested = Example("Tested");
+        Score[] scores = [.. await Task.WhenAll(group.Select(i => tested.ScoreAsync(i, stop).AsTask()))];
+        Assert.Equal([1.0, 0, 1], scores.Select(s => s.Total));
+        var majority = await Example("Majority").ScoreGroupAsync(group, scores, stop);
+        Assert.Equal([1.0, 0, 1], majority.Select(s => s.ByName["Majority"]));
+    }
+
+    private static RewardInput Input(string completion) =>
+        new(new("12+30", "42", new Dictionary<string, JsonNode?>()), completion, false);
+
+    private static RewardSet Example(string name) =>
+        RewardSet.Load([new() { Name = name, File = Path.Combine(Root, "examples", "my-reward", "MyRewards.cs") }]);
 }

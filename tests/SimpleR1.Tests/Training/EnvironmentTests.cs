@@ -117,7 +117,9 @@ public sealed class EnvironmentTests
     [Fact]
     public async Task SingleTurn_scores_by_the_rewards()
     {
-        var rewards = new RewardSet([new("length", 2, input => input.Completion.Length, JudgesAnswers: true)]);
+        var rewards = new RewardSet([
+            new("length", 2, RewardFunction.Plain(i => i.Completion.Length), JudgesAnswers: true),
+        ]);
         var collector = new RolloutCollector(new EchoWorkers(), problem => new SingleTurn(problem, rewards));
 
         var collected = await collector.CollectAsync([Prompt(0, 3, 1)], 1, Stop);
@@ -132,8 +134,55 @@ public sealed class EnvironmentTests
     [Fact]
     public async Task Reward_that_throws_stops_the_collection()
     {
-        var rewards = new RewardSet([new("broken", 1, _ => throw new FormatException("oh no"))]);
+        var rewards = new RewardSet([new("broken", 1, RewardFunction.Plain(_ => throw new FormatException("oh no")))]);
         var collector = new RolloutCollector(new EchoWorkers(), problem => new SingleTurn(problem, rewards));
         await Assert.ThrowsAsync<RewardException>(() => collector.CollectAsync([Prompt(0, 3, 2)], 1, Stop));
+    }
+
+    [Fact]
+    public async Task Reward_that_sees_the_group_scores_each_group_once_in_the_order_of_its_samples()
+    {
+        var groups = new List<string>();
+        var rank = RewardFunction.Group(
+            (group, _) =>
+            {
+                lock (groups)
+                    groups.Add($"{group[0].Problem.Question}: {group.Count}");
+                return new([.. group.Select((_, i) => (double)i)]);
+            }
+        );
+        var rewards = new RewardSet([new("one", 1, RewardFunction.Plain(_ => 1)), new("rank", 10, rank)]);
+        var collector = new RolloutCollector(new EchoWorkers(), problem => new SingleTurn(problem, rewards), rewards);
+
+        var collected = await collector.CollectAsync([Prompt(0, 3, 3), Prompt(1, 5, 2)], 2, Stop);
+
+        Assert.Equal([1.0, 11, 21, 1, 11], collected.Rollouts.Select(r => r.Reward));
+        Assert.Equal(["one", "rank"], collected.Rollouts[0].Rewards.Keys);
+        Assert.Equal(["question 0: 3", "question 1: 2"], groups.Order());
+    }
+
+    [Fact]
+    public async Task Slow_reward_of_one_sample_does_not_keep_others_from_arriving()
+    {
+        var workers = new EchoWorkers();
+        var arrived = new TaskCompletionSource();
+        var rewards = new RewardSet([
+            new(
+                "waits",
+                1,
+                RewardFunction.Async(
+                    async (input, stop) =>
+                    {
+                        if (input.Problem.Question == "question 0")
+                            arrived.TrySetResult();
+                        await arrived.Task.WaitAsync(stop); // question 1 is sampled first
+                        return 1;
+                    }
+                )
+            ),
+        ]);
+        var collector = new RolloutCollector(workers, problem => new SingleTurn(problem, rewards));
+        var collected = await collector.CollectAsync([Prompt(0, 3, 1), Prompt(1, 5, 1)], 2, Stop);
+        Assert.Equal(["question 0", "question 1"], collected.Rollouts.Select(r => r.Question));
     }
 }

@@ -1,18 +1,25 @@
 using System.Numerics;
+using SimpleR1.Training.Rewards.Mathematics.Expressions;
 
 namespace SimpleR1.Training.Rewards.Mathematics;
 
-/// <summary>Equality of parsed answers. The first argument is the gold answer.</summary>
-internal sealed class MathEquality(int decimals, bool calculated)
+/// <summary>
+/// Equality of parsed answers. The first argument is the gold answer. Comparisons count their steps, so that an answer
+/// that would take long ends in a <see cref="WorkBudget.SpentException"/>.
+/// </summary>
+internal sealed class MathEquality(int decimals, bool calculated, WorkBudget work)
 {
-    private const int MaxItems = 64;
     private const int Points = TestPoints.Count;
     private const double SymbolicTolerance = 1e-8;
 
-    private readonly RealSets realSets = new(0.5 * Math.Pow(10, -decimals));
+    private readonly Dictionary<MathNode, MathNode> simplified = [];
+    private readonly RealSets realSets = new(0.5 * Math.Pow(10, -decimals), work);
 
     public bool Same(MathNode a, MathNode b)
     {
+        work.Spend(2);
+        if (Alternatives(b) is { } statedTwice)
+            return statedTwice.Any(one => Same(a, one));
         a = Simplify(a);
         b = Simplify(b);
         if (a.Kind == MathKind.Percent != (b.Kind == MathKind.Percent)) // 28% may be meant as 28 or as 0.28
@@ -37,10 +44,37 @@ internal sealed class MathEquality(int decimals, bool calculated)
     private static MathNode Bare(MathNode node) => node.Kind == MathKind.Percent ? node.Items[0] : node;
 
     /// <summary>
+    /// The two forms of an answer that is stated exactly and then as a decimal, 2√3 ≈ 3.46 or 10/3 = 3.33; null for any
+    /// other. A decimal that is not close is no answer.
+    /// </summary>
+    private MathNode[]? Alternatives(MathNode node)
+    {
+        if (node is not { Kind: MathKind.Relation, Items: [.., var exact, var rounded] })
+            return null;
+        bool isApproximate = node.Name[^1] == '≈';
+        if (!isApproximate && (node.Name[^1] != '=' || !IsLiteral(rounded) || Calculated(exact, rounded)))
+            return null;
+        if (!exact.IsConstant || !rounded.IsConstant)
+            return null;
+        work.Spend(exact.Size + rounded.Size);
+        var x = exact.Numeric(TestPoints.At(0));
+        var y = rounded.Numeric(TestPoints.At(0));
+        bool isClose = Complex.Abs(x - y) <= (isApproximate ? 0.1 : 0.01) * Complex.Abs(x);
+        if (!isClose && !isApproximate)
+            return null;
+        var left = node.Items.Length > 2 ? new(MathKind.Relation, node.Name[..^1], node.Items[..^1]) : exact;
+        return isClose ? [left, rounded] : [left];
+    }
+
+    /// <summary>True when both sides are one fraction: 84/2 = 42 is a finished calculation, with 42 as its answer.</summary>
+    private bool Calculated(MathNode left, MathNode right) =>
+        left.Exact(work) is { } p && right.Exact(work) is { } q && (p - q).Numerator.IsZero;
+
+    /// <summary>
     /// Simplifies: ± becomes two answers, x ∈ S is S, a chain of equations keeps its ends, an approximation is dropped,
     /// and a single item is itself.
     /// </summary>
-    private static MathNode Simplify(MathNode node)
+    private MathNode Simplify(MathNode node)
     {
         if (
             node.Kind is not (MathKind.List or MathKind.Set)
@@ -54,19 +88,40 @@ internal sealed class MathEquality(int decimals, bool calculated)
             if (approximate > 0)
                 node = new(MathKind.Relation, node.Name[..approximate], node.Items[..(approximate + 1)]);
             else if (approximate == 0)
-                node = node with { Name = "=" + node.Name[1..] };
+                node = new(MathKind.Relation, "=" + node.Name[1..], node.Items);
             int member = node.Name.LastIndexOf('∈');
             if (member >= 0)
                 return Simplify(node.Items[member + 1]);
             if (node.Items.Length > 2 && node.Name.All(op => op == '='))
                 return new(MathKind.Relation, "=", node.Items[0], node.Items[^1]);
         }
-        return node.Kind is MathKind.List or MathKind.Set && node.Items.Length == 1 ? Simplify(node.Items[0]) : node;
+        return node.Kind is MathKind.List or MathKind.Set ? SimplifyCollection(node) : node;
+    }
+
+    /// <summary>
+    /// A set with its members simplified from the inside out, and each once: comparing two sets then takes the product
+    /// of their sizes, however deep they are nested.
+    /// </summary>
+    private MathNode SimplifyCollection(MathNode collection)
+    {
+        if (simplified.TryGetValue(collection, out var known))
+            return known;
+        var members = new List<MathNode>();
+        foreach (var item in collection.Items)
+        {
+            var member = Simplify(item);
+            if (collection.Kind == MathKind.List || !members.Any(m => Same(m, member) && Same(member, m)))
+                members.Add(member);
+        }
+        var result = members is [var only] ? only : new(collection.Kind, collection.Name, [.. members]);
+        simplified[collection] = result;
+        simplified[result] = result;
+        return result;
     }
 
     private static bool IsCollection(MathNode node) => node.Kind is MathKind.List or MathKind.Set;
 
-    private static List<MathNode> Items(MathNode node)
+    private List<MathNode> Items(MathNode node)
     {
         if (node.Kind is not (MathKind.List or MathKind.Set or MathKind.Tuple))
             return [node];
@@ -85,23 +140,22 @@ internal sealed class MathEquality(int decimals, bool calculated)
     /// <summary>The same members, whatever their order and however often each is given.</summary>
     private bool SameCollection(List<MathNode> a, List<MathNode> b)
     {
-        if (a.Count > MaxItems || b.Count > MaxItems)
-            return false;
         return a.Count > 0 && b.Count > 0
             ? a.All(x => b.Any(y => Same(x, y))) && b.All(y => a.Any(x => Same(x, y)))
             : a.Count == b.Count;
     }
 
     private bool InOrder(MathNode[] a, MathNode[] b) =>
-        a.Length == b.Length && a.Length <= MaxItems && a.Zip(b).All(p => Same(p.First, p.Second));
+        a.Length == b.Length && a.Zip(b).All(p => Same(p.First, p.Second));
 
     private bool SameMatrix(MathNode a, MathNode b)
     {
         for (int point = 0; point < 3; point++)
         {
+            work.Spend(a.Size + b.Size);
             if (
-                a.Entries(TestPoints.At(point)) is not { } x
-                || b.Entries(TestPoints.At(point)) is not { } y
+                a.Entries(TestPoints.At(point), work) is not { } x
+                || b.Entries(TestPoints.At(point), work) is not { } y
                 || x.GetLength(0) != y.GetLength(0)
                 || x.GetLength(1) != y.GetLength(1)
             )
@@ -117,8 +171,8 @@ internal sealed class MathEquality(int decimals, bool calculated)
         if (calculated && IsUnfinished(a, b))
             return false;
         if (a.Has(MathKind.Infinity) || b.Has(MathKind.Infinity))
-            return RealSets.Endpoint(a) is { } x && RealSets.Endpoint(b) is { } y && x.Equals(y);
-        if (a.Exact() is { } p && b.Exact() is { } q)
+            return realSets.Endpoint(a) is { } x && realSets.Endpoint(b) is { } y && x.Equals(y);
+        if (a.Exact(work) is { } p && b.Exact(work) is { } q)
         {
             bool whole = p.Denominator.IsOne && q.Denominator.IsOne;
             return (p - q).Numerator.IsZero || !whole && Close(p.ToDouble(), q.ToDouble(), symbolic: false);
@@ -144,6 +198,7 @@ internal sealed class MathEquality(int decimals, bool calculated)
         int compared = 0;
         for (int point = 0; point < (symbolic ? Points : 1); point++)
         {
+            work.Spend(a.Size + b.Size);
             var u = a.Numeric(TestPoints.At(point));
             var v = b.Numeric(TestPoints.At(point));
             if (!Complex.IsFinite(u) && !Complex.IsFinite(v))
@@ -216,6 +271,7 @@ internal sealed class MathEquality(int decimals, bool calculated)
         node.Kind switch
         {
             MathKind.Symbol => node.Name is not ("pi" or "e" or "i"),
+            MathKind.Application => true,
             MathKind.Multiply => IsName(node.Items[0]),
             MathKind.Tuple or MathKind.Divide => node.Items.All(IsName),
             MathKind.Function => node.Name == "abs" && IsName(node.Items[0]),
@@ -226,13 +282,14 @@ internal sealed class MathEquality(int decimals, bool calculated)
     /// 2x &lt; 4 and x &lt; 2: the differences of the sides have one ratio at every point, and its sign agrees with the
     /// directions.
     /// </summary>
-    private static bool Proportional(MathNode a, MathNode b)
+    private bool Proportional(MathNode a, MathNode b)
     {
         if (Direction(a.Name) is not { } x || Direction(b.Name) is not { } y || Math.Abs(x) != Math.Abs(y))
             return false;
         Complex? ratio = null;
         for (int point = 0; point < Points; point++)
         {
+            work.Spend(a.Size + b.Size);
             var u = Difference(a, point);
             var v = Difference(b, point);
             if (!Complex.IsFinite(u) || !Complex.IsFinite(v) || Complex.Abs(v) < 1e-9)

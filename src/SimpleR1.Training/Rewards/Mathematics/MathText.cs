@@ -2,68 +2,203 @@ using System.Text.RegularExpressions;
 
 namespace SimpleR1.Training.Rewards.Mathematics;
 
-/// <summary>Finds the answer in a text, and cleans its notation for the parser. Nothing here knows mathematics.</summary>
+/// <summary>Finds the answer in a text. Nothing here knows mathematics. Every search takes linear time.</summary>
 internal static partial class MathText
 {
     private const int MaxScan = 20_000;
+    private const int MaxParts = 64; // boxes or formulas that are one answer
+    private const int MaxWhole = 2_000; // an answer without a box and a formula
 
     /// <summary>
     /// An answer as it stands in a text: several <see cref="Parts"/> when several boxes make it up; <see cref="Plain"/>
     /// when written outside LaTeX, where "2,74" may be a number.
     /// </summary>
-    public sealed record Found(IReadOnlyList<string> Parts, bool Plain);
+    public sealed record Found(IReadOnlyList<string> Parts, bool Plain)
+    {
+        /// <summary>All of a text that holds more than a formula, without decoration; null otherwise.</summary>
+        public string? Whole { get; init; }
+
+        /// <summary>What follows its last "is" or colon.</summary>
+        public string? Said { get; init; }
+
+        /// <summary>The last number of a text, for when <see cref="Parts"/> are no formula.</summary>
+        public string? Number { get; init; }
+
+        /// <summary>The text is words with numbers among them, and none of them is the answer by itself.</summary>
+        public bool IsWords { get; init; }
+    }
 
     /// <summary>
     /// The answer that a text ends on: after "final answer", else in \boxed{}, else in the last formula, else the whole
-    /// text when it is nothing but an answer, else its last number.
+    /// text when it is nothing but an answer, else what it says last, else its last number. A gold answer is not
+    /// searched for a number: it is all of it.
     /// </summary>
-    public static Found Find(string text)
+    public static Found Find(string text, bool isGold = false)
     {
         if (text.Length > MaxScan)
             text = text[^MaxScan..];
+        text = Blanks().Replace(text, Shortest); // searches with \s* then take linear time
         if (!text.Contains("\\begin"))
             text = DoubledBackslash().Replace(text, "\\");
         if (Stated(text) is { } stated)
             return stated;
-        if (Boxed(text) is { Count: > 0 } boxed)
-            return new(boxed, false);
-        if (Formulas(text) is { Count: > 0 } formulas)
-            return new([formulas[^1]], false);
-        string whole = text.Trim().TrimStart('$');
-        if (!IsProse(whole) || Number().Count(whole) == 0)
-            return new([whole], !whole.Contains('\\'));
-        int said = LastSaid(whole);
-        if (whole.Contains('\\') && said > 0 && !IsProse(whole[said..]))
-            return new([whole[said..]], false);
-        return new([LastNumber(whole)!], true);
+        var parts = Boxed(text);
+        if (parts.Count == 0 && Formulas.Find(text) is { Count: > 0 } formulas)
+            parts = LastFormulas(text, formulas);
+        return parts switch
+        {
+            [] => Whole(text, isGold),
+            [var single] => Whole(single, isGold) with { Plain = false },
+            _ => new(parts, false),
+        };
+    }
+
+    /// <summary>A space, a line break or an empty line for any run of white space.</summary>
+    private static string Shortest(Match blanks)
+    {
+        int lines = blanks.ValueSpan.Count('\n');
+        if (lines == 0)
+            return " ";
+        return lines == 1 ? "\n" : "\n\n";
+    }
+
+    /// <summary>The answer of a text that is all answer, perhaps in words: "5 apples", "The answer is 5".</summary>
+    private static Found Whole(string text, bool isGold)
+    {
+        string whole = Undecorate(text.Length > MaxWhole ? text[^MaxWhole..] : text);
+        if (NumberWords.Digits(whole) is { } digits)
+            return new([digits], true) { Whole = whole };
+        if (!IsProse(whole))
+            return new([whole], !whole.Contains('\\')) { Whole = whole };
+        return isGold ? GoldInProse(whole) : AnswerInProse(whole);
     }
 
     /// <summary>
-    /// The last number in a text, with its fraction, percent sign and thousands separators; null without one.
+    /// The last number in a text, with its fraction, percent sign and thousands separators; null without one, and when
+    /// the text says that this is not the number.
     /// </summary>
-    public static string? LastNumber(string text) =>
-        Number().Matches(text.Length > MaxScan ? text[^MaxScan..] : text) is { Count: > 0 } numbers
-            ? numbers[^1].Value
-            : null;
+    public static string? LastNumber(string text)
+    {
+        text = text.Length > MaxScan ? text[^MaxScan..] : text;
+        if (Number().Matches(text) is not { Count: > 0 } numbers)
+            return null;
+        var last = numbers[^1];
+        return Prose.Denies(text, last.Index, last.Index + last.Length) ? null : last.Value;
+    }
 
     /// <summary>The content of the last \boxed{} of a text; null without one. Braces are matched.</summary>
-    public static string? LastBoxed(string text) => Boxes(text) is { Count: > 0 } boxes ? boxes[^1].Content : null;
+    public static string? LastBoxed(string text) =>
+        Boxes(text) is { Count: > 0 } boxes ? boxes[^1].Content(text) : null;
 
-    /// <summary>What follows the last "final answer", up to the end of its sentence.</summary>
+    /// <summary>What follows the last "final answer" up to the end of its sentence, or the last #### up to its line's.</summary>
     private static Found? Stated(string text)
     {
+        int mark = text.LastIndexOf("####", StringComparison.Ordinal);
+        if (mark >= 0 && text[(mark + 4)..].Split('\n')[0].Trim() is { Length: > 0 } marked)
+            return Find(marked.TrimStart('#'));
         int at = text.LastIndexOf("final answer", StringComparison.OrdinalIgnoreCase);
         if (at < 0 || text.IndexOf("\\boxed", at, StringComparison.Ordinal) >= 0)
             return null;
         string sentence = text[at..];
         if (SentenceEnd().Match(sentence) is { Success: true } end)
             sentence = sentence[..end.Index];
-        var formulas = Formula().Matches(sentence);
+        var formulas = Formulas.Find(sentence);
         var numbers = Number().Matches(sentence);
         // "the largest $n$ is 34": the later of the two is the answer
-        if (formulas.Count > 0 && (numbers.Count == 0 || formulas[^1].Index + formulas[^1].Length > numbers[^1].Index))
-            return new([Inner(formulas[^1])], false);
-        return numbers.Count > 0 ? new([numbers[^1].Value], true) : null;
+        if (formulas.Count > 0 && (numbers.Count == 0 || formulas[^1].End > numbers[^1].Index + numbers[^1].Length))
+            return new(LastFormulas(sentence, formulas), false);
+        return LastNumber(sentence) is { } number ? new([number], true) : null;
+    }
+
+    /// <summary>
+    /// The last formula with a unit after it, and those before it that belong to the same answer: "$1$ and $2$".
+    /// Nothing when the text says that it is not the answer.
+    /// </summary>
+    private static List<string> LastFormulas(string text, List<Formulas.Formula> formulas)
+    {
+        var last = formulas[^1];
+        if (Prose.Denies(text, last.Start, last.End))
+            return [""];
+        string rest = text[last.End..].Trim(' ', '.', '\n');
+        List<string> parts = [rest != "" && Unit.Parse(rest) is not null ? $"{last.Content} {rest}" : last.Content];
+        string start = text[..formulas[0].Start];
+        bool isList = start.Trim() == "" && !rest.Any(char.IsLetterOrDigit);
+        for (int i = formulas.Count - 2; i >= 0 && parts.Count < MaxParts; i--)
+        {
+            string between = text[formulas[i].End..formulas[i + 1].Start];
+            if (between.Length > 40 || !(isList ? ListSeparator() : Conjunction()).IsMatch(between))
+                break;
+            parts.Insert(0, formulas[i].Content);
+        }
+        return parts;
+    }
+
+    /// <summary>"The answer is 18." states 18, and "5 apples" 5; "3 boys and 2 girls" states no single number.</summary>
+    private static Found GoldInProse(string whole)
+    {
+        string? said = Said(whole);
+        if (said is not null && !IsProse(said))
+            return new([NumberWords.Digits(said) ?? said], !said.Contains('\\')) { Whole = whole, Said = said };
+        if (Amount().Match(whole) is { Success: true } amount)
+            return new([amount.Groups[1].Value], true) { Whole = whole };
+        return new([whole], true) { Whole = whole, IsWords = true };
+    }
+
+    private static Found AnswerInProse(string whole)
+    {
+        string? said = Said(whole);
+        string? number = LastNumber(whole);
+        if (said is not null && AmountBeforeWords().IsMatch(said))
+            said = null;
+        if (said is not null && (NumberWords.Digits(said) ?? (IsProse(said) ? null : said)) is { } answer)
+            return new([answer], !answer.Contains('\\'))
+            {
+                Whole = whole,
+                Said = said,
+                Number = number,
+            };
+        bool isFormula = !Number().IsMatch(whole) && !Prose.Negates(whole);
+        return new([number ?? (isFormula ? whole : "")], true) { Whole = whole, Said = said };
+    }
+
+    /// <summary>What follows the last verb or colon of a text; null without one, or when the text denies it.</summary>
+    private static string? Said(string text)
+    {
+        if (SaidMark().Matches(text) is not { Count: > 0 } marks)
+            return null;
+        int start = marks[^1].Index + marks[^1].Length;
+        string said = Undecorate(text[start..]);
+        return said == "" || Prose.Denies(text, start, text.Length) ? null : said;
+    }
+
+    /// <summary>
+    /// True when words, units at the end aside, make a text more than a formula.
+    /// </summary>
+    private static bool IsProse(string text) =>
+        Prose.Contains(Unit.AtEnd(text) is { } measured ? measured.Amount : text);
+
+    /// <summary>
+    /// A text without what surrounds it: emphasis, quotation marks, backticks, "=" or a heading's mark before it,
+    /// punctuation after it.
+    /// </summary>
+    private static string Undecorate(string text)
+    {
+        text = text.Trim();
+        text = Tag().Replace(Emphasis().Replace(text, "$1"), "$2").Replace("`", "");
+        text = NegativeWord().Replace(text, "-");
+        if (Approximation().Match(text) is { Success: true, Index: > 0 } decimals && !IsProse(text[..decimals.Index]))
+            text = text[..decimals.Index];
+        for (int i = 0; i < 8; i++)
+        {
+            string before = text;
+            text = Mark().Replace(text, "").Trim();
+            if (Surrounded().Match(text) is { Success: true } inner)
+                text = inner.Groups[2].Value;
+            text = text.TrimEnd('.', ',', ';', ':', ' ');
+            if (text == before)
+                break;
+        }
+        return text;
     }
 
     /// <summary>The last box, and those before it that belong to the same answer: "\boxed{1} and \boxed{2}".</summary>
@@ -71,14 +206,14 @@ internal static partial class MathText
     {
         var boxes = Boxes(text);
         var parts = new List<string>();
-        for (int i = boxes.Count - 1; i >= 0; i--)
+        for (int i = boxes.Count - 1; i >= 0 && parts.Count < MaxParts; i--)
         {
             if (
                 parts.Count > 0
                 && (boxes[i].End > boxes[i + 1].Start || !Joined(text[boxes[i].End..boxes[i + 1].Start]))
             )
                 break; // boxes in boxes, or apart
-            parts.Insert(0, boxes[i].Content);
+            parts.Insert(0, boxes[i].Content(text));
         }
         return parts;
 
@@ -88,97 +223,45 @@ internal static partial class MathText
             && (Connector().IsMatch(between) || !between.Any(char.IsLetterOrDigit));
     }
 
-    private static List<(int Start, int End, string Content)> Boxes(string text)
+    /// <summary>\boxed{…} in a text, and where its content lies.</summary>
+    private readonly record struct Box(int Start, int End, int From, int To)
     {
-        var boxes = new List<(int, int, string)>();
-        foreach (Match match in BoxStart().Matches(text))
+        public string Content(string text) => text[Math.Min(From, To)..To];
+    }
+
+    private static List<Box> Boxes(string text)
+    {
+        var boxes = new List<Box>();
+        var open = new Stack<(int Match, int Content)>(); // braces; Match is negative unless they are a box's
+        var starts = BoxStart().Matches(text).ToDictionary(m => m.Index + m.Length - 1, m => m.Index);
+        for (int i = 0; i < text.Length; i++)
         {
-            int start = match.Index + match.Length;
-            int end = start;
-            int depth = 1;
-            for (; end < text.Length && depth > 0; end++)
-                depth += text[end] switch
-                {
-                    '{' => 1,
-                    '}' => -1,
-                    _ => 0,
-                };
-            if (depth == 0)
-                boxes.Add((match.Index, end, text[start..(end - 1)]));
-            else if (boxes.Count == 0)
-                boxes.Add((match.Index, end, text[start..].Trim('$', ' '))); // the text ends before the brace
+            if (text[i] == '{')
+                open.Push((starts.GetValueOrDefault(i, -1), i + 1));
+            else if (text[i] == '}' && open.TryPop(out var box) && box.Match >= 0)
+                boxes.Add(new(box.Match, i + 1, box.Content, i));
         }
-        return boxes;
+        if (boxes.Count == 0 && open.Any(b => b.Match >= 0))
+        {
+            var cut = open.Last(b => b.Match >= 0); // the text ends before the brace
+            boxes.Add(new(cut.Match, text.Length, cut.Content, text.TrimEnd('$', ' ').Length));
+        }
+        return [.. boxes.OrderBy(b => b.Start)];
     }
 
-    private static List<string> Formulas(string text) => [.. Formula().Matches(text).Select(Inner)];
-
-    private static string Inner(Match formula) => formula.Groups.Cast<Group>().Skip(1).First(g => g.Success).Value;
-
-    /// <summary>
-    /// True when words make a text more than a formula: longer runs of letters that are neither functions nor commands.
-    /// </summary>
-    public static bool IsProse(string text) =>
-        Letters().Matches(CommandOrText().Replace(text, " ")).Any(m => m.Length > 1 && !MathParser.IsWord(m.Value));
-
-    private static int LastSaid(string text) =>
-        Said().Matches(text) is { Count: > 0 } said ? said[^1].Index + said[^1].Length : 0;
-
-    /// <summary>
-    /// Removes notation that only spaces, sizes or decorates, and units and other words when something else is left.
-    /// </summary>
-    public static string Clean(string text)
-    {
-        text = NegativeSpace()
-            .Replace(text, "")
-            .Replace("\\$", "")
-            .Replace("\\%", "%")
-            .Replace("{,}", ",")
-            .Replace("\\left", "")
-            .Replace("\\right", "")
-            .Replace("\\&", " ");
-        text = text.Replace('−', '-')
-            .Replace('–', '-')
-            .Replace("×", "*")
-            .Replace("·", "*")
-            .Replace("÷", "/")
-            .Replace("²", "^2")
-            .Replace("³", "^3")
-            .Replace("π", "\\pi ")
-            .Replace("≡", "=");
-        text = Spacing().Replace(text, " ");
-        text = Fraction().Replace(text, "\\frac");
-        text = Degrees().Replace(text, "");
-        text = Operator().Replace(text, "$1");
-        text = Array().Replace(text, "$1");
-        text = ConnectingText().Replace(text, " , ");
-        string withoutUnits = TextBlock().Replace(text, " ");
-        text = withoutUnits.Trim(' ', '.', ',') == "" ? TextBlock().Replace(text, "$1") : withoutUnits;
-        text = PercentWord().Replace(text, "%");
-        text = Unit().Replace(text, "");
-        return text.Replace("$", "").Replace("€", "").Replace("£", "").Trim().TrimEnd('.', ',', ';', ':').Trim();
-    }
-
-    /// <summary>
-    /// The text for comparing answers that are words: letters and digits only, without brackets around a choice such as
-    /// (A). Case matters only for single letters.
-    /// </summary>
-    public static string Words(string text)
-    {
-        string words = NotWords().Replace(TextBlock().Replace(text, "$1"), "");
-        return words.Length > 1 ? words.ToLowerInvariant() : words;
-    }
+    [GeneratedRegex(@"\s{2,}")]
+    private static partial Regex Blanks();
 
     [GeneratedRegex(@"(?<!\\)\\\\(?=[a-zA-Z]{2})")]
     private static partial Regex DoubledBackslash();
 
-    [GeneratedRegex(@"\$\$(.+?)\$\$|(?<!\\)\$((?:[^$\\]|\\.)+)\$|\\\[(.+?)\\\]|\\\((.+?)\\\)", RegexOptions.Singleline)]
-    private static partial Regex Formula();
-
+    /// <summary>A number that is no part of a word (A4), a name (x_2, COVID-19), a time (2:30) or a version.</summary>
     [GeneratedRegex(
-        @"(?<![\d.,])-?(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?: \d{3})+(?![\d,.])|\d+(?:[.,]\d+)?|\.\d+)"
-            + @"(?:\s*/\s*\d+)?(?:\s*(?:\\?%|percent\b|pct\b))?"
-            + @"|(?<=[^\d,.])-?\d+(?:\.\d+)?"
+        @"(?:(?<![\w])(?<!\d[.,:])(?<![A-Za-z]-)|(?<=\b(?:USD|EUR|Rs|RM)))-?"
+            + @"(?>\d+ \d+/\d+(?![\d/])|\d{1,3}(?:,\d{3}){1,10}(?:\.\d+)?(?!\d)|\d{1,3}(?: \d{3}){1,10}(?!\d|[.,]\d)"
+            + @"|\d+(?:[.,]\d+)?|\.\d+)"
+            + @"(?!:\d)(?:\s*/\s*\d+)?(?:\s*(?:hundred|thousand|million|billion|trillion)\b)?(?:\s*(?:\\?%|percent\b|pct\b))?"
+            + @"(?:(?![\dA-Za-z_])|(?=(?:st|nd|rd|th|mm|cm|km|mg|kg|ml|mph|ft|lbs?|oz|hrs?|mins?|secs?|am|pm|[mghsl])\b))"
     )]
     private static partial Regex Number();
 
@@ -191,55 +274,51 @@ internal static partial class MathText
     [GeneratedRegex(@"\b(?:and|or)\b|^[\s$\\()]*[,;][\s$\\()]*$|^[^a-zA-Z]*,")]
     private static partial Regex Connector();
 
-    [GeneratedRegex(@"[A-Za-z]+")]
-    private static partial Regex Letters();
-
-    [GeneratedRegex(@"\\(?:text|mbox|textbf|textit|textnormal|mathrm|begin|end)\s*\{[^{}]*\}|\\[a-zA-Z]+|_\{[^{}]*\}")]
-    private static partial Regex CommandOrText();
-
-    [GeneratedRegex(@"\b(?:is|are|equals|be)\b|:|=")]
-    private static partial Regex Said();
-
+    /// <summary>In 2√3, or about 3.46, the decimal only explains the answer.</summary>
     [GeneratedRegex(
-        @"(?<!\\)\\(?:[,;: ]|quad\b|qquad\b|displaystyle\b|textstyle\b|limits\b|[bB]igg?[lr]?(?![a-zA-Z]))|\\\\\s*$"
-    )]
-    private static partial Regex Spacing();
-
-    [GeneratedRegex(@"\\!\s*")]
-    private static partial Regex NegativeSpace();
-
-    [GeneratedRegex(@"\\[dtc]frac(?![a-zA-Z])")]
-    private static partial Regex Fraction();
-
-    [GeneratedRegex(@"\^\s*\{?\s*\\circ\s*\}?|\\degree\b|°|\bdegrees?\b")]
-    private static partial Regex Degrees();
-
-    [GeneratedRegex(@"\\operatorname\s*\{([^{}]*)\}")]
-    private static partial Regex Operator();
-
-    [GeneratedRegex(@"[(\[]\s*(\\begin\{array\}.*?\\end\{array\})\s*[)\]]", RegexOptions.Singleline)]
-    private static partial Regex Array();
-
-    [GeneratedRegex(@"\\(?:text|mbox|textnormal|textrm|mathrm)\s*\{\s*,?\s*(?:and|or)\s*\}")]
-    private static partial Regex ConnectingText();
-
-    [GeneratedRegex(
-        @"\\(?:text|mbox|textbf|textit|textrm|textnormal|textsf|mathrm)\s*\{([^{}]*)\}(?:\s*\^\s*(?:\{\s*\d\s*\}|\d))?"
-    )]
-    private static partial Regex TextBlock();
-
-    [GeneratedRegex(@"\s*(?:\bpercent\b|\bpct\b)", RegexOptions.IgnoreCase)]
-    private static partial Regex PercentWord();
-
-    [GeneratedRegex(
-        @"(?<=[\d}])\s*\b(?:mm|cm|km|meters?|metres?|miles?|inch(?:es)?|feet|foot|ft|kg|grams?"
-            + @"|hours?|minutes?|seconds?|days?|weeks?|months?|years?|dollars?|cents?|units?|people|students?|points?|ways?"
-            + @"|mph|km/h|m/s)\b(?:\s*\^\s*\{?\d\}?)?"
-            + @"|(?<=\d)\s*°[CF]?",
+        @"\s*[,(]?\s*(?:or\s+|which\s+is\s+)?(?<!\\)\b(?:approximately|approx\.?|about|roughly|around)(?:\s+equal\s+to)?"
+            + @"\s*\$?-?[\d.,]{1,30}\)?$"
+            + @"|\s*\(\s*(?:≈|\\approx)\s*-?[\d.,]{1,30}\s*\)$",
         RegexOptions.IgnoreCase
     )]
-    private static partial Regex Unit();
+    private static partial Regex Approximation();
 
-    [GeneratedRegex(@"\\[a-zA-Z]+|[^\p{L}\p{N}]")]
-    private static partial Regex NotWords();
+    [GeneratedRegex(@"^\s*,?\s*(?:and|or)\s*$")]
+    private static partial Regex Conjunction();
+
+    [GeneratedRegex(@"^\s*(?:[,;]?\s*(?:and|or)|[,;])\s*$")]
+    private static partial Regex ListSeparator();
+
+    [GeneratedRegex(@"\b(?:is|are|equals|be)\b|:(?!\d)|=(?!>)")]
+    private static partial Regex SaidMark();
+
+    /// <summary>A number and what was counted: no second number, nothing that changes what the number means.</summary>
+    [GeneratedRegex(
+        @"^((?:\$|€|£)?-?\d[\d.,]*(?:/\d+)?(?:\s*(?:hundred|thousand|million|billion)\b)?)\s+"
+            + @"\(?(?!(?:or|and|to|out|of|by|plus|minus|times|more|less|fewer|not|in|bc|ad|bce|ce|am|pm)\b)"
+            + @"[A-Za-z]+(?:[ '’-]+[A-Za-z]+){0,5}\)?$",
+        RegexOptions.IgnoreCase
+    )]
+    private static partial Regex Amount();
+
+    /// <summary>2,74 $ a litre: a price, with more said about it.</summary>
+    [GeneratedRegex(@"\d\s*[$€£]\s*[A-Za-z]")]
+    private static partial Regex AmountBeforeWords();
+
+    [GeneratedRegex(@"(?<![\w)\]}*])\*\*(?=\S)([^*\n]{1,500})(?<=\S)\*\*(?![\w(\[{*])")]
+    private static partial Regex Emphasis();
+
+    [GeneratedRegex(@"<(b|i|em|strong|u)>([^<>]{1,500})</\1>")]
+    private static partial Regex Tag();
+
+    [GeneratedRegex(@"\b(?:negative|minus)\s+(?=[\d$.])", RegexOptions.IgnoreCase)]
+    private static partial Regex NegativeWord();
+
+    [GeneratedRegex(
+        @"^(?:#+|=+>?|≈|→|⇒|∴|•|\*\*|__|\\(?:approx|Rightarrow|implies|therefore|to)\b)\s*|(?<=\S)\s*(?:\*\*|__)$"
+    )]
+    private static partial Regex Mark();
+
+    [GeneratedRegex(@"^(?:([""'*_])([^""'*_]+)\1|“([^”]+)”)$")]
+    private static partial Regex Surrounded();
 }

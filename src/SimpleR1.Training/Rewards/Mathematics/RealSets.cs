@@ -1,9 +1,10 @@
 using System.Numerics;
+using SimpleR1.Training.Rewards.Mathematics.Expressions;
 
 namespace SimpleR1.Training.Rewards.Mathematics;
 
 /// <summary>Sets of real numbers: intervals, unions, and the solutions of inequalities in one unknown.</summary>
-internal sealed class RealSets(double tolerance)
+internal sealed class RealSets(double tolerance, WorkBudget work)
 {
     private const int MaxItems = 64;
 
@@ -25,6 +26,7 @@ internal sealed class RealSets(double tolerance)
         bool any = false;
         foreach (double x in Points(EndPoints(a, b)))
         {
+            work.Spend(a.Size + b.Size);
             if (Contains(a, x) is not { } inA || Contains(b, x) is not { } inB || inA != inB)
                 return false;
             any |= inA;
@@ -135,16 +137,22 @@ internal sealed class RealSets(double tolerance)
     }
 
     /// <summary>A real constant, infinities included.</summary>
-    public static double? Endpoint(MathNode node) =>
+    public double? Endpoint(MathNode node) =>
         node switch
         {
             { Kind: MathKind.Infinity } => double.PositiveInfinity,
             { Kind: MathKind.Negate, Items: [{ Kind: MathKind.Infinity }] } => double.NegativeInfinity,
             _ when node.IsConstant
                     && !node.Has(MathKind.Infinity)
-                    && node.Numeric(TestPoints.At(0)) is { } value
+                    && Constant(node) is { } value
                     && Complex.IsFinite(value)
                     && value.Imaginary == 0 => value.Real,
             _ => null,
         };
+
+    private Complex Constant(MathNode node)
+    {
+        work.Spend(node.Size);
+        return node.Numeric(TestPoints.At(0));
+    }
 }

@@ -87,7 +87,7 @@ internal static class InputFingerprint
         string version = reward.File is { } path
             ? Fingerprint.Hash(File.ReadAllBytes(path))
             : BuiltInRewards.Version.ToString(CultureInfo.InvariantCulture);
-        var options = RecipeValues.Of(reward).Where(v => v.Key != "file" && v.Value != "null");
+        var options = RecipeValues.Of(reward).Where(v => v.Key is not ("file" or "concurrency") && v.Value != "null");
         return $"{{{string.Join(", ", options.Select(o => $"{o.Key}: {o.Value}"))}}} version {version}";
     }
 

@@ -1,6 +1,7 @@
+using System.Globalization;
 using System.Numerics;
 
-namespace SimpleR1.Training.Rewards.Mathematics;
+namespace SimpleR1.Training.Rewards.Mathematics.Expressions;
 
 /// <summary>An exact fraction in lowest terms, its denominator positive.</summary>
 internal readonly struct Rational
@@ -36,6 +37,23 @@ internal readonly struct Rational
 
     public static Rational operator /(Rational a, Rational b) =>
         new(a.Numerator * b.Denominator, a.Denominator * b.Numerator);
+
+    /// <summary>A number to 12 significant digits, without its binary rounding; null when it is too large or too small.</summary>
+    public static Rational? Rounded(double value)
+    {
+        if (!double.IsFinite(value) || Math.Abs(value) is > 1e15 or (> 0 and < 1e-9))
+            return null;
+        decimal rounded = decimal.Parse(
+            value.ToString("E11", CultureInfo.InvariantCulture),
+            NumberStyles.Float,
+            CultureInfo.InvariantCulture
+        );
+        int scale = (decimal.GetBits(rounded)[3] >> 16) & 0xFF;
+        return new(
+            (BigInteger)(rounded * (decimal)Math.Pow(10, Math.Min(scale, 20))),
+            BigInteger.Pow(10, Math.Min(scale, 20))
+        );
+    }
 
     /// <summary>Size of both parts in bits, to bound the work of repeated powers.</summary>
     public long Bits => Numerator.GetBitLength() + Denominator.GetBitLength();

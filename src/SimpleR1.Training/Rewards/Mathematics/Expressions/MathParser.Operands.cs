@@ -1,18 +1,45 @@
 using System.Globalization;
 using System.Numerics;
 
-namespace SimpleR1.Training.Rewards.Mathematics;
+namespace SimpleR1.Training.Rewards.Mathematics.Expressions;
 
 /// <summary>What operators join: numbers, names, groups, and what follows them directly.</summary>
 internal sealed partial class MathParser
 {
+    /// <summary>Letters that name a function, also before a sum: f(x + 1) is no product, but n(n + 1) is one.</summary>
+    private static readonly HashSet<string> FunctionNames = [.. "f g h F G H".Split(' ')];
+
+    /// <summary>What a bracket after a letter may hold when it is a factor: n(n + 1), a(bc), x(y^2).</summary>
+    private static readonly MathKind[] Calculations =
+    [
+        MathKind.Add,
+        MathKind.Multiply,
+        MathKind.Divide,
+        MathKind.Power,
+        MathKind.PlusMinus,
+        MathKind.Percent,
+        MathKind.Factorial,
+        MathKind.Function,
+    ];
+
+    private int readFrom = -1; // a bracket that was read, and is read next
+    private int readTo;
+    private MathNode? read;
+
     private MathNode? Postfix(MathNode? operand = null)
     {
         var node = operand ?? Primary();
         while (node is not null)
         {
             if (Peek() == '!' && !(at + 1 < text.Length && text[at + 1] == '='))
-                node = Take('!') ? MathNode.Of(MathKind.Factorial, node) : null;
+                node = Factorial(node);
+            else if (Peek() == '(' && node.Kind == MathKind.Symbol && Applied(node.Name) is { } application)
+                node = application;
+            else if (Peek() == '\'' && node.Kind == MathKind.Symbol)
+            {
+                Skip();
+                node = new(MathKind.Symbol, node.Name + "'"); // a derivative, or another point
+            }
             else if (Take('%'))
                 node = MathNode.Of(MathKind.Percent, node);
             else if (node.Kind is MathKind.Symbol or MathKind.Number && Peek() == '_')
@@ -31,6 +58,39 @@ internal sealed partial class MathParser
             else
                 return node;
         }
+        return null;
+    }
+
+    /// <summary>n!, or n!!, which is n(n - 2)(n - 4)…; more signs than two mean nothing.</summary>
+    private MathNode? Factorial(MathNode operand)
+    {
+        Skip();
+        if (at >= text.Length || text[at] != '!')
+            return MathNode.Of(MathKind.Factorial, operand);
+        at++;
+        bool isTriple = at < text.Length && text[at] == '!';
+        return isTriple ? null : new(MathKind.Factorial, "!", operand);
+    }
+
+    /// <summary>
+    /// A name with arguments: f(0), P(A), T(n, k). Null, with nothing read, when it is a factor before a bracket, as in
+    /// n(n + 1).
+    /// </summary>
+    private MathNode? Applied(string name)
+    {
+        if (name is "pi" or "e" or "i")
+            return null;
+        int start = at;
+        var argument = Bracketed('(');
+        bool isFactor = argument is null || Calculations.Contains(argument.Kind);
+        if (argument is not null && (!isFactor || FunctionNames.Contains(name.TrimEnd('\''))))
+            return new(MathKind.Application, name, argument.Kind == MathKind.Tuple ? argument.Items : [argument]);
+
+        // The factor is read next: brackets in brackets must not be parsed again on every level
+        readFrom = start;
+        readTo = at;
+        read = argument;
+        at = start;
         return null;
     }
 
@@ -54,6 +114,15 @@ internal sealed partial class MathParser
     }
 
     private MathNode? Primary()
+    {
+        if (++depth > MaxDepth)
+            return null; // the whole parse fails: it is not an answer
+        var node = Operand();
+        depth--;
+        return node;
+    }
+
+    private MathNode? Operand()
     {
         char c = Peek();
         if (char.IsAsciiDigit(c) || c == '.')
@@ -177,6 +246,11 @@ internal sealed partial class MathParser
             at += word.Length;
             return word == "pi" ? Name("pi") : MathNode.Of(MathKind.Infinity);
         }
+        if (Prose.IsWord(text, at, word.Length) && (at == 0 || !char.IsAsciiLetter(text[at - 1])))
+        {
+            at += word.Length;
+            return Name(word); // "cost", not c·o·s·t
+        }
         return Name(text[at++].ToString());
     }
 
@@ -185,6 +259,11 @@ internal sealed partial class MathParser
     /// <summary>(x) is x; (a, b) is a point or an interval; [a, b) an interval.</summary>
     private MathNode? Bracketed(char open)
     {
+        if (at == readFrom)
+        {
+            at = readTo;
+            return read;
+        }
         int outerBars = bars;
         bars = 0;
         Skip();

@@ -1,4 +1,4 @@
-namespace SimpleR1.Training.Rewards.Mathematics;
+namespace SimpleR1.Training.Rewards.Mathematics.Expressions;
 
 /// <summary>LaTeX's commands: fractions, roots, functions, matrices, sets.</summary>
 internal sealed partial class MathParser
@@ -41,7 +41,12 @@ internal sealed partial class MathParser
                 return MatrixBody();
             case "mathbb" or "mathbf" or "mathcal" or "vec" or "overline" or "hat" or "bar" or "boldsymbol":
                 int start = at;
-                return Argument() is null ? null : Name($"{command}{text[start..at].Trim(' ', '{', '}')}");
+                if (Argument() is not { } content)
+                    return null;
+                bool isBold = command is "mathbf" or "boldsymbol";
+                return isBold && content.IsConstant && content.Kind != MathKind.Symbol
+                    ? content // a number in bold is the number
+                    : Name($"{command}{text[start..at].Trim(' ', '{', '}')}");
             case "end" or "rbrace" or "text" or "boxed":
                 return null;
             default:
@@ -102,7 +107,13 @@ internal sealed partial class MathParser
     private MathNode? FunctionArgument()
     {
         if (Take('-'))
-            return FunctionArgument() is { } negated ? MathNode.Of(MathKind.Negate, negated) : null;
+        {
+            if (++depth > MaxDepth)
+                return null;
+            var negated = FunctionArgument();
+            depth--;
+            return negated is null ? null : MathNode.Of(MathKind.Negate, negated);
+        }
         bool bracketed = Peek() == '(';
         var argument = Power();
         while (

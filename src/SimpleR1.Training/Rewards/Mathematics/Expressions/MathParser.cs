@@ -1,4 +1,4 @@
-namespace SimpleR1.Training.Rewards.Mathematics;
+namespace SimpleR1.Training.Rewards.Mathematics.Expressions;
 
 /// <summary>
 /// Answers in LaTeX or plain notation → tree. Recursive descent over the characters, because LaTeX's arguments may be
@@ -7,7 +7,7 @@ namespace SimpleR1.Training.Rewards.Mathematics;
 internal sealed partial class MathParser
 {
     private const int MaxLength = 1000;
-    private const int MaxDepth = 48;
+    private const int MaxDepth = 100;
 
     private static readonly HashSet<string> Functions =
     [
@@ -16,7 +16,7 @@ internal sealed partial class MathParser
 
     private readonly string text;
     private int at;
-    private int depth; // of nested sums and signs
+    private int depth; // of nested sums, signs and operands
     private int bars; // | that are open
 
     private MathParser(string text) => this.text = text;
@@ -31,8 +31,8 @@ internal sealed partial class MathParser
         return parser.Peek() == '\0' ? node : null;
     }
 
-    /// <summary>The names that mean something when written in plain text.</summary>
-    public static bool IsWord(string word) =>
+    /// <summary>The names that mean something in a formula when written in plain text.</summary>
+    public static bool IsKnown(string word) =>
         Functions.Contains(word)
         || word is "pi" or "and" or "or" or "inf" or "infinity" or "oo" or "in" or "union" or "cup";
 

@@ -5,13 +5,11 @@ using SimpleR1.Training.Recipes.Sections;
 using SimpleR1.Training.Rewards;
 using Xunit;
 
-namespace SimpleR1.Tests.Training;
+namespace SimpleR1.Tests.Training.Rewards;
 
-public sealed class RewardTests : IDisposable
+public sealed class RewardTests
 {
-    private readonly string folder = Directory.CreateTempSubdirectory("simple-r1-rewards-").FullName;
-
-    public void Dispose() => Directory.Delete(folder, recursive: true);
+    private static CancellationToken Stop => TestContext.Current.CancellationToken;
 
     private static RewardInput Input(string completion, string answer = "42") =>
         new(new Problem("What is 6 * 7?", answer, new Dictionary<string, JsonNode?>()), completion, false);
@@ -70,12 +68,12 @@ public sealed class RewardTests : IDisposable
         Assert.Equal(expected, BuiltInRewards.Accuracy(Input(completion)));
 
     [Fact]
-    public void Accuracy_takes_the_last_number_only_when_asked()
+    public async Task Accuracy_takes_the_last_number_only_when_asked()
     {
         var set = RewardSet.Load([new() { Name = "accuracy", AcceptLastNumber = true }]);
-        Assert.Equal(1, set.Score(Input("6 times 7 is 42.")).Total);
-        Assert.Equal(0, set.Score(Input("42 or 43")).Total);
-        Assert.Equal(0, set.Score(Input("no idea")).Total);
+        Assert.Equal(1, (await set.ScoreAsync(Input("6 times 7 is 42."), Stop)).Total);
+        Assert.Equal(0, (await set.ScoreAsync(Input("42 or 43"), Stop)).Total);
+        Assert.Equal(0, (await set.ScoreAsync(Input("no idea"), Stop)).Total);
     }
 
     [Theory]
@@ -124,110 +122,64 @@ public sealed class RewardTests : IDisposable
         );
 
     [Fact]
-    public void Score_is_the_weighted_sum_and_keeps_each_value()
+    public async Task Score_is_the_weighted_sum_and_keeps_each_value()
     {
         var set = RewardSet.Load([new() { Name = "accuracy", Weight = 2 }, new() { Name = "format", Weight = -0.5 }]);
-        var score = set.Score(Input("<think>6*7</think><answer>42</answer>"));
+        var score = await set.ScoreAsync(Input("<think>6*7</think><answer>42</answer>"), Stop);
         Assert.Equal(1.5, score.Total);
         Assert.Equal([("accuracy", 1.0), ("format", 1.0)], score.ByName.Select(r => (r.Key, r.Value)));
     }
 
     [Fact]
-    public void Score_is_correct_with_full_marks_by_the_rewards_that_judge_answers()
+    public async Task Score_is_correct_with_full_marks_by_the_rewards_that_judge_answers()
     {
         const string Right = "<answer>42</answer>"; // but not in the format
         RewardSection accuracy = new() { Name = "accuracy" };
         RewardSection format = new() { Name = "format" };
-        Assert.True(RewardSet.Load([accuracy, format]).Score(Input(Right)).Correct);
-        Assert.False(RewardSet.Load([accuracy, format]).Score(Input("<answer>41</answer>")).Correct);
+        Assert.True((await RewardSet.Load([accuracy, format]).ScoreAsync(Input(Right), Stop)).Correct);
+        Assert.False((await RewardSet.Load([accuracy, format]).ScoreAsync(Input("<answer>41</answer>"), Stop)).Correct);
 
         // A recipe can say otherwise
-        Assert.False(RewardSet.Load([accuracy, format with { JudgesAnswers = true }]).Score(Input(Right)).Correct);
+        Assert.False(
+            (
+                await RewardSet.Load([accuracy, format with { JudgesAnswers = true }]).ScoreAsync(Input(Right), Stop)
+            ).Correct
+        );
         RewardSection[] turned = [accuracy with { JudgesAnswers = false }, format with { JudgesAnswers = true }];
-        Assert.True(RewardSet.Load(turned).Score(Input("<think>a</think><answer>41</answer>")).Correct);
+        Assert.True(
+            (await RewardSet.Load(turned).ScoreAsync(Input("<think>a</think><answer>41</answer>"), Stop)).Correct
+        );
 
         // Where none judges answers, all count; without any reward nothing is correct
-        Assert.False(RewardSet.Load([format]).Score(Input(Right)).Correct);
-        Assert.True(RewardSet.Load([format]).Score(Input("<think>a</think><answer>41</answer>")).Correct);
-        Assert.False(new RewardSet([]).Score(Input(Right)).Correct);
+        Assert.False((await RewardSet.Load([format]).ScoreAsync(Input(Right), Stop)).Correct);
+        Assert.True(
+            (await RewardSet.Load([format]).ScoreAsync(Input("<think>a</think><answer>41</answer>"), Stop)).Correct
+        );
+        Assert.False((await new RewardSet([]).ScoreAsync(Input(Right), Stop)).Correct);
     }
 
     [Fact]
-    public void Score_of_a_reward_that_throws_names_the_reward_the_problem_and_the_completion()
+    public async Task Score_of_a_reward_that_throws_names_the_reward_the_problem_and_the_completion()
     {
-        var set = new RewardSet([new("broken", 1, _ => throw new FormatException("oh no"))]);
-        string message = Assert
-            .Throws<RewardException>(() => set.Score(Input("half " + new string('x', 1000))))
-            .Message;
+        var set = new RewardSet([new("broken", 1, RewardFunction.Plain(_ => throw new FormatException("oh no")))]);
+        string message = (
+            await Assert.ThrowsAsync<RewardException>(async () =>
+                await set.ScoreAsync(Input("half " + new string('x', 1000)), Stop)
+            )
+        ).Message;
         Assert.StartsWith("the reward 'broken' threw FormatException: oh no", message);
         Assert.Contains("What is 6 * 7?", message);
         Assert.Contains("completion: half xxx", message);
         Assert.True(message.Length < 800);
-        Assert.Contains(
-            "returned NaN",
-            Assert
-                .Throws<RewardException>(() => new RewardSet([new("nan", 1, _ => double.NaN)]).Score(Input("")))
-                .Message
-        );
     }
 
-    [Fact]
-    public void RewardFile_compiles_a_users_own_reward()
+    [Theory]
+    [InlineData(double.NaN, "returned NaN")]
+    [InlineData(double.PositiveInfinity, "returned Infinity")]
+    public async Task Score_of_a_reward_that_returns_no_finite_number_is_an_error(double value, string expected)
     {
-        string path = Write(
-            "brief.cs",
-            """
-            public static class MyRewards
-            {
-                // prefers short completions; the usual namespaces and SimpleR1's are there without a using
-                public static double Brevity(RewardInput input) => Math.Max(0, 1 - input.Completion.Split(' ').Count() / 10.0);
-                public static double Half(RewardInput input) => BuiltInRewards.Format(input) / 2;
-                static double Hidden(RewardInput input) => 1;
-            }
-            """
-        );
-        var set = RewardSet.Load([
-            new() { Name = "Brevity", File = path },
-            new()
-            {
-                Name = "Half",
-                File = path,
-                Weight = 2,
-            },
-        ]);
-        var score = set.Score(Input("<think>a</think> <answer>b</answer>"));
-        Assert.Equal((0.8, 0.5, 1.8), (score.ByName["Brevity"], score.ByName["Half"], score.Total));
-        Assert.Contains(
-            "no reward 'Hidden'; found Brevity, Half",
-            Assert
-                .Throws<RewardCompilationException>(() => RewardSet.Load([new() { Name = "Hidden", File = path }]))
-                .Message
-        );
-    }
-
-    [Fact]
-    public void RewardFile_with_errors_shows_each_with_its_line()
-    {
-        string path = Write(
-            "wrong.cs",
-            """
-            public static class R
-            {
-                public static double A(RewardInput i) => i.Nothing;
-                public static double B(RewardInput i) => "text";
-            }
-            """
-        );
-        string message = Assert.Throws<RewardCompilationException>(() => RewardFile.Compile(path)).Message;
-        Assert.Contains($"{path}:3: CS1061", message);
-        Assert.Contains($"{path}:4: CS0029", message);
-        Assert.Contains("none.cs", Assert.Throws<FileNotFoundException>(() => RewardFile.Compile("none.cs")).Message);
-    }
-
-    private string Write(string name, string text)
-    {
-        string path = Path.Combine(folder, name);
-        File.WriteAllText(path, text);
-        return path;
+        var set = new RewardSet([new("odd", 1, RewardFunction.Plain(_ => value))]);
+        var error = await Assert.ThrowsAsync<RewardException>(async () => await set.ScoreAsync(Input("a"), Stop));
+        Assert.Contains("the reward 'odd' " + expected, error.Message);
     }
 }

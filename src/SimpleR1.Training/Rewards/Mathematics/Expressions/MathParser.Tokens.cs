@@ -1,4 +1,4 @@
-namespace SimpleR1.Training.Rewards.Mathematics;
+namespace SimpleR1.Training.Rewards.Mathematics.Expressions;
 
 /// <summary>The text as characters, words and commands.</summary>
 internal sealed partial class MathParser
@@ -22,6 +22,9 @@ internal sealed partial class MathParser
         ["ne"] = "≠",
         ["neq"] = "≠",
         ["approx"] = "≈",
+        ["approxeq"] = "≈",
+        ["thickapprox"] = "≈",
+        ["simeq"] = "≈",
         ["in"] = "∈",
         ["equiv"] = "≡",
         ["cup"] = "∪",
