@@ -1,10 +1,12 @@
 using SimpleR1.Models;
 using SimpleR1.Models.Prompts;
+using SimpleR1.Models.Prompts.Jinja;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Training.Data;
 using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Rollouts;
+using SimpleR1.Training.Runs;
 
 namespace SimpleR1.Training;
 
@@ -14,6 +16,9 @@ internal sealed record ExperimentInput
     public required ModelConfig Config { get; init; }
     public required Tokenizer Tokenizer { get; init; }
     public required PromptTemplate Template { get; init; }
+
+    /// <summary>What a checkpoint has besides weights.</summary>
+    public required ModelFiles Files { get; init; }
     public required RequestFactory Requests { get; init; }
     public required RewardSet Rewards { get; init; }
 
@@ -39,7 +44,15 @@ internal sealed record ExperimentInput
             throw new InvalidDataException(
                 $"rollout.stop_token_ids: {id} is outside the model's vocabulary of {config.VocabularySize}"
             );
-        var template = PromptTemplate.Create(recipe.Model.Template, recipe.Model.System);
+        var template = PromptTemplate.Create(
+            recipe.Model.Template,
+            new()
+            {
+                Folder = recipe.Model.Path,
+                System = recipe.Model.System,
+                Variables = recipe.Model.TemplateOptions.Variables,
+            }
+        );
 
         // Problems
         var problems = Dataset.Load(recipe.Data.Train, log);
@@ -50,6 +63,7 @@ internal sealed record ExperimentInput
             Config = config,
             Tokenizer = tokenizer,
             Template = template,
+            Files = new(recipe.Model.Path, tokenizer, template),
             Requests = new(recipe, tokenizer, template),
             Rewards = RewardSet.Load(recipe.Rewards),
             Problems = WithoutHeldOut(problems, heldOut, log),
@@ -91,7 +105,7 @@ internal sealed record ExperimentInput
         int longest = Math.Max(newTokens, HeldOut.Count > 0 ? Requests.EvaluationTokens : 0);
         foreach (var problem in Problems.Concat(HeldOut))
         {
-            int length = Requests.Encode(problem).Length;
+            int length = PromptLength(problem);
             if (length + longest <= Context)
                 continue;
             string beginning = problem.Question[..Math.Min(80, problem.Question.Length)];
@@ -103,4 +117,20 @@ internal sealed record ExperimentInput
     }
 
     private static string Place(Problem problem) => problem.Origin == "" ? "" : problem.Origin + ": ";
+
+    private int PromptLength(Problem problem)
+    {
+        try
+        {
+            return Requests.Encode(problem).Length;
+        }
+        catch (Exception e) when (e is ArgumentException or JinjaException)
+        {
+            throw new InvalidDataException(
+                $"{Place(problem)}no prompt by the template '{Template.Name}': {e.Message}. "
+                    + $"Its question begins: {problem.Question[..Math.Min(80, problem.Question.Length)]}",
+                e
+            );
+        }
+    }
 }

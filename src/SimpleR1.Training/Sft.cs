@@ -78,6 +78,7 @@ public static class Sft
         }
 
         Checkpoint.Write(recipe.Output, weights, recipe.Training.WeightType, tokenizerFolder);
+        encoder.Template.WriteTo(recipe.Output, tokenizer);
         return last;
     }
 

@@ -5,12 +5,13 @@ using SimpleR1.Training.Rewards;
 namespace SimpleR1.Training.Rollouts;
 
 /// <summary>One question, one completion: the rewards score it.</summary>
-public sealed class SingleTurn(Problem problem, RewardSet rewards) : IEnvironment
+/// <param name="answerStart">What the prompt already holds of the answer; the rewards see it before the completion.</param>
+public sealed class SingleTurn(Problem problem, RewardSet rewards, string answerStart = "") : IEnvironment
 {
     /// <inheritdoc/>
     public ValueTask<Reply> AnswerAsync(Completion completion, CancellationToken stop)
     {
         bool truncated = completion.FinishReason == FinishReason.Length;
-        return new(new Reply.Final(rewards.Score(new(problem, completion.Text, truncated))));
+        return new(new Reply.Final(rewards.Score(new(problem, answerStart + completion.Text, truncated))));
     }
 }

@@ -4,6 +4,8 @@ using SimpleR1.Cluster;
 using SimpleR1.Cluster.Trainer;
 using SimpleR1.Inference;
 using SimpleR1.Models;
+using SimpleR1.Models.Prompts;
+using SimpleR1.Training.Data;
 using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Rollouts;
 using Xunit;
@@ -127,6 +129,30 @@ public sealed class EnvironmentTests
         Assert.True(rollout.Correct);
         Assert.Equal([7, 7, 7], rollout.PromptTokens);
         Assert.Equal([3, 3], rollout.Tokens);
+    }
+
+    [Theory]
+    [InlineData("{question} <think>\n", 1)]
+    [InlineData("{question}", 0)]
+    public async Task SingleTurn_rewards_see_the_part_of_the_answer_that_the_prompt_holds(string text, double expected)
+    {
+        var problem = new Problem("1+1?", "2", new Dictionary<string, JsonNode?>());
+        string start = PromptTemplate.Create(text).AnswerStart(problem.Conversation);
+        var rewards = new RewardSet([new("format", 1, BuiltInRewards.Format)]);
+        var completion = new Completion
+        {
+            RequestId = "a",
+            SampleIndex = 0,
+            Tokens = [1],
+            LogProbs = [0],
+            WeightVersions = [0],
+            FinishReason = FinishReason.Stop,
+            Text = "One and one.</think>\n<answer>2</answer>",
+        };
+
+        var reply = await new SingleTurn(problem, rewards, start).AnswerAsync(completion, Stop);
+
+        Assert.Equal(expected, Assert.IsType<Reply.Final>(reply).Score.Total);
     }
 
     [Fact]

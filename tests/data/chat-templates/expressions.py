@@ -656,7 +656,8 @@ TEMPLATES = [
     "{% for m in msgs[::-1] %}{% set i = (msgs | length - 1) - loop.index0 %}{{ i }}{{ m.role }} {% endfor %}",
     "{% for m in msgs | reverse %}{{ m.role }}{{ loop.last }} {% endfor %}",
     "{% for m in msgs %}{% if loop.last or (not loop.last and msgs[loop.index0 + 1].role != 'user') %}{{ m.role }};{% endif %}{% endfor %}",
-    "{% for m in msgs %}{% if m.role == 'user' %}U{% elif m.role == 'system' %}S{% else %}{{ raise_exception('role ' + m.role) }}{% endif %}{% endfor %}",
+    "{% for m in msgs %}{% if m.role == 'user' %}U{% elif m.role == 'system' %}S{% else %}"
+    "{{ raise_exception('role ' + m.role) }}{% endif %}{% endfor %}",
     "{% set x = [] %}{% for m in msgs %}{% set x = x + [m.role] %}{% endfor %}{{ x }}",
     "{% for i in range(3) %}{{ i }}{{ ',' if not loop.last }}{% endfor %}",
     "{% for m in msgs | selectattr('role', 'ne', 'system') %}{{ loop.index }}{{ m.role }}{{ loop.length }} {% endfor %}",
@@ -673,7 +674,8 @@ TEMPLATES = [
     "no tags { } {x} % # }} %} #}",
     "{{ '\\n' }}|\n",
     "{{ namespace(a=1).a + namespace(a=2).a }}",
-    "{% set ns = namespace(found=false) %}{% for x in l %}{% if x == 1 and not ns.found %}{% set ns.found = true %}{{ x }}{% endif %}{% endfor %}",
+    "{% set ns = namespace(found=false) %}{% for x in l %}{% if x == 1 and not ns.found %}"
+    "{% set ns.found = true %}{{ x }}{% endif %}{% endfor %}",
     # Not templates
     "{{ a",
     "{{ }}",

@@ -1,13 +1,14 @@
 """Renders the templates and expressions beside this file with jinja2, the way transformers does.
 
 Needs jinja2 3.1 (the files here are of 3.1.6). Run it in this folder: python3 make_golden.py
-It writes expressions.json and conversations.json.
+It writes expressions.json and conversations.json; with a folder of templates, conversations.json there.
 """
 
 import datetime
 import itertools
 import json
 import pathlib
+import sys
 
 import jinja2
 import jinja2.ext
@@ -151,7 +152,7 @@ def variables(messages, tools, options):
 
 
 def conversation_goldens(folder):
-    """By template: [conversation's name, whether with tools, options, text or null]; equal texts once."""
+    """By template: lists of the conversation's name, whether there are tools, options, and the text or null."""
     goldens = {}
     for path in sorted(folder.glob("*.jinja")):
         template = path.read_text(encoding="utf-8")
@@ -162,29 +163,32 @@ def conversation_goldens(folder):
     return goldens
 
 
-def write(name, value):
+def write(path, value):
     text = json.dumps(value, ensure_ascii=False, indent=0, separators=(",", ":"))
-    (HERE / name).write_text(text + "\n", encoding="utf-8")
-    print(f"{name}: {len(text)} characters")
+    path.write_text(text + "\n", encoding="utf-8")
+    print(f"{path}: {len(text)} characters")
 
 
-def main():
+def write_conversations(templates, path):
     write(
-        "expressions.json",
-        {
-            "variables": expressions.VARIABLES,
-            "cases": [[e, render(e, expressions.VARIABLES)] for e in expressions.ALL],
-        },
-    )
-    write(
-        "conversations.json",
+        path,
         {
             "tokens": TOKENS,
             "tools": TOOLS,
             "conversations": CONVERSATIONS,
-            "templates": conversation_goldens(HERE / "templates"),
+            "templates": conversation_goldens(templates),
         },
     )
+
+
+def main():
+    if len(sys.argv) > 1:
+        folder = pathlib.Path(sys.argv[1])
+        write_conversations(folder, folder / "conversations.json")
+        return
+    cases = [[e, render(e, expressions.VARIABLES)] for e in expressions.ALL]
+    write(HERE / "expressions.json", {"variables": expressions.VARIABLES, "cases": cases})
+    write_conversations(HERE / "templates", HERE / "conversations.json")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ internal static class GenerateCommand
             await using var engine = new EngineThread(() => new Engine(decoder, tokenizer, device.Engine(parse, gpu)));
 
             // The completion.
-            int[] ids = tokenizer.EncodePrompt(prompt.Text(parse));
+            int[] ids = prompt.Encode(parse, folder, tokenizer);
             var request = new GenerationRequest("prompt", ids, sampling.Read(parse));
             await foreach (var token in engine.StreamAsync(request, interrupts.Token))
                 Console.Write(token.Text);
@@ -53,12 +53,15 @@ internal static class GenerateCommand
             .Describe("The text to continue; \\n is a new line");
         private readonly Option<string> template = command
             .AddDefault("--template", "plain")
-            .Describe("Text around the prompt: r1-zero, r1-zero-one-shot, chatml, plain, or a text with {question}");
+            .Describe(
+                "Text around the prompt: chat (the model's own), r1-zero, r1-zero-one-shot, chatml, plain, or a text with {question}"
+            );
 
-        public string Text(ParseResult parse)
+        public int[] Encode(ParseResult parse, string folder, Tokenizer tokenizer)
         {
             string question = parse.GetValue(prompt)!.Replace("\\n", "\n", StringComparison.Ordinal);
-            return PromptTemplate.Create(parse.GetValue(template)!).Render(question);
+            var prompts = PromptTemplate.Create(parse.GetValue(template)!, new() { Folder = folder });
+            return prompts.Encode(tokenizer, prompts.Render(question));
         }
     }
 

@@ -1,5 +1,4 @@
 using SimpleR1.Models.Prompts.Jinja.Texts;
-using SimpleR1.Models.Prompts.Jinja.Values;
 
 namespace SimpleR1.Models.Prompts.Jinja.Library;
 

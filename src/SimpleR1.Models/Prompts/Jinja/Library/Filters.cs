@@ -17,6 +17,8 @@ internal static class Filters
     {
         if (!All.TryGetValue(name, out var filter))
             throw new ValueException($"the filter '{name}' is not supported");
+        if (value is string text)
+            Meter.Step(1 + text.Length / 64);
         return filter.Apply(value, filter.Parameters.Bind(name, call));
     }
 }

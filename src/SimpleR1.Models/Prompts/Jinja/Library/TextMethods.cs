@@ -18,13 +18,13 @@ internal static class TextMethods
         ["find"] = new(new(1, "sub"), (t, a) => Find(t, a, fromEnd: false)),
         ["format"] = new(Parameters.Any, (t, a) => BraceFormat.Apply(t, a.Call)),
         ["index"] = new(new(1, "sub"), (t, a) => Index(t, a, fromEnd: false)),
-        ["isalnum"] = All_(r => Rune.IsLetter(r) || IsNumeric(r)),
-        ["isalpha"] = All_(Rune.IsLetter),
+        ["isalnum"] = AllRunes(r => Rune.IsLetter(r) || IsNumeric(r)),
+        ["isalpha"] = AllRunes(Rune.IsLetter),
         ["isascii"] = TextMethod.Of(text => text.All(char.IsAscii)),
-        ["isdecimal"] = All_(r => Rune.GetUnicodeCategory(r) == UnicodeCategory.DecimalDigitNumber),
-        ["isdigit"] = All_(r => Rune.GetUnicodeCategory(r) == UnicodeCategory.DecimalDigitNumber || IsNumeric(r)),
+        ["isdecimal"] = AllRunes(r => Rune.GetUnicodeCategory(r) == UnicodeCategory.DecimalDigitNumber),
+        ["isdigit"] = AllRunes(r => Rune.GetUnicodeCategory(r) == UnicodeCategory.DecimalDigitNumber || IsNumeric(r)),
         ["islower"] = TextMethod.Of(text => TextCase.IsLower(text)),
-        ["isnumeric"] = All_(IsNumeric),
+        ["isnumeric"] = AllRunes(IsNumeric),
         ["isspace"] = TextMethod.Of(text => text.Length > 0 && text.All(PythonText.IsSpace)),
         ["istitle"] = TextMethod.Of(text => TextCase.IsTitle(text)),
         ["isupper"] = TextMethod.Of(text => TextCase.IsUpper(text)),
@@ -55,7 +55,7 @@ internal static class TextMethods
         ["zfill"] = new(new(1, "width"), (t, a) => FillWithZeros(t, a.Integer(0, 0))),
     };
 
-    private static TextMethod All_(Func<Rune, bool> test) =>
+    private static TextMethod AllRunes(Func<Rune, bool> test) =>
         TextMethod.Of(text => text.Length > 0 && text.EnumerateRunes().All(test));
 
     private static bool IsNumeric(Rune rune) => Rune.IsNumber(rune);
@@ -81,13 +81,13 @@ internal static class TextMethods
     private static BigInteger Find(string text, BoundValues arguments, bool fromEnd)
     {
         string part = PythonText.Plain(arguments[0]);
-        int found = fromEnd
-            ? part.Length == 0
-                ? text.Length
-                : text.LastIndexOf(part, StringComparison.Ordinal)
-            : text.IndexOf(part, StringComparison.Ordinal);
+        int found = fromEnd ? LastIndex(text, part) : text.IndexOf(part, StringComparison.Ordinal);
         return PythonText.CodePointIndex(text, found);
     }
+
+    /// <summary>string.LastIndexOf, which finds an empty text at the end in every version.</summary>
+    private static int LastIndex(string text, string part) =>
+        part.Length == 0 ? text.Length : text.LastIndexOf(part, StringComparison.Ordinal);
 
     private static object Index(string text, BoundValues arguments, bool fromEnd)
     {

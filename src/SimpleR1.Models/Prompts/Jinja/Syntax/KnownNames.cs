@@ -40,8 +40,8 @@ internal sealed class KnownNames
         bool isOpen = arguments.More is not null || arguments.MoreNamed is not null;
         if (
             !isOpen
-            && filter.Parameters.Misfit(name, arguments.Positional.Count, arguments.Named.Select(n => n.Name)) is
-            { } misfit
+            && filter.Parameters.Misfit(name, arguments.Positional.Count, arguments.Named.Select(n => n.Name))
+                is { } misfit
         )
             throw new JinjaException(line, misfit);
 

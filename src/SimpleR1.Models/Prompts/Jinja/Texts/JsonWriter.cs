@@ -23,6 +23,8 @@ internal sealed class JsonWriter(JsonLayout layout)
     {
         if (!RuntimeHelpers.TryEnsureSufficientExecutionStack())
             throw new ValueException("the value is nested too deeply for JSON");
+        Meter.Step();
+        Meter.CheckLength(text.Length);
         switch (value)
         {
             case Sequence sequence:

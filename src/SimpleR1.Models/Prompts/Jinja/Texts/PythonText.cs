@@ -34,6 +34,7 @@ internal static class PythonText
     {
         if (!RuntimeHelpers.TryEnsureSufficientExecutionStack())
             throw new ValueException("the value is nested too deeply to print");
+        Meter.Step();
         return value switch
         {
             None => "None",
@@ -54,10 +55,21 @@ internal static class PythonText
         };
     }
 
-    private static string Join(IEnumerable<object> items) => string.Join(", ", items.Select(Repr));
+    private static string Join(IEnumerable<object> items) => Join(items.Select(Repr));
 
     private static string Join(IEnumerable<KeyValuePair<object, object>> entries) =>
-        string.Join(", ", entries.Select(e => $"{Repr(e.Key)}: {Repr(e.Value)}"));
+        Join(entries.Select(e => $"{Repr(e.Key)}: {Repr(e.Value)}"));
+
+    private static string Join(IEnumerable<string> parts)
+    {
+        var text = new StringBuilder();
+        foreach (string part in parts)
+        {
+            text.Append(text.Length > 0 ? ", " : "").Append(part);
+            Meter.CheckLength(text.Length);
+        }
+        return Meter.Text(text.ToString());
+    }
 
     private static string Quote(string text)
     {
@@ -119,6 +131,26 @@ internal static class PythonText
 
     /// <summary>Number of code points.</summary>
     public static int Length(string text) => HasPairs(text) ? text.EnumerateRunes().Count() : text.Length;
+
+    /// <summary>The code point at a place; null if there is none.</summary>
+    /// <param name="place">From 0; negative counts from the end.</param>
+    public static string? CharacterAt(string text, BigInteger place)
+    {
+        Meter.Step(1 + text.Length / 64);
+        if (place < 0)
+            place += Length(text);
+        if (place < 0 || place >= text.Length)
+            return null;
+        return HasPairs(text) ? Characters(text).ElementAtOrDefault((int)place) : text[(int)place].ToString();
+    }
+
+    /// <summary>Code points from a place to another; both are within the text.</summary>
+    public static string Part(string text, int start, int end)
+    {
+        if (start >= end)
+            return "";
+        return HasPairs(text) ? string.Concat(Characters(text).Skip(start).Take(end - start)) : text[start..end];
+    }
 
     /// <summary>Each code point as a text.</summary>
     public static IEnumerable<string> Characters(string text) =>

@@ -45,11 +45,18 @@ internal static class Members
             return null;
         return value switch
         {
-            string or Markup => Pick([.. PythonText.Characters(PythonText.Plain(value))], place),
+            string or Markup => PythonText.CharacterAt(PythonText.Plain(value), place),
             Sequence sequence => Pick(sequence.Items, place),
-            NumberRange range => Pick(range.ToList(), place),
+            NumberRange range => Pick(range, place),
             _ => null,
         };
+    }
+
+    private static object? Pick(NumberRange range, BigInteger place)
+    {
+        if (place < 0)
+            place += range.Count;
+        return place >= 0 && place < range.Count ? range.Start + place * range.Step : null;
     }
 
     private static object? Pick(IReadOnlyList<object> items, BigInteger place)
@@ -67,8 +74,7 @@ internal static class Members
         switch (value)
         {
             case string or Markup:
-                string text = PythonText.Plain(value);
-                return string.Concat(Slice([.. PythonText.Characters(text)], start, stop, step).Cast<string>());
+                return SliceText(PythonText.Plain(value), start, stop, step);
             case Sequence sequence:
                 return new Sequence(Slice(sequence.Items, start, stop, step), sequence.IsTuple);
             case NumberRange range:
@@ -78,6 +84,16 @@ internal static class Members
             default:
                 return new Undefined($"{TypeNames.Of(value)} object has no slices");
         }
+    }
+
+    private static string SliceText(string text, object? start, object? stop, object? step)
+    {
+        Meter.Step(1 + text.Length / 64);
+        if (Bound(step) is { } stride && stride != 1)
+            return string.Concat(Slice([.. PythonText.Characters(text)], start, stop, step).Cast<string>());
+        int length = PythonText.Length(text);
+        int from = Clamp(Bound(start), length, 0, length) ?? 0;
+        return PythonText.Part(text, from, Clamp(Bound(stop), length, 0, length) ?? length);
     }
 
     private static List<object> Slice(IReadOnlyList<object> items, object? start, object? stop, object? step)

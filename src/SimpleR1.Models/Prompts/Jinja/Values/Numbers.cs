@@ -129,9 +129,7 @@ internal static class Numbers
         if (!a.IsZero && !BigInteger.Abs(a).IsOne && b * a.GetBitLength() > MaxBits)
             throw TooLong();
         if (BigInteger.Abs(a) <= 1)
-            return a.Sign < 0 && b.IsEven ? BigInteger.One
-                : b.IsZero ? BigInteger.One
-                : a;
+            return BigInteger.Pow(a, b.IsZero ? 0 : 2 - (int)(b % 2)); // the same for all odd and all even exponents
         return BigInteger.Pow(a, (int)b);
     }
 

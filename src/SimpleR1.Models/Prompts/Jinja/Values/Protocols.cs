@@ -88,8 +88,11 @@ internal static class Protocols
 
     /// <summary>Python's in.</summary>
     /// <exception cref="ValueException">The container holds nothing, or a text is asked for something else.</exception>
-    public static bool Contains(object container, object value) =>
-        container switch
+    public static bool Contains(object container, object value)
+    {
+        if (container is string text)
+            Meter.Step(1 + text.Length / 64);
+        return container switch
         {
             string or Markup when value is string or Markup => PythonText
                 .Plain(container)
@@ -102,6 +105,7 @@ internal static class Protocols
             _ when IsIterable(container) => Iterate(container).Any(item => PythonEquality.Instance.Equals(item, value)),
             _ => throw new ValueException($"argument of type '{TypeNames.Of(container)}' is not iterable"),
         };
+    }
 
     /// <summary>A stable sort, for which comparisons may throw.</summary>
     public static object[] Sort(IEnumerable<object> items, Func<object, object> key, bool descending)

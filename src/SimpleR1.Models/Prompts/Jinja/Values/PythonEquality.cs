@@ -13,6 +13,7 @@ internal sealed class PythonEquality : IEqualityComparer<object>
     {
         if (ReferenceEquals(a, b))
             return a is not double.NaN;
+        Meter.Step();
         if (!RuntimeHelpers.TryEnsureSufficientExecutionStack())
             throw new ValueException("values are nested too deeply to compare");
         if (Numbers.TryRead(a, out var x) && Numbers.TryRead(b, out var y))
