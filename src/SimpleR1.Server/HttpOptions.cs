@@ -1,4 +1,5 @@
 using System.Net;
+using SimpleR1.Models.Prompts;
 using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.Server;
@@ -17,10 +18,8 @@ public sealed record HttpOptions
     /// <summary>The certificate of HTTPS; null serves HTTP.</summary>
     public TlsCertificate? Certificate { get; init; }
 
-    /// <summary>
-    /// How chat messages become a prompt: a built-in template's name or a text with {question}; null refuses chat.
-    /// </summary>
-    public string? ChatTemplate { get; init; }
+    /// <summary>How chat messages become a prompt; null refuses chat.</summary>
+    public PromptTemplate? ChatTemplate { get; init; }
     public HttpLimits Limits { get; init; } = new();
 
     /// <summary>

@@ -37,7 +37,7 @@ public sealed class Experiment : IAsyncDisposable
     private Experiment(ExperimentSetup setup)
     {
         this.setup = setup;
-        Environments = problem => new SingleTurn(problem, Rewards);
+        Environments = problem => new SingleTurn(problem, Rewards, setup.Input.Requests.AnswerStart(problem));
         collector = new(setup.Workers, problem => Environments(problem), Rewards);
         warnings = new(setup.Input.Config.VocabularySize);
         lastStep = setup.Start;
@@ -292,7 +292,7 @@ public sealed class Experiment : IAsyncDisposable
     /// </summary>
     public Task SaveAsync() =>
         setup.Tensors.RunAsync(() =>
-            Checkpoints.Save(Run, Policy, lastStep, Recipe.Model.Path, Recipe.Training.KeepCheckpoints)
+            Checkpoints.Save(Run, Policy, lastStep, setup.Input.Files, Recipe.Training.KeepCheckpoints)
         );
 
     /// <summary>After a failure: saves the last complete step, if the weights are still that step's.</summary>

@@ -1,5 +1,6 @@
 using SimpleR1.Models;
 using SimpleR1.Models.Prompts;
+using SimpleR1.Models.Prompts.Jinja;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Training.Data;
 using SimpleR1.Training.Recipes;
@@ -17,6 +18,9 @@ internal sealed record ExperimentInput
     public required ModelConfig Config { get; init; }
     public required Tokenizer Tokenizer { get; init; }
     public required PromptTemplate Template { get; init; }
+
+    /// <summary>What a checkpoint has besides weights.</summary>
+    public required ModelFiles Files { get; init; }
     public required RequestFactory Requests { get; init; }
     public required RewardSet Rewards { get; init; }
 
@@ -37,11 +41,20 @@ internal sealed record ExperimentInput
         checking.Try("name", () => RunFolder.Find(options.RunsFolder, recipe.Name, options.Existing));
 
         // The model's files
-        var model = ModelFiles.Check(checking, "model.path", recipe.Model.Path);
+        var model = CheckedModel.Check(checking, "model.path", recipe.Model.Path);
         CheckStopIds(checking, model);
         var template = checking.Try(
             "model.template",
-            () => PromptTemplate.Create(recipe.Model.Template, recipe.Model.System)
+            () =>
+                PromptTemplate.Create(
+                    recipe.Model.Template,
+                    new()
+                    {
+                        Folder = recipe.Model.Path,
+                        System = recipe.Model.System,
+                        Variables = recipe.Model.TemplateOptions.Variables,
+                    }
+                )
         );
 
         // Problems
@@ -64,6 +77,7 @@ internal sealed record ExperimentInput
             Config = model.Config,
             Tokenizer = model.Tokenizer,
             Template = template,
+            Files = new(recipe.Model.Path, model.Tokenizer, template),
             Requests = new(recipe, model.Tokenizer, template),
             Rewards = rewards,
             Problems = problems,
@@ -107,7 +121,7 @@ internal sealed record ExperimentInput
             ? string.Join('\0', messages.SelectMany(m => new[] { m.Role, m.Content }))
             : problem.Question;
 
-    private static void CheckStopIds(CheckedRecipe<TrainRecipe> checking, ModelFiles? model)
+    private static void CheckStopIds(CheckedRecipe<TrainRecipe> checking, CheckedModel? model)
     {
         if (model is null)
             return;
@@ -136,10 +150,8 @@ internal sealed record ExperimentInput
             return;
 
         int longest = Math.Max(checking.Recipe.Rollout.MaxNewTokens, HeldOut.Count > 0 ? Requests.EvaluationTokens : 0);
-        var prompts = Problems
-            .Concat(HeldOut)
-            .Select(problem => (Problem: problem, Requests.Encode(problem).Length))
-            .ToList();
+        if (checking.Try("model.template", () => Lengths().ToList()) is not { } prompts)
+            return;
         WorkersCheck.CheckRoom(checking, Config, Math.Min(Context, prompts.Max(p => p.Length) + longest));
         var tooLong = prompts.Where(prompt => prompt.Length + longest > Context).ToList();
         if (tooLong.Count == 0)
@@ -156,4 +168,24 @@ internal sealed record ExperimentInput
     }
 
     private static string Place(Problem problem) => problem.Origin == "" ? "" : problem.Origin + ": ";
+
+    /// <exception cref="InvalidDataException">The template has no place for a problem.</exception>
+    private IEnumerable<(Problem Problem, int Length)> Lengths() =>
+        Problems.Concat(HeldOut).Select(problem => (problem, PromptLength(problem)));
+
+    private int PromptLength(Problem problem)
+    {
+        try
+        {
+            return Requests.Encode(problem).Length;
+        }
+        catch (Exception e) when (e is ArgumentException or JinjaException)
+        {
+            throw new InvalidDataException(
+                $"{Place(problem)}no prompt by the template '{Template.Name}': {e.Message}. "
+                    + $"Its question begins: {problem.Question[..Math.Min(80, problem.Question.Length)]}",
+                e
+            );
+        }
+    }
 }

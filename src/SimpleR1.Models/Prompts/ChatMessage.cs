@@ -9,4 +9,13 @@ public sealed record ChatMessage(string Role, string Content)
 {
     /// <summary>Further members that chat templates read, such as <c>tool_calls</c> or <c>reasoning_content</c>.</summary>
     public JsonObject? Other { get; init; }
+
+    /// <summary>The message as templates see it: role, content and the further members.</summary>
+    internal JsonObject ToJson()
+    {
+        var message = new JsonObject { ["role"] = Role, ["content"] = Content };
+        foreach (var (name, value) in Other ?? [])
+            message[name] = value?.DeepClone();
+        return message;
+    }
 }

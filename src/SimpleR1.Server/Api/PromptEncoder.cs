@@ -1,22 +1,26 @@
 using System.Text.Json;
 using Microsoft.AspNetCore.Http;
 using SimpleR1.Models.Prompts;
+using SimpleR1.Models.Prompts.Jinja;
 using SimpleR1.Server.Sources;
 
 namespace SimpleR1.Server.Api;
 
 /// <summary>A prompt before encoding: a text, or token ids already.</summary>
-internal readonly record struct Prompt(string? Text, int[]? Ids);
+internal readonly record struct Prompt(string? Text, int[]? Ids)
+{
+    /// <summary>What made the text of a conversation; null for a client's own text.</summary>
+    public PromptTemplate? Template { get; init; }
+}
 
 /// <summary>Turns what clients send as prompts into token ids.</summary>
-internal sealed class PromptEncoder(ICompletionSource source, string? chatTemplate, HttpLimits limits)
+internal sealed class PromptEncoder(ICompletionSource source, PromptTemplate? template, HttpLimits limits)
 {
     /// <summary>
     /// Of texts with at least this many characters only a few are encoded at once: the engine needs the cores.
     /// </summary>
     private const int LongText = 1 << 15;
 
-    private readonly PromptTemplate? template = chatTemplate is null ? null : PromptTemplate.Create(chatTemplate);
     private readonly SemaphoreSlim longTexts = new(Math.Max(1, Environment.ProcessorCount / 2));
     private readonly int longestToken = Enumerable
         .Range(0, source.Tokenizer.VocabularySize)
@@ -68,72 +72,29 @@ internal sealed class PromptEncoder(ICompletionSource source, string? chatTempla
     /// <summary>The prompt of a conversation, by the server's template.</summary>
     public Prompt Chat(JsonFields fields, string field)
     {
-        if (!fields.Has(field))
-            fields.Problem(field, "missing; expected a list of {role, content}");
-        var messages = fields.Read(
-            field,
-            """a list of {role, content}, the content a text or a list of {"type": "text", "text": …}""",
-            ReadMessages
-        );
-        if (messages is null)
+        var chat = ChatFields.Read(fields, field);
+        if (chat is not { Messages: { } messages })
             return default;
-
         if (template is null)
         {
             fields.Problem(
                 field,
-                "this model's tokenizer knows no chat format; use /v1/completions, or start the server with --template"
+                "this model has no chat template; use /v1/completions, or start the server with --template"
             );
             return default;
         }
+        if (chat.Options.Tools is not null && !template.TakesTools)
+            fields.Problem("tools", "the chat template of this model has no place for tools");
         try
         {
-            return new(ChatTemplate.Render(template, messages), null);
+            return new(template.Render(messages, chat.Options), null) { Template = template };
         }
-        catch (ArgumentException e)
+        catch (Exception e) when (e is ArgumentException or JinjaException)
         {
             fields.Problem(field, e.Message);
             return default;
         }
     }
-
-    private static ChatMessage[]? ReadMessages(JsonElement value)
-    {
-        if (value.ValueKind != JsonValueKind.Array)
-            return null;
-        var messages = value.EnumerateArray().Select(ReadMessage).ToArray();
-        return messages.All(m => m is not null) ? [.. messages.Select(m => m!)] : null;
-    }
-
-    private static ChatMessage? ReadMessage(JsonElement e)
-    {
-        if (e.ValueKind != JsonValueKind.Object)
-            return null;
-        if (!e.TryGetProperty("role", out var role) || role.ValueKind != JsonValueKind.String)
-            return null;
-        if (!e.TryGetProperty("content", out var content))
-            return null;
-        string? text = content.ValueKind switch
-        {
-            JsonValueKind.String => content.GetString(),
-            JsonValueKind.Array when content.EnumerateArray().All(IsText) => string.Concat(
-                content.EnumerateArray().Select(part => part.GetProperty("text").GetString())
-            ),
-            _ => null,
-        };
-
-        // OpenAI's newer models call the system "developer".
-        string name = role.GetString() is "developer" ? "system" : role.GetString()!;
-        return text is null ? null : new(name, text);
-    }
-
-    private static bool IsText(JsonElement part) =>
-        part.ValueKind == JsonValueKind.Object
-        && part.TryGetProperty("type", out var type)
-        && type.ValueKind == JsonValueKind.String
-        && type.GetString() == "text"
-        && part.TryGetProperty("text", out var text)
-        && text.ValueKind == JsonValueKind.String;
 
     /// <summary>The prompt's token ids.</summary>
     /// <param name="special">Adds the model's beginning-of-text token to a text.</param>
@@ -142,7 +103,7 @@ internal sealed class PromptEncoder(ICompletionSource source, string? chatTempla
     /// </exception>
     public async Task<int[]> EncodeAsync(Prompt prompt, bool special, string field, CancellationToken cancellation)
     {
-        int[] ids = prompt.Ids ?? await EncodeAsync(prompt.Text!, special, field, cancellation);
+        int[] ids = prompt.Ids ?? await EncodeTextAsync(prompt, special, field, cancellation);
         if (ids.Length == 0)
             throw new ApiException(StatusCodes.Status400BadRequest, $"{field}: empty; give at least one token", field);
         if (ids.Length > MaxTokens)
@@ -150,19 +111,21 @@ internal sealed class PromptEncoder(ICompletionSource source, string? chatTempla
         return ids;
     }
 
-    private async Task<int[]> EncodeAsync(string text, bool special, string field, CancellationToken cancellation)
+    private async Task<int[]> EncodeTextAsync(Prompt prompt, bool special, string field, CancellationToken cancellation)
     {
+        string text = prompt.Text!;
+
         // Any text of this length has at least this many tokens: no work for what cannot fit.
         long least = text.Length / longestToken;
         if (least > MaxTokens)
             throw TooLong(field, $"{text.Length} characters, at least {least} tokens");
 
         if (text.Length < LongText)
-            return Encode(text, special, field);
+            return Encode(prompt, special, field);
         await longTexts.WaitAsync(cancellation);
         try
         {
-            return Encode(text, special, field);
+            return Encode(prompt, special, field);
         }
         finally
         {
@@ -170,10 +133,13 @@ internal sealed class PromptEncoder(ICompletionSource source, string? chatTempla
         }
     }
 
-    private int[] Encode(string text, bool special, string field)
+    private int[] Encode(Prompt prompt, bool special, string field)
     {
+        string text = prompt.Text!;
         try
         {
+            if (special && prompt.Template is { } chat)
+                return chat.Encode(source.Tokenizer, text);
             return special ? source.Tokenizer.EncodePrompt(text) : source.Tokenizer.Encode(text);
         }
         catch (InvalidDataException e) // a character without a token

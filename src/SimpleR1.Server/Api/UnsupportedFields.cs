@@ -61,13 +61,13 @@ internal static class UnsupportedFields
 
     public static void RefuseInChat(JsonFields fields)
     {
-        fields.Ignore("parallel_tool_calls"); // how tools are called, and there are none
+        // Tools are for the chat template only: calls come back as the text that the model writes.
+        fields.Ignore("parallel_tool_calls");
         fields.Refuse(
-            "tools",
-            "not supported",
-            value => value.ValueKind == JsonValueKind.Array && value.GetArrayLength() == 0
+            "tool_choice",
+            "only auto and none are supported",
+            value => IsText(value, "auto") || IsText(value, "none")
         );
-        fields.Refuse("tool_choice", "not supported", value => IsText(value, "none"));
         fields.Refuse(
             "modalities",
             """only ["text"] is supported""",

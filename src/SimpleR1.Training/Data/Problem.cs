@@ -17,6 +17,9 @@ public sealed record Problem(string Question, string Answer, IReadOnlyDictionary
     /// </summary>
     public IReadOnlyList<ChatMessage>? Messages { get; init; }
 
+    /// <summary>The messages, or the question as one.</summary>
+    public IReadOnlyList<ChatMessage> Conversation => Messages ?? [new("user", Question)];
+
     /// <summary>File and place of the row, for messages; empty for a generated problem.</summary>
     public string Origin { get; init; } = "";
 

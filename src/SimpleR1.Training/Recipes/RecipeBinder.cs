@@ -73,6 +73,8 @@ internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
             return node is ListNode list
                 ? Activator.CreateInstance(type, Items(list, element, limits, key))
                 : Wrong(node, type, key);
+        if (type == typeof(TemplateOptions))
+            return node is MapNode variables ? TemplateOptions.From(variables) : Wrong(node, type, key);
         if (RecipeKey.IsSection(type))
             return node is MapNode map ? Section(map, type, key) : Wrong(node, type, key);
         if (node is not ScalarNode { Text: { } text } scalar)
@@ -159,6 +161,8 @@ internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
             return $"a section with keys {keys}"
                 + (RecipeKey.BareList(type) is { } only ? $"; or a list, its {only.Name}" : "");
         }
+        if (type == typeof(TemplateOptions))
+            return "a section with any keys";
         return Type.GetTypeCode(type) switch
         {
             TypeCode.Boolean => "true or false",

@@ -68,5 +68,9 @@ internal sealed record RecipeKey
 
     /// <summary>True for a nested record with keys of its own.</summary>
     public static bool IsSection(Type type) =>
-        type.IsClass && type != typeof(string) && Element(type) is null && !RecipeNames.IsChoice(type);
+        type.IsClass
+        && type != typeof(string)
+        && type != typeof(TemplateOptions)
+        && Element(type) is null
+        && !RecipeNames.IsChoice(type);
 }

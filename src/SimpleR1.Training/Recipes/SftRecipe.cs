@@ -64,8 +64,17 @@ public sealed record SftModelSection : IRecipeSection
     [Description("A new model of random weights; instead of path.")]
     public ModelShape? Shape { get; init; }
 
-    [Description("How a question becomes a prompt: a built-in template's name, or text with {question}.")]
+    [Description(
+        "How a question becomes a prompt: chat (the model's own chat template), r1-zero, r1-zero-one-shot, chatml, "
+            + "plain, or text with {question}."
+    )]
     public string Template { get; init; } = "plain";
+
+    [Description("System message of conversations that begin with none: for chat, chatml and text with {system}.")]
+    public string? System { get; init; }
+
+    [Description("Variables of the templates chat and chatml, such as {enable_thinking: false}.")]
+    public TemplateOptions TemplateOptions { get; init; } = new();
 
     public IEnumerable<Conflict> Validate()
     {

@@ -145,11 +145,17 @@ public sealed record ModelSection
     [Description("Folder of a Hugging Face checkpoint (config.json, tokenizer.json, *.safetensors).")]
     public required string Path { get; init; }
 
-    [Description("How a question becomes a prompt: a built-in template's name, or text with {question}.")]
+    [Description(
+        "How a question becomes a prompt: chat (the model's own chat template), r1-zero, r1-zero-one-shot, chatml, "
+            + "plain, or text with {question}."
+    )]
     public string Template { get; init; } = "r1-zero";
 
-    [Description("System message, for templates that have one.")]
+    [Description("System message of conversations that begin with none: for chat, chatml and text with {system}.")]
     public string? System { get; init; }
+
+    [Description("Variables of the templates chat and chatml, such as {enable_thinking: false}.")]
+    public TemplateOptions TemplateOptions { get; init; } = new();
 
     [Description("Longest sequence, prompt and completion together, in tokens.")]
     [Limits(AtLeast = 8)]

@@ -1,5 +1,6 @@
 using SimpleR1.Inference;
 using SimpleR1.Models.Prompts;
+using SimpleR1.Models.Prompts.Jinja;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Training.Data;
 using SimpleR1.Training.Recipes;
@@ -15,7 +16,12 @@ internal sealed class RequestFactory(TrainRecipe recipe, Tokenizer tokenizer, Pr
     public int EvaluationTokens => recipe.Evaluation.MaxNewTokens ?? recipe.Rollout.MaxNewTokens;
 
     /// <summary>A problem's prompt as token ids.</summary>
-    public int[] Encode(Problem problem) => tokenizer.EncodePrompt(template.Render(problem.Question));
+    /// <exception cref="ArgumentException">The template has no place for the problem's messages.</exception>
+    /// <exception cref="JinjaException">The model's chat template refuses them.</exception>
+    public int[] Encode(Problem problem) => template.Encode(tokenizer, template.Render(problem.Conversation));
+
+    /// <summary>The part of a problem's answer that its prompt already holds, such as <c>&lt;think&gt;</c>.</summary>
+    public string AnswerStart(Problem problem) => template.AnswerStart(problem.Conversation);
 
     /// <summary>A group of samples to train on.</summary>
     /// <param name="place">Place of the prompt in its step; the request's seed follows from it.</param>

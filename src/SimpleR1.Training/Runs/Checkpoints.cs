@@ -19,7 +19,7 @@ public static class Checkpoints
     /// <exception cref="IOException">
     /// The checkpoint can't be written, for example because the disk is full. Earlier checkpoints are untouched.
     /// </exception>
-    public static void Save(RunFolder run, PolicyModel policy, RunState state, string modelFolder, int keep)
+    public static void Save(RunFolder run, PolicyModel policy, RunState state, ModelFiles files, int keep)
     {
         string folder = Folder(run, state.Step);
         if (Directory.Exists(folder))
@@ -28,7 +28,8 @@ public static class Checkpoints
             folder,
             temporary =>
             {
-                Checkpoint.Write(temporary, policy.Weights, WeightType.F32, modelFolder);
+                Checkpoint.Write(temporary, policy.Weights, WeightType.F32, files.Folder);
+                files.Template.WriteTo(temporary, files.Tokenizer);
                 long length = policy.Weights.Layout.Length;
                 SafetensorsWriter.Write(
                     Path.Combine(temporary, OptimizerFile),

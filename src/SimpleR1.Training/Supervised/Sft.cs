@@ -109,7 +109,7 @@ public sealed class Sft : IDisposable
         session.Keep();
         bool interrupted = state.Step < steps;
         if (!interrupted)
-            SftOutput.Write(recipe, weights, input.TokenizerFolder);
+            SftOutput.Write(recipe, weights, input.Files);
         string[] written = interrupted ? [] : [recipe.Output];
         return new(state.Step, interrupted, loss, [.. run.Written(state.Step), .. written]);
     }
@@ -169,7 +169,7 @@ public sealed class Sft : IDisposable
     private bool IsDue(int every, int step) => step == recipe.Training.Steps || every > 0 && step % every == 0;
 
     private void Save(RunFolder run, RunState state) =>
-        Checkpoints.Save(run, policy, state, input.TokenizerFolder, recipe.Training.KeepCheckpoints);
+        Checkpoints.Save(run, policy, state, input.Files, recipe.Training.KeepCheckpoints);
 
     public void Dispose()
     {

@@ -13,8 +13,8 @@ internal sealed record SftInput
     public required ModelConfig Config { get; init; }
     public required Tokenizer Tokenizer { get; init; }
 
-    /// <summary>Folder that the tokenizer's files are copied from.</summary>
-    public required string TokenizerFolder { get; init; }
+    /// <summary>What the trained model's folder has besides weights.</summary>
+    public required ModelFiles Files { get; init; }
     public required TrainingSequence[] Texts { get; init; }
 
     /// <summary>The order that the texts are drawn in.</summary>
@@ -50,7 +50,7 @@ internal sealed record SftInput
         {
             Config = config,
             Tokenizer = tokenizer,
-            TokenizerFolder = recipe.Model.Path ?? recipe.Model.Shape!.Tokenizer,
+            Files = new(recipe.Model.Path ?? recipe.Model.Shape!.Tokenizer, tokenizer, encoder!.Template),
             Texts = texts!.Texts,
             Order = texts.Order,
             HeldOut = heldOut?.Texts,
@@ -62,7 +62,7 @@ internal sealed record SftInput
         var model = checking.Recipe.Model;
         if (model.Path is { } path)
         {
-            var files = ModelFiles.Check(checking, "model.path", path);
+            var files = CheckedModel.Check(checking, "model.path", path);
             return (files?.Config, files?.Tokenizer);
         }
         if (model.Shape is not { } shape)

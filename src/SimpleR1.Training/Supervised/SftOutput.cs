@@ -29,10 +29,14 @@ internal static class SftOutput
     }
 
     /// <summary>Writes the model in place of what the folder held.</summary>
-    public static void Write(SftRecipe recipe, FlatWeights weights, string tokenizerFolder) =>
+    public static void Write(SftRecipe recipe, FlatWeights weights, ModelFiles files) =>
         AtomicFolder.Write(
             recipe.Output,
-            temporary => Checkpoint.Write(temporary, weights, recipe.Training.WeightType, tokenizerFolder)
+            temporary =>
+            {
+                Checkpoint.Write(temporary, weights, recipe.Training.WeightType, files.Folder);
+                files.Template.WriteTo(temporary, files.Tokenizer);
+            }
         );
 
     /// <summary>True when the run that is resumed was started with this output, and so was allowed to replace it.</summary>

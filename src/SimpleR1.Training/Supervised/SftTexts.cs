@@ -1,5 +1,6 @@
 using SimpleR1.Models;
 using SimpleR1.Models.Prompts;
+using SimpleR1.Models.Prompts.Jinja;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Training.Data;
 using SimpleR1.Training.Policy;
@@ -13,7 +14,17 @@ internal sealed record TextSource(TrainingSequence[] Texts, DataOrder Order);
 /// <summary>Texts to train on as token ids: prompt, answer, end of text.</summary>
 internal sealed class SftTexts(SftRecipe recipe, Tokenizer tokenizer, ModelConfig config)
 {
-    private readonly PromptTemplate template = PromptTemplate.Create(recipe.Model.Template);
+    /// <summary>The template of the prompts.</summary>
+    public PromptTemplate Template { get; } =
+        PromptTemplate.Create(
+            recipe.Model.Template,
+            new()
+            {
+                Folder = recipe.Model.Path ?? recipe.Model.Shape!.Tokenizer,
+                System = recipe.Model.System,
+                Variables = recipe.Model.TemplateOptions.Variables,
+            }
+        );
 
     /// <summary>The texts of a source, and the order that they are drawn in.</summary>
     /// <param name="log">Receives a line about rows that can't be used, and one about several sources.</param>
@@ -34,8 +45,7 @@ internal sealed class SftTexts(SftRecipe recipe, Tokenizer tokenizer, ModelConfi
     /// <summary>With LearnPrompts every token but the first is trained, else only the answer's and the end.</summary>
     private TrainingSequence Encode(Demonstration text, int index)
     {
-        string rendered = Prompt(text);
-        int[] prompt = rendered.Length == 0 ? [] : tokenizer.EncodePrompt(rendered);
+        int[] prompt = Prompt(text);
         int[] all = [.. prompt, .. tokenizer.Encode(text.Text), config.EosTokenIds[0]];
         if (all.Length > recipe.Training.SequenceLength)
         {
@@ -50,10 +60,21 @@ internal sealed class SftTexts(SftRecipe recipe, Tokenizer tokenizer, ModelConfi
     }
 
     /// <summary>What comes before the text that is learnt; of a conversation all but the assistant's last message.</summary>
-    private string Prompt(Demonstration text)
+    private int[] Prompt(Demonstration text)
     {
-        if (text.Messages is { Count: > 1 } messages)
-            return ChatTemplate.Render(template, [.. messages.SkipLast(1)]);
-        return text.Question.Length == 0 ? "" : template.Render(text.Question);
+        IReadOnlyList<ChatMessage> asked = text.Messages is { Count: > 1 } messages
+            ? [.. messages.SkipLast(1)]
+            : [new("user", text.Question)];
+        if (asked is [{ Content: "" }])
+            return [];
+        try
+        {
+            return Template.Encode(tokenizer, Template.Render(asked));
+        }
+        catch (Exception e) when (e is ArgumentException or JinjaException)
+        {
+            string place = text.Origin == "" ? "" : text.Origin + ": ";
+            throw new InvalidDataException($"{place}no prompt by the template '{Template.Name}': {e.Message}", e);
+        }
     }
 }

@@ -51,7 +51,10 @@ public sealed class ExampleTests
         var recipe = RecipeFile.Load<TrainRecipe>(full);
         if (recipe.Model.Path.StartsWith("recipes/", StringComparison.Ordinal))
             Assert.True(File.Exists(Path.Combine(Root, recipe.Model.Path, "config.json")));
-        PromptTemplate.Create(recipe.Model.Template, recipe.Model.System);
+        PromptTemplate.Create(
+            recipe.Model.Template,
+            new() { Folder = recipe.Model.Path, System = recipe.Model.System }
+        );
         RewardSet.Load([
             .. recipe.Rewards.Select(r => r.File is null ? r : r with { File = Path.Combine(Root, r.File) }),
         ]);

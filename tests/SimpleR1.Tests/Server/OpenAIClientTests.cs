@@ -24,7 +24,7 @@ public sealed class OpenAIClientTests
         "<|im_start|>system\nBe brief.<|im_end|>\n"
         + "<|im_start|>user\n1+1?<|im_end|>\n"
         + "<|im_start|>assistant\n2<|im_end|>\n"
-        + "<|im_start|>user\n2+2?<|im_end|>\n"
+        + "<|im_start|>user\n2+\n2?<|im_end|>\n"
         + "<|im_start|>assistant\n";
 
     private static OpenAIClient Client(TestServer server, string key = Key) =>
@@ -38,7 +38,7 @@ public sealed class OpenAIClientTests
         );
 
     private static Task<TestServer> StartAsync() =>
-        TestServer.StartAsync(new() { ApiKeys = ["another-key", Key], ChatTemplate = "chatml" });
+        TestServer.StartAsync(new() { ApiKeys = ["another-key", Key], ChatTemplate = PromptTemplate.Create("chatml") });
 
     private static async Task<Completion> EngineAsync(TestServer server, SamplingParameters sampling)
     {
@@ -175,7 +175,7 @@ public sealed class OpenAIClientTests
             MaxPositions = endless + 1_000,
         };
         await using var server = await TestServer.StartAsync(
-            new() { ApiKeys = [Key], ChatTemplate = "chatml" },
+            new() { ApiKeys = [Key], ChatTemplate = PromptTemplate.Create("chatml") },
             new() { KvCacheBytes = 256 << 20 },
             TinyModels.Random(config)
         );
@@ -217,7 +217,7 @@ public sealed class OpenAIClientTests
         Assert.Equal(404, (await Error("other", Key, new())).Status);
         var refused = await Error(TestServer.Model, Key, new() { Tools = { ChatTool.CreateFunctionTool("f") } });
         Assert.Equal(400, refused.Status);
-        Assert.Contains("tools: not supported", refused.Message);
+        Assert.Contains("tools: the chat template of this model has no place for tools", refused.Message);
     }
 
     [Theory]
@@ -241,7 +241,9 @@ public sealed class OpenAIClientTests
         string? problem
     )
     {
-        await using var server = await TestServer.StartAsync(new() { ChatTemplate = template });
+        await using var server = await TestServer.StartAsync(
+            new() { ChatTemplate = template is null ? null : PromptTemplate.Create(template) }
+        );
         if (problem is not null)
         {
             var (status, message, param, _) = await server.FailAsync(

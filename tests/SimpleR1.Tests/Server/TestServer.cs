@@ -4,6 +4,7 @@ using System.Text;
 using System.Text.Json;
 using SimpleR1.Inference;
 using SimpleR1.Models;
+using SimpleR1.Models.Prompts;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Server;
 using SimpleR1.Server.Sources;
@@ -76,7 +77,7 @@ internal sealed class TestServer : IAsyncDisposable
             lock (log)
                 log.Add(line);
         }
-        var all = (options ?? new() { ChatTemplate = "chatml" }) with { Port = 0, Log = Note };
+        var all = (options ?? new() { ChatTemplate = PromptTemplate.Create("chatml") }) with { Port = 0, Log = Note };
         return new(
             source,
             await HttpServer.StartAsync(

@@ -4,6 +4,8 @@ using SimpleR1.Cluster;
 using SimpleR1.Cluster.Trainer;
 using SimpleR1.Inference;
 using SimpleR1.Models;
+using SimpleR1.Models.Prompts;
+using SimpleR1.Training.Data;
 using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Rollouts;
 using Xunit;
@@ -89,15 +91,10 @@ public sealed class EnvironmentTests
         var collector = new RolloutCollector(workers, _ => new ThreeTurns());
 
         var progress = new List<(int Done, int All)>();
-        var collected = await collector.CollectAsync(
-            [Prompt(0, 3, 2), Prompt(1, 5, 2)],
-            2,
-            Stop,
-            (done, all) => progress.Add((done, all))
-        );
+        collector.Scored = (done, all) => progress.Add((done, all));
+        var collected = await collector.CollectAsync([Prompt(0, 3, 2), Prompt(1, 5, 2)], 2, Stop);
 
-        Assert.All(progress, p => Assert.Equal(4, p.All));
-        Assert.Equal(0, progress[0].Done); // nobody is done after a first turn
+        Assert.Equal([(1, 4), (2, 4), (3, 4), (4, 4)], progress); // nobody is done after a first turn
         Assert.Empty(collected.Unfinished);
         Assert.Equal([(0, 0), (0, 1), (1, 0), (1, 1)], collected.Rollouts.Select(r => (r.Group, r.Sample)));
         var rollout = collected.Rollouts[2];
@@ -129,6 +126,30 @@ public sealed class EnvironmentTests
         Assert.True(rollout.Correct);
         Assert.Equal([7, 7, 7], rollout.PromptTokens);
         Assert.Equal([3, 3], rollout.Tokens);
+    }
+
+    [Theory]
+    [InlineData("{question} <think>\n", 1)]
+    [InlineData("{question}", 0)]
+    public async Task SingleTurn_rewards_see_the_part_of_the_answer_that_the_prompt_holds(string text, double expected)
+    {
+        var problem = new Problem("1+1?", "2", new Dictionary<string, JsonNode?>());
+        string start = PromptTemplate.Create(text).AnswerStart(problem.Conversation);
+        var rewards = new RewardSet([new("format", 1, RewardFunction.Plain(BuiltInRewards.Format))]);
+        var completion = new Completion
+        {
+            RequestId = "a",
+            SampleIndex = 0,
+            Tokens = [1],
+            LogProbs = [0],
+            WeightVersions = [0],
+            FinishReason = FinishReason.Stop,
+            Text = "One and one.</think>\n<answer>2</answer>",
+        };
+
+        var reply = await new SingleTurn(problem, rewards, start).AnswerAsync(completion, Stop);
+
+        Assert.Equal(expected, Assert.IsType<Reply.Final>(reply).Score.Total);
     }
 
     [Fact]

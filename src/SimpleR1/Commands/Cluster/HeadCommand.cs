@@ -5,7 +5,6 @@ using SimpleR1.Commands.Models;
 using SimpleR1.Commands.Options;
 using SimpleR1.Inference;
 using SimpleR1.Models;
-using SimpleR1.Models.Tokenization;
 using SimpleR1.Screen;
 using SimpleR1.Server.Sources;
 
@@ -51,7 +50,7 @@ internal static class HeadCommand
         // All options are checked before minutes of loading.
         var http = api.Read(parse);
         http.Check();
-        http = http with { ChatTemplate = api.ReadTemplate(parse, Tokenizer.Load(folder)) };
+        http = http with { ChatTemplate = api.ReadTemplate(parse, folder) };
         if (ModelConfigFile.Load(folder).EndWarning is { } warning)
             Console.Error.WriteLine(warning);
 

@@ -37,7 +37,7 @@ internal static partial class GenerateCommand
             await using var engine = new EngineThread(() => new Engine(decoder, tokenizer, device.Engine(parse, gpu)));
 
             // The completion.
-            int[] ids = tokenizer.EncodePrompt(prompt.Text(parse));
+            int[] ids = prompt.Encode(parse, folder, tokenizer);
             var request = new GenerationRequest("prompt", ids, sampling.Read(parse));
             await foreach (var token in engine.StreamAsync(request, interrupts.Token))
                 Console.Write(token.Text);
@@ -60,11 +60,14 @@ internal static partial class GenerateCommand
             .Describe("In --prompt, \\n is a new line, \\t a tab and \\\\ a backslash");
         private readonly Option<string> template = command
             .AddDefault("--template", "plain")
-            .Describe("Text around the prompt: r1-zero, r1-zero-one-shot, chatml, plain, or a text with {question}");
+            .Describe(
+                "Text around the prompt: chat (the model's own), r1-zero, r1-zero-one-shot, chatml, plain, or a text with {question}"
+            );
 
-        public string Text(ParseResult parse)
+        public int[] Encode(ParseResult parse, string folder, Tokenizer tokenizer)
         {
-            return PromptTemplate.Create(parse.GetValue(template)!).Render(Question(parse));
+            var prompts = PromptTemplate.Create(parse.GetValue(template)!, new() { Folder = folder });
+            return prompts.Encode(tokenizer, prompts.Render(Question(parse)));
         }
 
         private string Question(ParseResult parse)

@@ -28,7 +28,7 @@ internal static class ServeCommand
         var tokenizer = Tokenizer.Load(options.Folder(parse));
         if (ModelConfigFile.Load(options.Folder(parse)).EndWarning is { } warning)
             Console.Error.WriteLine(warning);
-        http = http with { ChatTemplate = options.ChatTemplate(parse, tokenizer) };
+        http = http with { ChatTemplate = options.ChatTemplate(parse) };
         var gpu = options.Gpu(parse);
         options.Check(parse, gpu);
 

@@ -1,7 +1,6 @@
 using System.CommandLine;
 using System.Net;
 using SimpleR1.Models.Prompts;
-using SimpleR1.Models.Tokenization;
 using SimpleR1.Server;
 
 namespace SimpleR1.Commands.Options;
@@ -30,9 +29,12 @@ internal sealed class ApiOptions(Command command, string prefix = "")
         .Describe("The certificate's private key in PEM; default: in the certificate's file");
     private readonly Option<string?> template = command
         .AddOption<string?>("--template")
-        .Describe("Chat format: chatml, r1-zero, r1-zero-one-shot, plain, or a text with {question} (\\n: new line)");
+        .Describe(
+            "Chat format: chatml, r1-zero, r1-zero-one-shot, plain, or a text with {question} (\\n: new line); "
+                + "default: the model's own chat template"
+        );
 
-    /// <summary>All but the chat template, which needs the tokenizer.</summary>
+    /// <summary>All but the chat template, which needs the model.</summary>
     public HttpOptions Read(ParseResult parse) =>
         new()
         {
@@ -43,14 +45,13 @@ internal sealed class ApiOptions(Command command, string prefix = "")
             AccessLog = parse.GetValue(accessLog) ? Console.Out.WriteLine : null,
         };
 
-    /// <summary>The given template, or ChatML if the tokenizer knows it; otherwise null: no chat.</summary>
-    public string? ReadTemplate(ParseResult parse, Tokenizer tokenizer)
+    /// <summary>The given template, or the model's own; null if it has none: no chat.</summary>
+    public PromptTemplate? ReadTemplate(ParseResult parse, string folder)
     {
-        string? defaultTemplate = tokenizer.TokenId("<|im_start|>") is null ? null : "chatml";
-        string? chosen = parse.GetValue(template)?.Replace("\\n", "\n", StringComparison.Ordinal) ?? defaultTemplate;
-        if (chosen is not null)
-            _ = PromptTemplate.Create(chosen); // throws if the template is none
-        return chosen;
+        var options = new PromptOptions { Folder = folder };
+        return parse.GetValue(template) is { } chosen
+            ? PromptTemplate.Create(chosen.Replace("\\n", "\n", StringComparison.Ordinal), options)
+            : PromptTemplate.ForModel(options);
     }
 
     private IPAddress ReadHost(ParseResult parse)

@@ -2,7 +2,7 @@ using System.CommandLine;
 using SimpleR1.Cluster;
 using SimpleR1.Inference;
 using SimpleR1.Models;
-using SimpleR1.Models.Tokenization;
+using SimpleR1.Models.Prompts;
 using SimpleR1.Server;
 using SimpleR1.Tensors.Cuda;
 
@@ -85,7 +85,7 @@ internal sealed class ServeOptions(Command command)
         };
     }
 
-    public string? ChatTemplate(ParseResult parse, Tokenizer tokenizer) => api.ReadTemplate(parse, tokenizer);
+    public PromptTemplate? ChatTemplate(ParseResult parse) => api.ReadTemplate(parse, Folder(parse));
 
     /// <exception cref="ArgumentException">Options that exclude each other were given.</exception>
     public void Check(ParseResult parse, CudaDevice? gpu)

@@ -1,8 +1,8 @@
 using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
-using SimpleR1.Training;
 using SimpleR1.Training.Data;
 using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Supervised;
 using Xunit;
 
 namespace SimpleR1.Tests.Training.Data;
@@ -85,7 +85,7 @@ public sealed class TextLayoutTests : DataFolder
             Training = new() { LearnPrompts = false },
         };
         var tokenizer = Tokenizer.Load(model);
-        var (texts, _) = new SftTexts(recipe, tokenizer, ModelConfigFile.Load(model)).Load(recipe.Data.Train, null);
+        var texts = new SftTexts(recipe, tokenizer, ModelConfigFile.Load(model)).Load(recipe.Data.Train, null).Texts;
         int first = texts[0].Positions[0];
         int start = prompt.Length == 0 ? 0 : first; // the first token of all is never predicted
         Assert.Equal(prompt, tokenizer.Decode(texts[0].Tokens.AsSpan(0, start), withSpecialTokens: true));

@@ -23,7 +23,9 @@ public sealed class FingerprintTests : IDisposable
             InRepository("recipes", "quickstart.yaml"),
             ["model.path=" + InRepository("recipes", "tiny-base"), .. small]
         );
-        return (recipe, ExperimentInput.Load(recipe, _ => { }));
+        var events = new ExperimentEvents(_ => { }, _ => { }, _ => { });
+        var options = new ExperimentOptions(Path.GetTempPath(), ExistingRun.Overwrite, events);
+        return (recipe, ExperimentInput.Load(CheckedRecipe<TrainRecipe>.Of(recipe), options));
     }
 
     private static Fingerprint OfEvaluation(params string[] overrides)
