@@ -85,9 +85,13 @@ public static class RecipeJsonSchema
         if (RecipeKey.IsSection(type))
         {
             var section = Reference(type, definitions);
-            return RecipeKey.BareList(type) is { } only
-                ? AnyOf(section, Value(only.Type, only.Limits, definitions))
-                : section;
+            if (RecipeKey.BareList(type) is not { } only)
+                return section;
+            bool isRecursive = RecipeKey.Element(only.Type) == type; // a list in the list has a section around it
+            var list = isRecursive
+                ? new JsonObject { ["type"] = "array", ["items"] = Reference(type, definitions) }
+                : Value(only.Type, only.Limits, definitions);
+            return AnyOf(section, list);
         }
         if (RecipeNames.IsChoice(type))
             return new() { ["enum"] = new JsonArray([.. RecipeNames.Values(type).Select(name => (JsonNode)name)]) };

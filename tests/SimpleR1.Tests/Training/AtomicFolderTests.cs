@@ -41,6 +41,23 @@ public sealed class AtomicFolderTests : IDisposable
     }
 
     [Fact]
+    public void AtomicFolder_with_a_file_that_was_moved_and_linked_is_good()
+    {
+        string checkpoint = Path.Combine(folder, "step-5");
+        AtomicFolder.Write(checkpoint, inside => File.WriteAllText(Path.Combine(inside, "weights.bin"), "abc"));
+        string moved = Path.Combine(folder, "elsewhere.bin");
+        File.Move(Path.Combine(checkpoint, "weights.bin"), moved);
+        File.CreateSymbolicLink(Path.Combine(checkpoint, "weights.bin"), moved);
+
+        AtomicFolder.Verify(checkpoint);
+        File.AppendAllText(moved, "d");
+        Assert.Contains(
+            "weights.bin has 4 bytes, expected 3",
+            Assert.Throws<InvalidDataException>(() => AtomicFolder.Verify(checkpoint)).Message
+        );
+    }
+
+    [Fact]
     public void AtomicFolder_that_fails_leaves_the_one_before()
     {
         string checkpoint = Path.Combine(folder, "last");

@@ -100,7 +100,7 @@ public sealed class PlanTests : IDisposable
             (3, "model.path", "no such folder"),
             (4, "model.template", "neither a built-in template"),
             (6, "data.train", "not found"),
-            (7, "data.evaluation", "no rows"),
+            (7, "data.evaluation", "the file is empty"),
             (10, "rewards.1", "no reward 'Mine'"),
             (13, "workers.device", "found 'gpu7'"),
             (14, "workers.port", "is taken"),

@@ -45,7 +45,7 @@ public static class AtomicFolder
         catch (Exception e)
         {
             bool isDiskFull = IsDiskFull(e);
-            long written = isDiskFull ? Files(temporary).Sum(f => new FileInfo(f).Length) : 0;
+            long written = isDiskFull ? Files(temporary).Sum(f => LengthOf(f)) : 0;
             long free = isDiskFull ? new DriveInfo(parent).AvailableFreeSpace : 0;
             DeleteIfExists(temporary);
             if (isDiskFull)
@@ -101,7 +101,7 @@ public static class AtomicFolder
     {
         if (!File.Exists(path))
             return $"{name} is missing";
-        long bytes = new FileInfo(path).Length;
+        long bytes = LengthOf(path);
         if (bytes != entry.Bytes)
             return $"{name} has {bytes} bytes, expected {entry.Bytes}";
         return Hash(path) == entry.Sha256 ? null : $"{name} has other contents (SHA-256 differs)";
@@ -113,7 +113,7 @@ public static class AtomicFolder
             .Order(StringComparer.Ordinal)
             .ToDictionary(
                 f => Path.GetRelativePath(folder, f).Replace('\\', '/'),
-                f => new Entry(new FileInfo(f).Length, Hash(f))
+                f => new Entry(LengthOf(f), Hash(f))
             );
         File.WriteAllText(Path.Combine(folder, Manifest), JsonSerializer.Serialize(entries, ManifestJson));
 
@@ -160,4 +160,11 @@ public static class AtomicFolder
             (e is IOException && (e.HResult is 28 or 122 || (uint)e.HResult == 0x80070070))
             || IsDiskFull(e.InnerException)
         );
+
+    /// <summary>Bytes of a file, or of the file that a link leads to.</summary>
+    private static long LengthOf(string path)
+    {
+        using var file = File.OpenHandle(path);
+        return RandomAccess.GetLength(file);
+    }
 }
