@@ -17,7 +17,7 @@ if (args is not [var path, .. var overrides])
 
 var events = new ExperimentEvents(
     Step: r => Console.WriteLine($"step {r.Step}/{r.Steps}  reward {r.Reward:F3}  capped {r.Details["capped"]:P1}"),
-    Evaluation: e => Console.WriteLine($"evaluation after step {e.Step}: {e.Accuracy:P1} of {e.Answers.Count}"),
+    Evaluation: e => Console.WriteLine($"evaluation after step {e.Step}: {e.Correct} of {e.Answers.Count} correct"),
     Log: Console.WriteLine
 );
 var recipe = RecipeFile.Load<TrainRecipe>(path, overrides) with { Name = "my-algorithm" };

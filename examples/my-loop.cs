@@ -22,7 +22,7 @@ Console.CancelKeyPress += (_, key) =>
 };
 var events = new ExperimentEvents(
     Step: r => Console.WriteLine($"step {r.Step}/{r.Steps}  reward {r.Reward:F3}  trained tokens {r.TrainedTokens}"),
-    Evaluation: e => Console.WriteLine($"evaluation after step {e.Step}: {e.Accuracy:P1} of {e.Answers.Count}"),
+    Evaluation: e => Console.WriteLine($"evaluation after step {e.Step}: {e.Correct} of {e.Answers.Count} correct"),
     Log: Console.WriteLine
 );
 var recipe = RecipeFile.Load<TrainRecipe>(path, overrides) with { Name = "my-loop" };

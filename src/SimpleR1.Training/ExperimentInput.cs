@@ -43,27 +43,8 @@ internal sealed record ExperimentInput
         // The model's files
         var model = CheckedModel.Check(checking, "model.path", recipe.Model.Path);
         CheckStopIds(checking, model);
-        var template = checking.Try(
-            "model.template",
-            () =>
-                PromptTemplate.Create(
-                    recipe.Model.Template,
-                    new()
-                    {
-                        Folder = recipe.Model.Path,
-                        System = recipe.Model.System,
-                        Variables = recipe.Model.TemplateOptions.Variables,
-                    }
-                )
-        );
-
-        // Problems
-        var problems = checking.Try("data.train", () => Dataset.Load(recipe.Data.Train, options.Events.Log));
-        var heldOut = recipe.Data.Evaluation is { } evaluation
-            ? checking.Try("data.evaluation", () => Dataset.Load(evaluation, options.Events.Log))
-            : [];
-        if (problems is not null && heldOut is not null)
-            problems = WithoutHeldOut(checking, problems, heldOut, options.Events.Log);
+        var template = checking.Try("model.template", () => CreateTemplate(recipe.Model));
+        var (problems, heldOut) = LoadProblems(checking, options.Events.Log);
 
         // What scores completions, and what makes them
         var rewards = LoadRewards(checking, options.Events.Log);
@@ -90,6 +71,32 @@ internal sealed record ExperimentInput
             options.Events.Log($"training on {mix}");
         StartWarnings.Log(recipe, input.Config, options.Events.Log);
         return input;
+    }
+
+    private static PromptTemplate CreateTemplate(ModelSection model) =>
+        PromptTemplate.Create(
+            model.Template,
+            new()
+            {
+                Folder = model.Path,
+                System = model.System,
+                Variables = model.TemplateOptions.Variables,
+            }
+        );
+
+    private static (IReadOnlyList<Problem>? Training, IReadOnlyList<Problem>? HeldOut) LoadProblems(
+        CheckedRecipe<TrainRecipe> checking,
+        Action<string> log
+    )
+    {
+        var data = checking.Recipe.Data;
+        var training = checking.Try("data.train", () => Dataset.Load(data.Train, log));
+        var heldOut = data.Evaluation is { } evaluation
+            ? checking.Try("data.evaluation", () => Dataset.Load(evaluation, log))
+            : [];
+        if (training is null || heldOut is null)
+            return (training, heldOut);
+        return (WithoutHeldOut(checking, training, heldOut, log), heldOut);
     }
 
     private static IReadOnlyList<Problem>? WithoutHeldOut(

@@ -246,7 +246,7 @@ public sealed class PromptTemplate
         string.Concat(tokenizer.EncodePrompt("").Select(id => tokenizer.TokenText(id)));
 
     /// <summary>
-    /// Makes this the chat template of a model's folder, so that whoever loads it renders the same prompts. The model's
+    /// Makes this the chat template of a model's folder, so that programs that load it render the same prompts. The model's
     /// own template is there already, and <c>plain</c> adds nothing to a question.
     /// </summary>
     public void WriteTo(string folder, Tokenizer tokenizer)

@@ -1,5 +1,6 @@
 using System.Globalization;
 using SimpleR1.Models;
+using SimpleR1.Training.Recipes.Sections;
 
 namespace SimpleR1.Training.Recipes;
 

@@ -1,5 +1,6 @@
 using System.ComponentModel;
 using System.Reflection;
+using SimpleR1.Training.Recipes.Sections;
 
 namespace SimpleR1.Training.Recipes;
 

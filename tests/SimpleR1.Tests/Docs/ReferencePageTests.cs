@@ -16,7 +16,14 @@ public sealed partial class ReferencePageTests
         [
             .. Pages
                 .Files("*.cs", "src/SimpleR1.Training")
-                .Where(f => Path.GetFileName(f) is "StepReport.cs" or "RunLog.cs" or "Algorithm.cs" or "Grpo.cs"),
+                .Where(f =>
+                    Path.GetFileName(f)
+                        is "StepReport.cs"
+                            or "RunLog.cs"
+                            or "EngineWork.cs"
+                            or "Algorithm.cs"
+                            or "Grpo.cs"
+                ),
         ];
         string[] names =
         [
@@ -60,7 +67,7 @@ public sealed partial class ReferencePageTests
     private static bool Explained(string metric) =>
         Pages.Of("docs/metrics.md").Text.Contains($"`{metric}`", StringComparison.Ordinal);
 
-    [GeneratedRegex("""[(\[]"([a-z]+(?:_[a-z]+)*)"(?:, [A-Z(i]|\] = )""")]
+    [GeneratedRegex("""[(\[]"([a-z]+(?:_[a-z]+)*)"(?:, [A-Z(io]|\] = )""")]
     private static partial Regex MetricName();
 
     [GeneratedRegex("^# HELP ([a-z0-9_]+)", RegexOptions.Multiline)]

@@ -37,7 +37,7 @@ public sealed record RewardSection : IRecipeSection
     )]
     public TimeoutAction OnTimeout { get; init; }
 
-    [Description("Calls at once of a reward that waits (`ValueTask`); others are called one at a time.")]
+    [Description("Calls at once of an asynchronous reward; others are called one at a time.")]
     [Limits(AtLeast = 1, AtMost = 4096)]
     public int Concurrency { get; init; } = 16;
 

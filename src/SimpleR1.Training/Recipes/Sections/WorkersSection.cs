@@ -84,7 +84,7 @@ public sealed record WorkersSection : IRecipeSection
 
     [Description(
         "Servers of vLLM itself run with --logprobs-mode processed_logprobs: the log-probs that they return are those of the "
-            + "temperature. Without it such servers need rollout.temperature 1. Servers of simple-r1 always do so."
+            + "temperature. Without it such servers need rollout.temperature 1. The servers of this program always do so."
     )]
     public bool ProcessedLogprobs { get; init; }
 

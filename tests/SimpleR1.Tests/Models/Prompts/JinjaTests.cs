@@ -124,7 +124,7 @@ public sealed class JinjaTests
     [InlineData("{{ ('x' * 99999) | replace('x', 'y' * 99999) | length }}")]
     [InlineData("{{ ['x' * 99999] * 99999 | int | join | length }}")]
     [InlineData("{{ [1] * 10 ** 12 }}")]
-    [InlineData("{{ 9 ** 9 ** 9 }}")]
+    [InlineData("{{ 9 ** (9 ** 9) }}")]
     [InlineData("{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}")]
     [InlineData(
         "{% set ns = namespace(x=0) %}{% for a in range(99999) %}{% set ns.x = [ns.x] %}{% endfor %}{{ ns.x }}"

@@ -82,12 +82,15 @@ internal static partial class TextFilters
         };
         string[] separators = arguments[2] is { } pair
             ? [.. Protocols.Iterate(pair).Select(PythonText.Plain)]
-            : [indent is null ? ", " : ",", ": "];
+            : DefaultSeparators(indent);
         if (separators.Length != 2)
             throw new ValueException("tojson: separators should be two texts");
         var layout = new JsonLayout(indent, separators[0], separators[1], arguments.Flag(3), arguments.Flag(0));
         return Meter.Text(JsonWriter.Write(value, layout));
     }
+
+    /// <summary>Python's: no space after the comma where a line break follows.</summary>
+    private static string[] DefaultSeparators(string? indent) => [indent is null ? ", " : ",", ": "];
 
     private static object Trim(object value, BoundValues arguments)
     {

@@ -3,7 +3,7 @@ using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 
-namespace SimpleR1.Training.Recipes;
+namespace SimpleR1.Training.Recipes.Sections;
 
 /// <summary>Variables of a chat template: any keys with any values. Compares by value, as recipes do.</summary>
 public sealed class TemplateOptions : IEquatable<TemplateOptions>
