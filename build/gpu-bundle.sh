@@ -14,6 +14,9 @@ for library in libtorch libc10 libgomp libshm libtorchbind libbackend libjitback
   rm -f "$folder/pub/$library"*.so*
 done
 
+# The library that tests of tokenizers compare with: those tests need no GPU.
+rm -f "$folder/pub/"libhf_tokenizers.so
+
 # Documentation and debug symbols, those of packages too.
 find "$folder/pub" \( -name '*.xml' -o -name '*.pdb' \) -delete
 
