@@ -189,7 +189,9 @@ public sealed class CommandTests : IDisposable
         string withoutTokenizer = Model("without-tokenizer");
         File.Delete(Path.Combine(withoutTokenizer, "tokenizer.json"));
         string foreign = Model("foreign");
-        Configure(foreign, "vocab_size", 100);
+        Configure(foreign, "vocab_size", 260);
+        string endless = Model("endless");
+        Configure(endless, "vocab_size", 100);
 
         const string shape = "'model.embed_tokens.weight': expected shape [264, 64] from config.json, found [264, 128]";
         await RefusesAsync(
@@ -200,6 +202,7 @@ public sealed class CommandTests : IDisposable
         await RefusesAsync("model.path=" + truncated, "it is truncated");
         await RefusesAsync("model.path=" + misshapen, shape);
         await RefusesAsync("model.path=" + foreign, "the tokenizer does not fit the model");
+        await RefusesAsync("model.path=" + endless, "'eos_token_id': 256 is outside the vocabulary of 100");
     }
 
     private static void Configure(string model, string key, int value)
@@ -226,7 +229,7 @@ public sealed class CommandTests : IDisposable
         string empty = Written("empty.jsonl", "");
         string columns = Written("columns.jsonl", "{\"foo\": 1}\n");
         await RefusesAsync($"data.train={{path: {In("none.jsonl")}}}", "data file not found");
-        await RefusesAsync($"data.train={{path: {empty}}}", "no rows");
+        await RefusesAsync($"data.train={{path: {empty}}}", "the file is empty");
         await RefusesAsync($"data.train={{path: {columns}}}", "no column for a question");
         await RefusesAsync($"data.train={{path: {longProblem}}}", "do not fit the context of 128");
         await RefusesAsync($"rewards=[{{name: Mine, file: {noReward}}}]", "Reward.cs:1: CS1061");

@@ -158,13 +158,31 @@ public sealed class AttentionKernelTests
         for (int repeat = 0; repeat < 2; repeat++) // the second launch finds the counters of the first
         {
             using var copy = Gpu.Upload(gpu, qkv, type, out _);
-            var output = attention.Attend(null, 0, copy.Tensor([Rows.Length, qkvRow], type), rotation.OnGpu);
+            var rows = copy.Tensor([Rows.Length, qkvRow], type);
+            var output = attention.Attend(null, 0, rows, rotation.OnGpu);
             Gpu.AssertClose(
                 expected,
                 Gpu.Download(gpu, Aten.DataPointer(output), expected.Length, type),
                 2 * Gpu.Tolerance(type)
             );
+            if (attention.TokensPerItem > 0 && repeat == 1)
+                AssertPaddingBecomesZeros(attention, rows, sizes);
         }
+    }
+
+    /// <summary>In a step in which all decode, the rows after those of the plan pad it.</summary>
+    private static void AssertPaddingBecomesZeros(CudaPagedAttention attention, Tensor rows, Sizes sizes)
+    {
+        var gpu = Gpu.Require();
+        int width = sizes.Shape.OutputRow;
+        using var output = gpu.Allocate((long)Rows.Length * width * sizes.Type.ElementSize(), "a test");
+        gpu.Fill(output.Pointer, 0xff, output.Bytes); // NaN
+        attention.Current = attention.Current with { ItemCount = 0 };
+        attention.LaunchDecode(0, rows, output.Tensor([Rows.Length, width], sizes.Type));
+
+        float[] all = Gpu.Download(gpu, output.Pointer, Rows.Length * width, sizes.Type);
+        Assert.DoesNotContain(all[..(Decoding * width)], float.IsNaN);
+        Assert.All(all[(Decoding * width)..], x => Assert.Equal(0, x));
     }
 
     private static int[] RandomBlockTables(Random random)
