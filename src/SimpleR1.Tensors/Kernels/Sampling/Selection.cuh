@@ -70,6 +70,7 @@ __device__ u32 select_key(
     atomicMax(&highest, high);
     __syncthreads(); // all keys have been seen
     u32 base = lowest, range = highest >= base ? highest - base : 0;
+    __syncthreads(); // all threads have read them: the next call may set them
     u32 prefix = 0, decided = 0; // the bits that are decided, and their mask
     for (int shift = 32 - __clz(range); shift > 0;)
     {
