@@ -4,7 +4,6 @@ using SimpleR1.Models.Prompts.Jinja;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Training.Data;
 using SimpleR1.Training.Recipes;
-using SimpleR1.Training.Recipes.Sections;
 using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Rollouts;
 using SimpleR1.Training.Runs;
@@ -141,13 +140,16 @@ internal sealed record ExperimentInput
     private static RewardSet? LoadRewards(CheckedRecipe<TrainRecipe> checking, Action<string> log)
     {
         var sections = checking.Recipe.Rewards;
-        bool areGood = true;
+        var loader = new RewardLoader();
+        var loaded = new List<WeightedReward>();
         for (int i = 0; i < sections.Count; i++)
         {
-            RewardSection[] one = [sections[i]];
-            areGood &= checking.Try($"rewards.{i}", () => RewardSet.Load(one, log)) is not null;
+            var section = sections[i];
+            if (checking.Try($"rewards.{i}", () => loader.Load(section)) is { } reward)
+                loaded.Add(reward);
         }
-        return areGood ? checking.Try("rewards", () => RewardSet.Load(sections, log)) : null;
+        bool areGood = loaded.Count == sections.Count;
+        return areGood ? checking.Try("rewards", () => new RewardSet(loaded, log)) : null;
     }
 
     private void CheckPrompts(CheckedRecipe<TrainRecipe> checking)

@@ -65,38 +65,8 @@ public sealed class RewardSet
     /// <exception cref="RewardCompilationException">A reward file does not compile or lacks the method.</exception>
     public static RewardSet Load(IEnumerable<RewardSection> sections, Action<string>? log = null)
     {
-        var files = new Dictionary<string, RewardFile>();
-        return new(
-            [
-                .. sections.Select(section => new WeightedReward(
-                    section.Name,
-                    section.Weight,
-                    Find(section),
-                    section.JudgesAnswers ?? BuiltInRewards.JudgesAnswers(section.Name)
-                )
-                {
-                    Limits = section.Limits,
-                    Vote = section is { File: null, Name: "accuracy" }
-                        ? AnswerVote.ByMathematics(section.AcceptLastNumber)
-                        : null,
-                }),
-            ],
-            log
-        );
-
-        RewardFunction Find(RewardSection section)
-        {
-            if (section.File is not { } path)
-                return RewardFunction.Plain(
-                    section is { Name: "accuracy", AcceptLastNumber: true }
-                        ? input => BuiltInRewards.Accuracy(input, true)
-                        : BuiltInRewards.ByName(section.Name)
-                );
-            string full = Path.GetFullPath(path);
-            if (!files.TryGetValue(full, out var file))
-                files[full] = file = RewardFile.Compile(path);
-            return file.ByName(section.Name);
-        }
+        var loader = new RewardLoader();
+        return new([.. sections.Select(loader.Load)], log);
     }
 
     /// <summary>
