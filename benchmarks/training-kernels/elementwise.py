@@ -29,11 +29,11 @@ def rms_norm_gradient():
     norm, sums = Kernels("RmsNormGradient.cu", ELEMENT="bf16"), Kernels("ColumnSum.cu", ELEMENT="bf16")
 
     def run():
-        arguments = (x, weight, d_y, d_x, d_delta, parts, TOKENS, HIDDEN, 1e-6, 1)
+        arguments = (x, weight, d_y, d_x, d_delta, parts, TOKENS, HIDDEN, 1e-6)
         norm.launch("rms_norm_gradient", blocks, 128, *arguments)
 
     run()
-    sums.launch("add_parts", (HIDDEN + 127) // 128, 128, parts, d_weight, blocks, HIDDEN)
+    sums.launch("add_parts", (HIDDEN + 127) // 128, 128, parts, d_weight, blocks, HIDDEN, HIDDEN)
     wide_x, wide_weight = x.double().requires_grad_(True), weight.double().requires_grad_(True)
     (wide_x * torch.rsqrt(wide_x.pow(2).mean(-1, keepdim=True) + 1e-6) * wide_weight).backward(d_y.double())
     differences = difference(d_x, wide_x.grad + stream), difference(d_weight, wide_weight.grad)
@@ -44,7 +44,7 @@ def swiglu_gradient():
     gate_up, d_y = normal(TOKENS, 2 * INTERMEDIATE, type=torch.bfloat16), normal(TOKENS, INTERMEDIATE, type=torch.bfloat16)
     d_gate_up, y = torch.empty_like(gate_up), torch.empty_like(d_y)
     kernels = Kernels("SwiGluGradient.cu", ELEMENT="bf16")
-    grid = ((INTERMEDIATE // 8 + 255) // 256, TOKENS)
+    grid = (TOKENS, (INTERMEDIATE // 8 + 255) // 256)
 
     def run():
         kernels.launch("swiglu_gradient", grid, 256, gate_up, d_y, d_gate_up, y, INTERMEDIATE)
@@ -85,11 +85,6 @@ def log_probs(rows=4096, temperature=0.7):
     report("gradient of log-probs", 6 * rows * VOCABULARY, backward, difference(found, gradient))
 
 
-class AdamWNumbers(ctypes.Structure):
-    names = ("rate", "root", "keep", "beta1", "beta2", "rest1", "rest2", "epsilon")
-    _fields_ = [(name, ctypes.c_float) for name in names]
-
-
 def optimizer(rate=1e-5, beta1=0.9, beta2=0.95, epsilon=1e-8, decay=0.01):
     master = 0.02 * normal(PARAMETERS)
     bits = master.view(torch.int32)
@@ -98,28 +93,28 @@ def optimizer(rate=1e-5, beta1=0.9, beta2=0.95, epsilon=1e-8, decay=0.01):
     gradient, mean, variance = 1e-3 * normal(PARAMETERS), *(torch.zeros(PARAMETERS, device="cuda") for _ in range(2))
     chunks, length = (PARAMETERS + 16383) // 16384, ctypes.c_longlong(PARAMETERS)
     sums, norm = torch.empty(chunks, device="cuda", dtype=torch.double), torch.empty(1, device="cuda", dtype=torch.double)
-    factor = torch.empty(1, device="cuda")
     kernels = Kernels("AdamW.cu", ELEMENT="bf16")
 
-    def clip():
+    def squares():
         kernels.launch("sum_of_squares", chunks, 256, gradient, length, sums)
-        kernels.launch("clip_factor", 1, 1024, sums, chunks, 1.0, norm, factor)
+        kernels.launch("sum_of_sums", 1, 1024, sums, chunks, norm)
 
     def step(number=4):
         first, second = 1 - beta1**number, 1 - beta2**number
-        numbers = AdamWNumbers(rate / first, second**-0.5, 1 - rate * decay, beta1, beta2, 1 - beta1, 1 - beta2, epsilon)
-        arguments = (weight, remainder, gradient, mean, variance, length, factor, numbers)
+        numbers = (rate / first, second**-0.5, 1 - rate * decay, beta1, beta2, 1 - beta1, 1 - beta2, epsilon)
+        arguments = (weight, remainder, gradient, mean, variance, length, scale, *numbers)
         kernels.launch("adamw_split", (PARAMETERS + 2047) // 2048, 256, *arguments)
 
-    clip()
-    report("norm of the gradient", 4 * PARAMETERS, clip, abs(norm.item() / gradient.double().norm().item() - 1))
+    squares()
+    report("norm of the gradient", 4 * PARAMETERS, squares, abs(norm.item() ** 0.5 / gradient.double().norm().item() - 1))
+    scale = min(1.0, norm.item() ** -0.5)
 
     part = slice(0, 1 << 20)
     start = expected = master[part].double()
     m = v = torch.zeros_like(expected)
     for number in (1, 2, 3):
         step(number)
-        slope = gradient[part].double() * factor.item()
+        slope = gradient[part].double() * scale
         m, v = beta1 * m + (1 - beta1) * slope, beta2 * v + (1 - beta2) * slope**2
         change = m / (1 - beta1**number) / ((v / (1 - beta2**number)).sqrt() + epsilon)
         expected = expected * (1 - rate * decay) - rate * change

@@ -1,4 +1,4 @@
-"""Compiles kernels of this folder with nvcc and launches them on PyTorch's tensors."""
+"""Compiles the kernels of src/SimpleR1.Tensors/Kernels with nvcc and launches them on PyTorch's tensors."""
 import ctypes
 import os
 import subprocess
@@ -17,7 +17,8 @@ class Kernels:
     def __init__(self, file, **macros):
         torch.zeros(1, device="cuda")  # makes PyTorch's context current
         self.driver = ctypes.CDLL("libcuda.so.1")
-        folders = [folder for folder, _, _ in os.walk(KERNELS)] + [HERE]
+        folders = [folder for folder, _, _ in os.walk(KERNELS)]
+        source = next(os.path.join(folder, file) for folder, _, files in os.walk(KERNELS) if file in files)
         self.cubin = tempfile.NamedTemporaryFile(suffix=".cubin")
         major, minor = torch.cuda.get_device_capability()
         arch = f"{major}{minor}" + ("a" if major == 9 else "")
@@ -25,7 +26,7 @@ class Kernels:
             ["nvcc", "-O3", "-std=c++17", "-cubin", f"-gencode=arch=compute_{arch},code=sm_{arch}"]
             + [f"-I{folder}" for folder in folders]
             + [f"-D{name}={value}" for name, value in macros.items()]
-            + [os.path.join(HERE, file), "-o", self.cubin.name],
+            + [source, "-o", self.cubin.name],
             check=True,
         )
         self.module = ctypes.c_void_p()

@@ -35,7 +35,7 @@ public sealed class Decoder(FlatWeights weights) : IDisposable
     )
     {
         using var gradients = no_grad();
-        var arena = Weights.Device is { } gpu ? Arena.CurrentOf(gpu) : null;
+        var memory = Weights.Device is { } gpu ? ResultMemory.CurrentOf(gpu) : null;
 
         // x [tokens, hidden], and from the second layer on what the layer before has to add to it
         Tensor[] state = [Ops.Embedding(tape, Weights.Embedding, ids)];
@@ -48,12 +48,12 @@ public sealed class Decoder(FlatWeights weights) : IDisposable
                 continue;
             }
 
-            arena?.Flip();
+            memory?.NextLayer();
             using var scope = NewDisposeScope();
             state = [.. Run(null, state).Select(o => o.MoveToOuterDisposeScope())];
         }
 
-        arena?.Flip();
+        memory?.NextLayer();
         return AddAndNorm(tape, state, Weights.FinalNorm).Normed;
     }
 
@@ -102,8 +102,8 @@ public sealed class Decoder(FlatWeights weights) : IDisposable
         var delta = Project(tape, attended, layer.Output); // [tokens, hidden]
 
         (x, normed) = Ops.AddRmsNorm(tape, x, delta, layer.MlpNorm, Config.RmsNormEpsilon);
-        var gated = Ops.GatedLinear(tape, normed, layer.GateUp.Weight); // [tokens, intermediate]
-        return [x, Project(tape, gated, layer.Down)];
+        tape?.Release(delta);
+        return [x, Ops.GatedMlp(tape, normed, layer.GateUp.Weight, layer.Down.Weight)];
     }
 
     /// <summary>[tokens, inputs] → [tokens, outputs]</summary>
@@ -116,9 +116,11 @@ public sealed class Decoder(FlatWeights weights) : IDisposable
     private (Tensor X, Tensor Normed) AddAndNorm(Tape? tape, Tensor[] state, Tensor weight)
     {
         double epsilon = Config.RmsNormEpsilon;
-        return state is [var x, var delta]
-            ? Ops.AddRmsNorm(tape, x, delta, weight, epsilon)
-            : (state[0], Ops.RmsNorm(tape, state[0], weight, epsilon));
+        if (state is not [var x, var delta])
+            return (state[0], Ops.RmsNorm(tape, state[0], weight, epsilon));
+        var result = Ops.AddRmsNorm(tape, x, delta, weight, epsilon);
+        tape?.Release(delta);
+        return result;
     }
 
     public void Dispose() => rotary.Dispose();

@@ -75,7 +75,11 @@ public static unsafe partial class Aten
     /// <summary>
     /// A contiguous tensor over memory that the caller keeps alive and frees: on the CPU, or on this CUDA device.
     /// </summary>
-    public static Tensor FromPointer(nint memory, long[] shape, ScalarType type, int? cudaDevice = null)
+    public static Tensor FromPointer(nint memory, long[] shape, ScalarType type, int? cudaDevice = null) =>
+        FromPointer(memory, shape, type, cudaDevice, shape[^1]);
+
+    /// <summary>The same; the rows of a matrix begin <paramref name="rowStride"/> elements apart.</summary>
+    public static Tensor FromPointer(nint memory, long[] shape, ScalarType type, int? cudaDevice, long rowStride)
     {
         long* sizes = stackalloc long[shape.Length],
             strides = stackalloc long[shape.Length];
@@ -84,7 +88,7 @@ public static unsafe partial class Aten
         {
             sizes[i] = shape[i];
             strides[i] = stride;
-            stride = checked(stride * shape[i]);
+            stride = i == shape.Length - 1 ? rowStride : checked(stride * shape[i]);
         }
         Check(
             aoti_torch_create_tensor_from_blob(
@@ -109,6 +113,7 @@ public static unsafe partial class Aten
         {
             ScalarType.Float64 or ScalarType.Int64 => 8,
             ScalarType.Int32 => 4,
+            ScalarType.Int16 => 2,
             ScalarType.Byte or ScalarType.Int8 or ScalarType.Bool => 1,
             _ => ElementType.Of(type).Bytes,
         };

@@ -22,7 +22,7 @@ internal interface IKernels
     void Check(Tensor tensor, ReadOnlySpan<long> shape, ScalarType type, string name);
 
     /// <summary>
-    /// Uninitialised memory for a result: libtorch's on a CPU, the current <see cref="Arena"/>'s on a GPU.
+    /// Uninitialised memory for a result: libtorch's on a CPU, the current <see cref="ResultMemory"/>'s on a GPU.
     /// </summary>
     Tensor Allocate(long[] shape, ScalarType type);
 
@@ -47,7 +47,7 @@ internal interface IKernels
     /// <summary>dx = dy·W.</summary>
     void LinearInputGradient(Tensor dy, Tensor weight, Tensor dx);
 
-    /// <summary>Adds dyᵀ·x to dWeight.</summary>
+    /// <summary>Adds dyᵀ·x to dWeight, which is f32.</summary>
     void LinearWeightGradient(Tensor dy, Tensor x, Tensor dWeight);
 
     /// <summary>Adds the sum over dy's rows to dBias.</summary>
@@ -59,8 +59,8 @@ internal interface IKernels
     /// <summary>sum = x + delta, y = norm(sum): all [t, h].</summary>
     void AddRmsNorm(Tensor x, Tensor delta, NormWeight norm, Tensor sum, Tensor y);
 
-    /// <summary>Adds to dx, and to dWeight where it is given; x is what was normalised.</summary>
-    void RmsNormGradient(Tensor x, NormWeight norm, Tensor dy, Tensor dx, Tensor? dWeight);
+    /// <summary>Adds to the gradients of x and of the weight; x is what was normalised.</summary>
+    void RmsNormGradient(Tensor x, NormWeight norm, Tensor dy, NormGradients gradients);
 
     /// <summary>Normalises each q and k head of qkv [t, (heads + 2·kvHeads)·d] and copies the v heads.</summary>
     void QueryKeyNorm(Tensor qkv, QueryKeyNormWeights norms, Tensor y);
@@ -85,7 +85,6 @@ internal interface IKernels
     /// <summary>Causal attention: qkv [t, (heads + 2·kvHeads)·d] → [t, heads·d].</summary>
     void PackedAttention(Tensor qkv, PackedSequences sequences, AttentionResult result);
 
-    /// <summary>Adds to dQkv, which must be zeros.</summary>
     void PackedAttentionGradient(
         Tensor qkv,
         PackedSequences sequences,
@@ -97,7 +96,8 @@ internal interface IKernels
     /// <summary>y = silu(gate)·up: gateUp [t, 2·i] → [t, i].</summary>
     void SwiGlu(Tensor gateUp, Tensor y);
 
-    void SwiGluGradient(Tensor gateUp, Tensor dy, Tensor dGateUp);
+    /// <summary>Writes dGateUp, which may be gateUp, and makes y again.</summary>
+    void SwiGluGradient(Tensor gateUp, Tensor dy, Tensor dGateUp, Tensor y);
 
     /// <summary>
     /// y = silu(x·gateᵀ)·(x·upᵀ), without what the gradient would need: x [t, h], weight [2·i, h] → [t, i].
@@ -111,12 +111,14 @@ internal interface IKernels
     void SelectRowsGradient(Tensor indices, Tensor dy, Tensor dx);
 
     /// <summary>
-    /// logits [r, v] f32, chosen [r] int64 → log-prob of the chosen token, log-sum and entropy of each row.
+    /// logits [r, v] f32 → log-prob of the chosen token, log-sum and entropy of each row.
     /// </summary>
-    void LogProbs(Tensor logits, Tensor chosen, double temperature, TokenDistribution result);
+    void LogProbs(Tensor logits, TokenChoice choice, TokenDistribution result);
 
     /// <summary>Replaces logits by their gradient: dLogProbs [r] · (1[chosen] − p) / temperature.</summary>
-    void LogProbsGradient(Tensor logits, Tensor chosen, double temperature, Tensor logSum, Tensor dLogProbs);
+    /// <param name="type">Of the gradient.</param>
+    /// <returns>The gradient [r, v] in the memory of the logits, which must live as long.</returns>
+    Tensor LogProbsGradient(Tensor logits, TokenChoice choice, Tensor logSum, Tensor dLogProbs, ScalarType type);
 
     /// <summary>One update of <paramref name="length"/> elements from <paramref name="first"/> on.</summary>
     void AdamW(AdamWBuffers buffers, long first, long length, AdamWSettings settings);

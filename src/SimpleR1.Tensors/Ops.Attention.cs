@@ -80,7 +80,7 @@ public static partial class Ops
             () =>
             {
                 using var dOutput = tape.TakeGradient(output);
-                var dQkv = kernels.AllocateZeros(qkv.shape, qkv.dtype);
+                var dQkv = kernels.Allocate(qkv.shape, qkv.dtype);
                 kernels.PackedAttentionGradient(qkv, sequences, result, dOutput, dQkv);
                 tape.Accumulate(qkv, dQkv);
             }

@@ -6,14 +6,8 @@ namespace SimpleR1.Tensors;
 public static partial class Ops
 {
     /// <summary>
-    /// Logits' bytes that may stay alive between forward and backward; beyond, chunks of logits are made again.
-    /// </summary>
-    private const long LogitsKept = 512L << 20;
-    private const long LogitsPerChunk = 64L << 20;
-
-    /// <summary>
     /// log softmax(x·Wᵀ / temperature)[chosen] and the entropy of each row, without holding all logits of a large
-    /// vocabulary: x [r, h], weight [v, h], chosen [r] int64 → two [r] tensors. The entropy carries no gradient.
+    /// vocabulary: x [r, h], weight [v, h], r chosen tokens → two [r] tensors. The entropy carries no gradient.
     /// </summary>
     /// <exception cref="ArgumentOutOfRangeException">A chosen token is outside the vocabulary, or the temperature is
     /// not above 0.</exception>
@@ -21,22 +15,22 @@ public static partial class Ops
         Tape? tape,
         Tensor x,
         Tensor weight,
-        Tensor chosen,
-        double temperature
+        TokenChoice choice,
+        HeadMemory memory
     )
     {
         var kernels = IKernels.Of(weight);
         RequireProduct(kernels, x, weight, null);
-        Require.On(kernels, chosen, [x.shape[0]], int64);
-        if (temperature <= 0)
+        Require.On(kernels, choice.Tokens, [x.shape[0]], int64);
+        if (choice.Temperature <= 0)
             throw new ArgumentOutOfRangeException(
-                nameof(temperature),
-                $"expected a temperature above 0, found {temperature}"
+                nameof(choice),
+                $"expected a temperature above 0, found {choice.Temperature}"
             );
 
-        var head = new OutputHead(kernels, weight, temperature);
+        var head = new OutputHead(kernels, weight, memory);
         long rows = x.shape[0];
-        bool keep = tape is not null && rows * weight.shape[0] * 4 <= LogitsKept;
+        bool keep = tape is not null && rows * weight.shape[0] * 4 <= memory.Kept;
         var kept = new List<Tensor>();
         var result = new TokenDistribution(
             LogProbs: kernels.Allocate([rows], float32),
@@ -48,7 +42,7 @@ public static partial class Ops
         {
             using var scope = NewDisposeScope();
             var logits = head.Logits(x.narrow(0, first, count));
-            kernels.LogProbs(logits, chosen.narrow(0, first, count), temperature, result.Rows(first, count));
+            kernels.LogProbs(logits, choice.Rows(first, count), result.Rows(first, count));
             if (keep)
                 kept.Add(logits.DetachFromDisposeScope());
         }
@@ -62,21 +56,21 @@ public static partial class Ops
                 {
                     using var dLogProbs = tape.TakeGradient(result.LogProbs);
                     var gradient = new TokenGradient(dLogProbs, result.LogSum, kept);
-                    tape.Accumulate(x, head.Gradient(tape, x, chosen, gradient));
+                    tape.Accumulate(x, head.Gradient(tape, x, choice, gradient));
                 }
             );
         return (result.LogProbs, result.Entropy);
     }
 
     /// <summary>The output projection, some rows at a time.</summary>
-    private sealed class OutputHead(IKernels kernels, Tensor weight, double temperature)
+    private sealed class OutputHead(IKernels kernels, Tensor weight, HeadMemory memory)
     {
         private readonly long vocabulary = weight.shape[0];
 
         /// <summary>First row and number of rows of each chunk.</summary>
         public IEnumerable<(long First, long Count)> Chunks(long rows)
         {
-            long chunk = Math.Clamp(LogitsPerChunk / 4 / vocabulary, 1, Math.Max(1, rows));
+            long chunk = Math.Clamp(memory.PerChunk / 4 / vocabulary, 1, Math.Max(1, rows));
             for (long first = 0; first < rows; first += chunk)
                 yield return (first, Math.Min(chunk, rows - first));
         }
@@ -90,7 +84,7 @@ public static partial class Ops
         }
 
         /// <summary>dx; adds the weight's gradient where it is trained. Kept logits are overwritten.</summary>
-        public Tensor Gradient(Tape tape, Tensor x, Tensor chosen, TokenGradient gradient)
+        public Tensor Gradient(Tape tape, Tensor x, TokenChoice choice, TokenGradient gradient)
         {
             var dx = kernels.Allocate(x.shape, x.dtype);
             var dWeight = tape.ParameterGradient(weight);
@@ -98,17 +92,17 @@ public static partial class Ops
             {
                 using var scope = NewDisposeScope();
                 var part = x.narrow(0, first, count);
-                var logits = gradient.Kept.Count > 0 ? gradient.Kept[chunk] : Logits(part); // becomes its own gradient
-                kernels.LogProbsGradient(
+                using var logits = gradient.Kept.Count > 0 ? gradient.Kept[chunk] : Logits(part);
+                var dLogits = kernels.LogProbsGradient(
                     logits,
-                    chosen.narrow(0, first, count),
-                    temperature,
+                    choice.Rows(first, count),
                     gradient.LogSum.narrow(0, first, count),
-                    gradient.LogProbs.narrow(0, first, count)
+                    gradient.LogProbs.narrow(0, first, count),
+                    weight.dtype
                 );
-                kernels.LinearInputGradient(logits, weight, dx.narrow(0, first, count));
+                kernels.LinearInputGradient(dLogits, weight, dx.narrow(0, first, count));
                 if (dWeight is not null)
-                    kernels.LinearWeightGradient(logits, part, dWeight);
+                    kernels.LinearWeightGradient(dLogits, part, dWeight);
             }
             return dx;
         }

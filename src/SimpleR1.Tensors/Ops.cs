@@ -6,7 +6,7 @@ namespace SimpleR1.Tensors;
 /// <summary>
 /// The operations a decoder is made of. Each checks its shapes, takes memory for its result, computes where its
 /// weights are, and, when a <see cref="Tape"/> is given, records its gradient. Without a tape a result belongs to the
-/// current dispose scope, on a GPU to the current <see cref="Cuda.Arena"/>. On a CPU all is f32; on a GPU weights and
+/// current dispose scope, its memory on a GPU to the current <see cref="Cuda.ResultMemory"/>. On a CPU all is f32; on a GPU weights and
 /// activations are bf16, f16 or f32, and x [t, h], the residual stream, is f32. Shapes: t tokens, h hidden, v
 /// vocabulary, d head dimension.
 /// </summary>
@@ -17,6 +17,19 @@ public static partial class Ops
     /// build/KeepScalars.cs).
     /// </summary>
     internal static readonly TorchSharp.Scalar One = 1;
+
+    /// <summary>Zeros of a tensor's shape and type, where it is.</summary>
+    public static Tensor ZerosLike(Tensor tensor) => IKernels.Of(tensor).AllocateZeros(tensor.shape, tensor.dtype);
+
+    /// <summary>Copies numbers between two tensors of one shape, type and device.</summary>
+    /// <exception cref="ArgumentException">They differ, or are not contiguous.</exception>
+    public static void Copy(Tensor from, Tensor to)
+    {
+        var kernels = IKernels.Of(to);
+        Require.On(kernels, from, to.shape, to.dtype);
+        Require.On(kernels, to, to.shape, to.dtype);
+        kernels.Copy(from, to);
+    }
 
     /// <summary>Rows of a table: ids [t] int64, table [v, h] → [t, h].</summary>
     /// <exception cref="ArgumentOutOfRangeException">An id is outside the table (checked on a CPU).</exception>
@@ -90,7 +103,7 @@ public static partial class Ops
             {
                 using var dy = tape.TakeGradient(y);
                 var dx = kernels.AllocateZeros(x.shape, x.dtype);
-                kernels.RmsNormGradient(x, norm, dy, dx, tape.ParameterGradient(weight));
+                kernels.RmsNormGradient(x, norm, dy, new(dx, null, tape.ParameterGradient(weight)));
                 tape.Accumulate(x, dx);
             }
         );
@@ -120,45 +133,78 @@ public static partial class Ops
             {
                 using var dy = tape.TakeGradient(y);
                 var dSum = tape.TakeOwnGradient(sum);
-                kernels.RmsNormGradient(sum, norm, dy, dSum, tape.ParameterGradient(weight));
-                tape.AccumulateShared(delta, x, dSum);
+                bool hasOneType = weight.dtype == x.dtype;
+                var dDelta = hasOneType ? null : kernels.Allocate(sum.shape, weight.dtype);
+                kernels.RmsNormGradient(sum, norm, dy, new(dSum, dDelta, tape.ParameterGradient(weight)));
+                if (dDelta is null)
+                {
+                    tape.AccumulateShared(delta, x, dSum);
+                    return;
+                }
+                tape.Accumulate(delta, dDelta);
+                tape.Accumulate(x, dSum);
             }
         );
         return (sum, y);
     }
 
     /// <summary>silu(gate)·up: gateUp [t, 2·i] → [t, i].</summary>
-    public static Tensor SwiGlu(Tape? tape, Tensor gateUp)
+    public static Tensor SwiGlu(Tensor gateUp)
     {
         var kernels = IKernels.Of(gateUp);
         Require.On(kernels, gateUp, [-1, -1], gateUp.dtype);
 
         var y = kernels.Allocate([gateUp.shape[0], gateUp.shape[1] / 2], gateUp.dtype);
         kernels.SwiGlu(gateUp, y);
-        tape?.Record(
-            [y],
-            () =>
-            {
-                using var dy = tape.TakeGradient(y);
-                var dGateUp = kernels.Allocate(gateUp.shape, gateUp.dtype);
-                kernels.SwiGluGradient(gateUp, dy, dGateUp);
-                tape.Accumulate(gateUp, dGateUp);
-            }
-        );
         return y;
     }
 
     /// <summary>silu(x·gateᵀ)·(x·upᵀ): x [t, h], weight [2·i, h] (gate, then up) → [t, i].</summary>
-    public static Tensor GatedLinear(Tape? tape, Tensor x, Tensor weight)
+    public static Tensor GatedLinear(Tensor x, Tensor weight)
     {
-        if (tape is not null) // its gradient needs x·[gate up]ᵀ
-            return SwiGlu(tape, Linear(tape, x, weight));
-
         var kernels = IKernels.Of(weight);
         RequireProduct(kernels, x, weight, null);
         var y = kernels.Allocate([x.shape[0], weight.shape[0] / 2], weight.dtype);
         kernels.GatedLinear(x, weight, y);
         return y;
+    }
+
+    /// <summary>
+    /// A gated feed-forward layer (Shazeer 2020, "GLU Variants Improve Transformer"): (silu(x·gateᵀ)·(x·upᵀ))·downᵀ.
+    /// </summary>
+    /// <param name="x">[t, h]</param>
+    /// <param name="gateUp">[2·i, h]: gate, then up</param>
+    /// <param name="down">[h, i]</param>
+    /// <returns>[t, h]</returns>
+    public static Tensor GatedMlp(Tape? tape, Tensor x, Tensor gateUp, Tensor down)
+    {
+        if (tape is null)
+            return Linear(null, GatedLinear(x, gateUp), down);
+
+        var kernels = IKernels.Of(down);
+        var projected = Linear(tape, x, gateUp); // [t, 2·i], the largest of what is kept
+        var y = kernels.Allocate([x.shape[0], down.shape[0]], down.dtype);
+        using (var gated = SwiGlu(projected)) // [t, i]; not kept: its gradient makes it again
+        {
+            RequireProduct(kernels, gated, down, null);
+            kernels.Linear(gated, down, null, y);
+        }
+        tape.Record([y], () => GatedMlpGradient(tape, projected, down, y));
+        return y;
+    }
+
+    private static void GatedMlpGradient(Tape tape, Tensor projected, Tensor down, Tensor y)
+    {
+        var kernels = IKernels.Of(down);
+        using var dy = tape.TakeGradient(y);
+        using var dGated = kernels.Allocate([dy.shape[0], down.shape[1]], down.dtype);
+        kernels.LinearInputGradient(dy, down, dGated);
+
+        using var gated = kernels.Allocate(dGated.shape, down.dtype);
+        kernels.SwiGluGradient(projected, dGated, projected, gated); // in place: nothing else needs what was projected
+        if (tape.ParameterGradient(down) is { } dDown)
+            kernels.LinearWeightGradient(dy, gated, dDown);
+        tape.Accumulate(projected, projected.alias());
     }
 
     /// <summary>Chosen rows of x: x [t, h], indices [r] int64 → [r, h].</summary>
@@ -183,12 +229,14 @@ public static partial class Ops
         return y;
     }
 
-    /// <summary>One AdamW step on a range of flat f32 buffers; see <see cref="Cpu.AdamW"/> for the formula.</summary>
+    /// <summary>One AdamW step on a range of flat buffers; see <see cref="Cpu.AdamW"/> for the formula.</summary>
     public static void AdamWStep(AdamWBuffers buffers, long first, long length, AdamWSettings settings)
     {
         var weight = buffers.Weight;
         var kernels = IKernels.Of(weight);
-        Require.On(kernels, weight, [-1], float32);
+        Require.On(kernels, weight, [-1], buffers.Remainder is null ? float32 : bfloat16);
+        if (buffers.Remainder is { } remainder)
+            Require.On(kernels, remainder, weight.shape, int16);
         Require.On(kernels, buffers.Gradient, weight.shape, float32);
         Require.On(kernels, buffers.Mean, weight.shape, float32);
         Require.On(kernels, buffers.Variance, weight.shape, float32);

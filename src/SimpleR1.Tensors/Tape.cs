@@ -18,7 +18,7 @@ public sealed class Tape : IDisposable
     private readonly List<(Tensor[] Outputs, Action Backward)> entries = [];
     private readonly Dictionary<Tensor, Gradient> gradients = new(ReferenceEqualityComparer.Instance);
     private readonly Dictionary<Tensor, Tensor> parameters = new(ReferenceEqualityComparer.Instance);
-    private readonly List<Sharing> reading = []; // memory that the current operation reads
+    private readonly List<Gradient> reading = []; // shared memory that the current operation reads
 
     /// <summary>Memory that is the gradient of several tensors, as of x and delta in x + delta.</summary>
     private sealed class Sharing
@@ -33,9 +33,8 @@ public sealed class Tape : IDisposable
 
         public void Release()
         {
-            Tensor.Dispose();
-            if (Sharing is not null)
-                Sharing.Holders--;
+            if (Sharing is null || --Sharing.Holders == 0)
+                Tensor.Dispose();
         }
     }
 
@@ -57,6 +56,11 @@ public sealed class Tape : IDisposable
     }
 
     /// <summary>
+    /// Frees the memory of an operation's output before its gradient is known: nothing will read its values again.
+    /// </summary>
+    public void Release(Tensor output) => output.Dispose();
+
+    /// <summary>
     /// The gradient that has arrived at a tensor; zeros where none has. To be read in the operation that takes it,
     /// and disposed there: other tensors may have the same memory as their gradient.
     /// </summary>
@@ -64,9 +68,10 @@ public sealed class Tape : IDisposable
     {
         if (!gradients.Remove(tensor, out var gradient))
             return Zeros(tensor);
-        if (gradient.Sharing is not null)
-            reading.Add(gradient.Sharing); // held until the operation has ended
-        return gradient.Tensor;
+        if (gradient.Sharing is null)
+            return gradient.Tensor;
+        reading.Add(gradient); // held until the operation has ended
+        return gradient.Tensor.alias();
     }
 
     /// <summary>
@@ -93,7 +98,7 @@ public sealed class Tape : IDisposable
     public void AccumulateShared(Tensor first, Tensor second, Tensor gradient)
     {
         var sharing = new Sharing { Holders = 2 };
-        Accumulate(first, new Gradient(gradient.alias(), sharing));
+        Accumulate(first, new Gradient(gradient, sharing));
         Accumulate(second, new Gradient(gradient, sharing));
     }
 
@@ -148,8 +153,8 @@ public sealed class Tape : IDisposable
         {
             using (NewDisposeScope())
                 entries[i].Backward();
-            foreach (var sharing in reading)
-                sharing.Holders--;
+            foreach (var read in reading)
+                read.Release();
             reading.Clear();
             foreach (var done in entries[i].Outputs)
                 done.Dispose();

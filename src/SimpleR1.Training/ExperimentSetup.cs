@@ -117,7 +117,6 @@ internal sealed class ExperimentSetup : IAsyncDisposable
     private PolicyGradientOptions GradientOptions() =>
         new()
         {
-            TokensPerMicroBatch = Recipe.Training.TokensPerMicroBatch,
             Temperature = Recipe.Rollout.Temperature,
             MaxNewTokens = Recipe.Rollout.MaxNewTokens,
             LossAverage = Recipe.Algorithm.LossAverage,

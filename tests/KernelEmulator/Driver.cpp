@@ -63,8 +63,7 @@ struct KernelLaunch
     }
     emulated::Launch launch(std::vector<void*>& addresses)
     {
-        return {
-            function.call, addresses.data(), {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, shared};
+        return {function.call, addresses.data(), {grid[0], grid[1], grid[2]}, {block[0], block[1], block[2]}, shared};
     }
 };
 
@@ -401,7 +400,12 @@ extern "C"
             if (begin == 0 && line.back() != '\\')
             {
                 begin += 27;
-                if (line.compare(begin, 17, "__launch_bounds__") == 0) begin = line.find(") ", begin) + 2;
+                if (line.compare(begin, 17, "__launch_bounds__") == 0)
+                {
+                    if (string next; line.back() == ')' && std::getline(text, next)) // the name is on the next line
+                        line += ' ' + next.substr(next.find_first_not_of(' '));
+                    begin = line.find(") ", begin) + 2;
+                }
                 if ((end = line.find('(', begin)) != string::npos) kernels.push_back(line.substr(begin, end - begin));
             }
             else if (line.rfind("SMALL_", 0) == 0) // made by a macro of that name
@@ -464,7 +468,7 @@ extern "C"
 
     struct Matmul
     {
-        int epilogue = 1, bias_type = 0;
+        int transpose_a = 0, transpose_b = 0, epilogue = 1, bias_type = 0;
         const void* bias = nullptr;
     };
     struct Layout
@@ -493,6 +497,8 @@ extern "C"
     }
     int cublasLtMatmulDescSetAttribute(Matmul* d, int attribute, const void* value, size_t)
     {
+        if (attribute == 3) memcpy(&d->transpose_a, value, 4);
+        if (attribute == 4) memcpy(&d->transpose_b, value, 4);
         if (attribute == 7) memcpy(&d->epilogue, value, 4);
         if (attribute == 8) memcpy(&d->bias, value, 8);
         if (attribute == 26) memcpy(&d->bias_type, value, 4);
@@ -546,31 +552,42 @@ extern "C"
             ((unsigned short*)p)[i] = std::isnan(x) ? 0x7fff : (unsigned short)((b + 0x7fff + (b >> 16 & 1)) >> 16);
         }
     }
+    /// The matrix, or its transposed, in f32 without gaps, one column after another.
+    static std::vector<float> columns_of(const void* p, const Layout& l, bool transposed)
+    {
+        std::vector<float> found;
+        for (size_t i = 0; i < (transposed ? l.rows : l.columns); i++)
+            for (size_t k = 0; k < (transposed ? l.columns : l.rows); k++)
+                found.push_back(element(p, l.type, transposed ? k * l.leading + i : i * l.leading + k));
+        return found;
+    }
     int cublasLtMatmul(
         void*, const Matmul* d, const float*, const void* a, const Layout* la, const void* b, const Layout* lb,
-        const float*, const void*, const Layout*, void* y, const Layout* ly, const void*, void*, size_t, void* stream
+        const float* beta, const void*, const Layout*, void* y, const Layout* ly, const void*, void*, size_t,
+        void* stream
     )
     {
         LOCKED;
         Matmul desc = *d;
         Layout A = *la, B = *lb, Y = *ly;
+        float keep = *beta;
         enqueue(
             stream,
             [=]
             {
-                std::vector<float> w(A.rows * A.columns), x(B.rows);
-                for (size_t i = 0; i < w.size(); i++) w[i] = element(a, A.type, i);
-                for (size_t r = 0; r < B.columns; r++)
-                {
-                    for (size_t k = 0; k < B.rows; k++) x[k] = element(b, B.type, r * B.leading + k);
-                    for (size_t o = 0; o < A.columns; o++)
+                // Column o of the left factor transposed, and column r of the right one, are multiplied.
+                std::vector<float> left = columns_of(a, A, !desc.transpose_a),
+                                   right = columns_of(b, B, desc.transpose_b);
+                size_t length = desc.transpose_a ? A.rows : A.columns;
+                for (size_t r = 0; r < Y.columns; r++)
+                    for (size_t o = 0; o < Y.rows; o++)
                     {
                         float sum = 0;
-                        for (size_t k = 0; k < A.rows; k++) sum += x[k] * w[o * A.rows + k];
-                        set(y, Y.type, r * Y.leading + o,
-                            sum + (desc.epilogue == 4 ? element(desc.bias, desc.bias_type, o) : 0));
+                        for (size_t k = 0; k < length; k++) sum += right[r * length + k] * left[o * length + k];
+                        if (desc.epilogue == 4) sum += element(desc.bias, desc.bias_type, o);
+                        if (keep != 0) sum += keep * element(y, Y.type, r * Y.leading + o);
+                        set(y, Y.type, r * Y.leading + o, sum);
                     }
-                }
             }
         );
         return 0;

@@ -147,7 +147,7 @@ internal sealed class CudaPagedAttention : IAttention, IDisposable
         Require.On(gpu, qkv, [-1, config.QkvSize], qkv.dtype);
 
         Rotate(layer, qkv, rotation);
-        var output = Arena.CurrentOf(gpu).Take([tokens, config.QuerySize], qkv.dtype); // [tokens, heads · d]
+        var output = ResultMemory.CurrentOf(gpu).Take([tokens, config.QuerySize], qkv.dtype); // [tokens, heads · d]
         if (plain is not null)
             LaunchPlain(layer, qkv, output, rotation.Positions);
         if (plain is null && Current.Decodes)

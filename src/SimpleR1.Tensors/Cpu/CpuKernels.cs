@@ -74,11 +74,12 @@ internal sealed unsafe class CpuKernels : IKernels
             NormShape(x, norm)
         );
 
-    public void RmsNormGradient(Tensor x, NormWeight norm, Tensor dy, Tensor dx, Tensor? dWeight)
+    public void RmsNormGradient(Tensor x, NormWeight norm, Tensor dy, NormGradients gradients)
     {
         var shape = NormShape(x, norm);
-        Layers.RmsNorm.InputGradient(Floats(x), Floats(norm.Weight), Floats(dy), Floats(dx), shape);
-        if (dWeight is not null)
+        Layers.RmsNorm.InputGradient(Floats(x), Floats(norm.Weight), Floats(dy), Floats(gradients.X), shape);
+        gradients.Rounded?.copy_(gradients.X);
+        if (gradients.Weight is { } dWeight)
             Layers.RmsNorm.WeightGradient(Floats(x), Floats(dy), Floats(dWeight), shape);
     }
 
@@ -123,8 +124,7 @@ internal sealed unsafe class CpuKernels : IKernels
                 heads,
                 new(weight, norms.Epsilon),
                 Heads(dy, first, size, shape.HeadDimension),
-                dx,
-                dWeight
+                new(dx, null, dWeight)
             );
             dQkv.narrow(1, first, size).copy_(dx.view(-1, size));
         }
@@ -167,7 +167,9 @@ internal sealed unsafe class CpuKernels : IKernels
         AttentionResult result,
         Tensor dOutput,
         Tensor dQkv
-    ) =>
+    )
+    {
+        dQkv.zero_();
         PackedAttentionKernel.Backward(
             Floats(qkv),
             new(Floats(result.Output), Floats(result.LogSum!)),
@@ -175,12 +177,16 @@ internal sealed unsafe class CpuKernels : IKernels
             Floats(dQkv),
             sequences
         );
+    }
 
     public void SwiGlu(Tensor gateUp, Tensor y) =>
         Layers.SwiGlu.Forward(Floats(gateUp), Floats(y), Length(gateUp, 0), Length(gateUp, 1) / 2);
 
-    public void SwiGluGradient(Tensor gateUp, Tensor dy, Tensor dGateUp) =>
+    public void SwiGluGradient(Tensor gateUp, Tensor dy, Tensor dGateUp, Tensor y)
+    {
+        SwiGlu(gateUp, y);
         Layers.SwiGlu.Backward(Floats(gateUp), Floats(dy), Floats(dGateUp), Length(gateUp, 0), Length(gateUp, 1) / 2);
+    }
 
     public void GatedLinear(Tensor x, Tensor weight, Tensor y)
     {
@@ -202,31 +208,34 @@ internal sealed unsafe class CpuKernels : IKernels
     public void SelectRowsGradient(Tensor indices, Tensor dy, Tensor dx) => dx.index_add_(0, indices, dy, Ops.One);
 
     /// <exception cref="ArgumentOutOfRangeException">A chosen token is outside the vocabulary.</exception>
-    public void LogProbs(Tensor logits, Tensor chosen, double temperature, TokenDistribution result)
+    public void LogProbs(Tensor logits, TokenChoice choice, TokenDistribution result)
     {
         long vocabulary = logits.shape[1];
-        foreach (long id in Integers(chosen))
+        foreach (long id in Integers(choice.Tokens))
             if ((ulong)id >= (ulong)vocabulary)
                 throw new ArgumentOutOfRangeException(
-                    nameof(chosen),
+                    nameof(choice),
                     $"token id {id} is outside the vocabulary of {vocabulary}"
                 );
         Layers.LogProbs.Forward(
             Floats(logits),
-            Longs(chosen),
+            Longs(choice.Tokens),
             new(Floats(result.LogProbs), Floats(result.LogSum), Floats(result.Entropy)),
-            new(Length(logits, 0), (int)vocabulary, (float)temperature)
+            new(Length(logits, 0), (int)vocabulary, (float)choice.Temperature)
         );
     }
 
-    public void LogProbsGradient(Tensor logits, Tensor chosen, double temperature, Tensor logSum, Tensor dLogProbs) =>
+    public Tensor LogProbsGradient(Tensor logits, TokenChoice choice, Tensor logSum, Tensor dLogProbs, ScalarType type)
+    {
         Layers.LogProbs.Backward(
             Floats(logits),
-            Longs(chosen),
+            Longs(choice.Tokens),
             Floats(logSum),
             Floats(dLogProbs),
-            new(Length(logits, 0), Length(logits, 1), (float)temperature)
+            new(Length(logits, 0), Length(logits, 1), (float)choice.Temperature)
         );
+        return logits;
+    }
 
     public void AdamW(AdamWBuffers buffers, long first, long length, AdamWSettings settings) =>
         Cpu.AdamW.Step(

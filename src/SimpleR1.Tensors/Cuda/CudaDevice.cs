@@ -1,6 +1,7 @@
 using System.Collections.Immutable;
 using System.Text;
 using SimpleR1.Tensors.Cuda.Libraries;
+using SimpleR1.Tensors.Cuda.Operations;
 using static SimpleR1.Tensors.Cuda.Libraries.CudaDriver;
 using static TorchSharp.torch;
 
@@ -207,6 +208,10 @@ public sealed unsafe class CudaDevice
     public Tensor Wrap(nint pointer, long[] shape, ScalarType type) =>
         Aten.FromPointer(pointer, shape, type, CudaLibraries.Emulated ? null : Index);
 
+    /// <summary>A matrix over device memory whose rows begin <paramref name="rowStride"/> elements apart.</summary>
+    internal Tensor WrapRows(nint pointer, long[] shape, ScalarType type, long rowStride) =>
+        Aten.FromPointer(pointer, shape, type, CudaLibraries.Emulated ? null : Index, rowStride);
+
     public void Upload(nint host, nint device, long bytes) => Copy(cuMemcpyHtoDAsync_v2, device, host, bytes);
 
     public void Download(nint device, nint host, long bytes) => Copy(cuMemcpyDtoHAsync_v2, host, device, bytes);
@@ -241,6 +246,24 @@ public sealed unsafe class CudaDevice
             Synchronize(); // the array must not move before
         }
         return values;
+    }
+
+    /// <summary>A copy of a tensor's numbers in the host's memory, after everything launched before.</summary>
+    public Tensor ToHost(Tensor tensor)
+    {
+        var copy = empty(tensor.shape, dtype: tensor.dtype);
+        Download(Aten.DataPointer(tensor), Aten.DataPointer(copy), tensor.numel() * tensor.dtype.ElementSize());
+        Synchronize();
+        return copy;
+    }
+
+    /// <summary>A copy of a host's numbers in the current <see cref="ResultMemory"/>.</summary>
+    public Tensor FromHost(Tensor tensor)
+    {
+        var copy = ResultMemory.CurrentOf(this).Take(tensor.shape, tensor.dtype);
+        Upload(Aten.DataPointer(tensor), Aten.DataPointer(copy), tensor.numel() * tensor.dtype.ElementSize());
+        Synchronize(); // the host's memory may be freed afterwards
+        return copy;
     }
 
     private void Copy(Func<nint, nint, nuint, nint, int> copy, nint to, nint from, long bytes)

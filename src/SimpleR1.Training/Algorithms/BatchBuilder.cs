@@ -19,9 +19,7 @@ internal sealed class BatchBuilder(PolicyModel policy, PolicyGradientOptions opt
         // With a single update the "old" log-probs are the current ones; otherwise they must be kept from before the first.
         bool severalUpdates = options.Epochs * options.MiniBatches > 1;
         float[][]? old = severalUpdates ? policy.LogProbs(sequences, options.Temperature) : null;
-        float[][]? frozen = reference is null
-            ? null
-            : PolicyModel.LogProbs(reference, sequences, options.Temperature, options.TokensPerMicroBatch);
+        float[][]? frozen = reference is null ? null : policy.LogProbs(reference, sequences, options.Temperature);
 
         var batches = new List<TrainingSample[]>();
         for (int m = 0; m < options.MiniBatches; m++)

@@ -8,16 +8,25 @@ namespace SimpleR1.Training.Policy;
 
 /// <summary>
 /// AdamW over the flat weights (Loshchilov and Hutter 2019) with two flat moments, in one pass a step. Weight decay
-/// reaches matrices only, not norms and biases.
+/// reaches matrices only, not norms and biases. Gradient and moments are f32, where the weights are.
 /// </summary>
 public sealed class Optimizer(FlatWeights weights, OptimizerSection options) : IDisposable
 {
-    public Tensor Gradient { get; } = zeros_like(weights.Flat).DetachFromDisposeScope();
-    public Tensor Mean { get; } = zeros_like(weights.Flat).DetachFromDisposeScope();
-    public Tensor Variance { get; } = zeros_like(weights.Flat).DetachFromDisposeScope();
+    private readonly FlatBuffer gradient = new(weights, ScalarType.Float32, "the gradient");
+    private readonly FlatBuffer mean = new(weights, ScalarType.Float32, "the optimizer's means");
+    private readonly FlatBuffer variance = new(weights, ScalarType.Float32, "the optimizer's variances");
+
+    /// <summary>The f32 weights that it changes.</summary>
+    public MasterWeights Master { get; } = new(weights);
+    public Tensor Gradient => gradient.Tensor;
+    public Tensor Mean => mean.Tensor;
+    public Tensor Variance => variance.Tensor;
 
     /// <summary>Updates made so far.</summary>
     public long Steps { get; set; }
+
+    /// <summary>Makes the gradient zeros.</summary>
+    public void ClearGradient() => gradient.Clear();
 
     /// <summary>√Σ gradient².</summary>
     public double GradientNorm() => Ops.Norm(Gradient);
@@ -29,7 +38,7 @@ public sealed class Optimizer(FlatWeights weights, OptimizerSection options) : I
         double limit = options.MaxGradientNorm;
         double scale = limit > 0 && gradientNorm > limit ? limit / gradientNorm : 1;
         Steps++;
-        var buffers = new AdamWBuffers(weights.Flat, Gradient, Mean, Variance);
+        var buffers = new AdamWBuffers(weights.Flat, Master.Remainder, Gradient, Mean, Variance);
         foreach (var slot in weights.Layout.Slots)
         {
             var settings = new AdamWSettings
@@ -69,8 +78,9 @@ public sealed class Optimizer(FlatWeights weights, OptimizerSection options) : I
 
     public void Dispose()
     {
-        Gradient.Dispose();
-        Mean.Dispose();
-        Variance.Dispose();
+        gradient.Dispose();
+        mean.Dispose();
+        variance.Dispose();
+        Master.Dispose();
     }
 }

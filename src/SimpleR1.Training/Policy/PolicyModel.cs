@@ -1,6 +1,8 @@
 using System.Diagnostics;
 using SimpleR1.Models;
 using SimpleR1.Tensors;
+using SimpleR1.Tensors.Cuda;
+using SimpleR1.Tensors.Operands;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Training.Policy;
@@ -29,87 +31,87 @@ public sealed record UpdateStatistics
 }
 
 /// <summary>
+/// Log-probs [trained] of some sequences, with gradient, in the host's memory → scalar loss, and sums to report.
+/// </summary>
+/// <param name="sequences">Which of the update's sequences.</param>
+public delegate (Tensor Loss, Dictionary<string, Tensor> Report) SequenceLoss(Range sequences, Tensor logProbs);
+
+/// <summary>
 /// The model being trained: weights, gradient and optimizer on flat buffers. It knows no algorithm: it turns sequences
 /// into log-probs, a loss on them into gradients, and gradients into a step. One thread only.
 /// </summary>
-public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOptions options) : IDisposable
+/// <param name="memory">For activations, where the weights are on a GPU.</param>
+public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOptions options, DevicePool? memory = null)
+    : IDisposable
 {
+    private readonly CudaDevice? gpu = decoder.Weights.Device;
+
     public FlatWeights Weights => decoder.Weights;
     public Optimizer Optimizer => optimizer;
     public Decoder Decoder => decoder;
 
     /// <summary>log p of every trained token of each sequence under the current weights; no gradient.</summary>
     public float[][] LogProbs(IReadOnlyList<TrainingSequence> sequences, double temperature) =>
-        LogProbs(decoder, sequences, temperature, options.TokensPerMicroBatch);
+        LogProbs(decoder, sequences, temperature);
 
-    /// <inheritdoc cref="LogProbs(IReadOnlyList{TrainingSequence}, double)"/>
+    /// <summary>The same under the weights of another model on the same device.</summary>
+    public float[][] LogProbs(Decoder model, IReadOnlyList<TrainingSequence> sequences, double temperature) =>
+        LogProbs(model, sequences, temperature, options, memory);
+
+    /// <inheritdoc cref="LogProbs(Decoder, IReadOnlyList{TrainingSequence}, double)"/>
     public static float[][] LogProbs(
-        Decoder decoder,
+        Decoder model,
         IReadOnlyList<TrainingSequence> sequences,
         double temperature,
-        int tokensPerMicroBatch
+        PolicyOptions options,
+        DevicePool? memory = null
     )
     {
-        var result = new List<float[]>(sequences.Count);
-        foreach (var range in PackedBatch.Split(sequences, tokensPerMicroBatch))
+        var gpu = model.Weights.Device;
+        using var results = memory?.Enter();
+        var found = new List<float[]>(sequences.Count);
+        foreach (var range in PackedBatch.Split(sequences, options.TokensPerMicroBatch))
         {
             using var scope = NewDisposeScope();
             var part = sequences.Take(range).ToArray();
-            using var batch = new PackedBatch(part);
-            float[] all = batch.LogProbs(decoder, null, temperature).LogProbs.data<float>().ToArray();
+            using var batch = new PackedBatch(part, gpu);
+            var logProbs = batch.LogProbs(model, temperature, options.Head).LogProbs;
+            logProbs = gpu?.ToHost(logProbs) ?? logProbs;
+            float[] all = logProbs.data<float>().ToArray();
             int start = 0;
             foreach (var sequence in part)
             {
-                result.Add(all[start..(start + sequence.Trained)]);
+                found.Add(all[start..(start + sequence.Trained)]);
                 start += sequence.Trained;
             }
         }
-        return [.. result];
+        return [.. found];
     }
 
     /// <summary>One optimizer step: gradients of all micro-batches add up, then clip, then AdamW.</summary>
     /// <param name="step">Named when something is not finite.</param>
-    /// <param name="loss">
-    /// Range of sequences in a micro-batch and their log-probs [trained] (with gradient) → scalar loss, and sums to
-    /// report.
-    /// </param>
     /// <exception cref="NonFiniteException">
     /// The loss or the gradient norm is not finite; the weights are as before.
+    /// </exception>
+    /// <exception cref="CudaOutOfMemoryException">
+    /// A micro-batch needs more memory than there is for activations; the weights are as before.
     /// </exception>
     public UpdateStatistics Update(
         IReadOnlyList<TrainingSequence> sequences,
         double temperature,
         int step,
         double learningRate,
-        Func<Range, Tensor, (Tensor Loss, Dictionary<string, Tensor> Report)> loss
+        SequenceLoss loss
     )
     {
         long start = Stopwatch.GetTimestamp();
-        var sums = new UpdateSums();
-        optimizer.Gradient.zero_();
+        using var results = memory?.Enter();
+        var sums = new UpdateSums(step);
+        optimizer.ClearGradient();
         foreach (var range in PackedBatch.Split(sequences, options.TokensPerMicroBatch))
         {
-            using var scope = NewDisposeScope();
-            using var tape = NewTape();
-            using var batch = new PackedBatch([.. sequences.Take(range)]);
-
-            // Forward to log-probs, then the loss on them
-            var (logProbs, entropy) = batch.LogProbs(decoder, tape, temperature, options.GradientCheckpointing);
-            var leaf = logProbs.detach().requires_grad_(true);
-            var (value, report) = loss(range, leaf);
-            double microLoss = value.item<float>();
-            if (!double.IsFinite(microLoss))
-                throw new NonFiniteException(
-                    $"step {step}, micro-batch {sums.MicroBatches}: the loss is {microLoss}; "
-                        + $"the weights were not changed. {Diagnose(logProbs)}"
-                );
-            sums.Add(microLoss, entropy.sum().item<float>(), report); // before the tape frees the entropy
-
-            // Backward: the loss by libtorch, the decoder by the tape. A loss of constants has no gradient.
-            if (value.requires_grad)
-                value.backward();
-            if (leaf.grad is { } gradient)
-                tape.Backward(logProbs, gradient.alias());
+            AddGradient([.. sequences.Take(range)], range.Start.Value, temperature, loss, sums);
+            sums.MicroBatches++;
         }
 
         double norm = optimizer.GradientNorm();
@@ -119,6 +121,7 @@ public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOpti
                     + $"({sums.Loss:G4}); the weights were not changed. Lower the learning rate, or look at the last rollouts."
             );
         optimizer.Step(norm, learningRate);
+        gpu?.Synchronize();
         return new()
         {
             Loss = sums.Loss,
@@ -129,6 +132,66 @@ public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOpti
             Seconds = Stopwatch.GetElapsedTime(start).TotalSeconds,
             Report = sums.Report,
         };
+    }
+
+    /// <summary>Forward, loss and backward of one micro-batch.</summary>
+    /// <param name="first">Place of its first sequence among the update's.</param>
+    private void AddGradient(
+        TrainingSequence[] sequences,
+        int first,
+        double temperature,
+        SequenceLoss loss,
+        UpdateSums sums
+    )
+    {
+        using var scope = NewDisposeScope();
+        using var tape = NewTape();
+        using var batch = new PackedBatch(sequences, gpu);
+        var hidden = batch.Hidden(decoder, tape, options.GradientCheckpointing); // [trained, hidden]
+        Tensor? dHidden = null;
+        foreach (var (part, row, count) in batch.Parts(options.Head.RowsPerLoss(decoder.Config.VocabularySize)))
+        {
+            using var partScope = NewDisposeScope();
+            using var head = NewTape();
+            bool isAll = count == hidden.shape[0];
+            var x = isAll ? hidden : hidden.narrow(0, row, count);
+            var choice = new TokenChoice(batch.Targets.narrow(0, row, count), temperature);
+            var (logProbs, entropy) = Ops.TokenLogProbs(head, x, decoder.OutputWeight, choice, options.Head);
+
+            var samples = (first + part.Start.Value)..(first + part.End.Value);
+            if (Slope(samples, OnHost(logProbs), OnHost(entropy), loss, sums) is not { } slope)
+                continue;
+            head.Backward(logProbs, OnDevice(slope));
+            var dx = head.TakeGradient(x).DetachFromDisposeScope();
+            if (isAll)
+                dHidden = dx;
+            else
+                using (dx)
+                {
+                    dHidden ??= Ops.ZerosLike(hidden).DetachFromDisposeScope();
+                    Ops.Copy(dx, dHidden.narrow(0, row, count));
+                }
+        }
+        if (dHidden is not null)
+            tape.Backward(hidden, dHidden);
+    }
+
+    /// <summary>d loss / d log-probs; null where the loss does not depend on them.</summary>
+    private static Tensor? Slope(Range samples, Tensor logProbs, Tensor entropy, SequenceLoss loss, UpdateSums sums)
+    {
+        using var gradients = enable_grad();
+        var leaf = logProbs.detach().requires_grad_(true);
+        var (value, report) = loss(samples, leaf);
+        double found = value.item<float>();
+        if (!double.IsFinite(found))
+            throw new NonFiniteException(
+                $"step {sums.Step}, micro-batch {sums.MicroBatches}: the loss is {found}; "
+                    + $"the weights were not changed. {Diagnose(logProbs)}"
+            );
+        sums.Add(found, entropy.sum().item<float>(), report);
+        if (value.requires_grad)
+            value.backward();
+        return leaf.grad?.alias();
     }
 
     /// <summary>A tape that knows where each parameter's gradient goes.</summary>
@@ -143,17 +206,22 @@ public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOpti
         return tape;
     }
 
+    /// <summary>A tensor of the policy in the host's memory: itself on the CPU, a copy from a GPU.</summary>
+    internal Tensor OnHost(Tensor tensor) => gpu is null ? tensor : gpu.ToHost(tensor);
+
+    private Tensor OnDevice(Tensor tensor) => gpu is null ? tensor : gpu.FromHost(tensor);
+
     /// <summary>Sums over the micro-batches of an update.</summary>
-    private sealed class UpdateSums
+    private sealed class UpdateSums(int step)
     {
-        public int MicroBatches { get; private set; }
+        public int Step => step;
+        public int MicroBatches { get; set; }
         public double Loss { get; private set; }
         public double Entropy { get; private set; }
         public SortedDictionary<string, double> Report { get; } = new(StringComparer.Ordinal);
 
         public void Add(double loss, double entropy, Dictionary<string, Tensor> report)
         {
-            MicroBatches++;
             Loss += loss;
             Entropy += entropy;
             foreach (var (name, sum) in report)

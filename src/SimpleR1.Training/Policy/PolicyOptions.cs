@@ -1,3 +1,4 @@
+using SimpleR1.Tensors.Operands;
 using SimpleR1.Training.Recipes.Sections;
 
 namespace SimpleR1.Training.Policy;
@@ -6,13 +7,15 @@ namespace SimpleR1.Training.Policy;
 /// <param name="GradientCheckpointing">
 /// Keep only each layer's input: about a quarter of the memory, a third more time.
 /// </param>
-public sealed record PolicyOptions(int TokensPerMicroBatch, bool GradientCheckpointing = false);
+public sealed record PolicyOptions(int TokensPerMicroBatch, bool GradientCheckpointing = false)
+{
+    /// <summary>How many logits exist at a time.</summary>
+    public HeadMemory Head { get; init; } = HeadMemory.Cpu;
+}
 
 /// <summary>How a batch of rollouts becomes updates; see the recipe's <c>algorithm</c> section.</summary>
 public sealed record PolicyGradientOptions
 {
-    public required int TokensPerMicroBatch { get; init; }
-
     /// <summary>Sampling temperature of the rollouts: log-probs are taken under the same distribution.</summary>
     public required double Temperature { get; init; }
     public required int MaxNewTokens { get; init; }

@@ -1,5 +1,6 @@
 using SimpleR1.Models.Checkpoints;
 using SimpleR1.Tensors;
+using SimpleR1.Tensors.Cuda;
 using SimpleR1.Training.Policy;
 using SimpleR1.Training.Runs.Files;
 using static TorchSharp.torch;
@@ -28,21 +29,41 @@ public static class Checkpoints
             folder,
             temporary =>
             {
-                Checkpoint.Write(temporary, policy.Weights, WeightType.F32, files.Folder);
+                WriteWeights(temporary, policy, files);
                 files.Template.WriteTo(temporary, files.Tokenizer);
-                long length = policy.Weights.Layout.Length;
-                SafetensorsWriter.Write(
-                    Path.Combine(temporary, OptimizerFile),
-                    [
-                        new("mean", [length], Aten.DataPointer(policy.Optimizer.Mean)),
-                        new("variance", [length], Aten.DataPointer(policy.Optimizer.Variance)),
-                    ],
-                    WeightType.F32
-                );
+                WriteMoments(temporary, policy);
                 state.Write(temporary);
             }
         );
         DeleteOld(run, keep);
+    }
+
+    private static void WriteWeights(string folder, PolicyModel policy, ModelFiles files)
+    {
+        var master = policy.Optimizer.Master.OnCpu();
+        try
+        {
+            Checkpoint.Write(folder, master, WeightType.F32, files.Folder);
+        }
+        finally
+        {
+            if (master != policy.Weights)
+                master.Dispose();
+        }
+    }
+
+    private static void WriteMoments(string folder, PolicyModel policy)
+    {
+        using var scope = NewDisposeScope();
+        long[] shape = [policy.Weights.Layout.Length];
+        SafetensorsWriter.Write(
+            Path.Combine(folder, OptimizerFile),
+            [
+                new("mean", shape, Aten.DataPointer(policy.OnHost(policy.Optimizer.Mean))),
+                new("variance", shape, Aten.DataPointer(policy.OnHost(policy.Optimizer.Variance))),
+            ],
+            WeightType.F32
+        );
     }
 
     /// <summary>Keeps the newest checkpoints, and the best.</summary>
@@ -64,10 +85,10 @@ public static class Checkpoints
         if (All(run).LastOrDefault() is not { } folder)
             return null;
         var state = Check(folder, run, seed, startHash);
-        Checkpoint.ReadInto(folder, policy.Weights);
+        policy.Optimizer.Master.Read(folder);
         using var moments = SafetensorsFile.Open(Path.Combine(folder, OptimizerFile));
-        ReadMoment(moments, "mean", policy.Optimizer.Mean);
-        ReadMoment(moments, "variance", policy.Optimizer.Variance);
+        ReadMoment(moments, "mean", policy.Optimizer.Mean, policy.Weights.Device);
+        ReadMoment(moments, "variance", policy.Optimizer.Variance, policy.Weights.Device);
         policy.Optimizer.Steps = state.OptimizerSteps;
         return state;
     }
@@ -96,13 +117,21 @@ public static class Checkpoints
         return state;
     }
 
-    private static unsafe void ReadMoment(SafetensorsFile moments, string name, Tensor tensor)
+    private static unsafe void ReadMoment(SafetensorsFile moments, string name, Tensor tensor, CudaDevice? gpu)
     {
         if (!moments.Entries.TryGetValue(name, out var entry) || entry.Length != tensor.numel())
             throw new InvalidDataException(
                 $"{moments.Path}: '{name}' does not fit the model; was the checkpoint written by another model?"
             );
-        moments.Read(entry, (float*)Aten.DataPointer(tensor));
+        if (gpu is null)
+        {
+            moments.Read(entry, (float*)Aten.DataPointer(tensor));
+            return;
+        }
+        using var host = empty(tensor.shape, dtype: tensor.dtype);
+        moments.Read(entry, (float*)Aten.DataPointer(host));
+        gpu.Upload(Aten.DataPointer(host), Aten.DataPointer(tensor), sizeof(float) * entry.Length);
+        gpu.Synchronize(); // the host's memory is freed
     }
 
     private static IEnumerable<string> All(RunFolder run)

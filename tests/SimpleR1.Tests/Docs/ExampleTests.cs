@@ -108,17 +108,7 @@ public sealed class ExampleTests
 
         using var weights = TinyModels.Random(config);
         using var policy = new PolicyModel(new Decoder(weights), new Optimizer(weights, new()), new(64));
-        var trainer = new PolicyGradient(
-            policy,
-            Grpo.Create(),
-            new()
-            {
-                TokensPerMicroBatch = 64,
-                Temperature = 1,
-                MaxNewTokens = 3,
-            },
-            null
-        );
+        var trainer = new PolicyGradient(policy, Grpo.Create(), new() { Temperature = 1, MaxNewTokens = 3 }, null);
         Assert.Contains("clip_fraction", Assert.Single(trainer.Update(group, 0, 0)).Report.Keys);
         trainer.Algorithm = rloo;
         var update = Assert.Single(trainer.Update(group, 0, 0));

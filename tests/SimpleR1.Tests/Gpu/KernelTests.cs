@@ -149,11 +149,10 @@ public sealed class KernelTests
             using var xMemory = Gpu.Upload(gpu, Gpu.Normal(rows * inputs, 5), type, out float[] x);
             using var weightMemory = Gpu.Upload(gpu, Gpu.Normal(2 * width * inputs, 6, 0.1), type, out float[] weight);
             var y = Ops.GatedLinear(
-                null,
                 xMemory.Tensor([rows, inputs], type),
                 weightMemory.Tensor([2 * width, inputs], type)
             );
-            var expected = Ops.GatedLinear(null, tensor(x, [rows, inputs]), tensor(weight, [2 * width, inputs]));
+            var expected = Ops.GatedLinear(tensor(x, [rows, inputs]), tensor(weight, [2 * width, inputs]));
             Gpu.AssertClose(
                 expected.data<float>().ToArray(),
                 Gpu.Download(gpu, Aten.DataPointer(y), rows * width, type),
@@ -173,9 +172,9 @@ public sealed class KernelTests
             width = 2 * 1240;
         using var memory = Gpu.Upload(gpu, Gpu.Normal(rows * width, 8, 2), type, out float[] values);
         var x = memory.Tensor([rows, width], type);
-        var y = Ops.SwiGlu(null, x);
+        var y = Ops.SwiGlu(x);
         Gpu.AssertClose(
-            Ops.SwiGlu(null, tensor(values, [rows, width])).data<float>().ToArray(),
+            Ops.SwiGlu(tensor(values, [rows, width])).data<float>().ToArray(),
             Gpu.Download(gpu, Aten.DataPointer(y), rows * width / 2, type),
             Gpu.Tolerance(type)
         );

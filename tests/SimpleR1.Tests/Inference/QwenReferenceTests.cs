@@ -37,7 +37,7 @@ public sealed class QwenReferenceTests
 
     private static void CheckLogProbs(Decoder decoder, int[] ids, JsonElement expected)
     {
-        float[] logProbs = PolicyModel.LogProbs(decoder, [new(ids, 1)], 1, 4096)[0];
+        float[] logProbs = PolicyModel.LogProbs(decoder, [new(ids, 1)], 1, new PolicyOptions(4096))[0];
         double worst = expected
             .EnumerateArray()
             .Select(e => e.GetDouble())

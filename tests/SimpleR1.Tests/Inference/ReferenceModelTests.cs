@@ -3,6 +3,7 @@ using SimpleR1.Inference;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
 using SimpleR1.Models.Tokenization;
+using SimpleR1.Tensors.Operands;
 using SimpleR1.Training.Policy;
 using Xunit;
 using static TorchSharp.torch;
@@ -104,7 +105,7 @@ public sealed class ReferenceModelTests
             AssertNear(firstLogits, logits, 2e-4);
         }
 
-        float[] logProbs = batch.LogProbs(decoder, null, 1).LogProbs.data<float>().ToArray();
+        float[] logProbs = batch.LogProbs(decoder, 1, HeadMemory.Cpu).LogProbs.data<float>().ToArray();
         AssertNear(item.GetProperty("prompt_logprobs"), logProbs[..(prompt.Length - 1)], 2e-4);
         Assert.Equal(greedy, GreedyByTrainingPath(decoder, prompt, greedy.Length));
     }
@@ -151,7 +152,7 @@ public sealed class ReferenceModelTests
             decoder,
             [new([.. prompt, .. completion.Tokens], prompt.Length)],
             1,
-            4096
+            new PolicyOptions(4096)
         )[0];
         double worst = trainer.Zip(completion.LogProbs).Max(p => Math.Abs(p.First - p.Second));
         Assert.True(worst <= tolerance, $"engine and trainer log-probs differ by {worst:E2}, allowed {tolerance:E0}");

@@ -1,6 +1,7 @@
 using System.Text.Json;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
+using SimpleR1.Tensors.Operands;
 using SimpleR1.Training.Policy;
 using Xunit;
 using static TorchSharp.torch;
@@ -37,7 +38,7 @@ public sealed class FamilyReferenceTests
         using (NewDisposeScope())
         {
             using var batch = new PackedBatch(inputs);
-            var (logProbs, entropy) = batch.LogProbs(policy.Decoder, null, 1);
+            var (logProbs, entropy) = batch.LogProbs(policy.Decoder, 1, HeadMemory.Cpu);
             AssertClose(sequences.SelectMany(s => Doubles(s.GetProperty("completion_logprobs"))), logProbs, 1e-5);
             AssertClose(sequences.SelectMany(s => Doubles(s.GetProperty("entropy"))), entropy, 1e-5);
         }

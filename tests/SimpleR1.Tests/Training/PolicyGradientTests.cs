@@ -51,12 +51,7 @@ public sealed class PolicyGradientTests
         return rollouts;
     }
 
-    private static readonly PolicyGradientOptions Options = new()
-    {
-        TokensPerMicroBatch = 64,
-        Temperature = Temperature,
-        MaxNewTokens = 50,
-    };
+    private static readonly PolicyGradientOptions Options = new() { Temperature = Temperature, MaxNewTokens = 50 };
 
     [Theory]
     [InlineData("llama", false, LossAverage.Token, false)]
@@ -295,11 +290,7 @@ public sealed class PolicyGradientTests
         {
             using var weights = TinyModels.Random(config);
             using var policy = new PolicyModel(new Decoder(weights), new Optimizer(weights, new()), new(tokens));
-            new PolicyGradient(policy, Grpo.Create(), Options with { TokensPerMicroBatch = tokens }, null).Update(
-                rollouts,
-                0,
-                0
-            );
+            new PolicyGradient(policy, Grpo.Create(), Options, null).Update(rollouts, 0, 0);
             return policy.Optimizer.Gradient.data<float>().ToArray();
         }
         float[] one = Gradient(100_000),

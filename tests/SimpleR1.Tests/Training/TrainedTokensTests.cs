@@ -13,12 +13,7 @@ public sealed class TrainedTokensTests
 {
     private const double Temperature = 0.8;
 
-    private static readonly PolicyGradientOptions Options = new()
-    {
-        TokensPerMicroBatch = 30,
-        Temperature = Temperature,
-        MaxNewTokens = 50,
-    };
+    private static readonly PolicyGradientOptions Options = new() { Temperature = Temperature, MaxNewTokens = 50 };
 
     /// <summary>Two conversations of two turns, with 4 read tokens between them, and one of a single turn.</summary>
     private static Rollout[] Conversations(ModelConfig config)

@@ -1,14 +1,13 @@
-using System.Globalization;
 using System.Runtime.InteropServices;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tensors.Cuda.Libraries;
 
 /// <summary>
-/// y = x · Wᵀ + b by NVIDIA's cuBLASLt. It has many kernels for a shape, and its own first choice is often far from
-/// the fastest where a batch is small. So the candidates are measured once a machine, and the choice is kept on disk,
-/// next to the compiled kernels: later runs choose the same and give the same bits. Products accumulate in f32 (f32
-/// operands are not rounded to TF32), also where a kernel cuts the inputs into parts and adds these up.
+/// Matrix products by NVIDIA's cuBLASLt: y = x · Wᵀ + b, and its gradients. It has many kernels for a shape, and its
+/// own first choice is often far from the fastest. So the candidates are measured once a machine, and the choice is
+/// kept on disk, next to the compiled kernels: later runs choose the same and give the same bits. Products accumulate
+/// in f32 (f32 operands are not rounded to TF32), also where a kernel cuts the inputs into parts and adds these up.
 /// </summary>
 internal sealed unsafe partial class CublasLt : IDisposable
 {
@@ -16,6 +15,7 @@ internal sealed unsafe partial class CublasLt : IDisposable
     private const int Compute32F = 68,
         Real32F = 0; // cublasComputeType_t, cudaDataType_t
     private const int TransposeA = 3,
+        TransposeB = 4,
         Epilogue = 7,
         BiasPointer = 8,
         BiasDataType = 26; // cublasLtMatmulDescAttributes_t
@@ -24,10 +24,9 @@ internal sealed unsafe partial class CublasLt : IDisposable
         ReductionSchemes = 3,
         MinAlignmentA = 5; // cublasLtMatmulPreferenceAttributes_t
     private const uint ReductionInComputeType = 2; // cublasLtReductionScheme_t
-    private const int RowsPerChoice = 64; // above, shapes of nearly the same number of rows share a choice
-    private const int MeasuredRows = 1024; // the first choice serves larger products well
     private const int MostCandidates = 16,
         Rounds = 4;
+    private const double HopelessRatio = 1.5; // a candidate so much slower than the best is measured once only
     private const long FlushBytes = 128L << 20; // more than a cache holds: in a model's step, weights come from memory
 
     /// <summary>cublasLtMatmulAlgo_t and what the heuristic says about it (cublasLtMatmulHeuristicResult_t).</summary>
@@ -40,17 +39,6 @@ internal sealed unsafe partial class CublasLt : IDisposable
         public float Waves;
     }
 
-    /// <summary>What a choice is made for.</summary>
-    private readonly record struct Shape
-    {
-        public required int Rows { get; init; }
-        public required int Outputs { get; init; }
-        public required int Inputs { get; init; }
-        public required ScalarType Type { get; init; }
-        public required ScalarType OutputType { get; init; }
-        public required bool Bias { get; init; }
-    }
-
     /// <summary>
     /// A product as the library sees it: descriptors of the operation and of its matrices, and their addresses.
     /// </summary>
@@ -58,17 +46,22 @@ internal sealed unsafe partial class CublasLt : IDisposable
     {
         public nint Operation;
 
-        /// <summary>Layouts of the weights, of x and of y.</summary>
+        /// <summary>Layouts of the two factors and of the result.</summary>
+        public nint LayoutA,
+            LayoutB,
+            LayoutC;
+
+        /// <summary>Addresses of the same.</summary>
         public nint A,
             B,
             C;
-        public nint Weight,
-            X,
-            Y;
+
+        /// <summary>1 adds to what the result's memory holds, 0 overwrites it.</summary>
+        public float Beta;
 
         public readonly void Destroy()
         {
-            foreach (nint layout in (ReadOnlySpan<nint>)[A, B, C])
+            foreach (nint layout in (ReadOnlySpan<nint>)[LayoutA, LayoutB, LayoutC])
                 if (layout != 0)
                     _ = cublasLtMatrixLayoutDestroy(layout);
             _ = cublasLtMatmulDescDestroy(Operation);
@@ -77,7 +70,7 @@ internal sealed unsafe partial class CublasLt : IDisposable
 
     private readonly CudaDevice device;
     private readonly DeviceMemory workspace;
-    private readonly Dictionary<Shape, Choice> choices = [];
+    private readonly Dictionary<ProductKey, Choice> choices = [];
     private readonly string file;
     private nint handle;
 
@@ -88,38 +81,50 @@ internal sealed unsafe partial class CublasLt : IDisposable
         Check(cublasLtCreate(out handle), "cublasLtCreate");
         workspace = device.Allocate(workspaceBytes, "cuBLASLt's workspace");
         string deviceName = string.Concat(device.Name.Select(c => char.IsLetterOrDigit(c) ? c : '-'));
-        file = Path.Combine(KernelLibrary.CacheFolder(), $"products-{deviceName}-{cublasLtGetVersion()}-f32sums.txt");
+        file = Path.Combine(KernelLibrary.CacheFolder(), $"products-{deviceName}-{cublasLtGetVersion()}-2.txt");
         ReadChoices();
     }
 
+    /// <summary>y = x · Wᵀ + b</summary>
     /// <param name="x">[rows, inputs], like <paramref name="weight"/> [outputs, inputs] and <paramref name="bias"/>
     /// [outputs]</param>
     /// <param name="y">[rows, outputs], of the same type or f32</param>
-    public void Linear(Tensor x, Tensor weight, Tensor? bias, Tensor y)
+    public void Linear(Tensor x, Tensor weight, Tensor? bias, Tensor y) =>
+        Multiply(ProductKey.Linear(x, weight, y, bias is not null), new(weight, x, y, bias));
+
+    /// <summary>dx = dy · W: the gradient of <see cref="Linear"/>'s input.</summary>
+    /// <param name="dy">[rows, outputs]; rows may lie further apart than they are long</param>
+    /// <param name="dx">[rows, inputs]</param>
+    public void LinearInputGradient(Tensor dy, Tensor weight, Tensor dx) =>
+        Multiply(ProductKey.InputGradient(dy, weight, dx), new(weight, dy, dx, null));
+
+    /// <summary>dW += dyᵀ · x: the gradient of <see cref="Linear"/>'s weight.</summary>
+    /// <param name="dy">[rows, outputs]; rows may lie further apart than they are long</param>
+    /// <param name="dWeight">[outputs, inputs] f32</param>
+    public void LinearWeightGradient(Tensor dy, Tensor x, Tensor dWeight) =>
+        Multiply(ProductKey.WeightGradient(dy, x, dWeight), new(x, dy, dWeight, null));
+
+    /// <param name="A">The left factor in the library's column-major view.</param>
+    /// <param name="B">The right one.</param>
+    private readonly record struct Operands(Tensor A, Tensor B, Tensor Result, Tensor? Bias);
+
+    private void Multiply(ProductKey key, Operands operands)
     {
-        var shape = new Shape
-        {
-            Rows = (int)x.shape[0],
-            Outputs = (int)weight.shape[0],
-            Inputs = (int)weight.shape[1],
-            Type = x.dtype,
-            OutputType = y.dtype,
-            Bias = bias is not null,
-        };
         device.Use();
-        var product = Describe(shape, bias);
+        nint bias = operands.Bias is null ? 0 : Aten.DataPointer(operands.Bias);
+        var product = Describe(key, bias);
         try
         {
-            product.Weight = Aten.DataPointer(weight);
-            product.X = Aten.DataPointer(x);
-            product.Y = Aten.DataPointer(y);
-            var choice = ChoiceFor(shape, bias, product);
+            product.A = Aten.DataPointer(operands.A);
+            product.B = Aten.DataPointer(operands.B);
+            product.C = Aten.DataPointer(operands.Result);
+            var choice = ChoiceFor(key, bias, product);
             if (Multiply(product, &choice) == 0)
                 return;
 
             // The kernel fits the most rows that share the choice, but not this number of them.
-            choice = Candidates(shape, bias)[0];
-            Check(Multiply(product, &choice), $"cublasLtMatmul {shape}");
+            choice = Candidates(key, bias)[0];
+            Check(Multiply(product, &choice), $"cublasLtMatmul {key}");
         }
         finally
         {
@@ -127,30 +132,26 @@ internal sealed unsafe partial class CublasLt : IDisposable
         }
     }
 
-    /// <summary>
-    /// In cuBLAS's column-major view: yᵀ [outputs × rows] = Wᵀ, stored as [inputs × outputs] and transposed, times xᵀ
-    /// [inputs × rows].
-    /// </summary>
-    private static Product Describe(Shape shape, Tensor? bias)
+    private static Product Describe(ProductKey key, nint bias)
     {
-        var product = new Product();
+        var product = new Product { Beta = key.Adds ? 1 : 0 };
         Check(cublasLtMatmulDescCreate(out product.Operation, Compute32F, Real32F), "cublasLtMatmulDescCreate");
         try
         {
-            Set(product.Operation, TransposeA, 1);
-            if (bias is not null)
+            Set(product.Operation, TransposeA, key.A.Transposed ? 1 : 0);
+            Set(product.Operation, TransposeB, key.B.Transposed ? 1 : 0);
+            if (key.Bias)
             {
                 Set(product.Operation, Epilogue, EpilogueBias);
-                Set(product.Operation, BiasDataType, DataType(bias.dtype));
-                nint pointer = Aten.DataPointer(bias);
+                Set(product.Operation, BiasDataType, DataType(key.Type));
                 Check(
-                    cublasLtMatmulDescSetAttribute(product.Operation, BiasPointer, &pointer, (nuint)sizeof(nint)),
+                    cublasLtMatmulDescSetAttribute(product.Operation, BiasPointer, &bias, (nuint)sizeof(nint)),
                     "cublasLtMatmulDescSetAttribute"
                 );
             }
-            product.A = Layout(shape.Type, shape.Inputs, shape.Outputs);
-            product.B = Layout(shape.Type, shape.Inputs, shape.Rows);
-            product.C = Layout(shape.OutputType, shape.Outputs, shape.Rows);
+            product.LayoutA = Layout(key.Type, key.A);
+            product.LayoutB = Layout(key.Type, key.B);
+            product.LayoutC = Layout(key.ResultType, key.Result);
             return product;
         }
         catch
@@ -160,44 +161,45 @@ internal sealed unsafe partial class CublasLt : IDisposable
         }
     }
 
-    /// <summary>A column-major matrix whose columns follow each other without a gap.</summary>
-    private static nint Layout(ScalarType type, int rows, int columns)
+    private static nint Layout(ScalarType type, ColumnMatrix matrix)
     {
         Check(
-            cublasLtMatrixLayoutCreate(out nint layout, DataType(type), (ulong)rows, (ulong)columns, rows),
+            cublasLtMatrixLayoutCreate(
+                out nint layout,
+                DataType(type),
+                (ulong)matrix.Rows,
+                (ulong)matrix.Columns,
+                matrix.Leading
+            ),
             "cublasLtMatrixLayoutCreate"
         );
         return layout;
     }
 
-    private Choice ChoiceFor(Shape shape, Tensor? bias, in Product product)
+    private Choice ChoiceFor(ProductKey exact, nint bias, in Product product)
     {
-        int rows = shape.Rows;
-        var key = shape with
-        {
-            Rows = rows <= RowsPerChoice ? rows : (rows + RowsPerChoice - 1) / RowsPerChoice * RowsPerChoice,
-        };
+        var key = exact.WithSharedTokens();
         if (!choices.TryGetValue(key, out var choice))
             choices[key] = choice = Choose(key, bias, product);
         return choice;
     }
 
-    /// <param name="product">A product with at most the key's number of rows, to measure.</param>
-    private Choice Choose(Shape key, Tensor? bias, in Product product)
+    /// <param name="product">A product with at most the key's number of tokens, to measure.</param>
+    private Choice Choose(ProductKey key, nint bias, in Product product)
     {
         var found = Candidates(key, bias);
-        if (found.Length == 1 || key.Rows > MeasuredRows || device.Capturing)
+        if (found.Length == 1 || device.Capturing)
             return found[0];
 
-        var best = Fastest(found, product);
+        var best = Fastest(found, product, key.ResultBytes);
         Keep(key, best);
         return best;
     }
 
-    /// <summary>The kernels that cuBLASLt proposes for a shape, its first choice first; at least one.</summary>
-    private Choice[] Candidates(Shape shape, Tensor? bias)
+    /// <summary>The kernels that cuBLASLt proposes for a product, its first choice first; at least one.</summary>
+    private Choice[] Candidates(ProductKey key, nint bias)
     {
-        var product = Describe(shape, bias);
+        var product = Describe(key, bias);
         Check(cublasLtMatmulPreferenceCreate(out nint preference), "cublasLtMatmulPreferenceCreate");
         try
         {
@@ -213,18 +215,18 @@ internal sealed unsafe partial class CublasLt : IDisposable
             int status = cublasLtMatmulAlgoGetHeuristic(
                 handle,
                 product.Operation,
-                product.A,
-                product.B,
-                product.C,
-                product.C,
+                product.LayoutA,
+                product.LayoutB,
+                product.LayoutC,
+                product.LayoutC,
                 preference,
                 MostCandidates,
                 found,
                 &count
             );
-            Check(status, $"cublasLtMatmulAlgoGetHeuristic {shape}");
+            Check(status, $"cublasLtMatmulAlgoGetHeuristic {key}");
             if (count == 0)
-                throw new CudaException($"cuBLASLt has no kernel for {shape}");
+                throw new CudaException($"cuBLASLt has no kernel for {key}");
             return new ReadOnlySpan<Choice>(found, count).ToArray();
         }
         finally
@@ -240,9 +242,12 @@ internal sealed unsafe partial class CublasLt : IDisposable
             "cublasLtMatmulPreferenceSetAttribute"
         );
 
-    private Choice Fastest(Choice[] candidates, in Product product)
+    private Choice Fastest(Choice[] candidates, Product product, long resultBytes)
     {
         using var flush = device.Allocate(FlushBytes, "measuring products");
+        using var spare = product.Beta == 0 ? null : device.Allocate(resultBytes, "measuring products");
+        if (spare is not null)
+            product.C = spare.Pointer; // a product that adds must not be repeated on its result
         using CudaEvent begin = new(device, timed: true),
             end = new(device, timed: true);
         int fastest = 0;
@@ -251,7 +256,7 @@ internal sealed unsafe partial class CublasLt : IDisposable
         {
             var candidate = candidates[i];
             double time = double.MaxValue;
-            for (int round = 0; round < Rounds; round++)
+            for (int round = 0; round < Rounds && (round < 2 || time < HopelessRatio * least); round++)
             {
                 device.Fill(flush.Pointer, 0, FlushBytes);
                 begin.Record();
@@ -273,20 +278,20 @@ internal sealed unsafe partial class CublasLt : IDisposable
     private int Multiply(in Product product, Choice* choice)
     {
         float one = 1,
-            zero = 0;
+            beta = product.Beta;
         return cublasLtMatmul(
             handle,
             product.Operation,
             &one,
-            product.Weight,
             product.A,
-            product.X,
+            product.LayoutA,
             product.B,
-            &zero,
-            product.Y,
+            product.LayoutB,
+            &beta,
             product.C,
-            product.Y,
+            product.LayoutC,
             product.C,
+            product.LayoutC,
             choice,
             workspace.Pointer,
             (nuint)workspace.Bytes,
@@ -294,19 +299,15 @@ internal sealed unsafe partial class CublasLt : IDisposable
         );
     }
 
-    // A line of the file: rows outputs inputs type outputType bias, then the choice's bytes.
+    // A line of the file: the key, then the choice's bytes.
 
-    private void Keep(Shape key, Choice choice)
+    private void Keep(ProductKey key, Choice choice)
     {
         string bytes = Convert.ToHexString(new ReadOnlySpan<byte>(&choice, sizeof(Choice)));
-        string line = string.Create(
-            CultureInfo.InvariantCulture,
-            $"{key.Rows} {key.Outputs} {key.Inputs} {key.Type} {key.OutputType} {key.Bias} {bytes}\n"
-        );
         try
         {
             Directory.CreateDirectory(Path.GetDirectoryName(file)!);
-            File.AppendAllText(file, line);
+            File.AppendAllText(file, $"{key.ToLine()} {bytes}\n");
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException) { } // measured again next time
     }
@@ -317,21 +318,11 @@ internal sealed unsafe partial class CublasLt : IDisposable
             return;
         foreach (string line in File.ReadLines(file))
         {
-            if (
-                line.Split(' ')
-                is not [var rows, var outputs, var inputs, var type, var outputType, var bias, { Length: 2 * 96 } bytes]
-            )
+            int end = line.LastIndexOf(' ');
+            if (end < 0 || line.Length - end - 1 != 2 * sizeof(Choice))
                 continue; // cut off by a crash
-            var key = new Shape
-            {
-                Rows = int.Parse(rows, CultureInfo.InvariantCulture),
-                Outputs = int.Parse(outputs, CultureInfo.InvariantCulture),
-                Inputs = int.Parse(inputs, CultureInfo.InvariantCulture),
-                Type = ElementType.ParseScalar(type).Scalar,
-                OutputType = ElementType.ParseScalar(outputType).Scalar,
-                Bias = bool.Parse(bias),
-            };
-            choices.TryAdd(key, MemoryMarshal.Read<Choice>(Convert.FromHexString(bytes)));
+            byte[] bytes = Convert.FromHexString(line.AsSpan(end + 1));
+            choices.TryAdd(ProductKey.Parse(line[..end]), MemoryMarshal.Read<Choice>(bytes));
         }
     }
 

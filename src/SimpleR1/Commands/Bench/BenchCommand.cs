@@ -13,6 +13,7 @@ internal static class BenchCommand
         var command = new Command("bench", "Reproducible measurements");
         command.Subcommands.Add(BenchEngineCommand.CreateSubcommand());
         command.Subcommands.Add(BenchSyncCommand.CreateSubcommand());
+        command.Subcommands.Add(BenchTrainCommand.CreateSubcommand());
         return command;
     }
 
@@ -21,5 +22,18 @@ internal static class BenchCommand
     {
         if (path is not null)
             File.WriteAllText(path, JsonSerializer.Serialize(results, Json));
+    }
+
+    internal static void PrintProfile(IReadOnlyList<(string Name, long Calls, double Milliseconds)> kernels)
+    {
+        double total = kernels.Sum(k => k.Milliseconds);
+        Console.WriteLine($"{"kernel", -34} {"calls", 9} {"ms", 10} {"µs a call", 10} {"share", 7}");
+        foreach (var (name, calls, milliseconds) in kernels)
+        {
+            double perCall = 1000 * milliseconds / calls; // µs
+            double share = milliseconds / total;
+            Console.WriteLine($"{name, -34} {calls, 9:N0} {milliseconds, 10:N1} {perCall, 10:N1} {share, 7:P1}");
+        }
+        Console.WriteLine($"{"all", -34} {kernels.Sum(k => k.Calls), 9:N0} {total, 10:N1}");
     }
 }

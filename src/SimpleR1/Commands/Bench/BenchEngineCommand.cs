@@ -51,7 +51,7 @@ internal sealed class BenchEngineCommand(Command command)
         var times = new StartTimes();
         var gpu = device.Gpu(parse);
         times.DeviceOpened();
-        using var weights = LoadWeights(parse, name, gpu);
+        using var weights = LoadWeights(parse, device, name, gpu);
         times.WeightsLoaded();
 
         string[] chosen = parse.GetValue(cases) is { Length: > 0 } given ? given : EngineBenchmark.Cases;
@@ -70,13 +70,14 @@ internal sealed class BenchEngineCommand(Command command)
         };
         var benchmark = new EngineBenchmark(weights, name, options, Console.WriteLine);
         if (parse.GetValue(profile))
-            PrintProfile(benchmark.Profile(chosen[0]));
+            BenchCommand.PrintProfile(benchmark.Profile(chosen[0]));
         else
             results.AddRange(benchmark.Run());
         BenchCommand.WriteJson(parse.GetValue(json), results);
     }
 
-    private FlatWeights LoadWeights(ParseResult parse, string name, CudaDevice? gpu)
+    /// <summary>A model folder's weights, or random ones of a named shape.</summary>
+    internal static FlatWeights LoadWeights(ParseResult parse, DeviceOptions device, string name, CudaDevice? gpu)
     {
         if (Directory.Exists(name))
             return device.LoadWeights(parse, name, gpu);
@@ -85,18 +86,5 @@ internal sealed class BenchEngineCommand(Command command)
                 $"{name}: no such folder; shapes with random weights are measured on a GPU (--device cuda)"
             );
         return NamedShapes.RandomWeights(NamedShapes.Get(name), device.ElementType(parse, gpu), gpu);
-    }
-
-    private static void PrintProfile(IReadOnlyList<(string Name, long Calls, double Milliseconds)> kernels)
-    {
-        double total = kernels.Sum(k => k.Milliseconds);
-        Console.WriteLine($"{"kernel", -34} {"calls", 9} {"ms", 10} {"µs a call", 10} {"share", 7}");
-        foreach (var (name, calls, milliseconds) in kernels)
-        {
-            double perCall = 1000 * milliseconds / calls; // µs
-            double share = milliseconds / total;
-            Console.WriteLine($"{name, -34} {calls, 9:N0} {milliseconds, 10:N1} {perCall, 10:N1} {share, 7:P1}");
-        }
-        Console.WriteLine($"{"all", -34} {kernels.Sum(k => k.Calls), 9:N0} {total, 10:N1}");
     }
 }

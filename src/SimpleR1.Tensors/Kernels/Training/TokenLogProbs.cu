@@ -1,21 +1,33 @@
-// Log-prob of the chosen token and entropy of each row of logits in one pass, and the gradient in place. Reference: Cpu/LogProbs.cs.
+// Log-prob of the chosen token and entropy of each row of logits in one pass, and the gradient in place.
+// Reference: Cpu/Layers/LogProbs.cs.
 
 #include "Prelude.cuh"
 #include "Reductions.cuh"
 
-struct Softmax { float top, sum, weighted; }; // sum of e = exp(x - top), and of e * (x - top)
+/// Of some logits x: the largest, Σ e with e = exp(x − top), and Σ e · (x − top).
+struct Softmax
+{
+    float top, sum, weighted;
+};
+
 __device__ __forceinline__ Softmax merge(Softmax a, Softmax b)
 {
     float top = fmaxf(a.top, b.top);
     float da = a.top == top ? 0.0f : a.top - top, db = b.top == top ? 0.0f : b.top - top;
     float ra = __expf(da), rb = __expf(db);
-    // an empty part has sum 0 and top -inf: 0 * -inf must not appear
-    float wa = a.sum > 0 ? (a.weighted + a.sum * da) * ra : 0.0f, wb = b.sum > 0 ? (b.weighted + b.sum * db) * rb : 0.0f;
+
+    // An empty part has sum 0 and top −∞: 0 · −∞ must not appear.
+    float wa = a.sum > 0 ? (a.weighted + a.sum * da) * ra : 0.0f,
+          wb = b.sum > 0 ? (b.weighted + b.sum * db) * rb : 0.0f;
     return {top, a.sum * ra + b.sum * rb, wa + wb};
 }
-/// logits [rows, vocabulary] f32 -> log-prob of the chosen token, log of the sum, entropy. Grid: rows. vocabulary % 4 == 0.
+
+/// logits [rows, vocabulary] f32 → log-prob of the chosen token, log of the sum, entropy. vocabulary % 4 == 0. Grid:
+/// one block a row.
 extern "C" __global__ void __launch_bounds__(512) token_log_probs(
-    const float* logits, const i64* chosen, float* logProb, float* logSum, float* entropy, int vocabulary, float inverseTemperature)
+    const float* logits, const i64* chosen, float* logProb, float* logSum, float* entropy, int vocabulary,
+    float inverseTemperature
+)
 {
     __shared__ Softmax parts[16];
     wait_for_previous_kernel();
@@ -53,7 +65,7 @@ extern "C" __global__ void __launch_bounds__(512) token_log_probs(
         mine = threadIdx.x & step ? merge(other, mine) : merge(mine, other); // the same order in both lanes
     }
     if (threadIdx.x % 32 == 0) parts[threadIdx.x / 32] = mine;
-    __syncthreads();
+    __syncthreads(); // all warps' parts are written
     if (threadIdx.x == 0)
     {
         for (int p = 1; p < blockDim.x / 32; p++) mine = merge(mine, parts[p]);
@@ -63,10 +75,14 @@ extern "C" __global__ void __launch_bounds__(512) token_log_probs(
         entropy[blockIdx.x] = log - mine.weighted / mine.sum;
     }
 }
-/// Replaces logits by d loss / d logits in ELEMENT: row r begins where it did, at byte r * vocabulary * 4. Grid: rows. vocabulary % 8 == 0.
-/// The results of a tile overwrite logits that this tile or one before has read: hence the barrier between the two.
+
+/// Replaces logits by d loss / d logits in ELEMENT: row r begins where it did, at byte 4 · r · vocabulary.
+/// vocabulary % 8 == 0. Grid: one block a row. The results of a tile overwrite logits that this tile or one before has
+/// read: hence the barrier between the two.
 extern "C" __global__ void __launch_bounds__(512) token_log_probs_gradient(
-    float* logits, const i64* chosen, const float* logSum, const float* dLogProb, int vocabulary, float inverseTemperature)
+    float* logits, const i64* chosen, const float* logSum, const float* dLogProb, int vocabulary,
+    float inverseTemperature
+)
 {
     wait_for_previous_kernel();
     let_next_kernel_start();
@@ -81,7 +97,7 @@ extern "C" __global__ void __launch_bounds__(512) token_log_probs_gradient(
         int i = first + threadIdx.x, after = i + blockDim.x;
         Eight<float> v = next;
         if (after < eights) next = x[after];
-        __syncthreads();
+        __syncthreads(); // all have read what is overwritten now
         if (i >= eights) continue;
         Eight<ELEMENT> out;
         for (int k = 0; k < 8; k++)

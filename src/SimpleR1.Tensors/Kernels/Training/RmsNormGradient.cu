@@ -20,13 +20,13 @@ __device__ __forceinline__ void block_sum2(float& x, float& y, float* scratch)
     y = warp_sum(lane < warps ? scratch[32 + lane] : 0.0f);
 }
 
-/// Gradient of sum -> norm(sum) and of the residual stream that goes on. rows in turn by each block; width <= 8 * blockDim.
-/// dSum [rows, width] f32: in, the gradient of the stream after this place (undefined when !hasStream); out, of sum.
-/// dDelta: the same in ELEMENT.
-/// partial [gridDim.x, width] f32: each block's part of the weight's gradient.
+/// x [rows, width] f32 → norm(x). dX [rows, width] f32: in, the gradient of the stream after this place; out, of x.
+/// dDelta: a copy of it in ELEMENT, or null. partial [gridDim.x, width] f32: each block's part of the weight's gradient.
+/// Blocks take rows in turn; width <= 8 · blockDim, width % 8 == 0.
 extern "C" __global__ void __launch_bounds__(1024) rms_norm_gradient(
-    const float* sum, const ELEMENT* weight, const ELEMENT* dNormed, float* dSum, ELEMENT* dDelta, float* partial,
-    int rows, int width, float epsilon, int hasStream)
+    const float* x, const ELEMENT* weight, const ELEMENT* dNormed, float* dX, ELEMENT* dDelta, float* partial, int rows,
+    int width, float epsilon
+)
 {
     __shared__ float scratch[64];
     int i = threadIdx.x;
@@ -39,35 +39,34 @@ extern "C" __global__ void __launch_bounds__(1024) rms_norm_gradient(
     for (int row = blockIdx.x; row < rows; row += gridDim.x)
     {
         i64 start = (i64)row * width;
-        Eight<float> x = {}, stream = {};
+        Eight<float> input = {}, stream = {};
         Eight<ELEMENT> dy;
         float squares = 0, products = 0, scaled[8];
         if (active)
         {
-            x = ((const Eight<float>*)(sum + start))[i];
+            input = ((const Eight<float>*)(x + start))[i];
             dy = ((const Eight<ELEMENT>*)(dNormed + start))[i];
-            if (hasStream) stream = ((const Eight<float>*)(dSum + start))[i];
+            stream = ((const Eight<float>*)(dX + start))[i];
             for (int k = 0; k < 8; k++)
             {
                 scaled[k] = to_float(dy.at[k]) * to_float(w.at[k]);
-                squares += x.at[k] * x.at[k];
-                products += x.at[k] * scaled[k];
+                squares += input.at[k] * input.at[k];
+                products += input.at[k] * scaled[k];
             }
         }
         block_sum2(squares, products, scratch);
         float scale = rsqrtf(squares / width + epsilon), back = products * scale * scale / width;
-        if (active)
+        if (!active) continue;
+        Eight<ELEMENT> copy;
+        for (int k = 0; k < 8; k++)
         {
-            Eight<ELEMENT> copy;
-            for (int k = 0; k < 8; k++)
-            {
-                dWeight[k] += to_float(dy.at[k]) * x.at[k] * scale;
-                stream.at[k] += scale * (scaled[k] - x.at[k] * back);
-                copy.at[k] = from_float<ELEMENT>(stream.at[k]);
-            }
-            ((Eight<float>*)(dSum + start))[i] = stream;
-            if (dDelta) ((Eight<ELEMENT>*)(dDelta + start))[i] = copy;
+            dWeight[k] += to_float(dy.at[k]) * input.at[k] * scale;
+            stream.at[k] += scale * (scaled[k] - input.at[k] * back);
+            copy.at[k] = from_float<ELEMENT>(stream.at[k]);
         }
+        ((Eight<float>*)(dX + start))[i] = stream;
+        if (dDelta) ((Eight<ELEMENT>*)(dDelta + start))[i] = copy;
     }
-    if (active) for (int k = 0; k < 8; k++) partial[(i64)blockIdx.x * width + 8 * i + k] = dWeight[k];
+    if (active)
+        for (int k = 0; k < 8; k++) partial[(i64)blockIdx.x * width + 8 * i + k] = dWeight[k];
 }

@@ -1,13 +1,13 @@
 // Causal attention of sequences packed one after another, for training (FlashAttention-2, Dao 2023).
-// Reference: src/SimpleR1.Tensors/Cpu/Attention/PackedAttentionKernel.cs.
+// Reference: Cpu/Attention/PackedAttentionKernel.cs.
 
 #include "Prelude.cuh"
 #include "PackedAttention.cuh"
 
 /// items: {first token of the sequence, its tokens, first row of the block, 0}. Grid: (items, KV_HEADS).
 /// Dynamic shared memory: 4 · Keys · HEAD_DIM elements.
-extern "C" __global__ void __launch_bounds__(RowThreads) packed_attention(
-    const ELEMENT* qkv, ELEMENT* out, float* logSum, const int4* items, float scale)
+extern "C" __global__ void __launch_bounds__(RowThreads)
+    packed_attention(const ELEMENT* qkv, ELEMENT* out, float* logSum, const int4* items, float scale)
 {
     DYNAMIC_SHARED(memory);
     wait_for_previous_kernel();
@@ -85,7 +85,8 @@ extern "C" __global__ void __launch_bounds__(RowThreads) packed_attention(
 #pragma unroll
             for (int n = 0; n < Keys / 8; n++)
             {
-                float p0 = exp2_fast(score[n][2 * r] * toBase2 - top), p1 = exp2_fast(score[n][2 * r + 1] * toBase2 - top);
+                float p0 = exp2_fast(score[n][2 * r] * toBase2 - top),
+                      p1 = exp2_fast(score[n][2 * r + 1] * toBase2 - top);
                 sum += p0 + p1;
                 weights[n / 2][n % 2 * 2 + r] = pack2<ELEMENT>(p0, p1);
             }
@@ -109,7 +110,7 @@ extern "C" __global__ void __launch_bounds__(RowThreads) packed_attention(
         if (row[r] >= rows) continue;
         float share = 1 / total[r];
         i64 place = (i64)(item.x + token[r]) * GROUP * KV_HEADS + kv * GROUP + row[r] % GROUP;
-        if (logSum && lane % 4 == 0) logSum[place] = highest[r] + log2f(total[r]);
+        if (logSum && lane % 4 == 0) logSum[place] = (highest[r] + log2f(total[r])) * Ln2;
         ELEMENT* to = out + place * HEAD_DIM + column;
 #pragma unroll
         for (int j = 0; j < HEAD_DIM / 8; j++)

@@ -1,6 +1,6 @@
-// The gradient of PackedAttention.cu in two kernels: a block of the first owns rows of queries, a block of the second owns a
-// tile of keys and values. Both compute the scores again (FlashAttention-2, Dao 2023).
-// Reference: src/SimpleR1.Tensors/Cpu/Attention/PackedAttentionKernel.cs (Backward).
+// The gradient of PackedAttention.cu in two kernels: a block of the first owns rows of queries, a block of the second
+// owns a tile of keys and values. Both compute the scores again (FlashAttention-2, Dao 2023).
+// Reference: Cpu/Attention/PackedAttentionKernel.cs (Backward).
 
 #include "Prelude.cuh"
 #include "PackedAttention.cuh"
@@ -8,8 +8,9 @@
 /// Gradient of the queries, and delta = Σ out · dOut of each row, which the gradient of keys and values needs.
 /// items, grid and shared memory as packed_attention.
 extern "C" __global__ void __launch_bounds__(RowThreads, HEAD_DIM <= 64 ? 3 : 1) packed_attention_query_gradient(
-    const ELEMENT* qkv, const ELEMENT* out, const ELEMENT* dOut, const float* logSum,
-    float* delta, ELEMENT* dQkv, const int4* items, float scale)
+    const ELEMENT* qkv, const ELEMENT* out, const ELEMENT* dOut, const float* logSum, float* delta, ELEMENT* dQkv,
+    const int4* items, float scale
+)
 {
     DYNAMIC_SHARED(memory);
     wait_for_previous_kernel();
@@ -53,18 +54,20 @@ extern "C" __global__ void __launch_bounds__(RowThreads, HEAD_DIM <= 64 ? 3 : 1)
         float products = 0;
         if (row[r] < rows)
         {
-            const u32 *o = (const u32*)(out + place[r] * HEAD_DIM + column), *g = (const u32*)(dOut + place[r] * HEAD_DIM + column);
+            const u32 *o = (const u32*)(out + place[r] * HEAD_DIM + column),
+                      *g = (const u32*)(dOut + place[r] * HEAD_DIM + column);
 #pragma unroll
             for (int j = 0; j < HEAD_DIM / 8; j++)
             {
                 u32 a = o[4 * j], b = g[4 * j];
-                products += low_float<ELEMENT>(a) * low_float<ELEMENT>(b) + high_float<ELEMENT>(a) * high_float<ELEMENT>(b);
+                products += low_float<ELEMENT>(a) * low_float<ELEMENT>(b) +
+                            high_float<ELEMENT>(a) * high_float<ELEMENT>(b);
             }
         }
         products += __shfl_xor_sync(FULL_WARP, products, 1);
         products += __shfl_xor_sync(FULL_WARP, products, 2);
         sumOf[r] = products;
-        top[r] = row[r] < rows ? logSum[place[r]] : INFINITY_F; // a row beyond the sequence has no weights
+        top[r] = row[r] < rows ? logSum[place[r]] * Log2E : INFINITY_F; // a row beyond the sequence has no weights
         if (row[r] < rows && lane % 4 == 0) delta[place[r]] = products;
     }
     wait_copies<1>();
@@ -120,10 +123,13 @@ extern "C" __global__ void __launch_bounds__(RowThreads, HEAD_DIM <= 64 ? 3 : 1)
 
 constexpr int KeyThreads = Keys / 16 * 32, WalkedRows = 64;
 
-/// Gradients of the keys and values of one tile, from all rows that see it. items: {first token of the sequence, its tokens, first key, 0}.
-/// Grid: (items, KV_HEADS). Dynamic shared memory: (4 · WalkedRows + 2 · Keys) · HEAD_DIM elements and 4 · WalkedRows floats.
+/// Gradients of the keys and values of one tile, from all rows that see it. items: {first token of the sequence, its
+/// tokens, first key, 0}. Grid: (items, KV_HEADS). Dynamic shared memory: (4 · WalkedRows + 2 · Keys) · HEAD_DIM elements
+/// and 4 · WalkedRows floats.
 extern "C" __global__ void __launch_bounds__(KeyThreads, HEAD_DIM <= 64 ? 3 : 1) packed_attention_key_gradient(
-    const ELEMENT* qkv, const ELEMENT* dOut, const float* logSum, const float* delta, ELEMENT* dQkv, const int4* items, float scale)
+    const ELEMENT* qkv, const ELEMENT* dOut, const float* logSum, const float* delta, ELEMENT* dQkv, const int4* items,
+    float scale
+)
 {
     DYNAMIC_SHARED(memory);
     wait_for_previous_kernel();
@@ -156,7 +162,7 @@ extern "C" __global__ void __launch_bounds__(KeyThreads, HEAD_DIM <= 64 ? 3 : 1)
             {
                 int row = first + threadIdx.x;
                 i64 place = (i64)(item.x + row / GROUP) * GROUP * KV_HEADS + kv * GROUP + row % GROUP;
-                number[threadIdx.x] = row < rows ? logSum[place] : INFINITY_F;
+                number[threadIdx.x] = row < rows ? logSum[place] * Log2E : INFINITY_F;
                 number[WalkedRows + threadIdx.x] = row < rows ? delta[place] : 0.0f;
             }
         }
@@ -177,12 +183,15 @@ extern "C" __global__ void __launch_bounds__(KeyThreads, HEAD_DIM <= 64 ? 3 : 1)
         int first = firstRow + tile * WalkedRows;
         float score[WalkedRows / 8][4] = {}, dWeight[WalkedRows / 8][4] = {}; // [16 keys × rows]
         tile_times_transposed<WalkedRows / 8>(score, ownKeys, warp * 16, stage);
-        tile_times_transposed<WalkedRows / 8>(dWeight, ownKeys + Keys * HEAD_DIM, warp * 16, stage + WalkedRows * HEAD_DIM);
+        tile_times_transposed<WalkedRows / 8>(
+            dWeight, ownKeys + Keys * HEAD_DIM, warp * 16, stage + WalkedRows * HEAD_DIM
+        );
         u32 weights[WalkedRows / 16][4], dScore[WalkedRows / 16][4];
 #pragma unroll
         for (int n = 0; n < WalkedRows / 8; n++)
         {
-            float2 top = *(const float2*)(number + n * 8 + column), sumOf = *(const float2*)(number + WalkedRows + n * 8 + column);
+            float2 top = *(const float2*)(number + n * 8 + column),
+                   sumOf = *(const float2*)(number + WalkedRows + n * 8 + column);
             int token0 = 0, token1 = 0;
             if (tile < masked)
             {
@@ -193,7 +202,8 @@ extern "C" __global__ void __launch_bounds__(KeyThreads, HEAD_DIM <= 64 ? 3 : 1)
             for (int r = 0; r < 2; r++)
             {
                 int own = firstKey + warp * 16 + lane / 4 + 8 * r;
-                float p0 = exp2_fast(score[n][2 * r] * toBase2 - top.x), p1 = exp2_fast(score[n][2 * r + 1] * toBase2 - top.y);
+                float p0 = exp2_fast(score[n][2 * r] * toBase2 - top.x),
+                      p1 = exp2_fast(score[n][2 * r + 1] * toBase2 - top.y);
                 if (tile < masked)
                 {
                     if (own > token0) p0 = 0;

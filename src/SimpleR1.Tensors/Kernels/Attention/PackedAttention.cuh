@@ -1,26 +1,41 @@
-// What the kernels of packed attention share: the layout of their tensors, tiles in shared memory, and products of tiles.
-// The rows of the products are (token, query head) pairs of one kv head, so that grouped queries share loads of K and V and the
-// gradients of K and V are sums inside a block. Nothing is added atomically: the same input gives the same bits.
+// What the kernels of packed attention share: the layout of their tensors, tiles in shared memory, and products of
+// tiles. The rows of the products are (token, query head) pairs of one kv head, so that grouped queries share loads of K
+// and V, and the gradients of K and V are sums inside a block. Nothing is added atomically: the same input gives the
+// same bits.
 //
-// qkv and its gradient: [tokens, (GROUP + 2) * KV_HEADS, HEAD_DIM]: all query heads, then all key heads, then all value heads.
-// out and its gradient: [tokens, GROUP * KV_HEADS, HEAD_DIM]. logSum, delta: [tokens, GROUP * KV_HEADS] f32, logSum in base 2.
-// A row of a sequence is token * GROUP + head % GROUP, counted from the sequence's first token.
+// qkv and its gradient: [tokens, (GROUP + 2) · KV_HEADS, HEAD_DIM]: all query heads, then all key heads, then all value
+// heads. out and its gradient: [tokens, GROUP · KV_HEADS, HEAD_DIM]. logSum, delta: [tokens, GROUP · KV_HEADS] f32.
+// A row of a sequence is token · GROUP + head % GROUP, counted from the sequence's first token.
 
-constexpr int Chunks = HEAD_DIM / 8;      // 16-byte chunks of a head
-constexpr int Steps = HEAD_DIM / 16;      // steps of a product along a head
-constexpr int Keys = 64;                  // keys of a tile
+constexpr int Chunks = HEAD_DIM / 8; // 16-byte chunks of a head
+constexpr int Steps = HEAD_DIM / 16; // steps of a product along a head
+constexpr int Keys = 64; // keys of a tile
 constexpr int TokenStride = (GROUP + 2) * KV_HEADS * HEAD_DIM;
 constexpr int OutStride = GROUP * KV_HEADS * HEAD_DIM;
-constexpr float Log2E = 1.44269504f;
+constexpr float Log2E = 1.44269504f, Ln2 = 0.69314718f;
 
 /// The two numbers of a register.
-template <class T> __device__ __forceinline__ float low_float(u32 x) { T y; y.bits = (u16)x; return to_float(y); }
-template <class T> __device__ __forceinline__ float high_float(u32 x) { T y; y.bits = (u16)(x >> 16); return to_float(y); }
+template <class T>
+__device__ __forceinline__ float low_float(u32 x)
+{
+    T y;
+    y.bits = (u16)x;
+    return to_float(y);
+}
+template <class T>
+__device__ __forceinline__ float high_float(u32 x)
+{
+    T y;
+    y.bits = (u16)(x >> 16);
+    return to_float(y);
+}
 
-/// Where chunk `chunk` of row `row` lies in a tile of shared memory: rows are rotated so that a matrix load meets every bank once.
+/// Where chunk `chunk` of row `row` lies in a tile of shared memory: rows are rotated so that a matrix load meets every
+/// bank once.
 __device__ __forceinline__ int swizzled(int row, int chunk) { return row * HEAD_DIM + (chunk ^ (row % 8)) * 8; }
 
-/// Copies `rows` rows of keys or values of one head, from token `first` on, into a tile; rows from `length` on become zeros.
+/// Copies `rows` rows of keys or values of one head, from token `first` on, into a tile; rows from `length` on become
+/// zeros.
 template <int Threads>
 __device__ __forceinline__ void fetch_keys(ELEMENT* tile, const ELEMENT* head, int first, int length, int rows)
 {
@@ -28,20 +43,27 @@ __device__ __forceinline__ void fetch_keys(ELEMENT* tile, const ELEMENT* head, i
     {
         int row = c / Chunks, token = first + row;
         bool exists = token < length;
-        copy_async16(tile + swizzled(row, c % Chunks), head + (i64)(exists ? token : 0) * TokenStride + c % Chunks * 8, exists);
+        copy_async16(
+            tile + swizzled(row, c % Chunks), head + (i64)(exists ? token : 0) * TokenStride + c % Chunks * 8, exists
+        );
     }
 }
 
 /// Copies `count` rows (pairs of token and head) into a tile; `stride` is the distance of two tokens in elements.
 template <int Threads>
-__device__ __forceinline__ void fetch_rows(ELEMENT* tile, const ELEMENT* heads, int stride, int first, int rows, int count)
+__device__ __forceinline__ void fetch_rows(
+    ELEMENT* tile, const ELEMENT* heads, int stride, int first, int rows, int count
+)
 {
     for (int c = threadIdx.x; c < count * Chunks; c += Threads)
     {
         int row = first + c / Chunks;
         bool exists = row < rows;
         int token = exists ? row / GROUP : 0, head = exists ? row % GROUP : 0;
-        copy_async16(tile + swizzled(c / Chunks, c % Chunks), heads + (i64)token * stride + head * HEAD_DIM + c % Chunks * 8, exists);
+        copy_async16(
+            tile + swizzled(c / Chunks, c % Chunks), heads + (i64)token * stride + head * HEAD_DIM + c % Chunks * 8,
+            exists
+        );
     }
 }
 
@@ -50,13 +72,14 @@ __device__ __forceinline__ void load_left(u32 (&left)[Steps][4], const ELEMENT* 
 {
     int lane = threadIdx.x % 32;
 #pragma unroll
-    for (int k = 0; k < Steps; k++)
-        load_matrices(left[k], tile + swizzled(firstRow + lane % 16, 2 * k + lane / 16));
+    for (int k = 0; k < Steps; k++) load_matrices(left[k], tile + swizzled(firstRow + lane % 16, 2 * k + lane / 16));
 }
 
 /// c[16 × 8·N] += left[16 × HEAD_DIM] · tileᵀ: column n of the result belongs to row n of the tile.
 template <int N>
-__device__ __forceinline__ void times_transposed(float (&c)[N][4], const u32 (&left)[Steps][4], const ELEMENT* tile, int firstRow = 0)
+__device__ __forceinline__ void times_transposed(
+    float (&c)[N][4], const u32 (&left)[Steps][4], const ELEMENT* tile, int firstRow = 0
+)
 {
     int lane = threadIdx.x % 32;
 #pragma unroll
@@ -73,7 +96,9 @@ __device__ __forceinline__ void times_transposed(float (&c)[N][4], const u32 (&l
 
 /// The same with the left operand's 16 rows read from a tile for every step: no registers are held.
 template <int N>
-__device__ __forceinline__ void tile_times_transposed(float (&c)[N][4], const ELEMENT* leftTile, int leftRow, const ELEMENT* tile)
+__device__ __forceinline__ void tile_times_transposed(
+    float (&c)[N][4], const ELEMENT* leftTile, int leftRow, const ELEMENT* tile
+)
 {
     int lane = threadIdx.x % 32;
 #pragma unroll
@@ -94,7 +119,9 @@ __device__ __forceinline__ void tile_times_transposed(float (&c)[N][4], const EL
 
 /// c[16 × HEAD_DIM] += left[16 × 16·N] · tile[16·N × HEAD_DIM].
 template <int N>
-__device__ __forceinline__ void times(float (&c)[HEAD_DIM / 8][4], const u32 (&left)[N][4], const ELEMENT* tile, int firstRow = 0)
+__device__ __forceinline__ void times(
+    float (&c)[HEAD_DIM / 8][4], const u32 (&left)[N][4], const ELEMENT* tile, int firstRow = 0
+)
 {
     int lane = threadIdx.x % 32;
 #pragma unroll
@@ -103,7 +130,9 @@ __device__ __forceinline__ void times(float (&c)[HEAD_DIM / 8][4], const u32 (&l
         for (int j = 0; j < HEAD_DIM / 16; j++)
         {
             u32 b[4];
-            load_matrices_transposed(b, tile + swizzled(firstRow + n * 16 + lane / 8 % 2 * 8 + lane % 8, 2 * j + lane / 16));
+            load_matrices_transposed(
+                b, tile + swizzled(firstRow + n * 16 + lane / 8 % 2 * 8 + lane % 8, 2 * j + lane / 16)
+            );
             mma<ELEMENT>(c[2 * j], left[n], b[0], b[1]);
             mma<ELEMENT>(c[2 * j + 1], left[n], b[2], b[3]);
         }

@@ -1,0 +1,81 @@
+using static TorchSharp.torch;
+
+namespace SimpleR1.Tensors.Cuda;
+
+/// <summary>
+/// The memory of a trainer's results: one piece of a GPU's memory, of which each tensor has a part until it is
+/// disposed. The same operations get the same addresses every time. A view does not keep its memory: the tensor that
+/// was taken must live as long as its views.
+/// </summary>
+/// <remarks>
+/// A part may be taken again while kernels that use its former tensor still run: all that use the pool do so on the
+/// device's stream, one after another.
+/// </remarks>
+public sealed class DevicePool : ResultMemory
+{
+    private readonly DeviceMemory memory;
+    private readonly bool ownsMemory;
+    private readonly List<Part> parts = []; // in the order of their addresses
+
+    /// <summary>A tensor's part of the memory, in bytes from its beginning.</summary>
+    private readonly record struct Part(long Start, long End, Tensor Tensor);
+
+    /// <summary>Takes memory of its own.</summary>
+    /// <param name="remedy">What to change if it does not fit.</param>
+    /// <exception cref="CudaOutOfMemoryException">It does not fit.</exception>
+    public DevicePool(CudaDevice device, long bytes, string remedy)
+        : this(device.Allocate(bytes, "activations", remedy)) => ownsMemory = true;
+
+    /// <summary>Uses memory that the caller keeps.</summary>
+    public DevicePool(DeviceMemory memory)
+        : base(memory.Device) => this.memory = memory;
+
+    /// <summary>Bytes in all.</summary>
+    public long Bytes => memory.Bytes;
+
+    /// <summary>Bytes of the tensors that live.</summary>
+    public long UsedBytes
+    {
+        get
+        {
+            FreeDisposed();
+            return parts.Sum(part => part.End - part.Start);
+        }
+    }
+
+    /// <summary>The highest end of a part so far, from the memory's beginning.</summary>
+    public long PeakBytes { get; private set; }
+
+    /// <summary>Forgets the peak.</summary>
+    public void ResetPeak() => PeakBytes = 0;
+
+    /// <summary>The lowest place that is large enough.</summary>
+    /// <exception cref="CudaOutOfMemoryException">There is none.</exception>
+    public override Tensor Take(long[] shape, ScalarType type)
+    {
+        FreeDisposed();
+        long bytes = BytesOf(shape, type),
+            start = 0;
+        int place = 0;
+        while (place < parts.Count && parts[place].Start - start < bytes)
+            start = parts[place++].End;
+        if (start + bytes > memory.Bytes)
+            throw new CudaOutOfMemoryException(
+                $"[{string.Join(", ", shape)}] needs {CudaDevice.Gigabytes(bytes)}, and {CudaDevice.Gigabytes(UsedBytes)} "
+                    + $"of {CudaDevice.Gigabytes(memory.Bytes)} for activations are in use: lower "
+                    + "training.tokens_per_micro_batch, or set training.gradient_checkpointing"
+            );
+        var tensor = Device.Wrap(memory.Pointer + (nint)start, shape, type);
+        parts.Insert(place, new(start, start + bytes, tensor));
+        PeakBytes = Math.Max(PeakBytes, start + bytes);
+        return tensor;
+    }
+
+    private void FreeDisposed() => parts.RemoveAll(part => part.Tensor.IsInvalid);
+
+    public override void Dispose()
+    {
+        if (ownsMemory)
+            memory.Dispose();
+    }
+}

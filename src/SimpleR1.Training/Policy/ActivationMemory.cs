@@ -1,0 +1,59 @@
+using SimpleR1.Models;
+using SimpleR1.Tensors.Operands;
+
+namespace SimpleR1.Training.Policy;
+
+/// <summary>
+/// Bytes of activations at the peak of a micro-batch on a GPU, known before it is computed: what the layers keep for
+/// their gradients, and the largest of what exists beside that for a moment.
+/// </summary>
+public sealed record ActivationMemory
+{
+    private const int F32 = 4;
+    private const long Spare = 64L << 20; // sums in parts, ids, and the gaps between tensors
+
+    public required ModelConfig Config { get; init; }
+
+    /// <summary>Of weights and activations: 2 or 4.</summary>
+    public required int ElementBytes { get; init; }
+    public required HeadMemory Head { get; init; }
+
+    /// <summary>Layers keep only their input.</summary>
+    public bool Checkpointing { get; init; }
+
+    /// <param name="tokens">Tokens of the micro-batch.</param>
+    /// <param name="trained">Those whose log-probs are taken; all at most.</param>
+    public long Peak(long tokens, long trained)
+    {
+        long stream = F32 * (long)Config.HiddenSize,
+            rounded = ElementBytes * (long)Config.HiddenSize;
+        long kept = Checkpointing ? Config.Layers * (stream + rounded) + LayerBytes : Config.Layers * LayerBytes;
+        long final = stream + rounded;
+        long whole = tokens * (kept + final) + 2 * trained * rounded; // with the head's input and its gradient
+        return whole + Math.Max(HeadBytes(trained), tokens * BackwardBytes) + Spare;
+    }
+
+    /// <summary>What a layer keeps of a token for its gradient.</summary>
+    private long LayerBytes
+    {
+        get
+        {
+            var c = Config;
+            long twoNorms = 2 * (F32 + ElementBytes) * (long)c.HiddenSize; // sums and what was normalised
+            long attention = ElementBytes * (c.QkvSize + c.QuerySize) + F32 * (long)c.Heads;
+            long beforeHeadNorms = c.QueryKeyNorm ? ElementBytes * c.QkvSize : 0;
+            return twoNorms + attention + beforeHeadNorms + 2L * ElementBytes * c.IntermediateSize;
+        }
+    }
+
+    /// <summary>What the gradient of a feed-forward layer needs of a token beside what is kept.</summary>
+    private long BackwardBytes =>
+        (F32 + 2 * ElementBytes) * (long)Config.HiddenSize + 2L * ElementBytes * Config.IntermediateSize;
+
+    private long HeadBytes(long trained)
+    {
+        long row = F32 * (long)Config.VocabularySize;
+        long rows = Math.Min(trained, Math.Max(1, Head.PerChunk / row));
+        return rows * (row + 2L * ElementBytes * Config.HiddenSize);
+    }
+}

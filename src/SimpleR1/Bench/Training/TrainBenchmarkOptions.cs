@@ -1,0 +1,18 @@
+namespace SimpleR1.Bench.Training;
+
+/// <summary>What a step of the training benchmark computes, and how often.</summary>
+internal sealed record TrainBenchmarkOptions
+{
+    public required int Sequences { get; init; }
+
+    /// <summary>Tokens of each sequence, prompt included.</summary>
+    public required int Length { get; init; }
+
+    /// <summary>Tokens at the beginning of each sequence that are not trained.</summary>
+    public required int Prompt { get; init; }
+    public required int TokensPerMicroBatch { get; init; }
+    public required bool Checkpointing { get; init; }
+
+    /// <summary>Measured steps, after two that warm up.</summary>
+    public required int Repeats { get; init; }
+}
