@@ -90,7 +90,7 @@ public sealed class ColocatedMemory
             : pool;
 
     /// <summary>JSON of a <see cref="TrainerMemory"/>.</summary>
-    internal string Description => WireFormat.ToJson(shared!);
+    private string Description => WireFormat.ToJson(shared!);
 
     /// <summary>Prepares for this many workers on the GPU.</summary>
     internal void Begin(int workers, Action<string> log)
@@ -107,6 +107,26 @@ public sealed class ColocatedMemory
                 + "have their own KV cache, and get the weights by way of the host's memory"
         );
         Refused();
+    }
+
+    /// <summary>Has a worker map the memory, where it computes on this GPU.</summary>
+    /// <returns>Its part of the pool; null where it has memory of its own.</returns>
+    internal async Task<MemoryPart?> PlaceAsync(
+        string instance,
+        WorkerLink link,
+        ClusterOptions options,
+        CancellationToken cancellation
+    )
+    {
+        if (Refusal is not null)
+            return null;
+        var reply = await link.CallAsync(
+            grain => grain.MapMemoryAsync(Description),
+            options.StartTimeout,
+            "map the trainer's memory",
+            cancellation
+        );
+        return Admit(instance, reply, options.Log);
     }
 
     /// <summary>A part of the pool for a worker that maps it; null for one that has memory of its own.</summary>

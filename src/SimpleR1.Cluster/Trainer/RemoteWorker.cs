@@ -175,7 +175,8 @@ internal sealed class RemoteWorker
     /// <returns>False where that failed, and the worker is dead.</returns>
     public async Task<bool> SetupAsync(WorkerSetup setup, CancellationToken cancellation)
     {
-        part = await PlaceAsync(cancellation);
+        if (IsLocal && options.Colocated is { } memory)
+            part = await memory.PlaceAsync(Instance, link, options, cancellation);
         string settings = WireFormat.ToJson(setup with { TokenizerJson = null });
         var message = new SetupMessage(session, settings, setup.TokenizerJson, part);
         var reply = await link.CallAsync(
@@ -192,22 +193,6 @@ internal sealed class RemoteWorker
             Fail("it could not build its engine: " + failure);
 
         return Become(WorkerState.Waiting);
-    }
-
-    /// <summary>Has a worker on the trainer's GPU map the trainer's memory.</summary>
-    /// <returns>Its part of the pool; null where it has memory of its own.</returns>
-    private async Task<MemoryPart?> PlaceAsync(CancellationToken cancellation)
-    {
-        if (!IsLocal || options.Colocated is not { Refusal: null } memory)
-            return null;
-
-        var reply = await link.CallAsync(
-            grain => grain.MapMemoryAsync(memory.Description),
-            options.StartTimeout,
-            "map the trainer's memory",
-            cancellation
-        );
-        return memory.Admit(Instance, reply, options.Log);
     }
 
     /// <summary>Takes the trainer's memory back; the worker waits for the next update.</summary>

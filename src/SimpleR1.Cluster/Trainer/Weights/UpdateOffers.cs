@@ -50,12 +50,9 @@ internal sealed class UpdateOffers(UpdateRequest request, IReadOnlyList<IWeightT
         IWeightTransport[] single = [.. usable.Where(t => !t.IsCollective && !t.IsInPlace)];
         bool canGoTogether = collectively || transports.All(t => t.IsCollective || t.IsInPlace);
         var collective = canGoTogether ? usable.FirstOrDefault(t => t.IsCollective) : null;
-        var groups = new List<UpdateGroup>();
-
         var inPlace = transports.FirstOrDefault(t => t.IsInPlace);
         var mapping = workers.ToLookup(w => inPlace is not null && w.Reach.ContainsKey(inPlace.Name));
-        foreach (var sameType in mapping[true].GroupBy(w => w.ElementType))
-            groups.Add(new([.. sameType], usable.Contains(inPlace) ? [inPlace!] : []));
+        var groups = InPlace(mapping[true], usable);
 
         foreach (var sameType in mapping[false].GroupBy(w => w.ElementType))
         {
@@ -80,6 +77,13 @@ internal sealed class UpdateOffers(UpdateRequest request, IReadOnlyList<IWeightT
                 groups.AddRange(rest.GroupBy(excluded.Contains).Select(g => new UpdateGroup([.. g], [], g.Key)));
         }
         return groups;
+    }
+
+    /// <summary>The workers that compute with the trainer's memory.</summary>
+    private static List<UpdateGroup> InPlace(IEnumerable<RemoteWorker> workers, IWeightTransport[] usable)
+    {
+        IWeightTransport[] inPlace = [.. usable.Where(t => t.IsInPlace)];
+        return [.. workers.GroupBy(w => w.ElementType).Select(same => new UpdateGroup([.. same], inPlace))];
     }
 
     private bool CanOffer(IWeightTransport transport) =>

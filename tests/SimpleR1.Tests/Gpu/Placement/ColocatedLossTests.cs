@@ -38,18 +38,11 @@ public sealed partial class ColocatedLossTests() : ColocationTest(ScalarType.Flo
             var found = await GenerateAsync(workers, requests, _ => KillOnce(workers, ref first));
             AssertSame(Ordinary(requests), found, version);
 
-            // Reclaimed, and in use by the trainer.
-            await workers.ReclaimMemoryAsync(Cancel);
-            UsePool(memory);
-            int killed = Kill(workers);
-            ChangeWeights();
-            await WaitAsync(() => IsReplaced(workers, killed), "a replacement to have built its engine");
-            AssertPoolIsIntact(memory);
-            Assert.Equal(WeightHash.Of(host, Type), WeightHash.Of(weights));
-            Assert.DoesNotContain(workers.Status(), w => w.State == WorkerState.Ready); // the joiner waits too
+            await KillWhileReclaimedAsync(workers, memory);
 
             // During the update.
-            (armed, when) = (workers, (UpdatePhase)(round % 4));
+            when = (UpdatePhase)(round % 4);
+            armed = workers;
             var report = await workers.PushWeightsAsync(weights, ++version, Cancel);
             Assert.Equal(WeightHash.Of(host, Type), report.Hash);
             Assert.Null(armed);
@@ -65,6 +58,20 @@ public sealed partial class ColocatedLossTests() : ColocationTest(ScalarType.Flo
         TestContext.Current.TestOutputHelper?.WriteLine(string.Join('\n', log));
     }
 
+    /// <summary>Reclaimed, and in use by the trainer.</summary>
+    private async Task KillWhileReclaimedAsync(WorkerPool workers, ColocatedMemory memory)
+    {
+        await workers.ReclaimMemoryAsync(Cancel);
+        UsePool(memory);
+        await WaitAsync(() => Alive(workers).Length > 0, "a worker to kill"); // all may have died since they generated
+        int killed = Kill(workers);
+        ChangeWeights();
+        await WaitAsync(() => IsReplaced(workers, killed), "a replacement to have built its engine");
+        AssertPoolIsIntact(memory);
+        Assert.Equal(WeightHash.Of(host, Type), WeightHash.Of(weights));
+        Assert.DoesNotContain(workers.Status(), w => w.State == WorkerState.Ready); // the joiner waits too
+    }
+
     private void KillOnce(WorkerPool workers, ref bool first)
     {
         if (first)
@@ -76,11 +83,14 @@ public sealed partial class ColocatedLossTests() : ColocationTest(ScalarType.Flo
     /// <returns>Its process.</returns>
     private int Kill(WorkerPool workers)
     {
-        var alive = workers.Status().Where(w => w.State is not (WorkerState.Dead or WorkerState.Joining)).ToArray();
+        var alive = Alive(workers);
         int process = alive[victim++ % alive.Length].ProcessId;
         Assert.Equal(0, Signal(process, 9));
         return process;
     }
+
+    private static WorkerStatus[] Alive(WorkerPool workers) =>
+        [.. workers.Status().Where(w => w.State is not (WorkerState.Dead or WorkerState.Joining))];
 
     private void KillInUpdate(UpdatePhase phase)
     {
