@@ -1,5 +1,6 @@
 using SimpleR1.Cluster.Head;
 using SimpleR1.Cluster.Processes;
+using SimpleR1.Cluster.Trainer;
 using SimpleR1.Cluster.Trainer.Weights;
 using SimpleR1.Inference;
 using SimpleR1.WeightSync;
@@ -36,6 +37,13 @@ public sealed record ClusterOptions
     public IReadOnlyList<string> WorkerCommand { get; init; } = WorkerProcesses.ThisProgram();
     internal bool OthersStartWorkers => Join is not null || Workers == 0;
 
+    /// <summary>
+    /// What the trainer shares with those of these workers that compute on its GPU; null shares nothing, and each worker has
+    /// its own weights and memory.
+    /// </summary>
+    public ColocatedMemory? Colocated { get; init; }
+
+    /// <summary>How weights travel to workers that do not share the trainer's.</summary>
     public WeightTransportChoice Transport { get; init; } = WeightTransportChoice.Auto;
 
     /// <summary>What becomes of sequences that are being generated when new weights come.</summary>

@@ -8,6 +8,10 @@ namespace SimpleR1.Cluster;
 /// </summary>
 internal interface IWorkerGrain : IGrainWithStringKey
 {
+    /// <summary>Maps the trainer's memory, where the worker computes on the trainer's GPU.</summary>
+    /// <param name="memory">JSON of a <see cref="TrainerMemory"/>.</param>
+    Task<MapReply> MapMemoryAsync(string memory);
+
     /// <summary>Builds the engine, with empty weights.</summary>
     Task<SetupReply> SetupAsync(SetupMessage setup);
 
@@ -29,6 +33,12 @@ internal interface IWorkerGrain : IGrainWithStringKey
 
     /// <summary>Ends the pause without weights that could be sampled from.</summary>
     Task AbandonAsync(string update);
+
+    /// <summary>
+    /// Ends the lease of the trainer's memory: afterwards the worker touches none of it, and samples from no weights, until
+    /// the next commit.
+    /// </summary>
+    Task ReclaimAsync(ReclaimMessage message);
 
     /// <summary>Version and hash, computed now, of the weights that the engine computes with.</summary>
     Task<CommitReply> HeldWeightsAsync();

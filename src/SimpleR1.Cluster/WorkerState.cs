@@ -4,8 +4,8 @@ namespace SimpleR1.Cluster;
 /// The life of one worker process as the trainer sees it:
 /// <code>
 /// Joining ──▶ Waiting ◀─▶ Receiving ──▶ Ready ◀──▶ Suspect
-///                             ▲          │           │
-///                             └──────────┴───────────┘      Waiting, Ready, Suspect ──▶ Draining      any ──▶ Dead
+///                ▲            ▲          │           │
+///                └────────────┴──────────┴───────────┘      Waiting, Ready, Suspect ──▶ Draining      any ──▶ Dead
 /// </code>
 /// Only a Ready worker gets work.
 /// </summary>
@@ -14,7 +14,9 @@ public enum WorkerState
     /// <summary>The process starts, joins the cluster and builds its engine.</summary>
     Joining,
 
-    /// <summary>The worker can receive weights. It holds none yet, or stale ones.</summary>
+    /// <summary>
+    /// The worker can receive weights. It holds none yet, or stale ones, or has given the trainer's memory back.
+    /// </summary>
     Waiting,
 
     /// <summary>The engine is paused for an update.</summary>
@@ -44,8 +46,8 @@ internal static class WorkerStates
             (WorkerState.Joining, WorkerState.Waiting) => true,
             (WorkerState.Waiting, WorkerState.Receiving) => true,
             (WorkerState.Receiving, WorkerState.Ready or WorkerState.Waiting) => true,
-            (WorkerState.Ready, WorkerState.Receiving or WorkerState.Suspect) => true,
-            (WorkerState.Suspect, WorkerState.Ready or WorkerState.Receiving) => true,
+            (WorkerState.Ready, WorkerState.Receiving or WorkerState.Suspect or WorkerState.Waiting) => true,
+            (WorkerState.Suspect, WorkerState.Ready or WorkerState.Receiving or WorkerState.Waiting) => true,
             (WorkerState.Waiting or WorkerState.Ready or WorkerState.Suspect, WorkerState.Draining) => true,
             _ => false,
         };

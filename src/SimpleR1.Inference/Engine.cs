@@ -4,6 +4,7 @@ using SimpleR1.Inference.Cuda;
 using SimpleR1.Inference.Scheduling;
 using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
+using SimpleR1.Tensors.Cuda;
 
 namespace SimpleR1.Inference;
 
@@ -34,7 +35,10 @@ public sealed class Engine : IDisposable
     private Exception? failure;
 
     /// <param name="tokenizer">For texts and stop strings; without one, completions have tokens only.</param>
-    public Engine(Decoder decoder, Tokenizer? tokenizer, EngineOptions options)
+    /// <param name="cacheMemory">
+    /// A GPU's memory for keys and values, which the caller keeps; by default the engine allocates its own.
+    /// </param>
+    public Engine(Decoder decoder, Tokenizer? tokenizer, EngineOptions options, DeviceMemory? cacheMemory = null)
     {
         options.Check(decoder.Config);
         tokenizer?.CheckFits(decoder.Config);
@@ -43,7 +47,7 @@ public sealed class Engine : IDisposable
         Options = options;
 
         runner = decoder.Weights.Device is { } gpu
-            ? new CudaRunner(gpu, decoder, options)
+            ? new CudaRunner(gpu, decoder, options, cacheMemory)
             : new CpuRunner(decoder, options);
         pool = new(runner.Blocks, options.BlockSize, options.PrefixCaching);
         scheduler = new(pool, options.MaxBatchedTokens, options.MaxSequences);
@@ -58,6 +62,9 @@ public sealed class Engine : IDisposable
 
     /// <summary>A request is running, or the tokens of a step are in flight.</summary>
     public bool HasWork => active.Count > 0 || launched.Count > 0;
+
+    /// <summary>Whether the engine makes no step, from <see cref="Suspend"/> until <see cref="Resume"/>.</summary>
+    public bool IsSuspended { get; private set; }
 
     /// <summary>Which GPU the engine runs on and what memory it took, for people; null on a CPU.</summary>
     public string? Description => runner.Description;
@@ -134,14 +141,14 @@ public sealed class Engine : IDisposable
     /// its tokens computed. On a GPU this launches the step and takes the tokens of the step before: the GPU computes
     /// while the host thinks.
     /// </summary>
-    /// <returns>False when there is nothing to do.</returns>
+    /// <returns>False when there is nothing to do, or the engine is suspended.</returns>
     /// <exception cref="ArithmeticException">
     /// Logits are not finite. After an exception the engine takes no more work.
     /// </exception>
     public bool Step()
     {
         ThrowIfFailed();
-        if (!HasWork)
+        if (!HasWork || IsSuspended)
             return false;
 
         long start = Stopwatch.GetTimestamp();
@@ -188,6 +195,7 @@ public sealed class Engine : IDisposable
     /// after <see cref="Quiesce"/>.
     /// </summary>
     /// <exception cref="TimeoutException">The sequences take longer; they continue at the next step.</exception>
+    /// <exception cref="InvalidOperationException">Sequences have started, and the engine is suspended.</exception>
     public void FinishStarted(TimeSpan timeout)
     {
         long start = Stopwatch.GetTimestamp();
@@ -201,7 +209,10 @@ public sealed class Engine : IDisposable
                         $"waited {timeout.TotalSeconds:0.#} s for {scheduler.Running.Count} running sequences "
                             + "to finish before a weight update"
                     );
-                Step();
+                if (!Step())
+                    throw new InvalidOperationException(
+                        "a suspended engine can't finish the sequences that have started"
+                    );
             }
             Quiesce();
         }
@@ -228,22 +239,24 @@ public sealed class Engine : IDisposable
     /// </summary>
     public void RecomputeRunning() => scheduler.PreemptAll();
 
+    /// <summary>
+    /// Makes no step until <see cref="Resume"/>: others may use the memory of keys and values, and change the weights.
+    /// All keys and values are forgotten; running sequences compute theirs again.
+    /// </summary>
+    public void Suspend()
+    {
+        Quiesce();
+        ResetPrefixCache();
+        RecomputeRunning();
+        IsSuspended = true;
+    }
+
+    /// <summary>Makes steps again.</summary>
+    public void Resume() => IsSuspended = false;
+
     /// <summary>Checks that sequences, block tables and block pool agree.</summary>
     /// <exception cref="InvalidOperationException">An invariant is broken; the message names it.</exception>
-    public void CheckInvariants()
-    {
-        pool.CheckInvariants(scheduler.Running.Select(s => s.Blocks));
-
-        int sequences = active.Values.Sum(s => s.Count);
-        int running = scheduler.Running.Count;
-        int waiting = scheduler.Waiting.Count;
-        int withBlocks = scheduler.Waiting.Count(s => s.Blocks.Count > 0);
-        if (running + waiting != sequences || withBlocks > 0)
-            throw new InvalidOperationException(
-                $"engine: {sequences} sequences are active, {running} run and {waiting} wait, "
-                    + $"{withBlocks} of these with blocks"
-            );
-    }
+    public void CheckInvariants() => scheduler.CheckInvariants(active.Values.Sum(s => s.Count));
 
     private void Enqueue(GenerationRequest request, Submission submission)
     {
@@ -386,14 +399,7 @@ public sealed class Engine : IDisposable
         if (active.Count > 0 || idle)
             return;
         idle = true;
-
-        int held = pool.Count - pool.Free;
-        int running = scheduler.Running.Count;
-        int waiting = scheduler.Waiting.Count;
-        if (held > 0 || running + waiting > 0)
-            throw new InvalidOperationException(
-                $"engine: no request is active, but {held} blocks are held, {running} sequences run and {waiting} wait"
-            );
+        scheduler.CheckIdle();
     }
 
     private void ThrowIfFailed()

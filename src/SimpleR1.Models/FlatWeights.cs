@@ -1,6 +1,7 @@
 using SimpleR1.Models.Checkpoints;
 using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
+using SimpleR1.Tensors.Cuda.Ipc;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Models;
@@ -18,20 +19,26 @@ public sealed unsafe class FlatWeights : IDisposable
         : this(layout, zeros(layout.Length, dtype: type, device: device).DetachFromDisposeScope(), null) { }
 
     /// <summary>Uses the caller's memory (shared memory, for example), which is disposed with the weights.</summary>
-    /// <param name="memory">At least <c>layout.Length</c> f32 elements.</param>
-    public FlatWeights(WeightLayout layout, nint memory, IDisposable memoryOwner)
-        : this(
-            layout,
-            Aten.FromPointer(memory, [layout.Length], ScalarType.Float32).DetachFromDisposeScope(),
-            memoryOwner
-        ) { }
+    /// <param name="memory">At least <c>layout.Length</c> elements of the type.</param>
+    public FlatWeights(WeightLayout layout, ScalarType type, nint memory, IDisposable memoryOwner)
+        : this(layout, Aten.FromPointer(memory, [layout.Length], type).DetachFromDisposeScope(), memoryOwner) { }
 
-    /// <summary>Allocates the buffer (zeros) on a GPU.</summary>
+    /// <summary>Allocates the buffer (zeros) on a GPU, so that other processes can map it.</summary>
     public FlatWeights(WeightLayout layout, ScalarType type, CudaDevice device)
-        : this(layout, type, device.AllocateZeros(layout.Length * type.ElementSize(), "the weights")) { }
+        : this(layout, type, device.AllocateZeros(IpcHandle.RoundUp(layout.Length * type.ElementSize()), "the weights"))
+    { }
 
-    private FlatWeights(WeightLayout layout, ScalarType type, DeviceMemory memory)
-        : this(layout, memory.Tensor([layout.Length], type).DetachFromDisposeScope(), memory) { }
+    /// <summary>Uses the caller's memory of a GPU, which is disposed with the weights.</summary>
+    /// <exception cref="ArgumentException">The memory is too small.</exception>
+    public FlatWeights(WeightLayout layout, ScalarType type, DeviceMemory memory)
+        : this(layout, Require(layout, type, memory).DetachFromDisposeScope(), memory) { }
+
+    private static Tensor Require(WeightLayout layout, ScalarType type, DeviceMemory memory) =>
+        memory.Bytes >= layout.Length * type.ElementSize()
+            ? memory.Tensor([layout.Length], type)
+            : throw new ArgumentException(
+                $"the weights need {layout.Length * type.ElementSize():N0} bytes, the memory has {memory.Bytes:N0}"
+            );
 
     private FlatWeights(WeightLayout layout, Tensor flat, IDisposable? owner)
     {
@@ -70,7 +77,15 @@ public sealed unsafe class FlatWeights : IDisposable
     public IDisposable? MemoryOwner { get; }
 
     /// <summary>The GPU that holds the weights; null on the CPU.</summary>
-    public CudaDevice? Device => (MemoryOwner as DeviceMemory)?.Device;
+    public CudaDevice? Device => DeviceMemory?.Device;
+
+    /// <summary>The weights' memory on a GPU; null on the CPU.</summary>
+    public DeviceMemory? DeviceMemory => MemoryOwner as DeviceMemory;
+
+    /// <summary>
+    /// Whether the weights are those of another process, which this one maps: only that process writes to them.
+    /// </summary>
+    public bool IsMapped => DeviceMemory?.MappedFrom is not null;
 
     /// <summary>[layout.Length], contiguous.</summary>
     public Tensor Flat { get; }

@@ -181,10 +181,11 @@ public sealed class Experiment : IAsyncDisposable
     }
 
     /// <summary>Rewards → advantages → loss → gradient → AdamW; one entry per optimizer step.</summary>
-    public Task<IReadOnlyList<UpdateStatistics>> UpdateAsync(IReadOnlyList<Rollout> rollouts)
+    public async Task<IReadOnlyList<UpdateStatistics>> UpdateAsync(IReadOnlyList<Rollout> rollouts)
     {
         Report($"training on {rollouts.Count} samples");
-        return setup.Tensors.RunAsync(() =>
+        await Workers.ReclaimMemoryAsync();
+        return await setup.Tensors.RunAsync(() =>
         {
             double learningRate = Optimizer.LearningRate(Recipe.Optimizer, Step, Recipe.Training.Steps);
             var updates = Trainer.Update(rollouts, Step, learningRate);

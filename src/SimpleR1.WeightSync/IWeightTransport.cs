@@ -17,6 +17,15 @@ public interface IWeightTransport : IDisposable
     bool IsCollective { get; }
 
     /// <summary>
+    /// Whether receivers compute with the sender's memory itself. Such a receiver can be reached by no other transport,
+    /// which would write to the sender's weights, and others can't be reached by this one.
+    /// </summary>
+    bool IsInPlace => false;
+
+    /// <summary>Whether this transport sends from the CPU's memory: weights on a GPU, from a copy there.</summary>
+    bool SendsFromHost => false;
+
+    /// <summary>
     /// Bytes of weights that this end has sent over the network, headers not counted; 0 where the transport does not
     /// count.
     /// </summary>
@@ -43,8 +52,8 @@ public interface IWeightTransport : IDisposable
     IEnumerable<string> SenderAddresses(FlatWeights source) => [];
 
     /// <summary>
-    /// The address at which a collective transport reaches these weights; null where it cannot, and for transports
-    /// whose receivers need no address because they follow the sender's.
+    /// The address at which a collective transport or one in place reaches these weights; null where it cannot, and for
+    /// transports whose receivers need no address because they follow the sender's.
     /// </summary>
     string? ReceiverAddress(FlatWeights destination) => null;
 

@@ -1,6 +1,7 @@
 using System.Net;
 using SimpleR1.Models;
 using SimpleR1.Tensors.Cuda;
+using SimpleR1.WeightSync.Ipc;
 using SimpleR1.WeightSync.Nccl;
 using SimpleR1.WeightSync.Security;
 using SimpleR1.WeightSync.SharedMemory;
@@ -44,19 +45,24 @@ public static class WeightTransports
     /// <exception cref="DllNotFoundException">
     /// NCCL is chosen, or <see cref="TrainerTransportOptions.HasSendGpus"/>, and it is not installed.
     /// </exception>
-    public static IReadOnlyList<IWeightTransport> ForTrainer(TrainerTransportOptions options) =>
-        options.Choice switch
+    public static IReadOnlyList<IWeightTransport> ForTrainer(TrainerTransportOptions options)
+    {
+        // A worker that maps the trainer's weights has no others, whatever the choice is.
+        var inPlace = new CudaIpcTransport();
+        return options.Choice switch
         {
-            WeightTransportChoice.SharedMemory => [new SharedMemoryTransport()],
-            WeightTransportChoice.Tcp => [Tcp(options)],
-            WeightTransportChoice.Nccl => [Nccl(options)],
-            _ when options.HasSendGpus => [Nccl(options), new SharedMemoryTransport(), Tcp(options)],
-            _ => [new SharedMemoryTransport(), Tcp(options)],
+            WeightTransportChoice.SharedMemory => [inPlace, new SharedMemoryTransport()],
+            WeightTransportChoice.Tcp => [inPlace, Tcp(options)],
+            WeightTransportChoice.Nccl => [inPlace, Nccl(options)],
+            _ when options.HasSendGpus => [inPlace, Nccl(options), new SharedMemoryTransport(), Tcp(options)],
+            // NCCL sends weights that are on a GPU from there, where it is installed.
+            _ => [inPlace, new NcclTransport([], options.NcclTimeout), new SharedMemoryTransport(), Tcp(options)],
         };
+    }
 
     /// <summary>All transports that a worker can receive by; each invitation names one of them.</summary>
     public static IReadOnlyList<IWeightTransport> ForWorker(ClusterKey? key) =>
-        [new NcclTransport(), new SharedMemoryTransport(), new TcpTransport(key: key)];
+        [new CudaIpcTransport(), new NcclTransport(), new SharedMemoryTransport(), new TcpTransport(key: key)];
 
     /// <summary>The reason why no transport of the run can bring these weights to a worker, with what to do.</summary>
     /// <param name="addressTaken">
@@ -69,7 +75,8 @@ public static class WeightTransports
         return source.Device is null
             ? $"allocate them with {nameof(SharedWeightMemory)}.{nameof(SharedWeightMemory.Allocate)}, "
                 + "or choose another transport"
-            : "they are on a GPU, which only NCCL can send from; install NCCL, and use workers on GPUs";
+            : "they are on a GPU, and the chosen transport sends to other GPUs only; use workers on GPUs, "
+                + "or choose the transport auto";
     }
 
     private static TcpTransport Tcp(TrainerTransportOptions options) =>

@@ -3,7 +3,10 @@
 // host waits for it, in order: what is read too early, or overwritten too early, shows. Fresh memory holds NaNs.
 #include <dlfcn.h>
 #include <array>
+#include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <cmath>
 #include <cstdio>
@@ -115,6 +118,28 @@ struct Event
 static std::map<void*, size_t> allocations;
 static size_t used, total = 1ull << 30;
 
+/// Memory of 2 MiB or more lies in a file without a name, which other processes of the machine can map.
+struct MemoryFile
+{
+    int process, descriptor;
+    size_t bytes;
+    unsigned long long number; // of the file: process ids and descriptors are used again
+};
+static std::map<void*, MemoryFile> files;  // of this process's memory
+static std::map<void*, size_t> mapped;     // other processes' memory
+static size_t shareable = 2 << 20;
+
+static void* map_file(int descriptor, size_t n)
+{
+    void* p = mmap(nullptr, n, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
+    return p == MAP_FAILED ? nullptr : p;
+}
+static bool refuses(const char* call) // as drivers do in some containers, or on a part of a GPU
+{
+    const char* refused = getenv("EMULATED_IPC_REFUSES");
+    return refused && !strcmp(refused, call);
+}
+
 /// Each kernel is a separate library and uses the fibers of this one: its symbols must be visible to them.
 __attribute__((constructor)) static void show_symbols()
 {
@@ -182,7 +207,15 @@ extern "C"
     {
         LOCKED;
         if (used + n > total) return 2;
-        *p = aligned_alloc(256, (n + 255) / 256 * 256);
+        if (n < shareable)
+            *p = aligned_alloc(256, (n + 255) / 256 * 256);
+        else
+        {
+            int file = memfd_create("emulated-gpu", MFD_CLOEXEC);
+            struct stat status;
+            if (file < 0 || ftruncate(file, n) || fstat(file, &status) || !(*p = map_file(file, n))) return 999;
+            files[*p] = {getpid(), file, n, status.st_ino};
+        }
         memset(*p, 0xff, n);
         used += allocations[*p] = n;
         return 0;
@@ -191,8 +224,67 @@ extern "C"
     {
         LOCKED;
         used -= allocations.at(p);
+        if (auto file = files.find(p); file != files.end())
+        {
+            munmap(p, file->second.bytes);
+            close(file->second.descriptor);
+            files.erase(file);
+        }
+        else
+            free(p);
         allocations.erase(p);
-        free(p);
+        return 0;
+    }
+    int cuMemGetAddressRange_v2(void** start, size_t* n, void* p)
+    {
+        LOCKED;
+        for (auto* memory : {&allocations, &mapped})
+            for (auto& [at, size] : *memory)
+                if (p >= at && p < (char*)at + size)
+                {
+                    *start = at;
+                    *n = size;
+                    return 0;
+                }
+        return 500;
+    }
+
+    struct IpcMemoryHandle
+    {
+        MemoryFile file;
+        char unused[64 - sizeof(MemoryFile)];
+    };
+    int cuIpcGetMemHandle(IpcMemoryHandle* handle, void* p)
+    {
+        LOCKED;
+        if (refuses("get")) return 801;
+        if (!files.count(p)) return 1;
+        memset(handle, 0, sizeof *handle);
+        handle->file = files[p];
+        return 0;
+    }
+    int cuIpcOpenMemHandle_v2(void** p, IpcMemoryHandle handle, unsigned flags)
+    {
+        LOCKED;
+        auto& of = handle.file;
+        if (refuses("open")) return 801;
+        if (of.process == getpid()) return 201; // as a driver does: a process has its own memory
+        string path = "/proc/" + std::to_string(of.process) + "/fd/" + std::to_string(of.descriptor);
+        int file = open(path.c_str(), O_RDWR | O_CLOEXEC);
+        struct stat status;
+        if (flags != 1 || file < 0 || fstat(file, &status) || status.st_ino != of.number) return 1;
+        *p = map_file(file, of.bytes);
+        close(file);
+        if (!*p) return 2;
+        mapped[*p] = of.bytes;
+        return 0;
+    }
+    int cuIpcCloseMemHandle(void* p)
+    {
+        LOCKED;
+        if (!mapped.count(p)) return 1;
+        munmap(p, mapped[p]);
+        mapped.erase(p);
         return 0;
     }
     int cuMemHostAlloc(void** p, size_t n, unsigned)

@@ -32,4 +32,10 @@ public interface IRolloutWorkers
     /// <param name="source">Must not change before this returns.</param>
     /// <param name="version">Greater than the last.</param>
     Task<SyncReport> PushWeightsAsync(FlatWeights source, int version, CancellationToken cancellation = default);
+
+    /// <summary>
+    /// Takes back what is lent to workers on the trainer's GPU, before the trainer computes or changes the weights. They wait
+    /// for the next push. Does nothing where nothing is lent.
+    /// </summary>
+    Task ReclaimMemoryAsync(CancellationToken cancellation = default) => Task.CompletedTask;
 }

@@ -34,6 +34,7 @@ internal sealed class RemoteWorker
     private int samples,
         updates;
     private bool hasJoined;
+    private MemoryPart? part;
 
     /// <param name="session">The pool's name, by which the worker knows its trainer.</param>
     /// <param name="changed">Called when the state has changed.</param>
@@ -77,6 +78,9 @@ internal sealed class RemoteWorker
 
     /// <summary>Most samples that the worker gets before it has finished others.</summary>
     public int Window => options.QueueSamples > 0 ? options.QueueSamples : 2 * MaxSequences;
+
+    /// <summary>The worker's KV cache is a part of the trainer's memory.</summary>
+    public bool BorrowsMemory => part is not null;
 
     /// <summary>The process is a child of this one, and is killed and started again here.</summary>
     public bool IsLocal { get; init; }
@@ -171,8 +175,10 @@ internal sealed class RemoteWorker
     /// <returns>False where that failed, and the worker is dead.</returns>
     public async Task<bool> SetupAsync(WorkerSetup setup, CancellationToken cancellation)
     {
+        if (IsLocal && options.Colocated is { } memory)
+            part = await memory.PlaceAsync(Instance, link, options, cancellation);
         string settings = WireFormat.ToJson(setup with { TokenizerJson = null });
-        var message = new SetupMessage(session, settings, setup.TokenizerJson);
+        var message = new SetupMessage(session, settings, setup.TokenizerJson, part);
         var reply = await link.CallAsync(
             grain => grain.SetupAsync(message),
             options.StartTimeout,
@@ -187,6 +193,30 @@ internal sealed class RemoteWorker
             Fail("it could not build its engine: " + failure);
 
         return Become(WorkerState.Waiting);
+    }
+
+    /// <summary>Takes the trainer's memory back; the worker waits for the next update.</summary>
+    /// <param name="version">Of the last update.</param>
+    public async Task ReclaimAsync(int version, TimeSpan timeout, CancellationToken cancellation)
+    {
+        if (State != WorkerState.Waiting && !Become(WorkerState.Waiting))
+            throw new InvalidOperationException($"{Name} is {State}, and the trainer needs its memory");
+
+        Version = -1;
+        var message = new ReclaimMessage
+        {
+            Session = session,
+            Version = version,
+            Drains = options.OnUpdate == OnUpdate.Drain,
+            TimeoutSeconds = timeout.TotalSeconds,
+        };
+        await link.CallAsync(
+            grain => grain.ReclaimAsync(message),
+            timeout,
+            "give the trainer's memory back",
+            cancellation
+        );
+        options.Colocated!.EndLease(Instance);
     }
 
     /// <summary>Pauses the worker between two steps for an update; where the update overlaps with decoding, only announces it.</summary>
@@ -275,6 +305,8 @@ internal sealed class RemoteWorker
         if (State != WorkerState.Receiving && !Become(WorkerState.Receiving))
             throw new InvalidOperationException($"{Name} is {State} and can't take weights");
 
+        if (BorrowsMemory)
+            options.Colocated!.BeginLease(Instance);
         var reply = await link.CallAsync(
             grain => grain.CommitAsync(update, version),
             timeout,

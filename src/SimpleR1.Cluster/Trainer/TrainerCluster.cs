@@ -46,8 +46,31 @@ public sealed class TrainerCluster : IAsyncDisposable
         CancellationToken cancellation = default
     ) =>
         options.Join is { } address
-            ? JoinAsync(options, address, setup, cancellation)
+            ? JoinAsync(options with { Colocated = RequireNone(options.Colocated) }, address, setup, cancellation)
             : StartOwnAsync(options, setup, cancellation);
+
+    private static ColocatedMemory? RequireNone(ColocatedMemory? memory) =>
+        memory is null
+            ? null
+            : throw new ArgumentException(
+                "placement: only workers that this process starts can share its memory, and those of another head can't"
+            );
+
+    /// <summary>Divides the memory that is shared among the workers on the trainer's GPU.</summary>
+    private static void Share(ColocatedMemory memory, ClusterOptions options, IReadOnlyList<string> devices)
+    {
+        string gpu = $"cuda:{memory.Device.Index}";
+        int sharing = Enumerable.Range(0, options.Workers).Count(i => devices[i % devices.Count] == gpu);
+        if (sharing == 0)
+            throw new ArgumentException(
+                $"placement: no worker computes on the trainer's {gpu} ({options.Worker.Device}) to share its memory"
+            );
+        if (options.Overlap)
+            throw new ArgumentException(
+                "placement: workers that share the trainer's weights can't receive into a second buffer (overlap)"
+            );
+        memory.Begin(sharing, options.Log);
+    }
 
     private static async Task<TrainerCluster> StartOwnAsync(
         ClusterOptions options,
@@ -57,6 +80,8 @@ public sealed class TrainerCluster : IAsyncDisposable
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(options.Workers, options.Head is null ? 1 : 0);
         var devices = WorkerDevices.Expand(options.Worker.Device);
+        if (options.Colocated is { } memory)
+            Share(memory, options, devices);
 
         // The head, and the pool of the workers that join it.
         var headOptions = options.Head ?? new() { Port = options.Port };

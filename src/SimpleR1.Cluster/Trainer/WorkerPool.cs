@@ -141,6 +141,10 @@ public sealed class WorkerPool : IRolloutWorkers, IProcessOwner, IAsyncDisposabl
         CancellationToken cancellation = default
     ) => publisher.PushAsync(source, version, cancellation);
 
+    /// <inheritdoc/>
+    /// <exception cref="TimeoutException">A worker that was killed for not answering does not end.</exception>
+    public Task ReclaimMemoryAsync(CancellationToken cancellation = default) => publisher.ReclaimAsync(cancellation);
+
     /// <inheritdoc cref="WeightPublisher.HeldWeightsAsync"/>
     internal Task<IReadOnlyList<HeldWeights>> HeldWeightsAsync(CancellationToken cancellation) =>
         publisher.HeldWeightsAsync(cancellation);
@@ -309,6 +313,7 @@ public sealed class WorkerPool : IRolloutWorkers, IProcessOwner, IAsyncDisposabl
 
     async Task<ProcessEnd> IProcessOwner.OnEndedAsync(string instance, string ending, TimeSpan lifetime)
     {
+        options.Colocated?.Release(instance);
         if (workers.Find(instance) is not { } worker)
             return new(ending, WasUp: true);
 

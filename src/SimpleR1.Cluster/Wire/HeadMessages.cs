@@ -11,7 +11,7 @@ internal enum MemberRole
 /// <summary>The first frame of a connection to the head.</summary>
 internal sealed record HelloMessage
 {
-    public const int CurrentProtocol = 3;
+    public const int CurrentProtocol = 4;
 
     private const int MaxNameLength = 200;
 

@@ -3,11 +3,15 @@ namespace SimpleR1.Cluster.Wire;
 /// <summary>What a worker builds its engine from.</summary>
 /// <param name="Session">The pool that the worker belongs to from now on. The worker drops what another pool left.</param>
 /// <param name="Setup">JSON of a <see cref="WorkerSetup"/> without its tokenizer.</param>
+/// <param name="Part">
+/// The part of the trainer's pool for the KV cache, where the worker maps the trainer's memory; null for its own memory.
+/// </param>
 [GenerateSerializer, Immutable]
 internal sealed record SetupMessage(
     [property: Id(0)] string Session,
     [property: Id(1)] string Setup,
-    [property: Id(2)] byte[]? TokenizerJson
+    [property: Id(2)] byte[]? TokenizerJson,
+    [property: Id(3)] MemoryPart? Part = null
 );
 
 /// <summary>The worker's answer to a <see cref="SetupMessage"/>.</summary>

@@ -62,6 +62,18 @@ internal sealed class LiveWeights : IDisposable
         return reach;
     }
 
+    /// <summary>
+    /// Whether the engine has memory of the trainer, which it may touch only while it holds weights: a commit lends the
+    /// memory with them, until the trainer reclaims both.
+    /// </summary>
+    public bool BorrowsMemory { get; set; }
+
+    /// <summary>Whether the engine waits for the trainer's memory, with the requests that it has.</summary>
+    public bool IsReclaimed => BorrowsMemory && held.Version < 0;
+
+    /// <summary>Takes weights that are mapped in place of any former ones, on the engine's thread.</summary>
+    public FlatWeights Use(FlatWeights mapped) => live = mapped;
+
     /// <summary>Makes empty weights in place of any former ones, on the engine's thread.</summary>
     public FlatWeights Allocate(WeightLayout layout, CudaDevice? gpu, ScalarType type)
     {
@@ -179,9 +191,9 @@ internal sealed class LiveWeights : IDisposable
             held = (-1, 0);
         }
 
-        // The first invitation that any transport can follow decides.
+        // The first invitation that any transport can follow decides. Weights of the trainer are never written to.
         var usable = invitations.SelectMany(
-            invitation => transports.Where(t => t.CanReceive(invitation)),
+            invitation => transports.Where(t => t.CanReceive(invitation) && t.IsInPlace == into.IsMapped),
             (invitation, transport) => (invitation, transport)
         );
         var (chosen, by) = usable.FirstOrDefault();
@@ -325,6 +337,7 @@ internal sealed class LiveWeights : IDisposable
         running.ResetPrefixCache();
         if (message.OnUpdate == OnUpdate.Recompute)
             running.RecomputeRunning();
+        running.Resume();
     }
 
     /// <summary>
@@ -357,6 +370,8 @@ internal sealed class LiveWeights : IDisposable
             {
                 Forget(); // no request is taken from now on
                 running.ResetPrefixCache();
+                if (BorrowsMemory)
+                    running.Suspend();
                 return false;
             });
             await standing.Ended;
@@ -364,6 +379,22 @@ internal sealed class LiveWeights : IDisposable
         pause = null;
         update = null;
     }
+
+    /// <summary>
+    /// Gives the trainer's memory back. When this returns, nothing that this process has launched touches it.
+    /// </summary>
+    public Task ReclaimAsync(ReclaimMessage message) =>
+        engine()
+            .BetweenStepsAsync(running =>
+            {
+                if (!BorrowsMemory || held.Version > message.Version)
+                    return false; // a late repetition of a call that was answered: a later lease stays
+                if (message.Drains)
+                    running.FinishStarted(TimeSpan.FromSeconds(message.TimeoutSeconds));
+                running.Suspend();
+                Forget();
+                return true;
+            });
 
     /// <summary>
     /// Version and hash, computed now between two steps, of the weights that the engine computes with.

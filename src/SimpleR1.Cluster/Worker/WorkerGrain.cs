@@ -8,6 +8,8 @@ namespace SimpleR1.Cluster.Worker;
 [PinToSilo, Reentrant, KeepAlive]
 internal sealed class WorkerGrain(WorkerRuntime runtime) : Grain, IWorkerGrain
 {
+    public Task<MapReply> MapMemoryAsync(string memory) => runtime.MapMemoryAsync(memory);
+
     public Task<SetupReply> SetupAsync(SetupMessage setup) => runtime.SetupAsync(setup);
 
     public Task<PrepareReply> PrepareAsync(PrepareMessage message) => runtime.PrepareAsync(message);
@@ -24,6 +26,8 @@ internal sealed class WorkerGrain(WorkerRuntime runtime) : Grain, IWorkerGrain
     public Task<CommitReply> CommitAsync(string update, int version) => runtime.CommitAsync(update, version);
 
     public Task AbandonAsync(string update) => runtime.AbandonAsync(update);
+
+    public Task ReclaimAsync(ReclaimMessage message) => runtime.ReclaimAsync(message);
 
     public Task<CommitReply> HeldWeightsAsync() => runtime.HeldWeightsAsync();
 

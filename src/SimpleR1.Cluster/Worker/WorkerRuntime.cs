@@ -23,6 +23,7 @@ internal sealed class WorkerRuntime : IAsyncDisposable
     private readonly Queue<string> batchOrder = [];
     private readonly SemaphoreSlim settingUp = new(1, 1);
     private (string Session, WorkerSetup Setup, SetupReply Reply)? current;
+    private MappedMemory? mapped; // the trainer's, until this process ends
     private EngineThread? engine;
     private Models.Decoder? decoder; // of the engine, and freed after it
     private (long Tokens, long At, double PerSecond) speed;
@@ -51,6 +52,43 @@ internal sealed class WorkerRuntime : IAsyncDisposable
         }
     }
 
+    public async Task<MapReply> MapMemoryAsync(string memory)
+    {
+        await settingUp.WaitAsync();
+        try
+        {
+            if (mapped is null && !Map(WireFormat.FromJson<TrainerMemory>(memory)))
+                return new(IsOnGpu: false, Refused: null);
+            return new(IsOnGpu: true, Refused: null);
+        }
+        catch (CudaException e)
+        {
+            return new(IsOnGpu: true, e.Message);
+        }
+        finally
+        {
+            settingUp.Release();
+        }
+    }
+
+    /// <returns>Whether this worker computes on the trainer's GPU.</returns>
+    private bool Map(TrainerMemory memory)
+    {
+        CudaDevice? gpu;
+        try
+        {
+            gpu = CudaDevice.Parse(settings.Device);
+        }
+        catch (Exception e) when (e is CudaException or ArgumentException or DllNotFoundException)
+        {
+            return false; // the setup, which comes next, tells why there is no such device
+        }
+        if (gpu?.Uuid != memory.Pool.Gpu)
+            return false;
+        mapped = MappedMemory.Open(memory, gpu);
+        return true;
+    }
+
     public async Task<SetupReply> SetupAsync(SetupMessage message)
     {
         await settingUp.WaitAsync();
@@ -65,8 +103,13 @@ internal sealed class WorkerRuntime : IAsyncDisposable
             DropAll();
             Weights.Forget();
             var setup = WireFormat.FromJson<WorkerSetup>(message.Setup) with { TokenizerJson = message.TokenizerJson };
-            bool reuses = current is { } former && former.Reply.Failure is null && AreSame(former.Setup, setup);
-            string? failure = reuses ? null : await BuildAsync(setup);
+            bool reuses =
+                current is { } former
+                && former.Reply.Failure is null
+                && AreSame(former.Setup, setup)
+                && !Weights.BorrowsMemory
+                && message.Part is null;
+            string? failure = reuses ? null : await BuildAsync(setup, message.Part);
 
             var reply = new SetupReply
             {
@@ -92,7 +135,7 @@ internal sealed class WorkerRuntime : IAsyncDisposable
         && (a.TokenizerJson ?? []).AsSpan().SequenceEqual(b.TokenizerJson ?? []);
 
     /// <returns>Why the engine could not be built, which the trainer logs; null when it was.</returns>
-    private async Task<string?> BuildAsync(WorkerSetup setup)
+    private async Task<string?> BuildAsync(WorkerSetup setup, MemoryPart? part)
     {
         try
         {
@@ -102,7 +145,7 @@ internal sealed class WorkerRuntime : IAsyncDisposable
             CpuParallel.Threads = settings.Threads;
             var tokenizer = setup.TokenizerJson is { } json ? Tokenizer.FromJson(json) : null;
             tokenizer?.CheckFits(setup.Config);
-            engine = new EngineThread(() => BuildEngine(setup, tokenizer));
+            engine = new EngineThread(() => BuildEngine(setup, tokenizer, part));
             await engine.BetweenStepsAsync(_ => true); // waits until the engine is built, or fails with its error
 
             return null;
@@ -113,16 +156,22 @@ internal sealed class WorkerRuntime : IAsyncDisposable
         }
     }
 
-    private Engine BuildEngine(WorkerSetup setup, Tokenizer? tokenizer)
+    private Engine BuildEngine(WorkerSetup setup, Tokenizer? tokenizer, MemoryPart? part)
     {
         CpuParallel.Threads = settings.Threads; // a loop's threads belong to the thread that starts it
         var gpu = CudaDevice.Parse(settings.Device);
         var layout = new WeightLayout(setup.Config);
         var type = gpu is null ? ScalarType.Float32 : ElementType.Parse(settings.Type).Scalar;
-        var live = Weights.Allocate(layout, gpu, type);
+        var trainers = part is null ? null : mapped;
+        var live =
+            trainers?.WeightType == type ? Weights.Use(trainers.Weights(layout)) : Weights.Allocate(layout, gpu, type);
 
         decoder = new(live);
-        return new Engine(decoder, tokenizer, setup.Engine.For(gpu is not null));
+        var built = new Engine(decoder, tokenizer, setup.Engine.For(gpu is not null), trainers?.Part(part!));
+        Weights.BorrowsMemory = trainers is not null;
+        if (trainers is not null)
+            built.Suspend(); // until the first commit lends the memory
+        return built;
     }
 
     private async Task FreeEngineAsync()
@@ -151,6 +200,13 @@ internal sealed class WorkerRuntime : IAsyncDisposable
     public Task<CommitReply> CommitAsync(string update, int version) => Weights.CommitAsync(update, version);
 
     public Task AbandonAsync(string update) => Weights.AbandonAsync(update);
+
+    public Task ReclaimAsync(ReclaimMessage message)
+    {
+        if (current?.Session != message.Session)
+            throw new InvalidOperationException("Another trainer has this worker now");
+        return Weights.ReclaimAsync(message);
+    }
 
     public Task<CommitReply> HeldWeightsAsync() => Weights.HeldWeightsAsync();
 
@@ -183,11 +239,11 @@ internal sealed class WorkerRuntime : IAsyncDisposable
     /// <summary>Why the requests can't be sampled from the weights held here; null when they can.</summary>
     private string? WrongWeights(SubmitMessage message)
     {
-        // While paused, the worker is about to hold newer weights than the message asks for, proven ones too. Each token will
-        // carry its version.
+        // While paused, or without the trainer's memory, the worker is about to hold newer weights than the message asks for,
+        // proven ones too. Each token will carry its version.
         bool newer = Weights.Version > message.WeightVersion;
         bool same = Weights.Version == message.WeightVersion && Weights.Hash == message.WeightHash;
-        if (Weights.IsPaused || newer || same)
+        if (Weights.IsPaused || Weights.IsReclaimed || newer || same)
             return null;
 
         return $"it holds weights version {Weights.Version} with hash {Weights.Hash:x16}, not version {message.WeightVersion} "
@@ -283,5 +339,6 @@ internal sealed class WorkerRuntime : IAsyncDisposable
         DropAll();
         await FreeEngineAsync();
         Weights.Dispose();
+        mapped?.Dispose();
     }
 }

@@ -60,7 +60,8 @@ internal sealed class CudaRunner : IModelRunner
         }
     }
 
-    public CudaRunner(CudaDevice gpu, Decoder decoder, EngineOptions options)
+    /// <param name="cacheMemory">For keys and values, and not freed here; null allocates what is free.</param>
+    public CudaRunner(CudaDevice gpu, Decoder decoder, EngineOptions options, DeviceMemory? cacheMemory = null)
     {
         this.gpu = gpu;
         this.decoder = decoder;
@@ -79,11 +80,13 @@ internal sealed class CudaRunner : IModelRunner
         logits = logitMemory.Tensor([sequences, config.VocabularySize], float32).DetachFromDisposeScope();
         sampler = new(gpu, config, inputs, sequences, Depth);
 
-        // The KV cache takes what is left.
+        // The KV cache takes what is left, or the memory that it is given.
         var layout = new KvLayout(config, decoder.Weights.Flat.dtype, options.BlockSize);
-        layout = layout.Within(KvBytes(layout.BytesPerBlock));
+        layout = layout.Within(KvBytes(layout.BytesPerBlock, cacheMemory?.Bytes));
         Blocks = layout.Blocks;
-        cache = gpu.Allocate(layout.Bytes, "the KV cache", "lower --gpu-memory-utilization or give it fewer bytes");
+        cache =
+            cacheMemory?.Part(0, layout.Bytes)
+            ?? gpu.Allocate(layout.Bytes, "the KV cache", "lower --gpu-memory-utilization or give it fewer bytes");
         attention = new(gpu, layout, cache, sequences);
         mixed = new(inputs, attention.TokensPerItem);
 
@@ -276,10 +279,17 @@ internal sealed class CudaRunner : IModelRunner
         return decoder.Hidden(gpu.Wrap(ids, [count], int64), gpu.Wrap(positions, [count], int64), attention);
     }
 
-    private long KvBytes(long perBlock)
+    /// <param name="given">Bytes of memory that the engine was given; null for none.</param>
+    private long KvBytes(long perBlock, long? given)
     {
+        if (given < perBlock)
+            throw new CudaOutOfMemoryException(
+                $"the memory that was given for the KV cache has {given:N0} bytes, and one block takes {perBlock:N0}"
+            );
         if (options.KvCacheBytes > 0)
-            return Math.Max(perBlock, options.KvCacheBytes);
+            return Math.Min(given ?? long.MaxValue, Math.Max(perBlock, options.KvCacheBytes));
+        if (given is { } whole)
+            return whole;
 
         var (free, total) = gpu.FreeMemory();
         long used = total - free;

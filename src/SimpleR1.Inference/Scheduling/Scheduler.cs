@@ -80,6 +80,32 @@ internal sealed class Scheduler(BlockPool pool, int maxBatchedTokens, int maxSeq
         return batch;
     }
 
+    /// <summary>Checks that sequences, block tables and block pool agree.</summary>
+    /// <param name="sequences">How many sequences there are.</param>
+    /// <exception cref="InvalidOperationException">An invariant is broken; the message names it.</exception>
+    public void CheckInvariants(int sequences)
+    {
+        pool.CheckInvariants(running.Select(s => s.Blocks));
+        int withBlocks = waiting.Count(s => s.Blocks.Count > 0);
+        if (running.Count + waiting.Count != sequences || withBlocks > 0)
+            throw new InvalidOperationException(
+                $"engine: {sequences} sequences are active, {running.Count} run and {waiting.Count} wait, "
+                    + $"{withBlocks} of these with blocks"
+            );
+    }
+
+    /// <summary>Checks that no sequence is left, and that all blocks are free.</summary>
+    /// <exception cref="InvalidOperationException">Something is left; the message names it.</exception>
+    public void CheckIdle()
+    {
+        int held = pool.Count - pool.Free;
+        if (held > 0 || running.Count + waiting.Count > 0)
+            throw new InvalidOperationException(
+                $"engine: no request is active, but {held} blocks are held, {running.Count} sequences run and "
+                    + $"{waiting.Count} wait"
+            );
+    }
+
     private Sequence? NextWaiting() => OnlyStarted ? waiting.FirstOrDefault(s => s.Admissions > 0) : waiting.Min;
 
     private void Continue(Sequence sequence)

@@ -174,8 +174,7 @@ public sealed unsafe class CudaDevice
                     + $"{Gigabytes(FreeMemory().Free)} of {Gigabytes(FreeMemory().Total)} are free; {remedy}"
             );
         Check(result, "cuMemAlloc(");
-        lock (allocations)
-            allocations.Add(pointer, bytes);
+        Track(pointer, bytes);
         return new(this, pointer, bytes);
     }
 
@@ -191,9 +190,20 @@ public sealed unsafe class CudaDevice
     {
         Use();
         Synchronize(); // nothing in flight may still use it
+        Untrack(pointer);
+        Check(cuMemFree_v2(pointer));
+    }
+
+    internal void Track(nint pointer, long bytes)
+    {
+        lock (allocations)
+            allocations.Add(pointer, bytes);
+    }
+
+    internal void Untrack(nint pointer)
+    {
         lock (allocations)
             allocations.Remove(pointer);
-        Check(cuMemFree_v2(pointer));
     }
 
     /// <summary>Bytes that are free now, with all processes counted, and bytes in total.</summary>

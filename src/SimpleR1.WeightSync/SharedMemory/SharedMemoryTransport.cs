@@ -16,6 +16,7 @@ public sealed class SharedMemoryTransport : IWeightTransport
 
     public string Name => "shared-memory";
     public bool IsCollective => false;
+    public bool SendsFromHost => true;
 
     public bool CanOffer(FlatWeights source) => source.MemoryOwner is SharedWeightMemory;
 

@@ -1,5 +1,7 @@
 using Microsoft.Win32.SafeHandles;
 using SimpleR1.Models;
+using SimpleR1.Tensors;
+using static TorchSharp.torch;
 
 namespace SimpleR1.WeightSync.SharedMemory;
 
@@ -21,11 +23,11 @@ public sealed class SharedWeightMemory : IDisposable
         address = Libc.Map(file, bytes, writable: true);
     }
 
-    /// <summary>f32 weights (zeros) in shared memory; disposing them ends the sharing.</summary>
-    public static FlatWeights Allocate(WeightLayout layout)
+    /// <summary>Weights (zeros) in shared memory, f32 by default; disposing them ends the sharing.</summary>
+    public static FlatWeights Allocate(WeightLayout layout, ScalarType type = ScalarType.Float32)
     {
-        var memory = new SharedWeightMemory(checked(layout.Length * sizeof(float)));
-        return new(layout, memory.address, memory);
+        var memory = new SharedWeightMemory(checked(layout.Length * type.ElementSize()));
+        return new(layout, type, memory.address, memory);
     }
 
     /// <summary>

@@ -57,6 +57,7 @@ public sealed class TcpTransport : IWeightTransport
     public string Name => "tcp";
 
     public bool IsCollective => false;
+    public bool SendsFromHost => true;
 
     public long SentBytes => sender.SentBytes;
 

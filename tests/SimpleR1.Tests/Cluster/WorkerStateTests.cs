@@ -16,8 +16,8 @@ public sealed class WorkerStateTests
         "-W----D",
         "--R--LD",
         "-W-Y--D",
-        "--R-SLD",
-        "--RY-LD",
+        "-WR-SLD",
+        "-WRY-LD",
         "------D",
         "-------",
     ];

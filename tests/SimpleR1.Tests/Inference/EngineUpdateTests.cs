@@ -47,4 +47,39 @@ public sealed class EngineUpdateTests
         Assert.Equal(0, test.Engine.Statistics.PrefixHitTokens);
         while (test.Step()) { }
     }
+
+    [Fact]
+    public void Suspended_engine_makes_no_step_keeps_no_key_and_continues_with_the_same_tokens()
+    {
+        GenerationRequest[] requests =
+        [
+            new("a", TestEngine.Prompt(40), Greedy),
+            new("b", TestEngine.Prompt(7), Greedy),
+        ];
+        using var plain = new TestEngine();
+        var expected = plain.Run(requests);
+
+        using var test = new TestEngine();
+        var found = new List<Completion>();
+        test.Engine.Submit(requests, onCompletion: found.Add);
+        for (int i = 0; i < 10; i++)
+            test.Step();
+        test.Engine.Suspend();
+        test.Engine.CheckInvariants();
+        Assert.False(test.Step());
+        Assert.Equal(
+            (true, 0, 0, 2),
+            (
+                test.Engine.IsSuspended,
+                test.Engine.Statistics.BlocksInUse,
+                test.Engine.Statistics.CachedBlocks,
+                test.Engine.Statistics.Waiting
+            )
+        );
+        Assert.Throws<InvalidOperationException>(() => test.Engine.FinishStarted(TimeSpan.FromMinutes(1)));
+        test.Engine.Resume();
+        while (test.Step()) { }
+        TestEngine.AssertSameTokens(expected, [.. found.OrderBy(c => c.RequestId)]);
+        Assert.True(test.Engine.Statistics.RecomputedTokens > 0);
+    }
 }

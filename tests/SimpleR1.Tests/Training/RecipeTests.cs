@@ -181,6 +181,14 @@ public sealed class RecipeTests
     [InlineData("--set workers=[b]: workers.servers.0: expected vllm://HOST:PORT, found 'b'", "", "workers=[b]")]
     [InlineData("r.yaml:8: rollout: expected a section with keys ", "rollout: [1]")] // has no such key
     [InlineData(
+        "r.yaml:8: workers.placement: workers that share the trainer's weights can't receive into a second buffer",
+        "workers: {placement: colocated, overlap: true}"
+    )]
+    [InlineData(
+        "r.yaml:8: workers.placement: servers can't share the trainer's memory",
+        "workers: {servers: [vllm://a:8000], placement: colocated}"
+    )]
+    [InlineData(
         "r.yaml:8: workers.send_device: expected cuda or cuda:N, found 'gpu1'",
         "workers: {servers: [vllm://a:8000], send_device: gpu1}"
     )]
@@ -312,4 +320,17 @@ public sealed class RecipeTests
     [Fact]
     public void Reference_has_a_description_for_every_key() =>
         Assert.DoesNotContain("|  |\n", RecipeReference.Markdown());
+
+    [Fact]
+    public void Workers_on_the_cpu_share_no_memory_and_colocated_ones_must()
+    {
+        var workers = Parse(Good).Workers;
+        Assert.Equal(WorkerPlacement.Auto, workers.Placement);
+        Assert.False(workers.SharesMemoryOf("cpu"));
+        var colocated = workers with { Placement = WorkerPlacement.Colocated };
+        Assert.Contains(
+            "needs a worker on the trainer's GPU",
+            Assert.Throws<ArgumentException>(() => colocated.SharesMemoryOf("cpu")).Message
+        );
+    }
 }

@@ -122,7 +122,7 @@ internal sealed class WorkerRollout(
     /// <summary>Suspects an engine that has work and makes no step, and gives it up after a while.</summary>
     private void WatchProgress(long current)
     {
-        if (current != progress || worker.State == WorkerState.Receiving)
+        if (current != progress || worker.State is WorkerState.Receiving or WorkerState.Waiting)
         {
             progress = current;
             grewAt = Stopwatch.GetTimestamp();

@@ -1,10 +1,12 @@
+using SimpleR1.Models;
 using SimpleR1.WeightSync;
 
 namespace SimpleR1.Cluster.Trainer.Weights;
 
 /// <summary>Workers of one element type to which the same transports offer the weights.</summary>
 /// <param name="Transports">
-/// One collective transport, or all others that can send; empty where the weights cannot reach these workers.
+/// One collective transport, or one in place, or all others that can send; empty where the weights cannot reach these
+/// workers.
 /// </param>
 /// <param name="AddressesTaken">
 /// Whether the workers were kept out of a collective because their addresses in it are taken.
@@ -34,21 +36,25 @@ internal sealed record UpdateGroup(
 internal sealed class UpdateOffers(UpdateRequest request, IReadOnlyList<IWeightTransport> transports) : IDisposable
 {
     private readonly List<WeightOffer> offers = [];
+    private FlatWeights? onHost; // copied once an update, when a worker needs it
 
     /// <summary>
-    /// Who goes together: of each element type, the workers that a collective transport reaches, and the rest. Where
-    /// every transport is collective, it is used again even for workers that are to be sent to one by one.
+    /// Who goes together: of each element type, the workers that compute with the trainer's memory, those that a
+    /// collective transport reaches, and the rest. Where the rest have no transport of their own, the collective one is
+    /// used again even for workers that are to be sent to one by one.
     /// </summary>
     public IReadOnlyList<UpdateGroup> Groups(IEnumerable<RemoteWorker> workers, bool collectively)
     {
         var source = request.Source;
-        IWeightTransport[] usable = [.. transports.Where(t => t.CanOffer(source))];
-        IWeightTransport[] single = [.. usable.Where(t => !t.IsCollective)];
-        bool canGoTogether = collectively || transports.All(t => t.IsCollective);
+        IWeightTransport[] usable = [.. transports.Where(CanOffer)];
+        IWeightTransport[] single = [.. usable.Where(t => !t.IsCollective && !t.IsInPlace)];
+        bool canGoTogether = collectively || transports.All(t => t.IsCollective || t.IsInPlace);
         var collective = canGoTogether ? usable.FirstOrDefault(t => t.IsCollective) : null;
-        var groups = new List<UpdateGroup>();
+        var inPlace = transports.FirstOrDefault(t => t.IsInPlace);
+        var mapping = workers.ToLookup(w => inPlace is not null && w.Reach.ContainsKey(inPlace.Name));
+        var groups = InPlace(mapping[true], usable);
 
-        foreach (var sameType in workers.GroupBy(w => w.ElementType))
+        foreach (var sameType in mapping[false].GroupBy(w => w.ElementType))
         {
             // A collective has each address once: the trainer's first, then the workers'.
             HashSet<string> taken = [.. collective?.SenderAddresses(source) ?? []];
@@ -73,6 +79,20 @@ internal sealed class UpdateOffers(UpdateRequest request, IReadOnlyList<IWeightT
         return groups;
     }
 
+    /// <summary>The workers that compute with the trainer's memory.</summary>
+    private static List<UpdateGroup> InPlace(IEnumerable<RemoteWorker> workers, IWeightTransport[] usable)
+    {
+        IWeightTransport[] inPlace = [.. usable.Where(t => t.IsInPlace)];
+        return [.. workers.GroupBy(w => w.ElementType).Select(same => new UpdateGroup([.. same], inPlace))];
+    }
+
+    private bool CanOffer(IWeightTransport transport) =>
+        transport.CanOffer(request.Source) || transport.SendsFromHost && request.Source.Device is not null;
+
+    /// <summary>The weights where a transport can send them from.</summary>
+    private FlatWeights SourceFor(IWeightTransport transport) =>
+        transport.CanOffer(request.Source) ? request.Source : onHost ??= request.HostCopy.Of(request.Source);
+
     /// <summary>Offers the weights to a group's members by each of its transports.</summary>
     public UpdateGroup MakeOffers(UpdateGroup group)
     {
@@ -81,8 +101,8 @@ internal sealed class UpdateOffers(UpdateRequest request, IReadOnlyList<IWeightT
         var made = new List<WeightOffer>();
         foreach (var transport in group.Transports)
         {
-            var shared = plan with { Trainers = transport.SendersOf(request.Source) };
-            var offer = transport.Offer(request.Source, shared, receivers);
+            var source = SourceFor(transport);
+            var offer = transport.Offer(source, plan with { Trainers = transport.SendersOf(source) }, receivers);
             offers.Add(offer);
             made.Add(offer);
         }

@@ -25,6 +25,7 @@ internal sealed class WeightPublisher(
 {
     private readonly SemaphoreSlim syncing = new(1, 1); // one transfer at a time, a joiner's included
     private readonly TensorThread hashing = new("weight hash");
+    private readonly HostCopy hostCopy = new();
     private CudaDevice? hashingStream; // for weights on a GPU
 
     /// <summary>The last weights that were pushed; null before the first.</summary>
@@ -49,8 +50,9 @@ internal sealed class WeightPublisher(
         try
         {
             NewestSent = version;
+            options.Colocated?.Lend();
             var receivers = workers.InState(WorkerState.Waiting, WorkerState.Ready, WorkerState.Suspect);
-            var request = new UpdateRequest(receivers, source, version, IsLate: false);
+            var request = new UpdateRequest(receivers, source, version, hostCopy);
             var update = new WeightUpdate(request, transports, HashAsync, options, cancellation);
             report = await update.RunAsync();
             Current = new(source, version, report.Hash, update.Hashes);
@@ -88,6 +90,48 @@ internal sealed class WeightPublisher(
                 "These weights are of another model than the one the workers were set up with; "
                     + "start the cluster with the trainer's model config"
             );
+        if (options.Colocated is not { } memory)
+            return;
+
+        if (source != memory.Weights)
+            throw new ArgumentException("Workers on the trainer's GPU share its own weights; no others can be pushed");
+        if (memory.IsLent)
+            throw new InvalidOperationException(
+                $"Weights version {last} are the workers' own until {nameof(IRolloutWorkers.ReclaimMemoryAsync)}, "
+                    + "which must come before the weights change"
+            );
+    }
+
+    /// <summary>Takes back what is lent to workers on the trainer's GPU.</summary>
+    public async Task ReclaimAsync(CancellationToken cancellation)
+    {
+        if (options.Colocated is not { } memory)
+            return;
+
+        await syncing.WaitAsync(cancellation); // a joiner's update may be under way
+        try
+        {
+            var holders = workers.All.Where(w => memory.HasLease(w.Instance));
+            await Task.WhenAll(holders.Select(w => ReclaimAsync(w, cancellation)));
+            await memory.TakeBackAsync(options.ResponseTimeout, cancellation); // from processes that are being killed
+        }
+        finally
+        {
+            syncing.Release();
+        }
+    }
+
+    private async Task ReclaimAsync(RemoteWorker worker, CancellationToken cancellation)
+    {
+        var timeout = options.OnUpdate == OnUpdate.Drain ? options.SyncTimeout : options.ResponseTimeout;
+        try
+        {
+            await worker.ReclaimAsync(NewestSent, timeout, cancellation);
+        }
+        catch (Exception e) when (!cancellation.IsCancellationRequested && e is not TakenOverException)
+        {
+            worker.Fail(e.Message); // its lease ends with its process
+        }
     }
 
     /// <summary>
@@ -157,10 +201,12 @@ internal sealed class WeightPublisher(
         {
             if (Current is not { } current || worker.State != WorkerState.Waiting)
                 return; // the first push, or one just now, takes the joiner along
+            if (worker.BorrowsMemory && options.Colocated is { IsLent: false })
+                return; // the trainer needs its memory, and the next push takes the joiner along
             if (!await IsUnchangedAsync(current, worker.ElementType))
                 return;
 
-            var request = new UpdateRequest([worker], current.Source, current.Version, IsLate: true);
+            var request = new UpdateRequest([worker], current.Source, current.Version, hostCopy) { IsLate = true };
             await new WeightUpdate(request, transports, HashAsync, options, stop).RunAsync();
         }
         finally
@@ -186,5 +232,6 @@ internal sealed class WeightPublisher(
         foreach (var transport in transports)
             transport.Dispose();
         hashing.Dispose();
+        hostCopy.Dispose();
     }
 }

@@ -17,11 +17,20 @@ internal enum UpdatePhase
 }
 
 /// <summary>What an update sends, and to whom.</summary>
-/// <param name="IsLate">
-/// The workers joined after the push. The trainer may change the weights during the update; the workers then wait for
-/// the next push.
-/// </param>
-internal sealed record UpdateRequest(IReadOnlyList<RemoteWorker> Workers, FlatWeights Source, int Version, bool IsLate);
+/// <param name="HostCopy">Where weights on a GPU are copied for transports that send from the CPU's memory.</param>
+internal sealed record UpdateRequest(
+    IReadOnlyList<RemoteWorker> Workers,
+    FlatWeights Source,
+    int Version,
+    HostCopy HostCopy
+)
+{
+    /// <summary>
+    /// The workers joined after the push. The trainer may change the weights during the update; the workers then wait for
+    /// the next push.
+    /// </summary>
+    public bool IsLate { get; init; }
+}
 
 /// <summary>
 /// One update of some workers, in four phases. Prepare: every engine pauses between two steps. Transfer. Verify: each

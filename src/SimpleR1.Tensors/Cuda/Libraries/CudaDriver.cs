@@ -16,6 +16,7 @@ internal static unsafe partial class CudaDriver
         SharedMemoryPerBlock = 97; // CUdevice_attribute
     public const int MaxDynamicSharedSize = 8; // CUfunction_attribute
     public const int ProgrammaticSerialization = 6; // CUlaunchAttributeID
+    public const uint LazyPeerAccess = 1; // CUipcMem_flags; the only one, and needed
 
     [StructLayout(LayoutKind.Sequential)]
     public struct LaunchConfig
@@ -40,6 +41,14 @@ internal static unsafe partial class CudaDriver
 
         [FieldOffset(8)]
         public int Value;
+    }
+
+    /// <summary>The driver's name of memory for other processes.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    public struct IpcMemoryHandle
+    {
+        public const int Size = 64;
+        public fixed byte Bytes[Size];
     }
 
     /// <exception cref="CudaException">The result is an error; the message has the call's text up to its first
@@ -98,6 +107,18 @@ internal static unsafe partial class CudaDriver
 
     [LibraryImport(Library)]
     public static partial int cuMemFree_v2(nint pointer);
+
+    [LibraryImport(Library)]
+    public static partial int cuMemGetAddressRange_v2(out nint start, out nuint bytes, nint pointer);
+
+    [LibraryImport(Library)]
+    public static partial int cuIpcGetMemHandle(out IpcMemoryHandle handle, nint pointer);
+
+    [LibraryImport(Library)]
+    public static partial int cuIpcOpenMemHandle_v2(out nint pointer, IpcMemoryHandle handle, uint flags);
+
+    [LibraryImport(Library)]
+    public static partial int cuIpcCloseMemHandle(nint pointer);
 
     [LibraryImport(Library)]
     public static partial int cuMemHostAlloc(out nint pointer, nuint bytes, uint flags);

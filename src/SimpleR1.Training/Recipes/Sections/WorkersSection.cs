@@ -1,10 +1,24 @@
 using System.ComponentModel;
 using SimpleR1.Cluster;
+using SimpleR1.Cluster.Worker;
 using SimpleR1.Inference;
 using SimpleR1.Tensors;
 using SimpleR1.WeightSync;
 
 namespace SimpleR1.Training.Recipes.Sections;
+
+/// <summary>Where workers on the trainer's GPU have their memory.</summary>
+public enum WorkerPlacement
+{
+    /// <summary><see cref="Colocated"/> where a worker's device is the trainer's GPU.</summary>
+    Auto,
+
+    /// <summary>They share the trainer's weights and one pool of memory, in turns with training.</summary>
+    Colocated,
+
+    /// <summary>They have weights and a KV cache of their own.</summary>
+    Separate,
+}
 
 /// <summary>The <c>workers</c> section.</summary>
 [BareList(nameof(Servers))]
@@ -19,6 +33,13 @@ public sealed record WorkersSection : IRecipeSection
 
     [Description("What they compute on: cpu, cuda, cuda:N, several with commas, or all for one GPU after another.")]
     public string Device { get; init; } = WorkerSettings.DefaultDevice;
+
+    [Description(
+        "Memory of workers on the trainer's GPU: colocated shares the trainer's weights and one pool with them, which is "
+            + "their KV cache while they generate and the trainer's activations while it trains; separate gives them "
+            + "their own. auto is colocated where a worker's device is the trainer's."
+    )]
+    public WorkerPlacement Placement { get; init; } = WorkerPlacement.Auto;
 
     [Description(
         "Element type of weights and KV cache of workers on a GPU, and of what send_device sends to servers: bf16, f16 or f32."
@@ -115,8 +136,40 @@ public sealed record WorkersSection : IRecipeSection
             MaxContext = context,
         };
 
+    /// <summary>Whether worker processes that this one starts share the memory of a trainer on a device.</summary>
+    /// <param name="trainer">A single device: cpu, cuda or cuda:N.</param>
+    /// <exception cref="ArgumentException">
+    /// <see cref="Placement"/> is colocated and no worker computes on that GPU, or there is no such device.
+    /// </exception>
+    public bool SharesMemoryOf(string trainer)
+    {
+        if (Placement == WorkerPlacement.Separate || Servers.Count > 0)
+            return false;
+        string device = WorkerDevices.Expand(trainer)[0];
+        bool same = device != WorkerSettings.DefaultDevice && WorkerDevices.Expand(Device).Take(Count).Contains(device);
+        if (Placement == WorkerPlacement.Colocated && !same)
+            throw new ArgumentException(
+                $"workers.placement: colocated needs a worker on the trainer's GPU; the trainer computes on {device}, "
+                    + $"workers on {Device}"
+            );
+        return same && !Overlap;
+    }
+
     public IEnumerable<Conflict> Validate()
     {
+        if (Placement == WorkerPlacement.Colocated && Overlap)
+            yield return new(
+                "workers that share the trainer's weights can't receive into a second buffer; "
+                    + "leave out overlap, or choose placement: separate",
+                "placement",
+                "overlap"
+            );
+        if (Placement == WorkerPlacement.Colocated && Servers.Count > 0)
+            yield return new(
+                "servers can't share the trainer's memory; leave out placement, or use worker processes",
+                "placement",
+                "servers"
+            );
         if (ElementType.Find(Type) is null)
             yield return new($"expected {ElementType.Names}, found '{Type}'", "type");
         if (Servers.Count > 0 && !IsOneSender(SendDevice))
