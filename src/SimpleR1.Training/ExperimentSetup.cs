@@ -123,6 +123,8 @@ internal sealed class ExperimentSetup : IAsyncDisposable
             LossAverage = Recipe.Algorithm.LossAverage,
             Epochs = Recipe.Algorithm.Epochs,
             MiniBatches = Recipe.Algorithm.MiniBatches,
+            SkipZeroAdvantages = Recipe.Training.SkipZeroAdvantages,
+            SharedPrompts = Recipe.Training.SharedPrompts,
         };
 
     /// <summary>The first model, frozen, when the algorithm compares with it.</summary>

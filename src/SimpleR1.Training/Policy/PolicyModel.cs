@@ -22,6 +22,12 @@ public sealed record UpdateStatistics
 
     /// <summary>Tokens computed, trained or not.</summary>
     public required long Tokens { get; init; }
+
+    /// <summary>
+    /// Tokens of all sequences, each computed from its first one: more than <see cref="Tokens"/> where prompts are
+    /// shared or samples skipped.
+    /// </summary>
+    public required long TokensAsked { get; init; }
     public required double Seconds { get; init; }
 
     /// <summary>What the algorithm reported, by name (clip fraction, KL, …).</summary>
@@ -92,6 +98,7 @@ public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOpti
             using var scope = NewDisposeScope();
             using var tape = NewTape();
             using var batch = new PackedBatch([.. sequences.Take(range)]);
+            sums.Tokens += batch.Computed;
 
             // Forward to log-probs, then the loss on them
             var (logProbs, entropy) = batch.LogProbs(decoder, tape, temperature, options.GradientCheckpointing);
@@ -125,7 +132,8 @@ public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOpti
             Entropy = sums.Entropy / Math.Max(1, sequences.Sum(s => s.Trained)),
             GradientNorm = norm,
             LearningRate = learningRate,
-            Tokens = sequences.Sum(s => (long)s.Computed),
+            Tokens = sums.Tokens,
+            TokensAsked = sequences.Sum(s => (long)s.Computed),
             Seconds = Stopwatch.GetElapsedTime(start).TotalSeconds,
             Report = sums.Report,
         };
@@ -147,6 +155,7 @@ public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOpti
     private sealed class UpdateSums
     {
         public int MicroBatches { get; private set; }
+        public long Tokens { get; set; }
         public double Loss { get; private set; }
         public double Entropy { get; private set; }
         public SortedDictionary<string, double> Report { get; } = new(StringComparer.Ordinal);
