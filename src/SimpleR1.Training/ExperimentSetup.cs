@@ -124,7 +124,7 @@ internal sealed class ExperimentSetup : IAsyncDisposable
             Epochs = Recipe.Algorithm.Epochs,
             MiniBatches = Recipe.Algorithm.MiniBatches,
             SkipZeroAdvantages = Recipe.Training.SkipZeroAdvantages,
-            SharedPrompts = Recipe.Training.SharedPrompts,
+            SharedPrompts = Recipe.Training.SharedPrompts ?? Policy.Weights.Device is not null,
         };
 
     /// <summary>The first model, frozen, when the algorithm compares with it.</summary>

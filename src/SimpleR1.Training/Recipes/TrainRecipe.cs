@@ -182,8 +182,11 @@ public sealed record TrainingSection
     )]
     public bool SkipZeroAdvantages { get; init; } = true;
 
-    [Description("Compute the prompt of a group's samples once: the same gradient, up to rounding.")]
-    public bool SharedPrompts { get; init; }
+    [Description(
+        "Compute the prompt of a group's samples once: the same gradient, up to rounding. By default a trainer on a GPU does, "
+            + "one on a CPU does not."
+    )]
+    public bool? SharedPrompts { get; init; }
 
     [Description("Steps between checkpoints; 0 writes only the last.")]
     [Limits(AtLeast = 0)]
