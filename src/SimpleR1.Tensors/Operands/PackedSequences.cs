@@ -5,8 +5,8 @@ namespace SimpleR1.Tensors.Operands;
 public readonly record struct PackedSequences(Segment[] Segments, AttentionShape Shape)
 {
     /// <summary>Whole sequences, by the first token of each and then the number of tokens.</summary>
-    public PackedSequences(int[] offsets, AttentionShape shape)
-        : this([.. offsets.Zip(offsets.Skip(1), (first, end) => new Segment(first, end - first))], shape) { }
+    public static PackedSequences Whole(int[] offsets, AttentionShape shape) =>
+        new([.. offsets.Zip(offsets.Skip(1), (first, end) => new Segment(first, end - first))], shape);
 
     /// <summary>Tokens of all segments.</summary>
     public int Tokens => Segments.Length == 0 ? 0 : Segments[^1].End;

@@ -19,7 +19,7 @@ public sealed class KernelPairTests
         Width = 32,
         Outputs = 32;
     private static readonly AttentionShape Shape = new(4, 2, 8);
-    private static readonly PackedSequences Sequences = new([0, 2, Rows], Shape);
+    private static readonly PackedSequences Sequences = new([new(0, 2), new(2, 1, 0), new(3, 2, 0), new(5, 1)], Shape);
 
     /// <summary>A method by its name, run on inputs that are the same on every device; what it writes.</summary>
     private static readonly Dictionary<string, Func<Inputs, Tensor[]>> operations = new()

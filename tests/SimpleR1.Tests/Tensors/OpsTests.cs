@@ -31,11 +31,11 @@ public sealed class OpsTests
                 (float*)Aten.DataPointer(qkv),
                 (float*)Aten.DataPointer(output),
                 null,
-                new(offsets, shape)
+                PackedSequences.Whole(offsets, shape)
             );
         }
         var expected = new float[offsets[^1] * shape.OutputRow];
-        PackedAttentionKernel.Reference(qkv.data<float>().ToArray(), expected, new(offsets, shape));
+        PackedAttentionKernel.Reference(qkv.data<float>().ToArray(), expected, PackedSequences.Whole(offsets, shape));
         double worst = output.data<float>().ToArray().Zip(expected).Max(p => Math.Abs((double)p.First - p.Second));
         Assert.True(worst < 1e-5, $"largest difference {worst:E2}");
     }
@@ -117,8 +117,7 @@ public sealed class OpsTests
     )
     {
         using var scope = NewDisposeScope();
-        Segment[] segments = [new(0, 3), new(first, count, prefix)];
-        var sequences = new PackedSequences(segments, new(2, 1, 8));
+        var sequences = new PackedSequences([new(0, 3), new(first, count, prefix)], new(2, 1, 8));
         var error = Assert.Throws<ArgumentException>(() =>
             Ops.PackedAttention(null, zeros(5, sequences.Shape.QkvRow), sequences)
         );
@@ -199,7 +198,7 @@ public sealed class OpsTests
         );
         Assert.Contains(
             "found [3, 8]",
-            Assert.Throws<ArgumentException>(() => Ops.PackedAttention(null, x, new([0, 3], new(2, 1, 8)))).Message
+            Assert.Throws<ArgumentException>(() => Ops.PackedAttention(null, x, new([new(0, 3)], new(2, 1, 8)))).Message
         );
         Assert.Contains(
             "context of 4",
