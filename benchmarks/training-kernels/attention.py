@@ -10,21 +10,32 @@ KEYS = 64  # of a tile
 ROWS = 64  # of a block
 
 
-class Attention:
-    """One shape, compiled."""
+def whole(lengths):
+    """Families of one segment: sequences."""
+    return [[length] for length in lengths]
 
-    def __init__(self, heads, kv_heads, dimension, lengths):
-        self.heads, self.kv_heads, self.dimension, self.lengths = heads, kv_heads, dimension, lengths
+
+class Attention:
+    """One shape, compiled. A family is a segment, which the segments after it see first."""
+
+    def __init__(self, heads, kv_heads, dimension, families):
+        self.heads, self.kv_heads, self.dimension, self.families = heads, kv_heads, dimension, families
+        self.lengths = [sum(family) for family in families]
         macros = dict(ELEMENT="bf16", HEAD_DIM=dimension, GROUP=heads // kv_heads, KV_HEADS=kv_heads)
         self.forward_kernels = Kernels("PackedAttention.cu", **macros)
         self.backward_kernels = Kernels("PackedAttentionGradient.cu", **macros)
         rows, keys, first = [], [], 0
-        for length in lengths:
-            rows += [(first, length, row, 0) for row in range(0, length * heads // kv_heads, ROWS)]
-            keys += [(first, length, key, 0) for key in range(0, length, KEYS)]
-            first += length
-        rows.sort(key=lambda item: -item[2])  # the longest first
-        keys.sort(key=lambda item: item[2] - item[1])
+        for prefix, *readers in families:  # items as PackedItem.cuh has them
+            rows += [(first, prefix, row, 0, 0, 0) for row in range(0, prefix * heads // kv_heads, ROWS)]
+            keys += [(first, prefix, key, 0, 0, sum(readers)) for key in range(0, prefix, KEYS)]
+            start, first = first, first + prefix
+            for length in readers:
+                seen = (start, prefix, 0)
+                rows += [(first, length, row, *seen) for row in range(0, length * heads // kv_heads, ROWS)]
+                keys += [(first, length, key, *seen) for key in range(0, length, KEYS)]
+                first += length
+        rows.sort(key=lambda item: -item[2] - item[4] * heads // kv_heads)  # the longest first
+        keys.sort(key=lambda item: item[2] - item[1] - item[5])
         self.tokens = first
         self.rows = torch.tensor(rows, dtype=torch.int32, device="cuda")
         self.keys = torch.tensor(keys, dtype=torch.int32, device="cuda")
@@ -56,7 +67,8 @@ class Attention:
         """Output and gradient in float64, by PyTorch's autograd."""
         qkv = self.qkv.double().requires_grad_(True)
         outputs, first, group = [], 0, self.heads // self.kv_heads
-        for length in self.lengths:
+        for prefix, *readers in self.families:
+            length = prefix + sum(readers)
             part = qkv[first : first + length]
             query = part[:, : self.heads].transpose(0, 1)
             key, value = part[:, self.heads :].split(self.kv_heads, 1)
@@ -64,6 +76,10 @@ class Attention:
             value = value.repeat_interleave(group, 1).transpose(0, 1)
             score = (query @ key.transpose(1, 2)) * self.dimension**-0.5
             hidden = torch.ones(length, length, device="cuda", dtype=torch.bool).triu(1)
+            start = prefix
+            for reader in readers:  # which does not see those before it
+                hidden[start : start + reader, prefix:start] = True
+                start += reader
             outputs.append((score.masked_fill(hidden, float("-inf")).softmax(-1) @ value).transpose(0, 1))
             first += length
         out = torch.cat(outputs)
@@ -94,6 +110,17 @@ class Attention:
             f"{flash_forward:.3f} + {flash_backward:.3f} = {flash:.3f} ms, ratio {ours / flash:.2f}"
         )
 
+    def compare_shared(self, prompt, answer, samples, groups):
+        """The same samples with a prompt for each."""
+        apart = Attention(self.heads, self.kv_heads, self.dimension, whole([prompt + answer] * samples * groups))
+        ours = milliseconds(self.forward) + milliseconds(self.backward)
+        theirs = milliseconds(apart.forward) + milliseconds(apart.backward)
+        print(
+            f"{groups} x {samples} answers of {answer} to prompts of {prompt}, {self.heads}/{self.kv_heads} heads, "
+            f"d {self.dimension}: shared prompts {ours:.3f} ms, a prompt for each {theirs:.3f} ms, "
+            f"ratio {ours / theirs:.2f}"
+        )
+
     def flash(self):
         torch.use_deterministic_algorithms(True, warn_only=True)
         query, key, value = (x.contiguous() for x in self.qkv.split([self.heads, self.kv_heads, self.kv_heads], 1))
@@ -116,6 +143,9 @@ class Attention:
 if __name__ == "__main__":
     print(torch.cuda.get_device_name())
     for shape in [(14, 2, 64), (28, 4, 128)]:
-        Attention(*shape, [1, 5, 63, 64, 65, 130, 200, 17]).check()
+        Attention(*shape, whole([1, 5, 63, 64, 65, 130, 200, 17])).check()
+        Attention(*shape, [[70, 3, 200, 1], [64, 64, 64], [5], [1, 130], [129, 7]]).check()
     for shape in [(14, 2, 64, [512] * 64), (14, 2, 64, [1024] * 32), (16, 8, 128, [512] * 64), (28, 4, 128, [2048] * 8)]:
-        Attention(*shape).compare()
+        Attention(*shape[:3], whole(shape[3])).compare()
+    for shape in [(14, 2, 64), (28, 4, 128)]:
+        Attention(*shape, [[128] + [384] * 8] * 8).compare_shared(128, 384, 8, 8)
