@@ -62,7 +62,8 @@ public static partial class Ops
     {
         var kernels = IKernels.Of(qkv);
         var shape = sequences.Shape;
-        Require.On(kernels, qkv, [sequences.Offsets[^1], shape.QkvRow], qkv.dtype);
+        sequences.Check();
+        Require.On(kernels, qkv, [sequences.Tokens, shape.QkvRow], qkv.dtype);
 
         long tokens = qkv.shape[0];
         var output = kernels.Allocate([tokens, shape.OutputRow], qkv.dtype);

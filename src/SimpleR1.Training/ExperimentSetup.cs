@@ -122,6 +122,8 @@ internal sealed class ExperimentSetup : IAsyncDisposable
             LossAverage = Recipe.Algorithm.LossAverage,
             Epochs = Recipe.Algorithm.Epochs,
             MiniBatches = Recipe.Algorithm.MiniBatches,
+            SkipZeroAdvantages = Recipe.Training.SkipZeroAdvantages,
+            SharedPrompts = Recipe.Training.SharedPrompts ?? Policy.Weights.Device is not null,
         };
 
     /// <summary>The first model, frozen, when the algorithm compares with it.</summary>

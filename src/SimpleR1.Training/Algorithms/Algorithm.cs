@@ -16,4 +16,11 @@ namespace SimpleR1.Training.Algorithms;
 public sealed record Algorithm(
     Func<IReadOnlyList<Rollout>, float[][]> Advantages,
     Func<LossInput, (Tensor Loss, Dictionary<string, Tensor> Report)> Loss
-);
+)
+{
+    /// <summary>
+    /// True when a sample whose advantages are all 0 adds nothing to the gradient of <see cref="Loss"/>, so that the
+    /// trainer need not compute it. What <see cref="Loss"/> reports is then of the samples that it sees.
+    /// </summary>
+    public bool SkipsZeroAdvantages { get; init; }
+}

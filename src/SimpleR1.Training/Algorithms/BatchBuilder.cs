@@ -11,40 +11,62 @@ internal sealed class BatchBuilder(PolicyModel policy, PolicyGradientOptions opt
     /// <returns>
     /// One batch per optimizer step of an epoch: equal shares of the samples, every group spread over all of them.
     /// </returns>
-    public IReadOnlyList<TrainingSample[]> Build(IReadOnlyList<Rollout> rollouts, Algorithm algorithm)
+    public IReadOnlyList<TrainingBatch> Build(IReadOnlyList<Rollout> rollouts, Algorithm algorithm)
     {
-        float[][] advantages = Advantages(rollouts, algorithm);
-        TrainingSequence[] sequences = [.. rollouts.Select(Sequence)];
+        var step = new StepSamples
+        {
+            Rollouts = rollouts,
+            Sequences = [.. rollouts.Select(InGroup)],
+            Advantages = Advantages(rollouts, algorithm),
+        };
+
+        // The samples of each batch, and those of them that are computed
+        int[][] members = [.. Enumerable.Range(0, options.MiniBatches).Select(Members)];
+        bool skips = options.SkipZeroAdvantages && algorithm.SkipsZeroAdvantages;
+        int[][] computed = skips ? [.. members.Select(step.Taught)] : members;
 
         // With a single update the "old" log-probs are the current ones; otherwise they must be kept from before the first.
         bool severalUpdates = options.Epochs * options.MiniBatches > 1;
-        float[][]? old = severalUpdates ? policy.LogProbs(sequences, options.Temperature) : null;
-        float[][]? frozen = reference is null ? null : policy.LogProbs(reference, sequences, options.Temperature);
+        int[] all = [.. computed.SelectMany(m => m).Order()];
+        if (severalUpdates)
+            step.OldLogProbs = LogProbs(policy.Decoder, step.Sequences, all);
+        if (reference is not null)
+            step.ReferenceLogProbs = LogProbs(reference, step.Sequences, all);
+        return [.. members.Zip(computed, (batch, kept) => Batch(step, batch, kept))];
 
-        var batches = new List<TrainingSample[]>();
-        for (int m = 0; m < options.MiniBatches; m++)
-        {
-            int[] members = [.. Enumerable.Range(0, rollouts.Count).Where(i => i % options.MiniBatches == m)];
-            long trained = members.Sum(i => (long)sequences[i].Trained);
-            batches.Add([.. members.Select(i => Sample(i, members.Length, trained))]);
-        }
-        return batches;
+        int[] Members(int batch) =>
+            [.. Enumerable.Range(0, rollouts.Count).Where(i => i % options.MiniBatches == batch)];
 
-        TrainingSample Sample(int i, int samples, long tokens)
-        {
-            var sequence = sequences[i];
-            float weight = Weight(sequence.Trained, samples, tokens);
-            return new()
+        TrainingSequence InGroup(Rollout rollout) =>
+            Sequence(rollout) with
             {
-                Tokens = sequence.Tokens,
-                Weights = Spread(sequence, [weight]),
-                Advantages = Spread(sequence, advantages[i]),
-                EngineLogProbs = Spread(sequence, rollouts[i].LogProbs),
-                OldLogProbs = old is null ? null : Spread(sequence, old[i]),
-                ReferenceLogProbs = frozen is null ? null : Spread(sequence, frozen[i]),
-                WeightVersions = Spread(sequence, rollouts[i].WeightVersions),
+                Group = options.SharedPrompts ? rollout.Group : null,
             };
-        }
+    }
+
+    /// <param name="members">Samples of the optimizer step.</param>
+    /// <param name="computed">Those of them that are computed.</param>
+    private TrainingBatch Batch(StepSamples step, int[] members, int[] computed)
+    {
+        var sequences = step.Sequences;
+        long tokens = members.Sum(i => (long)sequences[i].Trained);
+        bool isWhole = computed.Length == members.Length;
+        return new(
+            [.. computed.Select(i => step.Sample(i, WeightOf(i)))],
+            TokensSkipped: members.Except(computed).Sum(i => (long)sequences[i].Computed),
+            ReportScale: isWhole ? 1 : members.Sum(SumOfWeights) / computed.Sum(SumOfWeights)
+        );
+
+        float WeightOf(int i) => Weight(sequences[i].Trained, members.Length, tokens);
+        double SumOfWeights(int i) => (double)WeightOf(i) * sequences[i].Trained;
+    }
+
+    /// <summary>Log-probs of the trained tokens of some sequences, by the sequences' indices.</summary>
+    private Dictionary<int, float[]> LogProbs(Decoder decoder, TrainingSequence[] sequences, int[] indices)
+    {
+        TrainingSequence[] wanted = [.. indices.Select(i => sequences[i])];
+        float[][] found = policy.LogProbs(decoder, wanted, options.Temperature);
+        return indices.Zip(found).ToDictionary();
     }
 
     /// <summary>Per rollout, an advantage for each sampled token, or one for all of them.</summary>
@@ -119,4 +141,44 @@ internal sealed class BatchBuilder(PolicyModel policy, PolicyGradientOptions opt
                 _ => 1.0 / samples / options.MaxNewTokens,
             }
         );
+
+    /// <summary>All samples of a step; each index is that of a rollout.</summary>
+    private sealed class StepSamples
+    {
+        public required IReadOnlyList<Rollout> Rollouts { get; init; }
+        public required TrainingSequence[] Sequences { get; init; }
+        public required float[][] Advantages { get; init; }
+
+        /// <summary>Of the computed samples; null when there is only one update.</summary>
+        public Dictionary<int, float[]>? OldLogProbs { get; set; }
+
+        /// <summary>Of the computed samples; null without a reference.</summary>
+        public Dictionary<int, float[]>? ReferenceLogProbs { get; set; }
+
+        /// <summary>
+        /// The samples with an advantage that is not 0. Where there is none the first group is computed all the same, so
+        /// that there is something to report.
+        /// </summary>
+        public int[] Taught(int[] batch)
+        {
+            int[] taught = [.. batch.Where(i => Advantages[i].Any(a => a != 0))];
+            return taught.Length > 0 ? taught : [.. batch.Where(i => Rollouts[i].Group == Rollouts[batch[0]].Group)];
+        }
+
+        public TrainingSample Sample(int i, float weight)
+        {
+            var sequence = Sequences[i];
+            return new()
+            {
+                Tokens = sequence.Tokens,
+                Group = sequence.Group,
+                Weights = Spread(sequence, [weight]),
+                Advantages = Spread(sequence, Advantages[i]),
+                EngineLogProbs = Spread(sequence, Rollouts[i].LogProbs),
+                OldLogProbs = OldLogProbs is null ? null : Spread(sequence, OldLogProbs[i]),
+                ReferenceLogProbs = ReferenceLogProbs is null ? null : Spread(sequence, ReferenceLogProbs[i]),
+                WeightVersions = Spread(sequence, Rollouts[i].WeightVersions),
+            };
+        }
+    }
 }

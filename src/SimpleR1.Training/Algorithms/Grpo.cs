@@ -55,7 +55,10 @@ public static class Grpo
                 }
                 return (loss, report);
             }
-        );
+        )
+        {
+            SkipsZeroAdvantages = klCoefficient == 0, // the pull back to the reference asks for no advantage
+        };
 
     /// <summary>A sample's reward against the mean of its group, one value for all its tokens.</summary>
     public static float[][] Advantages(IReadOnlyList<Rollout> group, bool normalizeByStd)
@@ -63,6 +66,8 @@ public static class Grpo
         double mean = group.Average(r => r.Reward);
         double std = Math.Sqrt(group.Average(r => Math.Pow(r.Reward - mean, 2)));
         double scale = normalizeByStd ? 1 / (std + 1e-4) : 1;
+        if (group.All(r => r.Reward == group[0].Reward))
+            scale = 0; // the mean of equal rewards may differ from them by its rounding
         return [.. group.Select(r => new[] { (float)((r.Reward - mean) * scale) })];
     }
 }

@@ -39,5 +39,8 @@ public static class Gspo
                 }
                 return (loss, report);
             }
-        );
+        )
+        {
+            SkipsZeroAdvantages = klCoefficient == 0, // the pull back to the reference asks for no advantage
+        };
 }

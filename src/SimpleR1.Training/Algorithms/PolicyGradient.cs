@@ -33,14 +33,22 @@ public sealed class PolicyGradient(
         return updates;
     }
 
-    private UpdateStatistics Update(TrainingSample[] batch, int step, double learningRate) =>
-        policy.Update(
-            [.. batch.Select(s => s.Sequence)],
+    private UpdateStatistics Update(TrainingBatch batch, int step, double learningRate)
+    {
+        var samples = batch.Computed;
+        var update = policy.Update(
+            [.. samples.Select(s => s.Sequence)],
             options.Temperature,
             step,
             learningRate,
-            (range, logProbs) => Algorithm.Loss(Input(batch[range], logProbs))
+            (range, logProbs) => Algorithm.Loss(Input(samples[range], logProbs))
         );
+        return update with
+        {
+            TokensAsked = update.TokensAsked + batch.TokensSkipped,
+            Report = update.Report.ToDictionary(sum => sum.Key, sum => sum.Value * batch.ReportScale),
+        };
+    }
 
     /// <param name="samples">Of one micro-batch.</param>
     /// <param name="logProbs">Of their trained tokens: [tokens], with gradient.</param>

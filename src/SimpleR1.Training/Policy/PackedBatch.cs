@@ -6,7 +6,10 @@ using static TorchSharp.torch;
 
 namespace SimpleR1.Training.Policy;
 
-/// <summary>Sequences of one micro-batch, one after another: no padding token is ever computed.</summary>
+/// <summary>
+/// Sequences of one micro-batch, one after another: no padding token is ever computed. What the samples of a group begin
+/// with is a segment of its own, which they all see.
+/// </summary>
 public sealed class PackedBatch : IDisposable
 {
     private readonly CudaDevice? gpu;
@@ -16,68 +19,46 @@ public sealed class PackedBatch : IDisposable
     public PackedBatch(IReadOnlyList<TrainingSequence> sequences, CudaDevice? gpu = null)
     {
         this.gpu = gpu;
-        int computed = sequences.Sum(s => s.Computed);
-        int trained = sequences.Sum(s => s.Trained);
-        long[] ids = new long[computed];
-        long[] positions = new long[computed];
-        long[] rows = new long[trained];
-        long[] targets = new long[trained];
-        Offsets = new int[sequences.Count + 1];
-        trainedBefore = new int[sequences.Count + 1];
-
-        int start = 0;
-        int row = 0;
         for (int s = 0; s < sequences.Count; s++)
-        {
             sequences[s].Check(s);
-            var (tokens, trainedPositions) = sequences[s];
-            Offsets[s] = start;
-            trainedBefore[s] = row;
 
-            // Every token but the last is computed
-            for (int i = 0; i < tokens.Length - 1; i++)
-            {
-                ids[start + i] = tokens[i];
-                positions[start + i] = i;
-            }
-
-            // A trained token is predicted by the row before it
-            foreach (int position in trainedPositions)
-            {
-                rows[row] = start + position - 1;
-                targets[row] = tokens[position];
-                row++;
-            }
-            start += tokens.Length - 1;
-        }
-        Offsets[^1] = start;
-        trainedBefore[^1] = row;
-        Ids = Keep(ids);
-        Positions = Keep(positions);
-        Rows = Keep(rows);
-        Targets = Keep(targets);
+        var packing = new Packing();
+        foreach (var group in SharedPrompts.Groups(sequences))
+            packing.Add(sequences.Take(group), SharedPrompts.Length(sequences, group));
+        trainedBefore = [.. TrainedBefore(sequences)];
+        Segments = [.. packing.Segments];
+        Ids = Keep(packing.Ids);
+        Positions = Keep(packing.Positions);
+        Rows = Keep(packing.Rows);
+        Targets = Keep(packing.Targets);
     }
 
     /// <summary>[computed] int64</summary>
     public Tensor Ids { get; }
 
-    /// <summary>[computed] int64, from 0 in each sequence</summary>
+    /// <summary>[computed] int64: each token's place in its sequence, from 0</summary>
     public Tensor Positions { get; }
 
-    /// <summary>[trained] int64: the computed rows that predict a trained token</summary>
+    /// <summary>
+    /// [trained] int64: the computed rows that predict a trained token. A shared prompt's last row predicts the first
+    /// token of each sample.
+    /// </summary>
     public Tensor Rows { get; }
 
     /// <summary>[trained] int64: the tokens that these rows predict</summary>
     public Tensor Targets { get; }
 
-    /// <summary>Index of each sequence's first computed token, then the number of computed tokens.</summary>
-    public int[] Offsets { get; }
+    /// <summary>The computed tokens: sequences, or a shared prompt and what each of its samples has after it.</summary>
+    public Segment[] Segments { get; }
+
+    /// <summary>Tokens that the forward pass computes.</summary>
+    public int Computed => Segments.Length == 0 ? 0 : Segments[^1].End;
 
     /// <summary>The decoder's result for every row that predicts a trained token: [trained, hidden].</summary>
     public Tensor Hidden(Decoder decoder, Tape? tape, bool checkpointing = false)
     {
         using var noGradient = no_grad();
-        var attention = new PackedAttention(decoder.Config, Offsets);
+        var attention = new PackedAttention(decoder.Config, Segments);
         var hidden = decoder.Hidden(Ids, Positions, attention, tape, checkpointing); // [computed, hidden]
         return Ops.SelectRows(tape, hidden, Rows);
     }
@@ -95,10 +76,10 @@ public sealed class PackedBatch : IDisposable
     public IEnumerable<(Range Sequences, int First, int Count)> Parts(long rows)
     {
         int first = 0;
-        for (int s = 1; s < Offsets.Length; s++)
+        for (int s = 1; s < trainedBefore.Length; s++)
         {
-            bool isFull = s + 1 < Offsets.Length && trainedBefore[s + 1] - trainedBefore[first] > rows;
-            if (!isFull && s + 1 < Offsets.Length)
+            bool isFull = s + 1 < trainedBefore.Length && trainedBefore[s + 1] - trainedBefore[first] > rows;
+            if (!isFull && s + 1 < trainedBefore.Length)
                 continue;
             yield return (first..s, trainedBefore[first], trainedBefore[s] - trainedBefore[first]);
             first = s;
@@ -106,34 +87,55 @@ public sealed class PackedBatch : IDisposable
     }
 
     /// <summary>
-    /// Splits sequences, in their order, into micro-batches of at most <paramref name="tokens"/> computed tokens. A
-    /// longer sequence is a micro-batch of its own.
+    /// Splits sequences, in their order, into micro-batches of at most <paramref name="tokens"/> computed tokens. A group
+    /// is cut, and its prompt repeated, only where no micro-batch can hold it. A longer sequence is a micro-batch of its
+    /// own.
     /// </summary>
     public static IEnumerable<Range> Split(IReadOnlyList<TrainingSequence> sequences, int tokens)
     {
         int first = 0;
         int sum = 0;
-        for (int i = 0; i < sequences.Count; i++)
+        foreach (var group in SharedPrompts.Groups(sequences))
         {
-            if (i > first && sum + sequences[i].Computed > tokens)
+            var (start, end) = (group.Start.Value, group.End.Value);
+            int computed = SharedPrompts.Computed(sequences, group);
+            if (start > first && sum + computed > tokens)
             {
-                yield return first..i;
-                first = i;
+                yield return first..start;
+                first = start;
                 sum = 0;
             }
-            sum += sequences[i].Computed;
+
+            // As many samples of a large group as fit; the next group may join the last of them
+            for (int i = start + 1; computed > tokens && i < end; i++)
+            {
+                if (SharedPrompts.Computed(sequences, first..(i + 1)) <= tokens)
+                    continue;
+                yield return first..i;
+                first = i;
+                computed = SharedPrompts.Computed(sequences, i..end);
+            }
+            sum += computed;
         }
         if (first < sequences.Count)
             yield return first..sequences.Count;
     }
 
-    private Tensor Keep(long[] values)
+    private Tensor Keep(List<long> values)
     {
-        var host = tensor(values);
+        var host = tensor(values.ToArray());
         if (gpu is null)
             return host.DetachFromDisposeScope();
         using (host)
             return gpu.FromHost(host).DetachFromDisposeScope();
+    }
+
+    private static IEnumerable<int> TrainedBefore(IReadOnlyList<TrainingSequence> sequences)
+    {
+        int sum = 0;
+        yield return sum;
+        foreach (var sequence in sequences)
+            yield return sum += sequence.Trained;
     }
 
     public void Dispose()
@@ -142,5 +144,56 @@ public sealed class PackedBatch : IDisposable
         Positions.Dispose();
         Rows.Dispose();
         Targets.Dispose();
+    }
+
+    /// <summary>The batch as it grows.</summary>
+    private sealed class Packing
+    {
+        public List<long> Ids { get; } = [];
+        public List<long> Positions { get; } = [];
+        public List<long> Rows { get; } = [];
+        public List<long> Targets { get; } = [];
+        public List<Segment> Segments { get; } = [];
+
+        /// <param name="shared">Tokens that all sequences begin with and that are computed once.</param>
+        public void Add(IEnumerable<TrainingSequence> sequences, int shared)
+        {
+            int prefix = -1;
+            int prompt = 0; // row of the first shared token
+            foreach (var sequence in sequences)
+            {
+                if (shared > 0 && prefix < 0)
+                {
+                    prefix = Segments.Count;
+                    prompt = Ids.Count;
+                    AddSegment(sequence.Tokens.AsSpan(0, shared), 0, -1);
+                }
+
+                // Every token but the last is computed
+                int start = Ids.Count;
+                AddSegment(sequence.Tokens.AsSpan(shared..^1), shared, prefix);
+
+                // A trained token is predicted by the row before it
+                foreach (int position in sequence.Positions)
+                {
+                    int place = position - 1;
+                    Rows.Add(place < shared ? prompt + place : start + place - shared);
+                    Targets.Add(sequence.Tokens[position]);
+                }
+            }
+        }
+
+        /// <param name="position">Of the first token in its sequence.</param>
+        private void AddSegment(ReadOnlySpan<int> tokens, int position, int prefix)
+        {
+            if (tokens.Length == 0)
+                return;
+            Segments.Add(new(Ids.Count, tokens.Length, prefix));
+            foreach (int token in tokens)
+            {
+                Ids.Add(token);
+                Positions.Add(position++);
+            }
+        }
     }
 }

@@ -24,6 +24,12 @@ public sealed record UpdateStatistics
 
     /// <summary>Tokens computed, trained or not.</summary>
     public required long Tokens { get; init; }
+
+    /// <summary>
+    /// Tokens of all sequences, each computed from its first one: more than <see cref="Tokens"/> where prompts are
+    /// shared or samples skipped.
+    /// </summary>
+    public required long TokensAsked { get; init; }
     public required double Seconds { get; init; }
 
     /// <summary>What the algorithm reported, by name (clip fraction, KL, …).</summary>
@@ -128,7 +134,8 @@ public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOpti
             Entropy = sums.Entropy / Math.Max(1, sequences.Sum(s => s.Trained)),
             GradientNorm = norm,
             LearningRate = learningRate,
-            Tokens = sequences.Sum(s => (long)s.Computed),
+            Tokens = sums.Tokens,
+            TokensAsked = sequences.Sum(s => (long)s.Computed),
             Seconds = Stopwatch.GetElapsedTime(start).TotalSeconds,
             Report = sums.Report,
         };
@@ -147,6 +154,7 @@ public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOpti
         using var scope = NewDisposeScope();
         using var tape = NewTape();
         using var batch = new PackedBatch(sequences, gpu);
+        sums.Tokens += batch.Computed;
         var hidden = batch.Hidden(decoder, tape, options.GradientCheckpointing); // [trained, hidden]
         Tensor? dHidden = null;
         foreach (var (part, row, count) in batch.Parts(options.Head.RowsPerLoss(decoder.Config.VocabularySize)))
@@ -216,6 +224,7 @@ public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOpti
     {
         public int Step => step;
         public int MicroBatches { get; set; }
+        public long Tokens { get; set; }
         public double Loss { get; private set; }
         public double Entropy { get; private set; }
         public SortedDictionary<string, double> Report { get; } = new(StringComparer.Ordinal);

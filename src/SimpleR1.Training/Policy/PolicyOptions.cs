@@ -26,4 +26,10 @@ public sealed record PolicyGradientOptions
 
     /// <summary>Optimizer steps in each pass.</summary>
     public int MiniBatches { get; init; } = 1;
+
+    /// <summary>Compute no sample whose advantages are all 0, if the algorithm allows it.</summary>
+    public bool SkipZeroAdvantages { get; init; } = true;
+
+    /// <summary>Compute the prompt of a group's samples once.</summary>
+    public bool SharedPrompts { get; init; }
 }

@@ -11,6 +11,9 @@ public sealed class TrainingSample
 
     public required int[] Tokens { get; init; }
 
+    /// <summary>See <see cref="TrainingSequence.Group"/>.</summary>
+    public int? Group { get; init; }
+
     /// <summary>
     /// How much each token counts in the loss; 0 is not trained. Over an optimizer step they add up to about 1.
     /// </summary>
@@ -31,7 +34,7 @@ public sealed class TrainingSample
 
     /// <summary>The tokens, those with a weight trained.</summary>
     public TrainingSequence Sequence =>
-        sequence ??= new(Tokens, [.. Enumerable.Range(0, Tokens.Length).Where(i => Weights[i] != 0)]);
+        sequence ??= new(Tokens, [.. Enumerable.Range(0, Tokens.Length).Where(i => Weights[i] != 0)]) { Group = Group };
 
     /// <summary>The values of the trained tokens.</summary>
     public IEnumerable<T> Trained<T>(T[] values) => Sequence.Positions.Select(position => values[position]);

@@ -10,11 +10,20 @@ public readonly record struct TrainingSequence(int[] Tokens, int[] Positions)
     public TrainingSequence(int[] tokens, int trainFrom)
         : this(tokens, [.. Enumerable.Range(trainFrom, Math.Max(0, tokens.Length - trainFrom))]) { }
 
+    /// <summary>
+    /// Neighbours with the same number have tokens in common before the first trained one, which a batch computes once;
+    /// null for a sequence that shares nothing.
+    /// </summary>
+    public int? Group { get; init; }
+
     /// <summary>Number of trained tokens.</summary>
     public int Trained => Positions.Length;
 
-    /// <summary>Tokens that the forward pass computes: the last one is only predicted.</summary>
+    /// <summary>Tokens that the forward pass needs: the last one is only predicted.</summary>
     public int Computed => Tokens.Length - 1;
+
+    /// <summary>Tokens before the first trained one; of a sequence without trained tokens, those that are computed.</summary>
+    internal ReadOnlySpan<int> Prompt => Tokens.AsSpan(0, Positions.Length > 0 ? Positions[0] : Computed);
 
     /// <exception cref="ArgumentException">
     /// No position is trained, or positions do not ascend within 1 .. the last token.

@@ -176,6 +176,18 @@ public sealed record TrainingSection
     [Description("Compute layers again in the backward pass instead of keeping their activations.")]
     public bool GradientCheckpointing { get; init; }
 
+    [Description(
+        "Compute no sample whose advantages are all 0, if the algorithm says that it adds nothing to the gradient (GRPO and "
+            + "GSPO without a KL term). Entropy and what the algorithm reports are then of the other samples."
+    )]
+    public bool SkipZeroAdvantages { get; init; } = true;
+
+    [Description(
+        "Compute the prompt of a group's samples once: the same gradient, up to rounding. By default a trainer on a GPU does, "
+            + "one on a CPU does not."
+    )]
+    public bool? SharedPrompts { get; init; }
+
     [Description("Steps between checkpoints; 0 writes only the last.")]
     [Limits(AtLeast = 0)]
     public int CheckpointEvery { get; init; } = 50;

@@ -37,7 +37,12 @@ public sealed record StepReport
     public required double GenerationSeconds { get; init; }
     public required long GeneratedTokens { get; init; }
     public required double TrainingSeconds { get; init; }
+
+    /// <summary>Tokens that training computed, prompts included.</summary>
     public required long TrainedTokens { get; init; }
+
+    /// <summary>Tokens of all samples that were trained on, prompts included, over all updates.</summary>
+    public required long AskedTokens { get; init; }
 
     /// <summary>From the optimizer's step to "every worker proved that it holds the new weights".</summary>
     public required double SyncSeconds { get; init; }
@@ -81,6 +86,7 @@ public sealed record StepReport
             GeneratedTokens = rollouts.Sum(r => (long)r.Tokens.Length),
             TrainingSeconds = updates.Sum(u => u.Seconds),
             TrainedTokens = updates.Sum(u => u.Tokens),
+            AskedTokens = updates.Sum(u => u.TokensAsked),
             SyncSeconds = sync.TotalSeconds,
             StepSeconds = progress.Seconds,
             EtaSeconds = progress.EtaSeconds,
@@ -141,6 +147,8 @@ public sealed record StepReport
                 ("generation_tokens_per_second", GenerationTokensPerSecond),
                 ("training_seconds", TrainingSeconds),
                 ("training_tokens_per_second", TrainingTokensPerSecond),
+                ("training_tokens_asked", AskedTokens),
+                ("training_tokens_computed", TrainedTokens),
                 ("sync_seconds", SyncSeconds),
                 ("step_seconds", StepSeconds),
             }

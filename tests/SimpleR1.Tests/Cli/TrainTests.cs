@@ -119,6 +119,26 @@ public sealed class TrainTests(UninterruptedRun uninterrupted) : IDisposable
             }
         )
             Assert.NotNull(rows[1][figure]);
+        Assert.Equal((int)rows[1]["training_tokens_asked"]!, (int)rows[1]["training_tokens_computed"]!);
+    }
+
+    [Theory]
+    [InlineData("training.shared_prompts=true", 4)]
+    [InlineData("training.skip_zero_advantages=true", 2)] // two samples often earn the same
+    public async Task Run_computes_no_more_than_it_must(string setting, int samples)
+    {
+        string[] settings = TrainRun.Set(
+            "training.steps=1",
+            "algorithm.kl_coefficient=0",
+            "data.evaluation=null",
+            "training.evaluate_every=0",
+            $"rollout.samples_per_prompt={samples}",
+            setting
+        );
+        var (code, output, errors) = await ProgramRun.RunAsync(Train("less", settings));
+        Assert.True(code == 0, output + errors);
+        var row = JsonLines.Read(In("less", "metrics.jsonl")).Single();
+        Assert.InRange((int)row["training_tokens_computed"]!, 1, (int)row["training_tokens_asked"]! - 1);
     }
 
     [Fact]

@@ -240,23 +240,29 @@ public sealed class GpuTrainingTests
     }
 
     [Theory]
-    [InlineData("llama", false, false)]
-    [InlineData("qwen3", false, true)]
-    public void Memory_is_as_predicted(string family, bool tied, bool checkpointing)
+    [InlineData("llama", false)]
+    [InlineData("qwen3", true)]
+    public void Memory_is_as_predicted(string family, bool checkpointing)
     {
         var gpu = Gpu.Require();
-        var config = Config(family, tied, 64) with { Layers = 4, VocabularySize = 256 };
-        using var random = TinyModels.Random(config);
-        using var weights = random.CopyTo(gpu, ScalarType.BFloat16);
-        using var pool = new DevicePool(gpu, 96 << 20, "");
+        Assert.SkipWhen(Gpu.Small, "needs sizes of real models, which take too long here");
+        var config = Config(family, false, 64) with
+        {
+            HiddenSize = 512,
+            IntermediateSize = 2048,
+            Layers = 8,
+            Heads = 8,
+        };
+        using var weights = new FlatWeights(new WeightLayout(config), ScalarType.BFloat16, gpu);
+        using var pool = new DevicePool(gpu, 4L << 30, "");
         var head = HeadMemory.OfBytes(64 << 10);
         using var policy = new PolicyModel(
             new(weights),
             new(weights, new()),
-            new(4096, checkpointing) { Head = head },
+            new(8192, checkpointing) { Head = head },
             pool
         );
-        TrainingSequence[] sequences = [.. Enumerable.Range(0, 8).Select(_ => new TrainingSequence(new int[65], 20))];
+        TrainingSequence[] sequences = [.. Enumerable.Range(0, 16).Select(_ => new TrainingSequence(new int[513], 20))];
         policy.Update(sequences, 1, 0, 0, (_, logProbs) => (logProbs.sum(), []));
 
         var planned = new ActivationMemory
@@ -266,8 +272,7 @@ public sealed class GpuTrainingTests
             Head = head,
             Checkpointing = checkpointing,
         };
-        long spare = 64 << 20;
-        long peak = planned.Peak(512, 8 * 45) - spare;
-        Assert.InRange(pool.PeakBytes, 0.95 * peak - (64 << 10), 1.05 * peak + (64 << 10));
+        long peak = planned.Peak(16 * 512, 16 * 493);
+        Assert.InRange(pool.PeakBytes, 0.75 * peak, peak); // 64 MiB of the prediction are kept free
     }
 }

@@ -18,7 +18,7 @@ public sealed class KernelPairTests
         Width = 32,
         Outputs = 32;
     private static readonly AttentionShape Shape = new(4, 2, 8);
-    private static readonly PackedSequences Sequences = new([0, 2, Rows], Shape);
+    private static readonly PackedSequences Sequences = new([new(0, 2), new(2, 1, 0), new(3, 2, 0), new(5, 1)], Shape);
 
     /// <summary>A method by its name, run on inputs that are the same on every device; what it writes.</summary>
     private static readonly Dictionary<string, Func<Inputs, Tensor[]>> operations = new()
@@ -126,7 +126,7 @@ public sealed class KernelPairTests
             i.Kernels.AdamW(buffers, 8, 40, settings);
             return [buffers.Weight, buffers.Mean, buffers.Variance];
         },
-        [nameof(IKernels.SumOfSquares)] = i => [tensor(new[] { (float)i.Kernels.SumOfSquares(i.Vector(1, 64)) })],
+        [nameof(IKernels.SumOfSquares)] = i => [i.Number((float)i.Kernels.SumOfSquares(i.Vector(1, 64)))],
     };
 
     public static readonly TheoryData<string> Names = [.. operations.Keys];
@@ -190,6 +190,8 @@ public sealed class KernelPairTests
             );
 
         public Tensor Ids() => Longs([5, 0, 3, 5]);
+
+        public Tensor Number(float value) => Put([value], [1]);
 
         public Tensor Ones(int length) => Put([.. Enumerable.Repeat(1f, length)], [length]);
 

@@ -99,7 +99,7 @@ public sealed class ReferenceModelTests
         using var batch = new PackedBatch([new([.. prompt, .. greedy], 1)]);
         if (item.TryGetProperty("first_step_all_logits", out var firstLogits)) // after the first token
         {
-            var attention = new PackedAttention(decoder.Config, batch.Offsets);
+            var attention = new PackedAttention(decoder.Config, batch.Segments);
             var hidden = decoder.Hidden(batch.Ids, batch.Positions, attention);
             float[] logits = decoder.Logits(hidden).data<float>().ToArray()[..decoder.Config.VocabularySize];
             AssertNear(firstLogits, logits, 2e-4);
@@ -124,7 +124,11 @@ public sealed class ReferenceModelTests
         {
             using var scope = NewDisposeScope();
             using var batch = new PackedBatch([new([.. tokens, 0], 1)]);
-            var hidden = decoder.Hidden(batch.Ids, batch.Positions, new PackedAttention(decoder.Config, batch.Offsets));
+            var hidden = decoder.Hidden(
+                batch.Ids,
+                batch.Positions,
+                new PackedAttention(decoder.Config, batch.Segments)
+            );
             tokens.Add((int)decoder.Logits(hidden)[-1].argmax().item<long>());
         }
         return [.. tokens.Skip(prompt.Length)];

@@ -81,7 +81,7 @@ internal sealed class TestEngine : IDisposable
         var hidden = decoder.Hidden(
             ids,
             arange(tokens.Length, dtype: int64),
-            new PackedAttention(decoder.Config, [0, tokens.Length])
+            new PackedAttention(decoder.Config, [new(0, tokens.Length)])
         );
         float[] all = decoder.Logits(hidden).data<float>().ToArray();
         return [.. all.Chunk(decoder.Config.VocabularySize).Select(row => row.Select(x => (double)x).ToArray())];

@@ -31,13 +31,97 @@ public sealed class OpsTests
                 (float*)Aten.DataPointer(qkv),
                 (float*)Aten.DataPointer(output),
                 null,
-                new(offsets, shape)
+                PackedSequences.Whole(offsets, shape)
             );
         }
         var expected = new float[offsets[^1] * shape.OutputRow];
-        PackedAttentionKernel.Reference(qkv.data<float>().ToArray(), expected, new(offsets, shape));
+        PackedAttentionKernel.Reference(qkv.data<float>().ToArray(), expected, PackedSequences.Whole(offsets, shape));
         double worst = output.data<float>().ToArray().Zip(expected).Max(p => Math.Abs((double)p.First - p.Second));
         Assert.True(worst < 1e-5, $"largest difference {worst:E2}");
+    }
+
+    /// <summary>Prefixes of one tile and of several, of one token, with one and with several segments that see them.</summary>
+    public static readonly TheoryData<int, int, int> Heads = new()
+    {
+        { 2, 2, 8 },
+        { 7, 1, 20 },
+        { 4, 2, 64 },
+    };
+
+    private static readonly Segment[] Prefixed =
+    [
+        new(0, 37),
+        new(37, 5, 0),
+        new(42, 70, 0),
+        new(112, 1, 0),
+        new(113, 9),
+        new(122, 1),
+        new(123, 33, 5),
+        new(156, 20, 5),
+    ];
+
+    [Theory, MemberData(nameof(Heads))]
+    public void Packed_attention_of_segments_with_prefixes_equals_the_plain_reference(int heads, int kvHeads, int d)
+    {
+        using var scope = NewDisposeScope();
+        var sequences = new PackedSequences(Prefixed, new(heads, kvHeads, d));
+        var qkv = Random(1, sequences.Tokens, sequences.Shape.QkvRow);
+        var output = Ops.PackedAttention(null, qkv, sequences);
+        var expected = new float[output.numel()];
+        PackedAttentionKernel.Reference(qkv.data<float>().ToArray(), expected, sequences);
+        double worst = output.data<float>().ToArray().Zip(expected).Max(p => Math.Abs((double)p.First - p.Second));
+        Assert.True(worst < 1e-5, $"largest difference {worst:E2}");
+    }
+
+    [Theory, MemberData(nameof(Heads))]
+    public void Packed_attention_of_segments_with_prefixes_has_the_gradients_of_autograd(int heads, int kvHeads, int d)
+    {
+        using var scope = NewDisposeScope();
+        var sequences = new PackedSequences(Prefixed, new(heads, kvHeads, d));
+        var shape = sequences.Shape;
+        var qkv = Random(1, sequences.Tokens, shape.QkvRow);
+        var upstream = Random(2, sequences.Tokens, shape.OutputRow);
+        using var tape = new Tape();
+        var output = Ops.PackedAttention(tape, qkv, sequences);
+        tape.Backward(output, upstream.clone());
+        var found = tape.TakeGradient(qkv);
+
+        // All tokens against all, with what a row must not see masked
+        var mask = ones(sequences.Tokens, sequences.Tokens, dtype: ScalarType.Bool);
+        foreach (var segment in Prefixed)
+        {
+            for (int t = segment.First; t < segment.End; t++)
+                mask[t, segment.First..(t + 1)] = false;
+            if (segment.Prefix >= 0)
+                mask[segment.First..segment.End, Prefixed[segment.Prefix].First..Prefixed[segment.Prefix].End] = false;
+        }
+        var leaf = qkv.detach().requires_grad_(true);
+        var all = leaf.view(sequences.Tokens, -1, d).transpose(0, 1); // [heads + 2·kvHeads, tokens, d]
+        var keys = all.narrow(0, heads, kvHeads).repeat_interleave(heads / kvHeads, 0);
+        var values = all.narrow(0, heads + kvHeads, kvHeads).repeat_interleave(heads / kvHeads, 0);
+        var scores = all.narrow(0, 0, heads).matmul(keys.transpose(1, 2)) * shape.Scale;
+        var mixed = scores.masked_fill(mask, float.NegativeInfinity).softmax(-1).matmul(values);
+        mixed.transpose(0, 1).reshape(sequences.Tokens, shape.OutputRow).backward([upstream]);
+        AssertClose(leaf.grad!, found);
+    }
+
+    [Theory]
+    [InlineData(1, 2, -1, "segment 1 has 2 tokens from 1 on; expected at least one, from 3 on")]
+    [InlineData(3, 0, -1, "segment 1 has 0 tokens")]
+    [InlineData(3, 2, 1, "segment 1 has the prefix 1; expected 0")]
+    public void Packed_attention_refuses_segments_with_gaps_and_other_prefixes(
+        int first,
+        int count,
+        int prefix,
+        string why
+    )
+    {
+        using var scope = NewDisposeScope();
+        var sequences = new PackedSequences([new(0, 3), new(first, count, prefix)], new(2, 1, 8));
+        var error = Assert.Throws<ArgumentException>(() =>
+            Ops.PackedAttention(null, zeros(5, sequences.Shape.QkvRow), sequences)
+        );
+        Assert.Contains(why, error.Message);
     }
 
     [Fact]
@@ -111,7 +195,7 @@ public sealed class OpsTests
         Assert.Contains("not contiguous", Assert.Throws<ArgumentException>(() => Ops.SwiGlu(zeros(8, 4).t())).Message);
         Assert.Contains(
             "found [3, 8]",
-            Assert.Throws<ArgumentException>(() => Ops.PackedAttention(null, x, new([0, 3], new(2, 1, 8)))).Message
+            Assert.Throws<ArgumentException>(() => Ops.PackedAttention(null, x, new([new(0, 3)], new(2, 1, 8)))).Message
         );
         Assert.Contains(
             "context of 4",

@@ -26,6 +26,7 @@ public sealed class RunWarningTests
         GeneratedTokens = 100,
         TrainingSeconds = 1,
         TrainedTokens = 100,
+        AskedTokens = 100,
         SyncSeconds = 0.1,
         StepSeconds = 2,
         EtaSeconds = 100,

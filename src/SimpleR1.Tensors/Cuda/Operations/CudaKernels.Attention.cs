@@ -15,7 +15,7 @@ internal sealed partial class CudaKernels
     {
         var shape = sequences.Shape;
         var work = ItemsOf(sequences);
-        if (!UsesMatrixUnit(qkv, shape))
+        if (!UsesMatrixUnit(qkv, work))
         {
             Plain("plain_packed_attention", qkv, shape)
                 .Launch(
@@ -25,7 +25,7 @@ internal sealed partial class CudaKernels
                     qkv,
                     result.Output,
                     result.LogSum,
-                    work.Spans,
+                    work.TokenSpans,
                     shape.Scale
                 );
             return;
@@ -56,7 +56,7 @@ internal sealed partial class CudaKernels
         var shape = sequences.Shape;
         var work = ItemsOf(sequences);
         using var delta = Allocate([qkv.shape[0], shape.Heads], float32); // Σ output · dOutput of each row
-        bool tiled = UsesMatrixUnit(qkv, shape);
+        bool tiled = UsesMatrixUnit(qkv, work);
         var query = tiled
             ? Tiled("PackedAttentionGradient", "packed_attention_query_gradient", qkv, shape)
             : Plain("plain_packed_attention_query_gradient", qkv, shape);
@@ -75,7 +75,7 @@ internal sealed partial class CudaKernels
             result.LogSum,
             delta,
             dQkv,
-            tiled ? work.RowItems : work.Spans,
+            tiled ? work.RowItems : work.TokenSpans,
             shape.Scale
         );
         key.Launch(
@@ -87,13 +87,13 @@ internal sealed partial class CudaKernels
             result.LogSum,
             delta,
             dQkv,
-            tiled ? work.KeyItems : work.Spans,
+            tiled ? work.KeyItems : work.TokenSpans,
             shape.Scale
         );
     }
 
-    private static bool UsesMatrixUnit(Tensor qkv, AttentionShape shape) =>
-        qkv.dtype != float32 && shape.HeadDimension is 64 or 128;
+    private static bool UsesMatrixUnit(Tensor qkv, PackedItems work) =>
+        qkv.dtype != float32 && !work.HasPrefixes && work.Shape.HeadDimension is 64 or 128;
 
     private Kernel Plain(string name, Tensor qkv, AttentionShape shape) =>
         Tiled("PlainPackedAttention", name, qkv, shape);
@@ -110,7 +110,7 @@ internal sealed partial class CudaKernels
 
     private PackedItems ItemsOf(PackedSequences sequences)
     {
-        if (items?.Offsets != sequences.Offsets || items.Group != sequences.Shape.Group)
+        if (items?.Segments != sequences.Segments || items.Shape != sequences.Shape)
         {
             items?.Dispose();
             items = new(gpu, sequences);
@@ -121,33 +121,31 @@ internal sealed partial class CudaKernels
     /// <summary>What each block of packed attention computes, on the device.</summary>
     private sealed class PackedItems : IDisposable
     {
+        private const int ItemBytes = 16;
+
         private readonly DeviceMemory memory;
 
         public PackedItems(CudaDevice gpu, PackedSequences sequences)
         {
-            Offsets = sequences.Offsets;
-            Group = sequences.Shape.Group;
+            Segments = sequences.Segments;
+            Shape = sequences.Shape;
+            HasPrefixes = Segments.Any(segment => segment.Prefix >= 0);
             var rows = new List<Item>();
             var keys = new List<Item>();
-            var spans = new List<Item>();
-            for (int i = 0; i + 1 < Offsets.Length; i++)
+            foreach (var (first, count, _) in Segments)
             {
-                int first = Offsets[i],
-                    length = Offsets[i + 1] - first;
-                for (int row = 0; row < length * Group; row += TileRows)
-                    rows.Add(new(first, length, row, 0));
-                for (int key = 0; key < length; key += TileKeys)
-                    keys.Add(new(first, length, key, 0));
-                for (int token = 0; token < length; token++)
-                    spans.Add(new(first, length, token, 0));
+                for (int row = 0; row < count * Shape.Group; row += TileRows)
+                    rows.Add(new(first, count, row, 0));
+                for (int key = 0; key < count; key += TileKeys)
+                    keys.Add(new(first, count, key, 0));
             }
 
             // The longest work first, so that no block is left alone at the end.
             Item[] all =
             [
-                .. rows.OrderByDescending(item => item.Place),
-                .. keys.OrderByDescending(item => item.Length - item.Place),
-                .. spans,
+                .. rows.OrderByDescending(item => item.Third),
+                .. keys.OrderByDescending(item => item.Second - item.Third),
+                .. Spans(sequences),
             ];
             RowItemCount = rows.Count;
             KeyItemCount = keys.Count;
@@ -155,23 +153,41 @@ internal sealed partial class CudaKernels
             gpu.Write<Item>(memory.Pointer, all);
         }
 
-        private const int ItemBytes = 16;
+        /// <summary>For each token: what it sees, and who sees it.</summary>
+        private static IEnumerable<Item> Spans(PackedSequences sequences)
+        {
+            foreach (var family in sequences.Families())
+            {
+                var members = sequences.Segments[family];
+                bool isPrefix = members.Length > 1;
+                var root = members[0];
+                for (int i = 0; i < members.Length; i++)
+                {
+                    // The tokens that see a prefix follow each other, to the end of its family.
+                    int end = i == 0 && isPrefix ? members[^1].End : members[i].End;
+                    var span = new Item(members[i].First, root.First, i == 0 ? 0 : root.Count, end);
+                    for (int token = 0; token < members[i].Count; token++)
+                        yield return span;
+                }
+            }
+        }
 
-        /// <param name="First">First token of the sequence.</param>
-        /// <param name="Length">Tokens of the sequence.</param>
-        /// <param name="Place">First row or key of a block, or the token, counted from the sequence's first.</param>
-        /// <param name="Unused">Makes it 16 bytes.</param>
-        private readonly record struct Item(int First, int Length, int Place, int Unused);
+        /// <summary>
+        /// An int4 of the kernels: {first token, tokens, first row or key, –} of a block; or {first token of the segment,
+        /// first token of its prefix, tokens of that, end of the rows that see it} of a token.
+        /// </summary>
+        private readonly record struct Item(int First, int Second, int Third, int Fourth);
 
-        public int[] Offsets { get; }
-        public int Group { get; }
+        public Segment[] Segments { get; }
+        public AttentionShape Shape { get; }
+        public bool HasPrefixes { get; }
         public int RowItemCount { get; }
         public int KeyItemCount { get; }
         public nint RowItems => memory.Pointer;
         public nint KeyItems => RowItems + RowItemCount * ItemBytes;
 
         /// <summary>One item a token, in order.</summary>
-        public nint Spans => KeyItems + KeyItemCount * ItemBytes;
+        public nint TokenSpans => KeyItems + KeyItemCount * ItemBytes;
 
         public void Dispose() => memory.Dispose();
     }

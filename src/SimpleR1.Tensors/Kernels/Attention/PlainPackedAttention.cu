@@ -35,7 +35,8 @@ __device__ __forceinline__ float dot(const float (&a)[PerLane], const float (&b)
     return warp_sum(sum);
 }
 
-/// spans: {first token, tokens, …} of the sequence that each token belongs to. Grid: (tokens, Heads) of one warp.
+/// spans: for each token {first token of its segment, first token of the prefix, tokens of that, end of the rows that see
+/// the token}: it sees the prefix, then its segment up to itself. Grid: (tokens, Heads) of one warp.
 extern "C" __global__ void plain_packed_attention(
     const ELEMENT* qkv, ELEMENT* out, float* logSum, const int4* spans, float scale
 )
@@ -46,8 +47,10 @@ extern "C" __global__ void plain_packed_attention(
     i64 keyHead = (Heads + head / GROUP) * HEAD_DIM;
     float query[PerLane], key[PerLane], value[PerLane], mixed[PerLane] = {}, highest = -INFINITY_F, total = 0;
     load_head(query, qkv + (i64)token * TokenStride + head * HEAD_DIM);
-    for (int other = spans[token].x; other <= token; other++)
+    int4 span = spans[token];
+    for (int seen = 0; seen <= span.z + token - span.x; seen++)
     {
+        int other = seen < span.z ? span.y + seen : span.x + seen - span.z;
         const ELEMENT* at = qkv + (i64)other * TokenStride + keyHead;
         load_head(key, at);
         load_head(value, at + KV_HEADS * HEAD_DIM);
@@ -77,8 +80,10 @@ extern "C" __global__ void plain_packed_attention_query_gradient(
     load_head(result, out + place * HEAD_DIM);
     load_head(slope, dOut + place * HEAD_DIM);
     float sumOf = dot(result, slope), top = logSum[place] * Log2E;
-    for (int other = spans[token].x; other <= token; other++)
+    int4 span = spans[token];
+    for (int seen = 0; seen <= span.z + token - span.x; seen++)
     {
+        int other = seen < span.z ? span.y + seen : span.x + seen - span.z;
         const ELEMENT* at = qkv + (i64)other * TokenStride + keyHead;
         load_head(key, at);
         load_head(value, at + KV_HEADS * HEAD_DIM);
@@ -103,7 +108,7 @@ extern "C" __global__ void plain_packed_attention_key_gradient(
     float key[PerLane], value[PerLane], query[PerLane], slope[PerLane], dKey[PerLane] = {}, dValue[PerLane] = {};
     load_head(key, qkv + own);
     load_head(value, qkv + own + KV_HEADS * HEAD_DIM);
-    for (int other = token; other < span.x + span.y; other++)
+    for (int other = token; other < span.w; other++)
         for (int head = kv * GROUP; head < (kv + 1) * GROUP; head++)
         {
             i64 place = (i64)other * Heads + head;
