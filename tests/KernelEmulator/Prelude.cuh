@@ -89,6 +89,14 @@ static inline T __shfl_xor_sync(u32, T x, int step)
 {
     return exchange(x, emulated::lane() ^ step);
 }
+static inline u32 __ballot_sync(u32 lanes, bool vote)
+{
+    u32 votes = vote ? 1u << emulated::lane() : 0;
+    for (int step = 16; step > 0; step >>= 1) votes |= __shfl_xor_sync(lanes, votes, step);
+    return votes;
+}
+static inline int __popc(u32 x) { return __builtin_popcount(x); }
+static inline int __ffs(u32 x) { return __builtin_ffs((int)x); }
 template <class T>
 static inline T __shfl_sync(u32, T x, int from)
 {

@@ -38,19 +38,32 @@ extern "C" __global__ void scatter_rows(
     Readers own = readers[row];
     if (own.first != (int)blockIdx.x) return;
     Eight<TARGET>* to = (Eight<TARGET>*)(dX + row * width);
-    for (int i = threadIdx.x; i < width / 8; i += blockDim.x)
+    int lane = threadIdx.x % 32;
+    for (int i = threadIdx.x; i - lane < width / 8; i += blockDim.x)
     {
-        float sum[8];
-        Eight<TARGET> before = to[i];
-        for (int k = 0; k < 8; k++) sum[k] = to_float(before.at[k]);
-        int left = own.count;
-        for (int reader = own.first; left > 0; reader++)
+        bool active = i < width / 8;
+        float sum[8] = {};
+        if (active)
         {
-            if (rows[reader] != row) continue;
-            Eight<ELEMENT> slope = ((const Eight<ELEMENT>*)(dy + (i64)reader * width))[i];
-            for (int k = 0; k < 8; k++) sum[k] += to_float(slope.at[k]);
-            left--;
+            Eight<TARGET> before = to[i];
+            for (int k = 0; k < 8; k++) sum[k] = to_float(before.at[k]);
         }
+
+        // A warp looks at 32 readers at a time; those of this row add up in their order.
+        int left = own.count;
+        for (int first = own.first; left > 0; first += 32)
+        {
+            u32 readers = __ballot_sync(FULL_WARP, first + lane < count && rows[first + lane] == row);
+            left -= __popc(readers);
+            for (; readers != 0; readers &= readers - 1)
+            {
+                if (!active) continue;
+                i64 reader = first + __ffs(readers) - 1;
+                Eight<ELEMENT> slope = ((const Eight<ELEMENT>*)(dy + reader * width))[i];
+                for (int k = 0; k < 8; k++) sum[k] += to_float(slope.at[k]);
+            }
+        }
+        if (!active) continue;
         Eight<TARGET> after;
         for (int k = 0; k < 8; k++) after.at[k] = from_float<TARGET>(sum[k]);
         to[i] = after;
