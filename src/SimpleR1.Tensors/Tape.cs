@@ -226,9 +226,10 @@ public sealed class Tape : IDisposable
         foreach (var (outputs, _) in entries)
         foreach (var output in outputs)
             output.Dispose();
-        foreach (var gradient in gradients.Values)
+        foreach (var gradient in gradients.Values.Concat(reading))
             gradient.Tensor.Dispose();
         entries.Clear();
         gradients.Clear();
+        reading.Clear();
     }
 }

@@ -15,20 +15,26 @@ public sealed class DevicePool : ResultMemory
 {
     private readonly DeviceMemory memory;
     private readonly bool ownsMemory;
+    private readonly string remedy;
     private readonly List<Part> parts = []; // in the order of their addresses
 
     /// <summary>A tensor's part of the memory, in bytes from its beginning.</summary>
     private readonly record struct Part(long Start, long End, Tensor Tensor);
 
     /// <summary>Takes memory of its own.</summary>
-    /// <param name="remedy">What to change if it does not fit.</param>
+    /// <param name="remedy">What to change if it, or a result, does not fit.</param>
     /// <exception cref="CudaOutOfMemoryException">It does not fit.</exception>
     public DevicePool(CudaDevice device, long bytes, string remedy)
-        : this(device.Allocate(bytes, "activations", remedy)) => ownsMemory = true;
+        : this(device.Allocate(bytes, "activations", remedy), remedy) => ownsMemory = true;
 
     /// <summary>Uses memory that the caller keeps.</summary>
-    public DevicePool(DeviceMemory memory)
-        : base(memory.Device) => this.memory = memory;
+    /// <param name="remedy">What to change if a result does not fit.</param>
+    public DevicePool(DeviceMemory memory, string remedy)
+        : base(memory.Device)
+    {
+        this.memory = memory;
+        this.remedy = remedy;
+    }
 
     /// <summary>Bytes in all.</summary>
     public long Bytes => memory.Bytes;
@@ -62,8 +68,7 @@ public sealed class DevicePool : ResultMemory
         if (start + bytes > memory.Bytes)
             throw new CudaOutOfMemoryException(
                 $"[{string.Join(", ", shape)}] needs {CudaDevice.Gigabytes(bytes)}, and {CudaDevice.Gigabytes(UsedBytes)} "
-                    + $"of {CudaDevice.Gigabytes(memory.Bytes)} for activations are in use: lower "
-                    + "training.tokens_per_micro_batch, or set training.gradient_checkpointing"
+                    + $"of {CudaDevice.Gigabytes(memory.Bytes)} for activations are in use: {remedy}"
             );
         var tensor = Device.Wrap(memory.Pointer + (nint)start, shape, type);
         parts.Insert(place, new(start, start + bytes, tensor));

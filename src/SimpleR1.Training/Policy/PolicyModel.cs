@@ -160,7 +160,8 @@ public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOpti
         foreach (var (part, row, count) in batch.Parts(options.Head.RowsPerLoss(decoder.Config.VocabularySize)))
         {
             using var partScope = NewDisposeScope();
-            using var head = NewTape();
+            using var head = new Tape();
+            head.Parameter(decoder.OutputWeight, tape.ParameterGradient(decoder.OutputWeight)!);
             bool isAll = count == hidden.shape[0];
             var x = isAll ? hidden : hidden.narrow(0, row, count);
             var choice = new TokenChoice(batch.Targets.narrow(0, row, count), temperature);
@@ -170,15 +171,11 @@ public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOpti
             if (Slope(samples, OnHost(logProbs), OnHost(entropy), loss, sums) is not { } slope)
                 continue;
             head.Backward(logProbs, OnDevice(slope));
-            var dx = head.TakeGradient(x).DetachFromDisposeScope();
-            if (isAll)
-                dHidden = dx;
-            else
-                using (dx)
-                {
-                    dHidden ??= Ops.ZerosLike(hidden).DetachFromDisposeScope();
-                    Ops.Copy(dx, dHidden.narrow(0, row, count));
-                }
+            var dx = head.TakeGradient(x);
+            partScope.Attach(dx);
+            dHidden ??= (isAll ? dx : Ops.ZerosLike(hidden)).MoveToOuterDisposeScope();
+            if (!isAll)
+                Ops.Copy(dx, dHidden.narrow(0, row, count));
         }
         if (dHidden is not null)
             tape.Backward(hidden, dHidden);

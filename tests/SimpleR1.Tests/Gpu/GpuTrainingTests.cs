@@ -224,13 +224,34 @@ public sealed class GpuTrainingTests
         Assert.Equal(0, trained.Pool.UsedBytes);
     }
 
+    /// <summary>Parts before it have left a gradient of the head by then.</summary>
+    [Fact]
+    public void Loss_that_is_not_finite_in_a_later_part_leaves_no_memory_taken()
+    {
+        var gpu = Gpu.Require();
+        using var random = TinyModels.Random(Config("llama", true, 16));
+        using var trained = new Trained(random.CopyTo(gpu, ScalarType.Float32));
+        int parts = 0;
+        Assert.Throws<NonFiniteException>(() =>
+            trained.Policy.Update(
+                Sequences(),
+                1,
+                0,
+                0,
+                (_, logProbs) => (logProbs.sum() * (parts++ > 0 ? float.NaN : 1), [])
+            )
+        );
+        Assert.Equal(2, parts);
+        Assert.Equal(0, trained.Pool.UsedBytes);
+    }
+
     [Fact]
     public void Batch_that_is_too_large_says_what_to_lower()
     {
         var gpu = Gpu.Require();
         using var random = TinyModels.Random(Config("llama", true, 16));
         using var weights = random.CopyTo(gpu, ScalarType.Float32);
-        using var pool = new DevicePool(gpu, 1 << 12, "");
+        using var pool = new DevicePool(gpu, 1 << 12, "lower training.tokens_per_micro_batch");
         using var policy = new PolicyModel(new(weights), new(weights, new()), new(64) { Head = HeadMemory.Gpu }, pool);
         var error = Assert.Throws<CudaOutOfMemoryException>(() =>
             policy.Update(Sequences(), 1, 0, 0, (_, logProbs) => (logProbs.sum(), []))
