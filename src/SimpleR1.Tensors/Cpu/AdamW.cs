@@ -16,11 +16,9 @@ internal static unsafe class AdamW
     /// </summary>
     public static void Step(Range range, long length, AdamWSettings settings)
     {
-        double correction1 = 1 - Math.Pow(settings.Beta1, settings.Step),
-            correction2 = 1 - Math.Pow(settings.Beta2, settings.Step);
-        float rate = (float)(settings.LearningRate / correction1),
-            root = (float)(1 / Math.Sqrt(correction2)),
-            keep = (float)(1 - settings.LearningRate * settings.WeightDecay);
+        float rate = (float)settings.Rate,
+            root = (float)settings.RootScale,
+            keep = (float)settings.Keep;
         float b1 = (float)settings.Beta1,
             b2 = (float)settings.Beta2,
             c1 = (float)(1 - settings.Beta1),

@@ -77,10 +77,18 @@ internal sealed partial class CudaKernels
     /// <summary>The last parameters of the kernels in AdamW.cu.</summary>
     private static KernelArgument[] Numbers(AdamWSettings s)
     {
-        double rate = s.LearningRate / (1 - Math.Pow(s.Beta1, s.Step)),
-            root = 1 / Math.Sqrt(1 - Math.Pow(s.Beta2, s.Step)),
-            keep = 1 - s.LearningRate * s.WeightDecay;
-        double[] numbers = [s.GradientScale, rate, root, keep, s.Beta1, s.Beta2, 1 - s.Beta1, 1 - s.Beta2, s.Epsilon];
+        double[] numbers =
+        [
+            s.GradientScale,
+            s.Rate,
+            s.RootScale,
+            s.Keep,
+            s.Beta1,
+            s.Beta2,
+            1 - s.Beta1,
+            1 - s.Beta2,
+            s.Epsilon,
+        ];
         return [.. numbers.Select(number => (KernelArgument)(float)number)];
     }
 
