@@ -7,40 +7,25 @@ namespace SimpleR1.Tensors.Cuda.Operations;
 internal sealed partial class CudaKernels
 {
     private const int TileRows = 64, // queries times heads of a group that a block computes
-        TileKeys = 64;
+        TileKeys = 64,
+        TileThreads = 128;
+    private const int PlainThreads = 32;
 
     private PackedItems? items; // of the last sequences: all layers of a batch have the same
 
     public void PackedAttention(Tensor qkv, PackedSequences sequences, AttentionResult result)
     {
         var shape = sequences.Shape;
-        var work = ItemsOf(sequences);
-        if (!UsesMatrixUnit(qkv, work))
-        {
-            Plain("plain_packed_attention", qkv, shape)
-                .Launch(
-                    ((int)qkv.shape[0], shape.Heads),
-                    32,
-                    0,
-                    qkv,
-                    result.Output,
-                    result.LogSum,
-                    work.TokenSpans,
-                    shape.Scale
-                );
-            return;
-        }
-
-        int shared = 4 * TileKeys * shape.HeadDimension * qkv.dtype.ElementSize();
-        Tiled("PackedAttention", "packed_attention", qkv, shape)
+        var work = ItemsOf(qkv, sequences);
+        Packed("PackedAttention", "packed_attention", qkv, work)
             .Launch(
-                (work.RowItemCount, shape.KeyValueHeads),
-                2 * TileRows,
-                shared,
+                (work.Rows.Count, work.IsTiled ? shape.KeyValueHeads : shape.Heads),
+                work.IsTiled ? TileThreads : PlainThreads,
+                work.IsTiled ? 4 * TileKeys * HeadBytes(qkv, shape) : 0,
                 qkv,
                 result.Output,
                 result.LogSum,
-                work.RowItems,
+                work.Rows.Address,
                 shape.Scale
             );
     }
@@ -54,66 +39,58 @@ internal sealed partial class CudaKernels
     )
     {
         var shape = sequences.Shape;
-        var work = ItemsOf(sequences);
+        var work = ItemsOf(qkv, sequences);
         using var delta = Allocate([qkv.shape[0], shape.Heads], float32); // Σ output · dOutput of each row
-        bool tiled = UsesMatrixUnit(qkv, work);
-        var query = tiled
-            ? Tiled("PackedAttentionGradient", "packed_attention_query_gradient", qkv, shape)
-            : Plain("plain_packed_attention_query_gradient", qkv, shape);
-        var key = tiled
-            ? Tiled("PackedAttentionGradient", "packed_attention_key_gradient", qkv, shape)
-            : Plain("plain_packed_attention_key_gradient", qkv, shape);
-
-        int head = shape.HeadDimension * qkv.dtype.ElementSize();
-        query.Launch(
-            tiled ? (work.RowItemCount, shape.KeyValueHeads) : ((int)qkv.shape[0], shape.Heads),
-            tiled ? 2 * TileRows : 32,
-            tiled ? 4 * TileKeys * head : 0,
-            qkv,
-            result.Output,
-            dOutput,
-            result.LogSum,
-            delta,
-            dQkv,
-            tiled ? work.RowItems : work.TokenSpans,
-            shape.Scale
-        );
-        key.Launch(
-            (tiled ? work.KeyItemCount : (int)qkv.shape[0], shape.KeyValueHeads),
-            tiled ? 2 * TileKeys : 32,
-            tiled ? (4 * TileRows + 2 * TileKeys) * head + 4 * TileRows * sizeof(float) : 0,
-            qkv,
-            dOutput,
-            result.LogSum,
-            delta,
-            dQkv,
-            tiled ? work.KeyItems : work.TokenSpans,
-            shape.Scale
-        );
+        int head = HeadBytes(qkv, shape);
+        Packed("PackedAttentionGradient", "packed_attention_query_gradient", qkv, work)
+            .Launch(
+                (work.Rows.Count, work.IsTiled ? shape.KeyValueHeads : shape.Heads),
+                work.IsTiled ? TileThreads : PlainThreads,
+                work.IsTiled ? 4 * TileKeys * head : 0,
+                qkv,
+                result.Output,
+                dOutput,
+                result.LogSum,
+                delta,
+                dQkv,
+                work.Rows.Address,
+                shape.Scale
+            );
+        Packed("PackedAttentionGradient", "packed_attention_key_gradient", qkv, work)
+            .Launch(
+                (work.Keys.Count, shape.KeyValueHeads),
+                work.IsTiled ? TileThreads : PlainThreads,
+                work.IsTiled ? (4 * TileRows + 2 * TileKeys) * head + 4 * TileRows * sizeof(float) : 0,
+                qkv,
+                dOutput,
+                result.LogSum,
+                delta,
+                dQkv,
+                work.Keys.Address,
+                shape.Scale
+            );
     }
 
-    private static bool UsesMatrixUnit(Tensor qkv, PackedItems work) =>
-        qkv.dtype != float32 && !work.HasPrefixes && work.Shape.HeadDimension is 64 or 128;
+    private static int HeadBytes(Tensor qkv, AttentionShape shape) => shape.HeadDimension * qkv.dtype.ElementSize();
 
-    private Kernel Plain(string name, Tensor qkv, AttentionShape shape) =>
-        Tiled("PlainPackedAttention", name, qkv, shape);
-
-    private Kernel Tiled(string file, string name, Tensor qkv, AttentionShape shape) =>
+    /// <summary>The function of a file for the matrix unit, or its twin in PlainPackedAttention.cu.</summary>
+    private Kernel Packed(string file, string name, Tensor qkv, PackedItems work) =>
         gpu.Kernels.Get(
-            file,
-            name,
+            work.IsTiled ? file : "PlainPackedAttention",
+            work.IsTiled ? name : "plain_" + name,
             Element(qkv),
-            $"HEAD_DIM={shape.HeadDimension}",
-            $"GROUP={shape.Group}",
-            $"KV_HEADS={shape.KeyValueHeads}"
+            $"HEAD_DIM={work.Shape.HeadDimension}",
+            $"GROUP={work.Shape.Group}",
+            $"KV_HEADS={work.Shape.KeyValueHeads}"
         );
 
-    private PackedItems ItemsOf(PackedSequences sequences)
+    private PackedItems ItemsOf(Tensor qkv, PackedSequences sequences)
     {
-        if (items?.Segments != sequences.Segments || items.Shape != sequences.Shape)
+        bool isTiled = PackedItems.AreTiled(qkv.dtype, sequences);
+        if (items?.Segments != sequences.Segments || items.Shape != sequences.Shape || items.IsTiled != isTiled)
         {
             items?.Dispose();
-            items = new(gpu, sequences);
+            items = new(gpu, sequences, isTiled);
         }
         return items;
     }
@@ -125,32 +102,41 @@ internal sealed partial class CudaKernels
 
         private readonly DeviceMemory memory;
 
-        public PackedItems(CudaDevice gpu, PackedSequences sequences)
+        /// <param name="isTiled">For the kernels of the matrix unit; else for the plain ones, an item a token.</param>
+        public PackedItems(CudaDevice gpu, PackedSequences sequences, bool isTiled)
         {
             Segments = sequences.Segments;
             Shape = sequences.Shape;
-            HasPrefixes = Segments.Any(segment => segment.Prefix >= 0);
-            var rows = new List<Item>();
-            var keys = new List<Item>();
-            foreach (var (first, count, _) in Segments)
-            {
-                for (int row = 0; row < count * Shape.Group; row += TileRows)
-                    rows.Add(new(first, count, row, 0));
-                for (int key = 0; key < count; key += TileKeys)
-                    keys.Add(new(first, count, key, 0));
-            }
+            IsTiled = isTiled;
+            Item[] rows = isTiled ? RowTiles(sequences) : [.. Spans(sequences)];
+            Item[] keys = isTiled ? KeyTiles(sequences) : [];
 
-            // The longest work first, so that no block is left alone at the end.
-            Item[] all =
-            [
-                .. rows.OrderByDescending(item => item.Third),
-                .. keys.OrderByDescending(item => item.Second - item.Third),
-                .. Spans(sequences),
-            ];
-            RowItemCount = rows.Count;
-            KeyItemCount = keys.Count;
-            memory = gpu.Allocate(Math.Max(1, all.Length) * (long)ItemBytes, "work items of attention");
-            gpu.Write<Item>(memory.Pointer, all);
+            memory = gpu.Allocate((long)(rows.Length + keys.Length) * ItemBytes, "work items of attention");
+            gpu.Write<Item>(memory.Pointer, [.. rows, .. keys]);
+            Rows = (rows.Length, memory.Pointer);
+            Keys = isTiled ? (keys.Length, memory.Pointer + rows.Length * ItemBytes) : Rows;
+        }
+
+        /// <summary>Whether the matrix unit has kernels for these sequences.</summary>
+        public static bool AreTiled(ScalarType type, PackedSequences sequences) =>
+            type != float32
+            && sequences.Shape.HeadDimension is 64 or 128
+            && sequences.Segments.All(segment => segment.Prefix < 0);
+
+        // The longest work first, so that no block is left alone at the end.
+
+        private static Item[] RowTiles(PackedSequences sequences) =>
+            [.. Tiles(sequences, TileRows, sequences.Shape.Group).OrderByDescending(item => item.Third)];
+
+        private static Item[] KeyTiles(PackedSequences sequences) =>
+            [.. Tiles(sequences, TileKeys, 1).OrderByDescending(item => item.Second - item.Third)];
+
+        /// <summary>A segment's rows or keys, by tiles.</summary>
+        private static IEnumerable<Item> Tiles(PackedSequences sequences, int tile, int rowsPerToken)
+        {
+            foreach (var (first, count, _) in sequences.Segments)
+                for (int row = 0; row < count * rowsPerToken; row += tile)
+                    yield return new(first, count, row, 0);
         }
 
         /// <summary>For each token: what it sees, and who sees it.</summary>
@@ -159,12 +145,11 @@ internal sealed partial class CudaKernels
             foreach (var family in sequences.Families())
             {
                 var members = sequences.Segments[family];
-                bool isPrefix = members.Length > 1;
                 var root = members[0];
                 for (int i = 0; i < members.Length; i++)
                 {
                     // The tokens that see a prefix follow each other, to the end of its family.
-                    int end = i == 0 && isPrefix ? members[^1].End : members[i].End;
+                    int end = i == 0 ? members[^1].End : members[i].End;
                     var span = new Item(members[i].First, root.First, i == 0 ? 0 : root.Count, end);
                     for (int token = 0; token < members[i].Count; token++)
                         yield return span;
@@ -180,14 +165,13 @@ internal sealed partial class CudaKernels
 
         public Segment[] Segments { get; }
         public AttentionShape Shape { get; }
-        public bool HasPrefixes { get; }
-        public int RowItemCount { get; }
-        public int KeyItemCount { get; }
-        public nint RowItems => memory.Pointer;
-        public nint KeyItems => RowItems + RowItemCount * ItemBytes;
+        public bool IsTiled { get; }
 
-        /// <summary>One item a token, in order.</summary>
-        public nint TokenSpans => KeyItems + KeyItemCount * ItemBytes;
+        /// <summary>Of the kernels whose blocks own rows: how many items, and their address.</summary>
+        public (int Count, nint Address) Rows { get; }
+
+        /// <summary>Of the kernel whose blocks own keys.</summary>
+        public (int Count, nint Address) Keys { get; }
 
         public void Dispose() => memory.Dispose();
     }
