@@ -9,6 +9,8 @@ namespace SimpleR1.Training;
 /// <summary>Checks what a recipe says about workers, before any is started.</summary>
 internal static class WorkersCheck
 {
+    private const string TrainerDevice = "cpu"; // recipes train there
+
     /// <param name="config">The model; null where it could not be read.</param>
     /// <param name="context">Longest prompt and completion together, in tokens.</param>
     /// <param name="joins">The workers are those of a head: where they compute is not the recipe's choice.</param>
@@ -22,6 +24,14 @@ internal static class WorkersCheck
             devices = checking.Try("workers.device", () => WorkerDevices.Expand(workers.Device));
             checking.Try("workers.port", () => ClusterHead.RequireFreePort(workers.Port));
         }
+        if (devices is not null)
+            checking.Try(
+                "workers.placement",
+                () =>
+                {
+                    _ = workers.SharesMemoryOf(TrainerDevice);
+                }
+            );
         if (workers.SendDevice.Length > 0)
             checking.Try("workers.send_device", () => WorkerDevices.ExpandGpus(workers.SendDevice));
         if (workers.Servers.Count > 0 || config is null || checking.IsMisread("workers"))

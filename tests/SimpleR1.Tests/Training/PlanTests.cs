@@ -122,6 +122,7 @@ public sealed class PlanTests : IDisposable
     [InlineData("data.evaluation.seed=1", null, "")]
     [InlineData("data.evaluation={generator: arithmetic, count: 100}", "data.train", "nothing is left to train on")]
     [InlineData("rewards.0.file=nowhere.cs", "rewards.0", "reward file not found")]
+    [InlineData("workers.placement=colocated", "workers.placement", "the trainer computes on cpu")]
     public void Mistakes_that_files_show_are_of_the_key_to_change(string setting, string? key, string text)
     {
         if (key is null)
