@@ -68,10 +68,11 @@ public sealed class MasterWeights : IDisposable
             return;
         }
         EachChunk(
-            "split_master",
             (chunk, first, count) =>
-                gpu.Upload(master.Pointer + (nint)(first * sizeof(float)), chunk, count * sizeof(float)),
-            null
+            {
+                gpu.Upload(master.Pointer + (nint)(first * sizeof(float)), chunk, count * sizeof(float));
+                Launch("split_master", chunk, Upper(first), Lower(first), count);
+            }
         );
     }
 
@@ -88,35 +89,36 @@ public sealed class MasterWeights : IDisposable
         }
         else
             EachChunk(
-                "join_master",
-                null,
                 (chunk, first, count) =>
-                    gpu.Download(chunk, master.Pointer + (nint)(first * sizeof(float)), count * sizeof(float))
+                {
+                    Launch("join_master", Upper(first), Lower(first), chunk, count);
+                    gpu.Download(chunk, master.Pointer + (nint)(first * sizeof(float)), count * sizeof(float));
+                }
             );
         return master;
     }
 
-    /// <summary>Runs a kernel of MasterWeights.cu between f32 numbers in a chunk of memory and the two halves.</summary>
-    private void EachChunk(string kernel, Action<nint, long, long>? before, Action<nint, long, long>? after)
+    /// <summary>Calls with room for some f32 weights on the GPU, the first of them, and how many there are.</summary>
+    private void EachChunk(Action<nint, long, long> copy)
     {
         var gpu = Live.Device!;
         long length = Live.Layout.Length;
         using var chunk = gpu.Allocate(Math.Min(length, ChunkElements) * sizeof(float), "copying the weights");
         for (long first = 0; first < length; first += ChunkElements)
         {
-            long count = Math.Min(ChunkElements, length - first);
-            nint upper = Live.Pointer + (nint)(first * sizeof(ushort));
-            nint lower = Aten.DataPointer(Remainder!) + (nint)(first * sizeof(ushort));
-            before?.Invoke(chunk.Pointer, first, count);
-            KernelArgument[] arguments = before is null
-                ? [upper, lower, chunk.Pointer, count]
-                : [chunk.Pointer, upper, lower, count];
-            gpu.Kernels.Get("MasterWeights", kernel, "ELEMENT=float")
-                .Launch((8 * gpu.Multiprocessors, 1), Threads, 0, arguments);
-            after?.Invoke(chunk.Pointer, first, count);
+            copy(chunk.Pointer, first, Math.Min(ChunkElements, length - first));
             gpu.Synchronize(); // the chunk and the host's memory are used again
         }
     }
+
+    private nint Upper(long element) => Live.Pointer + (nint)(element * sizeof(ushort));
+
+    private nint Lower(long element) => Aten.DataPointer(Remainder!) + (nint)(element * sizeof(ushort));
+
+    /// <summary>A kernel of MasterWeights.cu.</summary>
+    private void Launch(string kernel, params ReadOnlySpan<KernelArgument> arguments) =>
+        Live.Device!.Kernels.Get("MasterWeights", kernel, "ELEMENT=float")
+            .Launch((8 * Live.Device.Multiprocessors, 1), Threads, 0, arguments);
 
     public void Dispose() => remainder?.Dispose();
 }

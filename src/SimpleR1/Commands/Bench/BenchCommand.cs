@@ -1,6 +1,9 @@
 using System.CommandLine;
 using System.Text.Json;
 using SimpleR1.Bench;
+using SimpleR1.Commands.Options;
+using SimpleR1.Models;
+using SimpleR1.Tensors.Cuda;
 
 namespace SimpleR1.Commands.Bench;
 
@@ -15,6 +18,26 @@ internal static class BenchCommand
         command.Subcommands.Add(BenchSyncCommand.CreateSubcommand());
         command.Subcommands.Add(BenchTrainCommand.CreateSubcommand());
         return command;
+    }
+
+    internal static Argument<string> AddModel(Command command) =>
+        command
+            .AddArgument("model")
+            .Describe($"A model folder, or a shape with random weights: {string.Join(", ", NamedShapes.Names)}");
+
+    internal static Option<string?> AddJson(Command command) =>
+        command.AddOption<string?>("--json").Describe("Write the figures to this file");
+
+    /// <summary>A model folder's weights, or random ones of a named shape.</summary>
+    internal static FlatWeights LoadWeights(ParseResult parse, DeviceOptions device, string name, CudaDevice? gpu)
+    {
+        if (Directory.Exists(name))
+            return device.LoadWeights(parse, name, gpu);
+        if (gpu is null)
+            throw new ArgumentException(
+                $"{name}: no such folder; shapes with random weights are measured on a GPU (--device cuda)"
+            );
+        return NamedShapes.RandomWeights(NamedShapes.Get(name), device.ElementType(parse, gpu), gpu);
     }
 
     /// <param name="path">The file; null writes none.</param>

@@ -1,8 +1,6 @@
 using System.CommandLine;
 using SimpleR1.Bench;
 using SimpleR1.Commands.Options;
-using SimpleR1.Models;
-using SimpleR1.Tensors.Cuda;
 
 namespace SimpleR1.Commands.Bench;
 
@@ -11,9 +9,7 @@ internal sealed class BenchEngineCommand(Command command)
 {
     private const string StartCase = "start";
 
-    private readonly Argument<string> model = command
-        .AddArgument("model")
-        .Describe($"A model folder, or a shape with random weights: {string.Join(", ", NamedShapes.Names)}");
+    private readonly Argument<string> model = BenchCommand.AddModel(command);
     private readonly Option<string[]> cases = command
         .AddOption<string[]>("--case")
         .Describe("What to measure (docs/gpu.md); repeatable; default: all but start");
@@ -27,9 +23,7 @@ internal sealed class BenchEngineCommand(Command command)
     private readonly Option<bool> profile = command
         .AddOption<bool>("--profile")
         .Describe("Print GPU time by kernel of the (first) case instead; without graphs");
-    private readonly Option<string?> json = command
-        .AddOption<string?>("--json")
-        .Describe("Write the figures to this file");
+    private readonly Option<string?> json = BenchCommand.AddJson(command);
 
     public static Command CreateSubcommand()
     {
@@ -51,7 +45,7 @@ internal sealed class BenchEngineCommand(Command command)
         var times = new StartTimes();
         var gpu = device.Gpu(parse);
         times.DeviceOpened();
-        using var weights = LoadWeights(parse, device, name, gpu);
+        using var weights = BenchCommand.LoadWeights(parse, device, name, gpu);
         times.WeightsLoaded();
 
         string[] chosen = parse.GetValue(cases) is { Length: > 0 } given ? given : EngineBenchmark.Cases;
@@ -74,17 +68,5 @@ internal sealed class BenchEngineCommand(Command command)
         else
             results.AddRange(benchmark.Run());
         BenchCommand.WriteJson(parse.GetValue(json), results);
-    }
-
-    /// <summary>A model folder's weights, or random ones of a named shape.</summary>
-    internal static FlatWeights LoadWeights(ParseResult parse, DeviceOptions device, string name, CudaDevice? gpu)
-    {
-        if (Directory.Exists(name))
-            return device.LoadWeights(parse, name, gpu);
-        if (gpu is null)
-            throw new ArgumentException(
-                $"{name}: no such folder; shapes with random weights are measured on a GPU (--device cuda)"
-            );
-        return NamedShapes.RandomWeights(NamedShapes.Get(name), device.ElementType(parse, gpu), gpu);
     }
 }

@@ -44,9 +44,7 @@ internal sealed class BenchSyncCommand(Command command)
     private readonly Option<int> rounds = command
         .AddDefault("--rounds", 5)
         .Describe("Measured updates, after two that warm up");
-    private readonly Option<string?> json = command
-        .AddOption<string?>("--json")
-        .Describe("Write the figures to this file");
+    private readonly Option<string?> json = BenchCommand.AddJson(command);
 
     public static Command CreateSubcommand()
     {

@@ -1,5 +1,4 @@
 using System.CommandLine;
-using SimpleR1.Bench;
 using SimpleR1.Bench.Training;
 using SimpleR1.Commands.Options;
 
@@ -8,9 +7,7 @@ namespace SimpleR1.Commands.Bench;
 /// <summary><c>simple-r1 bench train</c>.</summary>
 internal sealed class BenchTrainCommand(Command command)
 {
-    private readonly Argument<string> model = command
-        .AddArgument("model")
-        .Describe($"A model folder, or a shape with random weights: {string.Join(", ", NamedShapes.Names)}");
+    private readonly Argument<string> model = BenchCommand.AddModel(command);
     private readonly DeviceOptions device = new(command, "cuda");
     private readonly Option<int> sequences = command.AddDefault("--sequences", 64).Describe("Sequences of a step");
     private readonly Option<int> length = command
@@ -31,9 +28,7 @@ internal sealed class BenchTrainCommand(Command command)
     private readonly Option<bool> profile = command
         .AddOption<bool>("--profile")
         .Describe("Print GPU time by kernel of one step instead");
-    private readonly Option<string?> json = command
-        .AddOption<string?>("--json")
-        .Describe("Write the figures to this file");
+    private readonly Option<string?> json = BenchCommand.AddJson(command);
 
     public static Command CreateSubcommand()
     {
@@ -49,7 +44,7 @@ internal sealed class BenchTrainCommand(Command command)
     private void Run(ParseResult parse)
     {
         string name = parse.GetValue(model)!;
-        using var weights = BenchEngineCommand.LoadWeights(parse, device, name, device.Gpu(parse));
+        using var weights = BenchCommand.LoadWeights(parse, device, name, device.Gpu(parse));
         var options = new TrainBenchmarkOptions
         {
             Sequences = parse.GetValue(sequences),
