@@ -76,11 +76,10 @@ public sealed class Decoder(FlatWeights weights) : IDisposable
     /// Bytes of the arena that a layer's results take on a GPU: the residual stream twice in f32, norms, projections,
     /// attention and the MLP in the weights' type.
     /// </summary>
-    public long ActivationBytes(int tokens)
+    public static long ActivationBytes(ModelConfig config, long elementBytes, int tokens)
     {
-        var c = Config;
-        long elements = c.QkvSize + c.QuerySize + 4L * c.HiddenSize + 3L * c.IntermediateSize;
-        long perToken = elements * Weights.Flat.element_size() + 2L * c.HiddenSize * sizeof(float);
+        long elements = config.QkvSize + config.QuerySize + 4L * config.HiddenSize + 3L * config.IntermediateSize;
+        long perToken = elements * elementBytes + 2L * config.HiddenSize * sizeof(float);
         return tokens * perToken + 16 * 256; // each of a layer's tensors begins at a multiple of 256 bytes
     }
 

@@ -200,7 +200,7 @@ public sealed class Experiment : IAsyncDisposable
     public Task<SyncReport> PushWeightsAsync()
     {
         Report("sending the weights to the workers");
-        return Workers.PushWeightsAsync(Policy.Weights, Policy.Weights.Version, CancellationToken.None);
+        return setup.PushWeightsAsync();
     }
 
     /// <summary>Counts the step and reports it: console, metrics.jsonl, TensorBoard, samples.jsonl.</summary>
@@ -301,7 +301,7 @@ public sealed class Experiment : IAsyncDisposable
     public async Task<string?> RescueAsync()
     {
         bool unchanged = Policy.Optimizer.Steps == lastStep.OptimizerSteps;
-        if (!unchanged || !await setup.Tensors.RunAsync(() => Policy.Weights.AreFinite()))
+        if (!unchanged || !await setup.Tensors.RunAsync(Policy.Optimizer.Master.AreFinite))
             return null;
         await SaveAsync();
         return Checkpoints.Folder(Run, lastStep.Step);

@@ -3,6 +3,7 @@ using SimpleR1.Models.Prompts;
 using SimpleR1.Models.Prompts.Jinja;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Training.Data;
+using SimpleR1.Training.Planning;
 using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Rollouts;
@@ -29,6 +30,8 @@ internal sealed record ExperimentInput
 
     /// <summary>Longest prompt and completion together, in tokens.</summary>
     public required int Context { get; init; }
+    public required RunDevices Devices { get; init; }
+    public required RunMemory Memory { get; init; }
 
     /// <exception cref="RecipeException">
     /// Something in the recipe is wrong, or in what it names: the run's folder, the model, template, data, rewards,
@@ -48,9 +51,14 @@ internal sealed record ExperimentInput
         // What scores completions, and what makes them
         var rewards = LoadRewards(checking, options.Events.Log);
         int context = Math.Min(model?.Config.MaxPositions ?? int.MaxValue, recipe.Model.MaxContext);
-        WorkersCheck.Check(checking, model?.Config, context, options.Join is not null);
+        bool startsWorkers = options.Join is null && recipe.Workers.Servers.Count == 0;
+        var devices = RunDevices.Choose(checking, model?.Config, startsWorkers, options.Events.Log);
+        WorkersCheck.Check(checking, model?.Config, devices, context, startsWorkers);
+        var memory = PlanMemory(checking, devices, model?.Config, context);
 
         if (model is null || template is null || problems is null || heldOut is null || rewards is null)
+            throw checking.ToException();
+        if (devices is null || memory is null)
             throw checking.ToException();
         var input = new ExperimentInput
         {
@@ -63,6 +71,8 @@ internal sealed record ExperimentInput
             Problems = problems,
             HeldOut = heldOut,
             Context = context,
+            Devices = devices,
+            Memory = memory,
         };
         input.CheckPrompts(checking);
         checking.Require();
@@ -71,6 +81,19 @@ internal sealed record ExperimentInput
         StartWarnings.Log(recipe, input.Config, options.Events.Log);
         return input;
     }
+
+    private static RunMemory? PlanMemory(
+        CheckedRecipe<TrainRecipe> checking,
+        RunDevices? devices,
+        ModelConfig? config,
+        int context
+    ) =>
+        devices is null || config is null
+            ? null
+            : checking.Try(
+                "training.tokens_per_micro_batch",
+                () => RunMemory.Plan(checking.Recipe, devices, config, context)
+            );
 
     private static PromptTemplate CreateTemplate(ModelSection model) =>
         PromptTemplate.Create(
@@ -161,7 +184,7 @@ internal sealed record ExperimentInput
         int longest = Math.Max(checking.Recipe.Rollout.MaxNewTokens, HeldOut.Count > 0 ? Requests.EvaluationTokens : 0);
         if (checking.Try("model.template", () => Lengths().ToList()) is not { } prompts)
             return;
-        WorkersCheck.CheckRoom(checking, Config, Math.Min(Context, prompts.Max(p => p.Length) + longest));
+        WorkersCheck.CheckRoom(checking, Config, Devices, Math.Min(Context, prompts.Max(p => p.Length) + longest));
         var tooLong = prompts.Where(prompt => prompt.Length + longest > Context).ToList();
         if (tooLong.Count == 0)
             return;

@@ -13,9 +13,6 @@ using SimpleR1.Training.Runs;
 using SimpleR1.Training.Runs.Evaluations;
 using SimpleR1.Training.Runs.Fingerprints;
 using SimpleR1.Vllm;
-using SimpleR1.WeightSync;
-using SimpleR1.WeightSync.SharedMemory;
-using static TorchSharp.torch;
 
 namespace SimpleR1.Training;
 
@@ -30,6 +27,8 @@ internal sealed class ExperimentSetup : IAsyncDisposable
     private VllmWorkers? servers; // instead of a cluster
     private RunLog? log;
     private RunSession? session;
+    private LoadedPolicy? policy;
+    private Decoder? reference; // the first model, frozen, when the algorithm compares with it
 
     private ExperimentSetup(TrainRecipe recipe, ExperimentOptions options, RunFolder run, ExperimentInput input)
     {
@@ -60,7 +59,7 @@ internal sealed class ExperimentSetup : IAsyncDisposable
 
     /// <summary>The thread of everything that touches the trainer's tensors.</summary>
     public TensorThread Tensors { get; } = new("trainer");
-    public PolicyModel Policy { get; private set; } = null!;
+    public PolicyModel Policy => policy!.Model;
     public PolicyGradient Trainer { get; private set; } = null!;
 
     /// <summary>Where the run starts: before its first step, or after that of its last checkpoint.</summary>
@@ -98,20 +97,15 @@ internal sealed class ExperimentSetup : IAsyncDisposable
     private void LoadPolicy()
     {
         CpuParallel.Threads = Environment.ProcessorCount;
-        var training = Recipe.Training;
-        var weights = SharedWeightMemory.Allocate(new WeightLayout(Input.Config));
-        Checkpoint.ReadInto(Recipe.Model.Path, weights);
-        Policy = new(
-            new(weights),
-            new(weights, Recipe.Optimizer),
-            new(training.TokensPerMicroBatch, training.GradientCheckpointing)
-        );
+        var (trainer, pool) = Input.Memory;
+        Events.Log($"trainer on {trainer.Describe()}");
+        policy = new(trainer, Recipe.Optimizer, weights => Checkpoint.ReadInto(Recipe.Model.Path, weights), pool);
+        reference = Recipe.Algorithm.KlCoefficient > 0 ? new(policy.Copy()) : null;
         var algorithm = AlgorithmRegistry.Create(Recipe.Algorithm);
-        Trainer = new(Policy, algorithm, GradientOptions(), LoadReference(weights.Layout));
+        Trainer = new(Policy, algorithm, GradientOptions(), reference);
         int step = options.EvaluatesOnly ? RunState.StepOf(Recipe.Model.Path) : 0;
-        weights.Version = step;
-        ulong startHash = WeightHash.Compute(weights.Pointer, weights.ByteLength);
-        Start = new(step, 0, 0, Recipe.Seed, startHash) { Fingerprint = Fingerprint };
+        policy.Weights.Version = step;
+        Start = new(step, 0, 0, Recipe.Seed, policy.StartHash) { Fingerprint = Fingerprint };
     }
 
     private PolicyGradientOptions GradientOptions() =>
@@ -125,16 +119,6 @@ internal sealed class ExperimentSetup : IAsyncDisposable
             SkipZeroAdvantages = Recipe.Training.SkipZeroAdvantages,
             SharedPrompts = Recipe.Training.SharedPrompts ?? Policy.Weights.Device is not null,
         };
-
-    /// <summary>The first model, frozen, when the algorithm compares with it.</summary>
-    private Decoder? LoadReference(WeightLayout layout)
-    {
-        if (Recipe.Algorithm.KlCoefficient == 0)
-            return null;
-        var frozen = new FlatWeights(layout, ScalarType.Float32, CPU);
-        Checkpoint.ReadInto(Recipe.Model.Path, frozen);
-        return new(frozen);
-    }
 
     /// <summary>Makes or resumes the run, and opens its logs.</summary>
     private async Task OpenRunAsync()
@@ -201,7 +185,7 @@ internal sealed class ExperimentSetup : IAsyncDisposable
                 ApiKey = Environment.GetEnvironmentVariable("SIMPLE_R1_API_KEY"),
                 ClusterKey = options.ServerKey,
                 SendFrom = sender,
-                SendType = ElementType.Parse(w.Type).Scalar,
+                SendType = Input.Devices.WorkerType.Scalar,
                 Temperature = options.EvaluatesOnly ? 1 : Recipe.Rollout.Temperature,
                 ProcessedLogProbs = w.ProcessedLogprobs,
             },
@@ -220,8 +204,9 @@ internal sealed class ExperimentSetup : IAsyncDisposable
             LogFolder = Run.Logs,
             Log = Events.Log,
 
-            Workers = w.Count,
-            Worker = w.ToSettings(),
+            Workers = Input.Devices.WorkerCount,
+            Worker = Input.Devices.ToSettings(w.Threads),
+            Colocated = Input.Devices.AreColocated ? policy!.Share(Tensors) : null,
 
             SendDevice = w.SendDevice.Length > 0 ? w.SendDevice : null,
             Transport = w.Transport,
@@ -236,12 +221,27 @@ internal sealed class ExperimentSetup : IAsyncDisposable
         );
     }
 
-    /// <summary>Largest resident set of each process of the run, in bytes.</summary>
-    public IReadOnlyList<(string Process, long Bytes)> PeakMemory() =>
-        [
-            ("trainer", ProcessMemory.Peak(Environment.ProcessId)),
-            .. cluster?.Workers.Status().Select(w => (w.Name, w.PeakMemoryBytes)) ?? [],
-        ];
+    /// <summary>Sends the policy's weights to the workers; servers take them in f32 from the CPU.</summary>
+    public async Task<SyncReport> PushWeightsAsync()
+    {
+        int version = policy!.Weights.Version;
+        if (servers is null || policy.Weights.Device is null)
+            return await Workers.PushWeightsAsync(policy.Weights, version, CancellationToken.None);
+        using var onCpu = await Tensors.RunAsync(Policy.Optimizer.Master.OnCpu);
+        return await Workers.PushWeightsAsync(onCpu, version, CancellationToken.None);
+    }
+
+    /// <summary>
+    /// Largest resident set of each process of the run, and most activations of a trainer on a GPU, in bytes.
+    /// </summary>
+    public IReadOnlyList<(string Part, long Bytes)> PeakMemory()
+    {
+        var parts = new List<(string, long)> { ("trainer", ProcessMemory.Peak(Environment.ProcessId)) };
+        if (policy!.PeakActivations > 0)
+            parts.Add(($"activations on {Input.Devices.Trainer.Name}", policy.PeakActivations));
+        parts.AddRange(cluster?.Workers.Status().Select(w => (w.Name, w.PeakMemoryBytes)) ?? []);
+        return parts;
+    }
 
     /// <summary>Ends the run's logs: what they buffer is in their files then.</summary>
     public void CloseLog()
@@ -257,8 +257,9 @@ internal sealed class ExperimentSetup : IAsyncDisposable
         servers?.Dispose();
         await Tensors.RunAsync(() =>
         {
-            Policy?.Dispose();
-            Policy?.Weights.Dispose();
+            reference?.Dispose();
+            reference?.Weights.Dispose();
+            policy?.Dispose();
         });
         Tensors.Dispose();
         log?.Dispose();

@@ -9,36 +9,29 @@ namespace SimpleR1.Training;
 /// <summary>Checks what a recipe says about workers, before any is started.</summary>
 internal static class WorkersCheck
 {
-    private const string TrainerDevice = "cpu"; // recipes train there
-
     /// <param name="config">The model; null where it could not be read.</param>
+    /// <param name="devices">Where the run computes; null where that is not known.</param>
     /// <param name="context">Longest prompt and completion together, in tokens.</param>
-    /// <param name="joins">The workers are those of a head: where they compute is not the recipe's choice.</param>
-    public static void Check(CheckedRecipe<TrainRecipe> checking, ModelConfig? config, int context, bool joins)
+    /// <param name="startsWorkers">False where the workers are those of a head, or servers.</param>
+    public static void Check(
+        CheckedRecipe<TrainRecipe> checking,
+        ModelConfig? config,
+        RunDevices? devices,
+        int context,
+        bool startsWorkers
+    )
     {
         var workers = checking.Recipe.Workers;
-        bool areStartedHere = !joins && workers.Servers.Count == 0;
-        IReadOnlyList<string>? devices = null;
-        if (areStartedHere)
-        {
-            devices = checking.Try("workers.device", () => WorkerDevices.Expand(workers.Device));
+        if (startsWorkers)
             checking.Try("workers.port", () => ClusterHead.RequireFreePort(workers.Port));
-        }
-        if (devices is not null)
-            checking.Try(
-                "workers.placement",
-                () =>
-                {
-                    _ = workers.SharesMemoryOf(TrainerDevice);
-                }
-            );
         if (workers.SendDevice.Length > 0)
             checking.Try("workers.send_device", () => WorkerDevices.ExpandGpus(workers.SendDevice));
         if (workers.Servers.Count > 0 || config is null || checking.IsMisread("workers"))
             return;
 
         var engine = workers.ToEngineOptions(context);
-        bool[] kinds = devices is null ? [false, true] : [.. devices.Select(d => d != "cpu").Distinct()];
+        bool areKnown = startsWorkers && devices is not null;
+        bool[] kinds = areKnown ? [.. devices!.Workers.Select(d => d != "cpu").Distinct()] : [false, true];
         foreach (bool gpu in kinds)
         {
             string key = workers.BlockSize % 16 == 0 ? "workers.max_batched_tokens" : "workers.block_size";
@@ -48,12 +41,18 @@ internal static class WorkersCheck
 
     /// <summary>The longest sequence must fit the KV cache, or the first long sample would end the run.</summary>
     /// <param name="tokens">Of the longest prompt and the longest completion together.</param>
-    public static void CheckRoom(CheckedRecipe<TrainRecipe> checking, ModelConfig config, int tokens)
+    public static void CheckRoom(
+        CheckedRecipe<TrainRecipe> checking,
+        ModelConfig config,
+        RunDevices devices,
+        int tokens
+    )
     {
         var workers = checking.Recipe.Workers;
         if (workers.Servers.Count > 0 || workers.KvCacheMib is not { } mib || mib == 0 || checking.IsMisread("workers"))
             return;
-        int elementBytes = workers.Device == "cpu" ? ElementType.F32.Bytes : ElementType.Parse(workers.Type).Bytes;
+        bool onlyCpu = devices.Workers.Count > 0 && devices.Workers.All(d => d == "cpu");
+        int elementBytes = (onlyCpu ? ElementType.F32 : devices.WorkerType).Bytes;
         long positions = (long)(tokens + workers.BlockSize - 1) / workers.BlockSize * workers.BlockSize;
         long needed = positions * KvBytesPerToken(config, elementBytes);
         if (needed > (long)mib << 20)

@@ -25,7 +25,7 @@ public sealed class ColocatedMemory
     private readonly HashSet<string> ended = []; // instances, some of which may never have been holders
     private readonly TrainerMemory? shared;
     private int parts = 1;
-    private bool isLent;
+    private volatile bool isLent; // changed under the gate, read without it
 
     /// <param name="Part">The index of its part.</param>
     private sealed record Holder(int Part)
@@ -71,14 +71,7 @@ public sealed class ColocatedMemory
     public Action Refused { get; init; } = () => { };
 
     /// <summary>Whether the pool is the workers'.</summary>
-    public bool IsLent
-    {
-        get
-        {
-            lock (gate)
-                return isLent;
-        }
-    }
+    public bool IsLent => isLent;
 
     /// <summary>The pool, for the trainer's use.</summary>
     /// <exception cref="InvalidOperationException">It is lent to workers.</exception>

@@ -72,7 +72,8 @@ internal sealed class CudaRunner : IModelRunner
         // What depends on the sizes of a step.
         const string advice = "lower the most sequences or tokens of a step";
         arena = new(gpu);
-        arena.Reserve(decoder.ActivationBytes(options.MaxBatchedTokens), advice);
+        long elementBytes = decoder.Weights.Flat.element_size();
+        arena.Reserve(Decoder.ActivationBytes(config, elementBytes, options.MaxBatchedTokens), advice);
         inputs = new(gpu, sequences, Depth);
         tables = new(gpu, config, options, inputs, advice);
         idMemory = gpu.Allocate(16L * options.MaxBatchedTokens, "token ids");

@@ -13,7 +13,7 @@ namespace SimpleR1.Tensors.Cuda;
 /// </remarks>
 public sealed class DevicePool : ResultMemory
 {
-    private readonly DeviceMemory memory;
+    private DeviceMemory memory;
     private readonly bool ownsMemory;
     private readonly string remedy;
     private readonly List<Part> parts = []; // in the order of their addresses
@@ -36,6 +36,9 @@ public sealed class DevicePool : ResultMemory
         this.remedy = remedy;
     }
 
+    /// <summary>Whether somebody else has the memory now: results are refused then.</summary>
+    public Func<bool> IsLent { get; init; } = () => false;
+
     /// <summary>Bytes in all.</summary>
     public long Bytes => memory.Bytes;
 
@@ -55,10 +58,24 @@ public sealed class DevicePool : ResultMemory
     /// <summary>Forgets the peak.</summary>
     public void ResetPeak() => PeakBytes = 0;
 
+    /// <summary>From now on the results lie in other memory, which the caller keeps.</summary>
+    /// <exception cref="InvalidOperationException">A result still lives.</exception>
+    public void Use(DeviceMemory other)
+    {
+        if (UsedBytes > 0)
+            throw new InvalidOperationException($"{UsedBytes:N0} bytes of results are in the memory that is replaced");
+        memory = other;
+    }
+
     /// <summary>The lowest place that is large enough.</summary>
     /// <exception cref="CudaOutOfMemoryException">There is none.</exception>
+    /// <exception cref="InvalidOperationException">The memory is lent.</exception>
     public override Tensor Take(long[] shape, ScalarType type)
     {
+        if (IsLent())
+            throw new InvalidOperationException(
+                "the memory for activations is lent to the workers: reclaim it before the policy computes"
+            );
         FreeDisposed();
         long bytes = BytesOf(shape, type),
             start = 0;

@@ -32,18 +32,8 @@ public static class SftPlan
         );
         AddTexts(plan, recipe, input);
 
-        var training = recipe.Training;
-        long activations = TrainerMemory.Activations(
-            input.Config,
-            training.TokensPerMicroBatch,
-            training.GradientCheckpointing
-        );
-        plan.Add(
-            "memory",
-            $"{PlanText.Bytes(TrainerMemory.Training(layout))} for weights, gradient and moments, "
-                + $"about {PlanText.Bytes(activations)} for activations"
-        );
-        plan.Add("a checkpoint", $"{PlanText.Bytes(TrainerMemory.Checkpoint(layout))} of disk");
+        plan.Add("trainer", input.Memory.Describe());
+        plan.Add("a checkpoint", $"{PlanText.Bytes(input.Memory.Checkpoint)} of disk");
         return plan.ToString();
     }
 

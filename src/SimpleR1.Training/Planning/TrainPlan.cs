@@ -1,4 +1,3 @@
-using SimpleR1.Cluster.Worker;
 using SimpleR1.Models;
 using SimpleR1.Tensors;
 using SimpleR1.Training.Recipes;
@@ -32,8 +31,8 @@ public static class TrainPlan
         );
         AddData(plan, recipe, input);
         AddSteps(plan, recipe, input);
-        AddMemory(plan, recipe, layout);
-        AddWorkers(plan, recipe, layout, input.Context, options);
+        AddMemory(plan, recipe, input);
+        AddWorkers(plan, recipe, input, options);
         return plan.ToString();
     }
 
@@ -71,8 +70,10 @@ public static class TrainPlan
         var (rollout, training) = (recipe.Rollout, recipe.Training);
         long samples = (long)rollout.PromptsPerStep * rollout.SamplesPerPrompt;
         double prompt = input.Problems.Average(p => input.Requests.Encode(p).Length);
-        double tokens = samples * (prompt + rollout.MaxNewTokens);
+        bool shares = training.SharedPrompts ?? input.Devices.Trainer.IsGpu;
+        double tokens = (shares ? rollout.PromptsPerStep : samples) * prompt + samples * rollout.MaxNewTokens;
         int updates = recipe.Algorithm.MiniBatches * recipe.Algorithm.Epochs;
+        int microBatch = input.Memory.Trainer.TokensPerMicroBatch;
         plan.Add(
             "steps",
             $"{PlanText.Count(training.Steps, "step")} of {rollout.PromptsPerStep} prompts × "
@@ -84,8 +85,8 @@ public static class TrainPlan
         );
         plan.Add(
             "updates a step",
-            $"{PlanText.Count(updates, "update")}, {Math.Ceiling(tokens / training.TokensPerMicroBatch):N0} micro-batches of "
-                + $"up to {training.TokensPerMicroBatch:N0} tokens for each pass"
+            $"{PlanText.Count(updates, "update")}, {Math.Ceiling(tokens / microBatch):N0} micro-batches of "
+                + $"up to {microBatch:N0} tokens for each pass"
         );
 
         if (input.HeldOut.Count == 0)
@@ -99,24 +100,20 @@ public static class TrainPlan
         );
     }
 
-    private static void AddMemory(PlanText plan, TrainRecipe recipe, WeightLayout layout)
+    private static void AddMemory(PlanText plan, TrainRecipe recipe, ExperimentInput input)
     {
         var training = recipe.Training;
-        long reference = recipe.Algorithm.KlCoefficient > 0 ? TrainerMemory.Frozen(layout) : 0;
-        long activations = TrainerMemory.Activations(
-            layout.Config,
-            training.TokensPerMicroBatch,
-            training.GradientCheckpointing
-        );
-        plan.Add(
-            "trainer",
-            $"{PlanText.Bytes(TrainerMemory.Training(layout))} for weights, gradient and moments"
-                + (reference > 0 ? $", {PlanText.Bytes(reference)} for the frozen reference" : "")
-                + $", about {PlanText.Bytes(activations)} for activations"
-        );
+        var memory = input.Memory;
+        plan.Add("trainer", memory.Trainer.Describe());
+        if (input.Devices.AreColocated)
+            plan.Add(
+                "shared pool",
+                $"{PlanText.Bytes(memory.PoolBytes)} on {input.Devices.Trainer.Name}: the workers' KV cache while they "
+                    + "generate, activations while the trainer computes"
+            );
         int interim = training.CheckpointEvery > 0 ? (training.Steps - 1) / training.CheckpointEvery : 0;
         int kept = Math.Min(training.KeepCheckpoints, interim + 1);
-        long checkpoint = TrainerMemory.Checkpoint(layout);
+        long checkpoint = memory.Trainer.Checkpoint;
         plan.Add(
             "checkpoints",
             $"{PlanText.Count(interim + 1, "checkpoint")} of {PlanText.Bytes(checkpoint)}, the newest {kept} kept: "
@@ -124,13 +121,7 @@ public static class TrainPlan
         );
     }
 
-    private static void AddWorkers(
-        PlanText plan,
-        TrainRecipe recipe,
-        WeightLayout layout,
-        int context,
-        ExperimentOptions options
-    )
+    private static void AddWorkers(PlanText plan, TrainRecipe recipe, ExperimentInput input, ExperimentOptions options)
     {
         var workers = recipe.Workers;
         if (workers.Servers.Count > 0)
@@ -139,23 +130,30 @@ public static class TrainPlan
             plan.Add("workers", $"those of the head at {head.Join}");
         else
         {
-            string[] devices = [.. WorkerDevices.Expand(workers.Device).Distinct()];
-            plan.Add("workers", $"{PlanText.Count(workers.Count, "worker")} on {string.Join(", ", devices)}");
-            plan.Add("each", EngineText(workers, layout, context, devices.Any(d => d != "cpu")));
+            string[] devices = [.. input.Devices.Workers.Distinct()];
+            int count = input.Devices.WorkerCount;
+            plan.Add("workers", $"{PlanText.Count(count, "worker")} on {string.Join(", ", devices)}");
+            plan.Add("each", EngineText(workers, input, devices.Any(d => d != "cpu")));
         }
     }
 
-    private static string EngineText(WorkersSection workers, WeightLayout layout, int context, bool gpu)
+    private static string EngineText(WorkersSection workers, ExperimentInput input, bool gpu)
     {
-        var engine = workers.ToEngineOptions(context).For(gpu);
-        int elementBytes = gpu ? ElementType.Parse(workers.Type).Bytes : ElementType.F32.Bytes;
-        long token = WorkersCheck.KvBytesPerToken(layout.Config, elementBytes);
+        var engine = workers.ToEngineOptions(input.Context).For(gpu);
+        int elementBytes = gpu ? input.Devices.WorkerType.Bytes : ElementType.F32.Bytes;
+        long token = WorkersCheck.KvBytesPerToken(input.Config, elementBytes);
+        long cacheBytes = engine.KvCacheBytes;
+        if (cacheBytes == 0 && input.Devices.AreColocated)
+            cacheBytes = input.Memory.PoolBytes / input.Devices.WorkersOnTrainer;
         string cache =
-            engine.KvCacheBytes == 0
+            cacheBytes == 0
                 ? "the KV cache what is left of the GPU"
-                : $"{PlanText.Bytes(engine.KvCacheBytes)} for the KV cache of {engine.KvCacheBytes / token:N0} tokens";
+                : $"{PlanText.Bytes(cacheBytes)} for the KV cache of {cacheBytes / token:N0} tokens";
         long copies = workers.Overlap ? 2 : 1;
-        return $"{PlanText.Bytes((double)layout.Length * elementBytes * copies)} for weights, {cache}; "
+        string weights = input.Devices.AreColocated
+            ? "the trainer's weights"
+            : $"{PlanText.Bytes((double)new WeightLayout(input.Config).Length * elementBytes * copies)} for weights";
+        return $"{weights}, {cache}; "
             + $"{engine.MaxSequences:N0} sequences and {engine.MaxBatchedTokens:N0} tokens at once";
     }
 }

@@ -4,8 +4,8 @@ using SimpleR1.Tensors.Operands;
 namespace SimpleR1.Training.Policy;
 
 /// <summary>
-/// Bytes of activations at the peak of a micro-batch on a GPU, known before it is computed: what the layers keep for
-/// their gradients, and the largest of what exists beside that for a moment.
+/// Bytes of activations at the peak of a micro-batch, known before it is computed: what the layers keep for their
+/// gradients, and the largest of what exists beside that for a moment. Exact on a GPU, about right on a CPU.
 /// </summary>
 public sealed record ActivationMemory
 {
@@ -53,7 +53,9 @@ public sealed record ActivationMemory
     private long HeadBytes(long trained)
     {
         long row = F32 * (long)Config.VocabularySize;
-        long rows = Math.Min(trained, Math.Max(1, Head.PerChunk / row));
+        long rows = Math.Min(trained, Head.RowsPerLoss(Config.VocabularySize));
+        if (rows * row > Head.Kept)
+            rows = Math.Min(rows, Math.Max(1, Head.PerChunk / row));
         return rows * (row + 2L * ElementBytes * Config.HiddenSize);
     }
 }

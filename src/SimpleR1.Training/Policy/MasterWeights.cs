@@ -98,6 +98,15 @@ public sealed class MasterWeights : IDisposable
         return master;
     }
 
+    /// <summary>No weight is NaN or infinite.</summary>
+    public bool AreFinite()
+    {
+        if (Live.Device is null)
+            return Live.AreFinite();
+        using var master = OnCpu();
+        return master.AreFinite();
+    }
+
     /// <summary>Calls with room for some f32 weights on the GPU, the first of them, and how many there are.</summary>
     private void EachChunk(Action<nint, long, long> copy)
     {

@@ -49,7 +49,7 @@ internal sealed class RecipeBinder(string path, List<RecipeProblem> problems)
 
     private void Bind(object section, RecipeKey key, MapNode.Entry entry, string path)
     {
-        if (entry.Value is ScalarNode { Text: null })
+        if (entry.Value is ScalarNode { Text: null } || key.AcceptsAuto && entry.Value is ScalarNode { Text: "auto" })
         {
             if (key.Nullable)
                 key.Property.SetValue(section, null);

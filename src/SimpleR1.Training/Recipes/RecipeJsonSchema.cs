@@ -69,7 +69,10 @@ public static class RecipeJsonSchema
     {
         var value = Value(key.Type, key.Limits, definitions);
         bool maybeEmpty = key.Nullable || !key.Required && RecipeKey.IsSection(key.Type); // all below it is a comment
-        var property = maybeEmpty ? AnyOf(value, new() { ["type"] = "null" }) : value;
+        var empty = new JsonObject { ["type"] = "null" };
+        if (key.AcceptsAuto)
+            empty = new() { ["enum"] = new JsonArray("auto", null) };
+        var property = maybeEmpty ? AnyOf(value, empty) : value;
         if (property.ContainsKey("$ref"))
             property = new() { ["allOf"] = new JsonArray(property) }; // draft 7 ignores what stands beside a reference
         property["description"] = key.Description;

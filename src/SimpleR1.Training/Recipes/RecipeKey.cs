@@ -18,6 +18,9 @@ internal sealed record RecipeKey
     public required Type Type { get; init; }
     public required bool Nullable { get; init; }
     public required bool Required { get; init; }
+
+    /// <summary>A number or switch that may be left open: auto says so, as leaving the key out does.</summary>
+    public bool AcceptsAuto => Nullable && Type.IsPrimitive;
     public required LimitsAttribute? Limits { get; init; }
     public required string Description { get; init; }
 

@@ -157,9 +157,21 @@ public sealed record SftTrainingSection
     [Limits(AtLeast = 1)]
     public int TokensPerBatch { get; init; } = 16_384;
 
-    [Description("Tokens computed at once; sequences are packed, so none is padding.")]
+    [Description("What the trainer computes on: cpu, cuda:N, or auto: the first GPU, else the CPU.")]
+    public string Device { get; init; } = "auto";
+
+    [Description(
+        "Element type of weights and activations: bf16 on a GPU, where a remainder beside the weights keeps them exact in f32, or "
+            + "f32. Without it bf16 on a GPU. A CPU trains in f32."
+    )]
+    public TrainedType? Type { get; init; }
+
+    [Description(
+        "Tokens computed at once; sequences are packed, so none is padding. auto, or without it: 4096 on a CPU, and on a GPU "
+            + "what its memory holds, 32768 at most."
+    )]
     [Limits(AtLeast = 1)]
-    public int TokensPerMicroBatch { get; init; } = 4096;
+    public int? TokensPerMicroBatch { get; init; }
 
     [Description("Longest sequence, in tokens; longer texts are an error.")]
     [Limits(AtLeast = 2)]

@@ -124,9 +124,9 @@ public sealed record TrainRecipe : RecipeDocument, IRecipeSection
                 "rollout.carry",
                 "workers.servers"
             );
-        if (Training.TokensPerMicroBatch < Model.MaxContext)
+        if (Training.TokensPerMicroBatch is { } tokens && tokens < Model.MaxContext)
             yield return new(
-                $"a micro-batch of {Training.TokensPerMicroBatch} tokens can't hold one sequence of {Model.MaxContext}",
+                $"a micro-batch of {tokens} tokens can't hold one sequence of {Model.MaxContext}",
                 "training.tokens_per_micro_batch",
                 "model.max_context"
             );
@@ -160,47 +160,4 @@ public sealed record ModelSection
     [Description("Longest sequence, prompt and completion together, in tokens.")]
     [Limits(AtLeast = 8)]
     public int MaxContext { get; init; } = 2048;
-}
-
-/// <summary>The <c>training</c> section.</summary>
-public sealed record TrainingSection
-{
-    [Description("Steps of rollouts, update and weight sync.")]
-    [Limits(AtLeast = 1)]
-    public int Steps { get; init; } = 100;
-
-    [Description("Tokens computed at once; sequences are packed, so none is padding.")]
-    [Limits(AtLeast = 1)]
-    public int TokensPerMicroBatch { get; init; } = 8192;
-
-    [Description("Compute layers again in the backward pass instead of keeping their activations.")]
-    public bool GradientCheckpointing { get; init; }
-
-    [Description(
-        "Compute no sample whose advantages are all 0, if the algorithm says that it adds nothing to the gradient (GRPO and "
-            + "GSPO without a KL term). Entropy and what the algorithm reports are then of the other samples."
-    )]
-    public bool SkipZeroAdvantages { get; init; } = true;
-
-    [Description(
-        "Compute the prompt of a group's samples once: the same gradient, up to rounding. By default a trainer on a GPU does, "
-            + "one on a CPU does not."
-    )]
-    public bool? SharedPrompts { get; init; }
-
-    [Description("Steps between checkpoints; 0 writes only the last.")]
-    [Limits(AtLeast = 0)]
-    public int CheckpointEvery { get; init; } = 50;
-
-    [Description("Newest checkpoints kept.")]
-    [Limits(AtLeast = 1)]
-    public int KeepCheckpoints { get; init; } = 2;
-
-    [Description("Steps between evaluations; 0 evaluates only before and after, if there are held-out problems.")]
-    [Limits(AtLeast = 0)]
-    public int EvaluateEvery { get; init; }
-
-    [Description("Rollouts written to samples.jsonl in each step.")]
-    [Limits(AtLeast = 0)]
-    public int SamplesLogged { get; init; } = 4;
 }

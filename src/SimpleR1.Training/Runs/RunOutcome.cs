@@ -27,6 +27,8 @@ public sealed record RunOutcome
     /// <summary>What the run wrote, relative to the working directory when it is inside.</summary>
     public required IReadOnlyList<string> Files { get; init; }
 
-    /// <summary>Largest resident set of each process, in bytes.</summary>
-    public required IReadOnlyList<(string Process, long Bytes)> PeakMemory { get; init; }
+    /// <summary>
+    /// Largest resident set of each process, and most activations of a trainer on a GPU, in bytes.
+    /// </summary>
+    public required IReadOnlyList<(string Part, long Bytes)> PeakMemory { get; init; }
 }

@@ -38,9 +38,10 @@ internal static class NewModel
     /// <summary>
     /// N(0, 0.02²), the projections into the residual stream scaled down by √(2·layers) (GPT-2), norms 1, biases 0.
     /// </summary>
-    public static FlatWeights Initialize(ModelConfig config, ulong seed)
+    /// <param name="weights">f32 zeros in the host's memory.</param>
+    public static void Initialize(FlatWeights weights, ulong seed)
     {
-        var weights = new FlatWeights(new WeightLayout(config), ScalarType.Float32, CPU);
+        var config = weights.Layout.Config;
         using var generator = new Generator(seed, CPU);
         foreach (var slot in weights.Layout.Slots)
         {
@@ -57,6 +58,5 @@ internal static class NewModel
                             * (residual ? 0.02 / Math.Sqrt(2 * config.Layers) : 0.02)
                     );
         }
-        return weights;
     }
 }

@@ -6,7 +6,6 @@ using SimpleR1.Training.Data;
 using SimpleR1.Training.Policy;
 using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Runs;
-using SimpleR1.WeightSync;
 
 namespace SimpleR1.Training.Supervised;
 
@@ -19,8 +18,8 @@ public sealed class Sft : IDisposable
     private readonly SftRecipe recipe;
     private readonly SftOptions options;
     private readonly SftInput input;
-    private readonly FlatWeights weights;
-    private readonly PolicyModel policy;
+    private readonly LoadedPolicy policy;
+    private readonly PolicyModel trainer;
     private readonly DataOrder order;
     private readonly Stopwatch clock = new();
 
@@ -30,15 +29,18 @@ public sealed class Sft : IDisposable
         this.options = options;
         this.input = input;
         CpuParallel.Threads = Environment.ProcessorCount;
-        weights = recipe.Model.Path is { } path
-            ? Checkpoint.Load(path)
-            : NewModel.Initialize(input.Config, recipe.Seed);
-        policy = new(
-            new(weights),
-            new(weights, recipe.Optimizer),
-            new(recipe.Training.TokensPerMicroBatch, recipe.Training.GradientCheckpointing)
-        );
+        options.Log($"trainer on {input.Memory.Describe()}");
+        policy = new(input.Memory, recipe.Optimizer, Initialize);
+        trainer = policy.Model;
         order = input.Order;
+    }
+
+    private void Initialize(FlatWeights weights)
+    {
+        if (recipe.Model.Path is { } path)
+            Checkpoint.ReadInto(path, weights);
+        else
+            NewModel.Initialize(weights, recipe.Seed);
     }
 
     /// <summary>
@@ -75,7 +77,7 @@ public sealed class Sft : IDisposable
     {
         // The run's folder
         var run = session.Run;
-        var start = new RunState(0, 0, 0, recipe.Seed, WeightHash.Compute(weights.Pointer, weights.ByteLength));
+        var start = new RunState(0, 0, 0, recipe.Seed, policy.StartHash);
         bool resumes = options.Existing == ExistingRun.Resume;
         if (resumes)
             start = Resume(run, start);
@@ -93,7 +95,7 @@ public sealed class Sft : IDisposable
             state = state with
             {
                 Step = step.Step,
-                OptimizerSteps = policy.Optimizer.Steps,
+                OptimizerSteps = trainer.Optimizer.Steps,
                 DataPosition = order.Position,
             };
             metrics.Write(step.Step, step.Metrics());
@@ -109,14 +111,28 @@ public sealed class Sft : IDisposable
         session.Keep();
         bool interrupted = state.Step < steps;
         if (!interrupted)
-            SftOutput.Write(recipe, weights, input.Files);
+            WriteOutput();
         string[] written = interrupted ? [] : [recipe.Output];
         return new(state.Step, interrupted, loss, [.. run.Written(state.Step), .. written]);
     }
 
+    private void WriteOutput()
+    {
+        var master = trainer.Optimizer.Master.OnCpu();
+        try
+        {
+            SftOutput.Write(recipe, master, input.Files);
+        }
+        finally
+        {
+            if (master != policy.Weights)
+                master.Dispose();
+        }
+    }
+
     private RunState Resume(RunFolder run, RunState start)
     {
-        if (Checkpoints.LoadLatest(run, policy, start.Seed, start.StartHash) is not { } state)
+        if (Checkpoints.LoadLatest(run, trainer, start.Seed, start.StartHash) is not { } state)
         {
             options.Log($"{run.Path} has no checkpoint yet; starting at the first step");
             return start;
@@ -134,7 +150,13 @@ public sealed class Sft : IDisposable
         var batch = NextBatch();
         double learningRate = Optimizer.LearningRate(recipe.Optimizer, finished, recipe.Training.Steps);
         float weight = 1f / batch.Sum(s => s.Trained);
-        var update = policy.Update(batch, 1, finished, learningRate, (_, logProbs) => (-(logProbs * weight).sum(), []));
+        var update = trainer.Update(
+            batch,
+            1,
+            finished,
+            learningRate,
+            (_, logProbs) => (-(logProbs * weight).sum(), [])
+        );
 
         int step = finished + 1;
         double? heldOutLoss = null;
@@ -163,17 +185,16 @@ public sealed class Sft : IDisposable
     }
 
     private double MeanLoss(TrainingSequence[] texts) =>
-        -policy.LogProbs(texts, 1).Sum(p => p.Sum(x => (double)x)) / texts.Sum(t => t.Trained);
+        -trainer.LogProbs(texts, 1).Sum(p => p.Sum(x => (double)x)) / texts.Sum(t => t.Trained);
 
     /// <param name="step">Steps finished.</param>
     private bool IsDue(int every, int step) => step == recipe.Training.Steps || every > 0 && step % every == 0;
 
     private void Save(RunFolder run, RunState state) =>
-        Checkpoints.Save(run, policy, state, input.Files, recipe.Training.KeepCheckpoints);
+        Checkpoints.Save(run, trainer, state, input.Files, recipe.Training.KeepCheckpoints);
 
     public void Dispose()
     {
         policy.Dispose();
-        weights.Dispose();
     }
 }

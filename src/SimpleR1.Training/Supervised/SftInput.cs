@@ -1,6 +1,7 @@
 using SimpleR1.Models;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Training.Data;
+using SimpleR1.Training.Planning;
 using SimpleR1.Training.Policy;
 using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Runs;
@@ -10,6 +11,8 @@ namespace SimpleR1.Training.Supervised;
 /// <summary>All that an sft recipe's files hold, except weights: read and checked before anything slow starts.</summary>
 internal sealed record SftInput
 {
+    private const int CpuTokens = 4096;
+
     public required ModelConfig Config { get; init; }
     public required Tokenizer Tokenizer { get; init; }
 
@@ -22,6 +25,7 @@ internal sealed record SftInput
 
     /// <summary>Null when the recipe has none.</summary>
     public required TrainingSequence[]? HeldOut { get; init; }
+    public required TrainerMemory Memory { get; init; }
 
     /// <exception cref="RecipeException">
     /// Something in the recipe is wrong, or in what it names: the run's folder, the output, the model, the texts. The
@@ -37,6 +41,7 @@ internal sealed record SftInput
         var (config, tokenizer) = LoadModel(checking);
         if (config is null || tokenizer is null)
             throw checking.ToException();
+        var memory = PlanMemory(checking, config, options.Log);
         var encoder = checking.Try("model.template", () => new SftTexts(recipe, tokenizer, config));
         var texts = encoder is null
             ? null
@@ -54,7 +59,30 @@ internal sealed record SftInput
             Texts = texts!.Texts,
             Order = texts.Order,
             HeldOut = heldOut?.Texts,
+            Memory = memory!,
         };
+    }
+
+    private static TrainerMemory? PlanMemory(CheckedRecipe<SftRecipe> checking, ModelConfig config, Action<string> log)
+    {
+        var training = checking.Recipe.Training;
+        var device = checking.Try(
+            "training.device",
+            () => TrainerDevice.Choose(training.Device, training.Type, config, log)
+        );
+        var options = new MicroBatchOptions
+        {
+            Tokens = training.TokensPerMicroBatch,
+            GradientCheckpointing = training.GradientCheckpointing,
+            CpuTokens = CpuTokens,
+            LongestSequence = training.SequenceLength,
+        };
+        return device is null
+            ? null
+            : checking.Try(
+                "training.tokens_per_micro_batch",
+                () => TrainerMemory.Plan(new(config), device, options, TrainerMemory.FreeOn(device))
+            );
     }
 
     private static (ModelConfig?, Tokenizer?) LoadModel(CheckedRecipe<SftRecipe> checking)

@@ -121,7 +121,7 @@ internal sealed class ConsoleReport
         Log("");
         Log($"{Durations.Count(o.Step, "step")} in {Durations.Text(o.Seconds)}; files:");
         LogFiles(o.Files);
-        var memory = o.PeakMemory.Select(m => Invariant($"{m.Process} {m.Bytes / 1e6:N0} MB"));
+        var memory = o.PeakMemory.Select(m => Invariant($"{m.Part} {m.Bytes / 1e6:N0} MB"));
         Log("peak memory: " + string.Join(", ", memory));
     }
 

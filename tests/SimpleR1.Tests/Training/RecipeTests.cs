@@ -322,15 +322,13 @@ public sealed class RecipeTests
         Assert.DoesNotContain("|  |\n", RecipeReference.Markdown());
 
     [Fact]
-    public void Workers_on_the_cpu_share_no_memory_and_colocated_ones_must()
+    public void Auto_leaves_a_number_open_as_leaving_the_key_out_does()
     {
-        var workers = Parse(Good).Workers;
-        Assert.Equal(WorkerPlacement.Auto, workers.Placement);
-        Assert.False(workers.SharesMemoryOf("cpu"));
-        var colocated = workers with { Placement = WorkerPlacement.Colocated };
-        Assert.Contains(
-            "needs a worker on the trainer's GPU",
-            Assert.Throws<ArgumentException>(() => colocated.SharesMemoryOf("cpu")).Message
+        Assert.Null(Parse(Good).Training.TokensPerMicroBatch);
+        Assert.Null(
+            Parse(Good + "\ntraining: {tokens_per_micro_batch: auto, shared_prompts: auto}").Training.SharedPrompts
         );
+        Assert.Equal(512, Parse(Good, "training.tokens_per_micro_batch=512").Training.TokensPerMicroBatch);
+        Assert.Contains("expected a whole number", Problems(Good, "training.steps=auto").Single());
     }
 }

@@ -1,6 +1,5 @@
 using System.ComponentModel;
 using SimpleR1.Cluster;
-using SimpleR1.Cluster.Worker;
 using SimpleR1.Inference;
 using SimpleR1.Tensors;
 using SimpleR1.WeightSync;
@@ -27,12 +26,15 @@ public sealed record WorkersSection : IRecipeSection
     private const int CpuKvCacheMib = 512;
     private const int CpuSequences = 256; // a step's samples, where a server's default has an eye on latency
 
-    [Description("Worker processes.")]
+    [Description("Worker processes. Without it one for each of their devices.")]
     [Limits(AtLeast = 1)]
-    public int Count { get; init; } = 1;
+    public int? Count { get; init; }
 
-    [Description("What they compute on: cpu, cuda, cuda:N, several with commas, or all for one GPU after another.")]
-    public string Device { get; init; } = WorkerSettings.DefaultDevice;
+    [Description(
+        "What they compute on: cpu, cuda, cuda:N, several with commas, or all for one GPU after another. auto takes the GPUs "
+            + "that the trainer leaves, its own where it is the only one, and the CPU where the trainer is on it."
+    )]
+    public string Device { get; init; } = "auto";
 
     [Description(
         "Memory of workers on the trainer's GPU: colocated shares the trainer's weights and one pool with them, which is "
@@ -42,9 +44,10 @@ public sealed record WorkersSection : IRecipeSection
     public WorkerPlacement Placement { get; init; } = WorkerPlacement.Auto;
 
     [Description(
-        "Element type of weights and KV cache of workers on a GPU, and of what send_device sends to servers: bf16, f16 or f32."
+        "Element type of weights and KV cache of workers on a GPU, and of what send_device sends to servers: bf16, f16 or f32. "
+            + "Without it that of a trainer on a GPU, else bf16."
     )]
-    public string Type { get; init; } = WorkerSettings.DefaultType;
+    public string? Type { get; init; }
 
     [Description(
         "The trainer's GPU that NCCL sends from: cuda or cuda:N, not a GPU of the workers. Several, with commas, send a "
@@ -109,14 +112,6 @@ public sealed record WorkersSection : IRecipeSection
     )]
     public bool ProcessedLogprobs { get; init; }
 
-    public WorkerSettings ToSettings() =>
-        new()
-        {
-            Device = Device,
-            Type = Type,
-            Threads = Threads,
-        };
-
     /// <summary>The engines of the workers, on whatever devices these compute.</summary>
     /// <param name="context">Longest prompt and completion together, in tokens.</param>
     internal EngineOptions ToEngineOptions(int context)
@@ -136,25 +131,6 @@ public sealed record WorkersSection : IRecipeSection
             MaxContext = context,
         };
 
-    /// <summary>Whether worker processes that this one starts share the memory of a trainer on a device.</summary>
-    /// <param name="trainer">A single device: cpu, cuda or cuda:N.</param>
-    /// <exception cref="ArgumentException">
-    /// <see cref="Placement"/> is colocated and no worker computes on that GPU, or there is no such device.
-    /// </exception>
-    public bool SharesMemoryOf(string trainer)
-    {
-        if (Placement == WorkerPlacement.Separate || Servers.Count > 0)
-            return false;
-        string device = WorkerDevices.Expand(trainer)[0];
-        bool same = device != WorkerSettings.DefaultDevice && WorkerDevices.Expand(Device).Take(Count).Contains(device);
-        if (Placement == WorkerPlacement.Colocated && !same)
-            throw new ArgumentException(
-                $"workers.placement: colocated needs a worker on the trainer's GPU; the trainer computes on {device}, "
-                    + $"workers on {Device}"
-            );
-        return same && !Overlap;
-    }
-
     public IEnumerable<Conflict> Validate()
     {
         if (Placement == WorkerPlacement.Colocated && Overlap)
@@ -170,7 +146,7 @@ public sealed record WorkersSection : IRecipeSection
                 "placement",
                 "servers"
             );
-        if (ElementType.Find(Type) is null)
+        if (Type is not null && ElementType.Find(Type) is null)
             yield return new($"expected {ElementType.Names}, found '{Type}'", "type");
         if (Servers.Count > 0 && !IsOneSender(SendDevice))
             yield return new(

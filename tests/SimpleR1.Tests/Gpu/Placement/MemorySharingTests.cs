@@ -4,7 +4,6 @@ using SimpleR1.Cluster.Wire;
 using SimpleR1.Models;
 using SimpleR1.Tensors.Cuda;
 using SimpleR1.Tensors.Cuda.Ipc;
-using SimpleR1.Training.Recipes.Sections;
 using SimpleR1.WeightSync;
 using SimpleR1.WeightSync.Ipc;
 using Xunit;
@@ -159,16 +158,4 @@ public sealed class MemorySharingTests() : ColocationTest(ScalarType.BFloat16)
 
     private static async Task AssertRefusedAsync(ClusterOptions options, string reason) =>
         Assert.Contains(reason, (await Assert.ThrowsAsync<ArgumentException>(() => StartAsync(options))).Message);
-
-    [Fact]
-    public void Placement_is_colocated_where_a_workers_device_is_the_trainers()
-    {
-        var workers = new WorkersSection { Device = "cuda" };
-        Assert.True(workers.SharesMemoryOf("cuda:0"));
-        Assert.True((workers with { Device = "all", Placement = WorkerPlacement.Colocated }).SharesMemoryOf("cuda"));
-        Assert.False(workers.SharesMemoryOf("cpu"));
-        Assert.False((workers with { Device = "cpu" }).SharesMemoryOf("cuda"));
-        Assert.False((workers with { Overlap = true }).SharesMemoryOf("cuda"));
-        Assert.False((workers with { Placement = WorkerPlacement.Separate }).SharesMemoryOf("cuda"));
-    }
 }

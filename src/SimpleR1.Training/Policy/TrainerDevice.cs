@@ -1,0 +1,75 @@
+using SimpleR1.Models;
+using SimpleR1.Tensors;
+using SimpleR1.Tensors.Cuda;
+using SimpleR1.Training.Recipes.Sections;
+
+namespace SimpleR1.Training.Policy;
+
+/// <summary>What a policy is trained on, and the element type of its live weights there.</summary>
+/// <param name="Name">cpu, or cuda:N.</param>
+public sealed record TrainerDevice(string Name, ElementType Type)
+{
+    private const int Multiple = 8;
+
+    public static TrainerDevice Cpu { get; } = new("cpu", ElementType.F32);
+
+    public bool IsGpu => Name != Cpu.Name;
+
+    /// <summary>The GPU; null for the CPU.</summary>
+    public CudaDevice? Open() => CudaDevice.Parse(Name);
+
+    /// <summary>The device that a recipe names, or the first GPU if there is one that can train the model.</summary>
+    /// <param name="device">auto, cpu, cuda or cuda:N.</param>
+    /// <param name="type">Null for the device's own: bf16 on a GPU, f32 on a CPU.</param>
+    /// <param name="config">The model; null where it could not be read.</param>
+    /// <param name="log">Told why auto takes no GPU although there is one.</param>
+    /// <exception cref="ArgumentException">There is no such device, or it can't train the model.</exception>
+    public static TrainerDevice Choose(string device, TrainedType? type, ModelConfig? config, Action<string> log)
+    {
+        string name = device == "auto" ? FirstUsable(config, log) : device;
+        if (name == Cpu.Name)
+            return type == TrainedType.BF16 && device != "auto"
+                ? throw new ArgumentException("a CPU trains in f32; leave type out, or train on a GPU")
+                : Cpu;
+
+        var gpu =
+            CudaDevice.Parse(name) ?? throw new ArgumentException($"device '{device}': expected auto, cpu or cuda:N");
+        if (config is not null && WhyNot(config) is { } reason)
+            throw new ArgumentException($"{reason}; train it with device: cpu");
+        return new($"cuda:{gpu.Index}", type == TrainedType.F32 ? ElementType.F32 : ElementType.BF16);
+    }
+
+    private static string FirstUsable(ModelConfig? config, Action<string> log)
+    {
+        if (CudaDevice.Count == 0)
+            return Cpu.Name;
+        string? reason = config is null ? null : WhyNot(config);
+        try
+        {
+            if (reason is null)
+                return $"cuda:{CudaDevice.Open(0).Index}";
+        }
+        catch (Exception e) when (e is DllNotFoundException or CudaDeviceMissingException)
+        {
+            reason = e.Message;
+        }
+        log($"training on the CPU, although there is a GPU: {reason}");
+        return Cpu.Name;
+    }
+
+    /// <summary>Why the kernels can't train a model: they move 8 elements at a time, and rotate half a head.</summary>
+    private static string? WhyNot(ModelConfig config)
+    {
+        (string Name, int Size)[] sizes =
+        [
+            ("hidden_size", config.HiddenSize),
+            ("intermediate_size", config.IntermediateSize),
+            ("vocab_size", config.VocabularySize),
+            ("half of head_dim", config.HeadDimension / 2),
+        ];
+        var odd = sizes.FirstOrDefault(size => size.Size % Multiple != 0);
+        return odd.Name is null
+            ? null
+            : $"GPUs need sizes that are multiples of {Multiple}, and {odd.Name} is {odd.Size}";
+    }
+}
