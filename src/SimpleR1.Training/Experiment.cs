@@ -39,7 +39,7 @@ public sealed class Experiment : IAsyncDisposable
         this.setup = setup;
         Environments = problem => new SingleTurn(problem, Rewards, setup.Input.Requests.AnswerStart(problem));
         collector = new(setup.Workers, problem => Environments(problem), Rewards);
-        warnings = new(setup.Input.Config.VocabularySize);
+        warnings = new(setup.Input.Config.VocabularySize, Recipe.Training.EngineDifferenceAlarm);
         lastStep = setup.Start;
         Step = setup.Start.Step;
     }

@@ -27,13 +27,14 @@ public sealed class PolicyGradient(
     {
         var epoch = batches.Build(rollouts, Algorithm);
         var updates = new List<UpdateStatistics>();
+        var difference = new EngineDifference(policy.Weights.Version);
         for (int i = 0; i < options.Epochs; i++)
             foreach (var batch in epoch)
-                updates.Add(Update(batch, step, learningRate));
+                updates.Add(Update(batch, step, learningRate, difference));
         return updates;
     }
 
-    private UpdateStatistics Update(TrainingBatch batch, int step, double learningRate)
+    private UpdateStatistics Update(TrainingBatch batch, int step, double learningRate, EngineDifference difference)
     {
         var samples = batch.Computed;
         var update = policy.Update(
@@ -41,13 +42,16 @@ public sealed class PolicyGradient(
             options.Temperature,
             step,
             learningRate,
-            (range, logProbs) => Algorithm.Loss(Input(samples[range], logProbs))
+            (range, logProbs) =>
+            {
+                var input = Input(samples[range], logProbs);
+                difference.Add(input);
+                return Algorithm.Loss(input);
+            }
         );
-        return update with
-        {
-            TokensAsked = update.TokensAsked + batch.TokensSkipped,
-            Report = update.Report.ToDictionary(sum => sum.Key, sum => sum.Value * batch.ReportScale),
-        };
+        var report = update.Report.ToDictionary(sum => sum.Key, sum => sum.Value * batch.ReportScale);
+        report[EngineDifference.Metric] = difference.Mean;
+        return update with { TokensAsked = update.TokensAsked + batch.TokensSkipped, Report = report };
     }
 
     /// <param name="samples">Of one micro-batch.</param>

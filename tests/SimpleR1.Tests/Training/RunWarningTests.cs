@@ -35,7 +35,7 @@ public sealed class RunWarningTests
     /// <summary>The step of each warning with its text, over steps that are all like this one.</summary>
     private static (int Step, string Text)[] Warnings(StepReport like, int steps, int of = 100)
     {
-        var warnings = new RunWarnings(Vocabulary);
+        var warnings = new RunWarnings(Vocabulary, 0.02);
         return
         [
             .. Enumerable
@@ -69,7 +69,7 @@ public sealed class RunWarningTests
     [Fact]
     public void Sign_that_comes_and_goes_is_no_reason_to_warn()
     {
-        var warnings = new RunWarnings(Vocabulary);
+        var warnings = new RunWarnings(Vocabulary, 0.02);
         for (int step = 1; step <= 40; step++)
             Assert.Empty(
                 warnings.Check(

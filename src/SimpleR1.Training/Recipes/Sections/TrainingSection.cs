@@ -47,6 +47,13 @@ public sealed record TrainingSection
     )]
     public bool? SharedPrompts { get; init; }
 
+    [Description(
+        "Warns when the mean of |trainer's log-prob - engine's|, in nats a token of the same weights (the metric "
+            + "engine_difference), is above this in three steps in a row."
+    )]
+    [Limits(Above = 0)]
+    public double EngineDifferenceAlarm { get; init; } = 0.02;
+
     [Description("Steps between checkpoints; 0 writes only the last.")]
     [Limits(AtLeast = 0)]
     public int CheckpointEvery { get; init; } = 50;

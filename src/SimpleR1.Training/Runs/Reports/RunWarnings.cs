@@ -1,3 +1,4 @@
+using SimpleR1.Training.Algorithms;
 using static System.FormattableString;
 
 namespace SimpleR1.Training.Runs.Reports;
@@ -7,7 +8,8 @@ namespace SimpleR1.Training.Runs.Reports;
 /// It sees nothing but step reports.
 /// </summary>
 /// <param name="vocabulary">Tokens of the model's vocabulary.</param>
-public sealed class RunWarnings(int vocabulary)
+/// <param name="engineDifference">The recipe's <c>training.engine_difference_alarm</c>.</param>
+public sealed class RunWarnings(int vocabulary, double engineDifference)
 {
     /// <summary>Steps in a row that a sign of collapse must last; in a shorter run, all of its steps.</summary>
     private const int CollapseSteps = 3;
@@ -24,8 +26,13 @@ public sealed class RunWarnings(int vocabulary)
     private const string RewardPrefix = "reward_";
 
     /// <summary>Divergences that no healthy run has, in nats a token.</summary>
-    private static readonly Dictionary<string, (double Limit, string Advice)> Divergences = new()
+    private readonly Dictionary<string, (double Limit, string Advice)> divergences = new()
     {
+        [EngineDifference.Metric] = (
+            engineDifference,
+            "trainer and workers compute different log-probs from the same weights: use workers.type bf16 or f32, and check that "
+                + "servers report log-probs at the recipe's temperature; training.engine_difference_alarm sets this limit"
+        ),
         ["kl_engine"] = (
             0.5,
             "the workers sample from another distribution than the trainer computes: sample without top_p, top_k and "
@@ -64,7 +71,7 @@ public sealed class RunWarnings(int vocabulary)
                 warnings.Add(
                     Sign(name, value == 0, UnpaidSteps, isLast: false, UnpaidText(name[RewardPrefix.Length..]))
                 );
-            else if (Divergences.TryGetValue(name, out var divergence))
+            else if (divergences.TryGetValue(name, out var divergence))
                 warnings.Add(
                     Sign(
                         name,
