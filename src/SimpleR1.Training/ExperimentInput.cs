@@ -30,8 +30,10 @@ internal sealed record ExperimentInput
 
     /// <summary>Longest prompt and completion together, in tokens.</summary>
     public required int Context { get; init; }
-    public required RunDevices Devices { get; init; }
     public required RunMemory Memory { get; init; }
+
+    /// <summary>Where the run computes.</summary>
+    public RunDevices Devices => Memory.Devices;
 
     /// <exception cref="RecipeException">
     /// Something in the recipe is wrong, or in what it names: the run's folder, the model, template, data, rewards,
@@ -51,14 +53,11 @@ internal sealed record ExperimentInput
         // What scores completions, and what makes them
         var rewards = LoadRewards(checking, options.Events.Log);
         int context = Math.Min(model?.Config.MaxPositions ?? int.MaxValue, recipe.Model.MaxContext);
-        bool startsWorkers = options.Join is null && recipe.Workers.Servers.Count == 0;
-        var devices = RunDevices.Choose(checking, model?.Config, startsWorkers, options.Events.Log);
-        WorkersCheck.Check(checking, model?.Config, devices, context, startsWorkers);
-        var memory = PlanMemory(checking, devices, model?.Config, context);
+        var memory = PlanMemory(checking, model?.Config, context, options);
 
-        if (model is null || template is null || problems is null || heldOut is null || rewards is null)
+        if (model is null || template is null || problems is null || heldOut is null)
             throw checking.ToException();
-        if (devices is null || memory is null)
+        if (rewards is null || memory is null)
             throw checking.ToException();
         var input = new ExperimentInput
         {
@@ -71,7 +70,6 @@ internal sealed record ExperimentInput
             Problems = problems,
             HeldOut = heldOut,
             Context = context,
-            Devices = devices,
             Memory = memory,
         };
         input.CheckPrompts(checking);
@@ -82,18 +80,24 @@ internal sealed record ExperimentInput
         return input;
     }
 
+    /// <summary>Chooses and checks devices and sizes; null where there is a problem.</summary>
     private static RunMemory? PlanMemory(
         CheckedRecipe<TrainRecipe> checking,
-        RunDevices? devices,
         ModelConfig? config,
-        int context
-    ) =>
-        devices is null || config is null
+        int context,
+        ExperimentOptions options
+    )
+    {
+        bool startsWorkers = options.Join is null && checking.Recipe.Workers.Servers.Count == 0;
+        var devices = RunDevices.Choose(checking, config, startsWorkers, options.Events.Log);
+        WorkersCheck.Check(checking, config, devices, context, startsWorkers);
+        return devices is null || config is null
             ? null
             : checking.Try(
                 "training.tokens_per_micro_batch",
                 () => RunMemory.Plan(checking.Recipe, devices, config, context)
             );
+    }
 
     private static PromptTemplate CreateTemplate(ModelSection model) =>
         PromptTemplate.Create(

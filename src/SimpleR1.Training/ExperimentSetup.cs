@@ -97,7 +97,7 @@ internal sealed class ExperimentSetup : IAsyncDisposable
     private void LoadPolicy()
     {
         CpuParallel.Threads = Environment.ProcessorCount;
-        var (trainer, pool) = Input.Memory;
+        var (_, trainer, pool) = Input.Memory;
         Events.Log($"trainer on {trainer.Describe()}");
         policy = new(trainer, Recipe.Optimizer, weights => Checkpoint.ReadInto(Recipe.Model.Path, weights), pool);
         reference = Recipe.Algorithm.KlCoefficient > 0 ? new(policy.Copy()) : null;

@@ -5,8 +5,9 @@ using SimpleR1.Training.Recipes;
 namespace SimpleR1.Training.Planning;
 
 /// <summary>Memory of the trainer's device in a run of reinforcement learning, planned before anything is loaded.</summary>
+/// <param name="Devices">Where the run computes.</param>
 /// <param name="PoolBytes">Of the pool that is the activations' and, where workers share it, their KV caches'.</param>
-internal sealed record RunMemory(TrainerMemory Trainer, long PoolBytes)
+internal sealed record RunMemory(RunDevices Devices, TrainerMemory Trainer, long PoolBytes)
 {
     private const int CpuTokens = 8192;
 
@@ -35,13 +36,13 @@ internal sealed record RunMemory(TrainerMemory Trainer, long PoolBytes)
         };
         var trainer = TrainerMemory.Plan(layout, devices.Trainer, options, free);
         if (!devices.AreColocated)
-            return new(trainer, trainer.Activations);
+            return new(devices, trainer, trainer.Activations);
 
         // A pool for both
         long token = WorkersCheck.KvBytesPerToken(config, devices.WorkerType.Bytes);
         long wanted = engine.KvCacheBytes > 0 ? engine.KvCacheBytes : (long)engine.MaxSequences * context * token;
         long left = free - trainer.State - trainer.Reference;
-        return new(trainer, Math.Max(trainer.Activations, Math.Min(left, devices.WorkersOnTrainer * wanted)));
+        return new(devices, trainer, Math.Max(trainer.Activations, Math.Min(left, devices.WorkersOnTrainer * wanted)));
     }
 
     /// <summary>Bytes of an engine's activations and logits.</summary>

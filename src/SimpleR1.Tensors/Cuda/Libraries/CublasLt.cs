@@ -29,16 +29,6 @@ internal sealed unsafe partial class CublasLt : IDisposable
     private const double HopelessRatio = 1.5; // a candidate so much slower than the best is measured once only
     private const long FlushBytes = 128L << 20; // more than a cache holds: in a model's step, weights come from memory
 
-    /// <summary>cublasLtMatmulAlgo_t and what the heuristic says about it (cublasLtMatmulHeuristicResult_t).</summary>
-    [StructLayout(LayoutKind.Sequential, Size = 96)]
-    private struct Choice
-    {
-        public fixed ulong Algorithm[8];
-        public nuint WorkspaceBytes;
-        public int State;
-        public float Waves;
-    }
-
     /// <summary>
     /// A product as the library sees it: descriptors of the operation and of its matrices, and their addresses.
     /// </summary>
@@ -70,8 +60,7 @@ internal sealed unsafe partial class CublasLt : IDisposable
 
     private readonly CudaDevice device;
     private readonly DeviceMemory workspace;
-    private readonly Dictionary<ProductKey, Choice> choices = [];
-    private readonly string file;
+    private readonly ProductChoices choices;
     private nint handle;
 
     public CublasLt(CudaDevice device, long workspaceBytes)
@@ -81,8 +70,8 @@ internal sealed unsafe partial class CublasLt : IDisposable
         Check(cublasLtCreate(out handle), "cublasLtCreate");
         workspace = device.Allocate(workspaceBytes, "cuBLASLt's workspace");
         string deviceName = string.Concat(device.Name.Select(c => char.IsLetterOrDigit(c) ? c : '-'));
-        file = Path.Combine(KernelLibrary.CacheFolder(), $"products-{deviceName}-{cublasLtGetVersion()}-2.txt");
-        ReadChoices();
+        string file = $"products-{deviceName}-{cublasLtGetVersion()}-2.txt";
+        choices = new(Path.Combine(KernelLibrary.CacheFolder(), file));
     }
 
     /// <summary>y = x · Wᵀ + b</summary>
@@ -176,28 +165,21 @@ internal sealed unsafe partial class CublasLt : IDisposable
         return layout;
     }
 
-    private Choice ChoiceFor(ProductKey exact, nint bias, in Product product)
+    /// <param name="product">A product with at most the number of tokens that share a choice, to measure.</param>
+    private ProductChoice ChoiceFor(ProductKey exact, nint bias, in Product product)
     {
         var key = exact.WithSharedTokens();
-        if (!choices.TryGetValue(key, out var choice))
-            choices[key] = choice = Choose(key, bias, product);
-        return choice;
-    }
-
-    /// <param name="product">A product with at most the key's number of tokens, to measure.</param>
-    private Choice Choose(ProductKey key, nint bias, in Product product)
-    {
+        if (choices.Find(key) is { } known)
+            return known;
         var found = Candidates(key, bias);
         if (found.Length == 1 || device.Capturing)
-            return found[0];
-
-        var best = Fastest(found, product, key.ResultBytes);
-        Keep(key, best);
-        return best;
+            return choices.Use(key, found[0]);
+        var measured = product;
+        return choices.Decide(key, () => Fastest(found, measured, key.ResultBytes));
     }
 
     /// <summary>The kernels that cuBLASLt proposes for a product, its first choice first; at least one.</summary>
-    private Choice[] Candidates(ProductKey key, nint bias)
+    private ProductChoice[] Candidates(ProductKey key, nint bias)
     {
         var product = Describe(key, bias);
         Check(cublasLtMatmulPreferenceCreate(out nint preference), "cublasLtMatmulPreferenceCreate");
@@ -210,7 +192,7 @@ internal sealed unsafe partial class CublasLt : IDisposable
             uint aligned = 128; // where slots of the flat weights begin; all else is aligned as cuBLAS expects
             Prefer(preference, MinAlignmentA, &aligned, sizeof(uint));
 
-            Choice* found = stackalloc Choice[MostCandidates];
+            ProductChoice* found = stackalloc ProductChoice[MostCandidates];
             int count;
             int status = cublasLtMatmulAlgoGetHeuristic(
                 handle,
@@ -227,7 +209,7 @@ internal sealed unsafe partial class CublasLt : IDisposable
             Check(status, $"cublasLtMatmulAlgoGetHeuristic {key}");
             if (count == 0)
                 throw new CudaException($"cuBLASLt has no kernel for {key}");
-            return new ReadOnlySpan<Choice>(found, count).ToArray();
+            return new ReadOnlySpan<ProductChoice>(found, count).ToArray();
         }
         finally
         {
@@ -242,7 +224,7 @@ internal sealed unsafe partial class CublasLt : IDisposable
             "cublasLtMatmulPreferenceSetAttribute"
         );
 
-    private Choice Fastest(Choice[] candidates, Product product, long resultBytes)
+    private ProductChoice Fastest(ProductChoice[] candidates, Product product, long resultBytes)
     {
         using var flush = device.Allocate(FlushBytes, "measuring products");
         using var spare = product.Beta == 0 ? null : device.Allocate(resultBytes, "measuring products");
@@ -275,7 +257,7 @@ internal sealed unsafe partial class CublasLt : IDisposable
         return candidates[fastest];
     }
 
-    private int Multiply(in Product product, Choice* choice)
+    private int Multiply(in Product product, ProductChoice* choice)
     {
         float one = 1,
             beta = product.Beta;
@@ -297,33 +279,6 @@ internal sealed unsafe partial class CublasLt : IDisposable
             (nuint)workspace.Bytes,
             device.Stream
         );
-    }
-
-    // A line of the file: the key, then the choice's bytes.
-
-    private void Keep(ProductKey key, Choice choice)
-    {
-        string bytes = Convert.ToHexString(new ReadOnlySpan<byte>(&choice, sizeof(Choice)));
-        try
-        {
-            Directory.CreateDirectory(Path.GetDirectoryName(file)!);
-            File.AppendAllText(file, $"{key.ToLine()} {bytes}\n");
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException) { } // measured again next time
-    }
-
-    private void ReadChoices()
-    {
-        if (!File.Exists(file))
-            return;
-        foreach (string line in File.ReadLines(file))
-        {
-            int end = line.LastIndexOf(' ');
-            if (end < 0 || line.Length - end - 1 != 2 * sizeof(Choice))
-                continue; // cut off by a crash
-            byte[] bytes = Convert.FromHexString(line.AsSpan(end + 1));
-            choices.TryAdd(ProductKey.Parse(line[..end]), MemoryMarshal.Read<Choice>(bytes));
-        }
     }
 
     private static void Set(nint operation, int attribute, int value) =>
@@ -405,7 +360,7 @@ internal sealed unsafe partial class CublasLt : IDisposable
         nint d,
         nint preference,
         int wanted,
-        Choice* results,
+        ProductChoice* results,
         int* found
     );
 
