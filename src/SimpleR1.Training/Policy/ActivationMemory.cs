@@ -30,7 +30,8 @@ public sealed record ActivationMemory
         long kept = Checkpointing ? Config.Layers * (stream + rounded) + LayerBytes : Config.Layers * LayerBytes;
         long final = stream + rounded;
         long whole = tokens * (kept + final) + 2 * trained * rounded; // with the head's input and its gradient
-        return whole + Math.Max(HeadBytes(trained), tokens * BackwardBytes) + Spare;
+        long backward = tokens * Math.Max(FeedForwardBytes, AttentionBytes);
+        return whole + Math.Max(HeadBytes(trained), backward) + Spare;
     }
 
     /// <summary>What a layer keeps of a token for its gradient.</summary>
@@ -47,8 +48,22 @@ public sealed record ActivationMemory
     }
 
     /// <summary>What the gradient of a feed-forward layer needs of a token beside what is kept.</summary>
-    private long BackwardBytes =>
+    private long FeedForwardBytes =>
         (F32 + 2 * ElementBytes) * (long)Config.HiddenSize + 2L * ElementBytes * Config.IntermediateSize;
+
+    /// <summary>
+    /// The same of attention. The sums in parts of shared prompts have at most two rows of keys and values for each token
+    /// (PackedItems.KeyTiles).
+    /// </summary>
+    private long AttentionBytes
+    {
+        get
+        {
+            var c = Config;
+            long rows = (F32 + ElementBytes) * (long)c.HiddenSize + ElementBytes * (c.QkvSize + c.QuerySize);
+            return rows + F32 * (c.Heads + 2L * (c.QkvSize - c.QuerySize));
+        }
+    }
 
     private long HeadBytes(long trained)
     {

@@ -35,12 +35,29 @@ public sealed class GpuTrainingTests
         ];
     }
 
+    /// <summary>Three groups, whose samples begin with the same 70, 5 or 9 tokens.</summary>
+    private static TrainingSequence[] Groups(bool shared)
+    {
+        var random = new Random(4);
+        int[] Ids(int count) => [.. Enumerable.Range(0, count).Select(_ => random.Next(64))];
+
+        var sequences = new List<TrainingSequence>();
+        int group = 0;
+        foreach (var (prompt, answers) in new[] { (70, new[] { 9, 1, 30, 66 }), (5, [3, 20, 8]), (9, [12]) })
+        {
+            int[] begin = Ids(prompt);
+            foreach (int answer in answers)
+                sequences.Add(new([.. begin, .. Ids(answer)], prompt) { Group = shared ? group : null });
+            group++;
+        }
+        return [.. sequences];
+    }
+
     /// <summary>A policy with its memory, on one device.</summary>
     private sealed class Trained : IDisposable
     {
         private readonly DevicePool? pool;
         private readonly FlatWeights weights;
-        private readonly TrainingSequence[] sequences = Sequences();
         private int step;
 
         public Trained(FlatWeights weights, int tokens = 64, bool checkpointing = false, double clip = 0)
@@ -60,12 +77,13 @@ public sealed class GpuTrainingTests
             Policy = new(new(weights), new(weights, section), options, pool);
         }
 
+        public TrainingSequence[] Batch { get; init; } = Sequences();
         public PolicyModel Policy { get; }
         public DevicePool Pool => pool!;
 
         public UpdateStatistics Update(double learningRate = 0, float scale = 1) =>
             Policy.Update(
-                sequences,
+                Batch,
                 Temperature,
                 step++,
                 learningRate,
@@ -76,7 +94,7 @@ public sealed class GpuTrainingTests
         {
             float[] weight =
             [
-                .. sequences
+                .. Batch
                     .Take(range)
                     .SelectMany(
                         (s, i) =>
@@ -86,7 +104,7 @@ public sealed class GpuTrainingTests
             return -(logProbs.exp() * tensor(weight)).sum();
         }
 
-        public float[][] LogProbs() => Policy.LogProbs(sequences, Temperature);
+        public float[][] LogProbs() => Policy.LogProbs(Batch, Temperature);
 
         public float[] Gradient(WeightSlot slot) => Numbers(Policy.Optimizer.Gradient, slot);
 
@@ -169,12 +187,41 @@ public sealed class GpuTrainingTests
         again.Update();
         foreach (var slot in weights.Layout.Slots)
         {
-            float[] expected = cpu.Gradient(slot),
-                found = onGpu.Gradient(slot);
-            double cosine = Dot(expected, found) / Math.Sqrt(Dot(expected, expected) * Dot(found, found));
-            Assert.True(cosine >= 0.999, $"{slot.Name}: cosine {cosine:0.00000}");
-            Assert.Equal(found, again.Gradient(slot)); // the same bits
+            AssertSameDirection(slot, cpu, onGpu);
+            Assert.Equal(onGpu.Gradient(slot), again.Gradient(slot)); // the same bits
         }
+    }
+
+    [Theory]
+    [InlineData("qwen2", true, 64, 400)]
+    [InlineData("qwen3", true, 128, 120)] // the first group is cut
+    public void Shared_prompts_in_bf16_give_the_gradients_of_a_prompt_each(
+        string family,
+        bool tied,
+        int headDimension,
+        int tokens
+    )
+    {
+        var gpu = Gpu.Require();
+        using var weights = TinyModels.Random(Config(family, tied, headDimension));
+        using Trained apart = new(weights.CopyTo(gpu, ScalarType.BFloat16), tokens) { Batch = Groups(false) },
+            shared = new(weights.CopyTo(gpu, ScalarType.BFloat16), tokens) { Batch = Groups(true) };
+
+        UpdateStatistics expected = apart.Update(),
+            found = shared.Update();
+        Assert.Equal(expected.Loss, found.Loss, 1e-3 * Math.Abs(expected.Loss) + 1e-5);
+        Assert.Equal(expected.Tokens, found.TokensAsked);
+        Assert.InRange(found.Tokens, 200, expected.Tokens - 150);
+        foreach (var slot in weights.Layout.Slots)
+            AssertSameDirection(slot, apart, shared);
+    }
+
+    private static void AssertSameDirection(WeightSlot slot, Trained expected, Trained found)
+    {
+        float[] x = expected.Gradient(slot),
+            y = found.Gradient(slot);
+        double cosine = Dot(x, y) / Math.Sqrt(Dot(x, x) * Dot(y, y));
+        Assert.True(cosine >= 0.999, $"{slot.Name}: cosine {cosine:0.00000}");
     }
 
     private static double Dot(float[] x, float[] y) => x.Zip(y).Sum(p => (double)p.First * p.Second);

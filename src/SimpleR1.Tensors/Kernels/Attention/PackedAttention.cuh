@@ -5,7 +5,7 @@
 //
 // qkv and its gradient: [tokens, (GROUP + 2) · KV_HEADS, HEAD_DIM]: all query heads, then all key heads, then all value
 // heads. out and its gradient: [tokens, GROUP · KV_HEADS, HEAD_DIM]. logSum, delta: [tokens, GROUP · KV_HEADS] f32.
-// A row of a sequence is token · GROUP + head % GROUP, counted from the sequence's first token.
+// A row of a segment (Operands/Segment.cs) is token · GROUP + head % GROUP, counted from the segment's first token.
 
 constexpr int Chunks = HEAD_DIM / 8; // 16-byte chunks of a head
 constexpr int Steps = HEAD_DIM / 16; // steps of a product along a head
@@ -34,18 +34,28 @@ __device__ __forceinline__ float high_float(u32 x)
 /// bank once.
 __device__ __forceinline__ int swizzled(int row, int chunk) { return row * HEAD_DIM + (chunk ^ (row % 8)) * 8; }
 
-/// Copies `rows` rows of keys or values of one head, from token `first` on, into a tile; rows from `length` on become
-/// zeros.
-template <int Threads>
-__device__ __forceinline__ void fetch_keys(ELEMENT* tile, const ELEMENT* head, int first, int length, int rows)
+/// Keys numbered through: those of a prefix, then those of a segment.
+struct SeenKeys
 {
-    for (int c = threadIdx.x; c < rows * Chunks; c += Threads)
+    int count; // of all
+    int before; // of the prefix, 0 without one
+    int prefixFirst; // token of key 0, with a prefix
+    int shift; // from the number of a key after the prefix to its token
+
+    __device__ __forceinline__ int token(int key) const { return key + (key < before ? prefixFirst : shift); }
+};
+
+/// Copies Keys keys or values of one head, from key `first` on, into a tile; those from `seen.count` on become zeros.
+/// head: that of the batch's first token.
+template <int Threads>
+__device__ __forceinline__ void fetch_keys(ELEMENT* tile, const ELEMENT* head, SeenKeys seen, int first)
+{
+    for (int c = threadIdx.x; c < Keys * Chunks; c += Threads)
     {
-        int row = c / Chunks, token = first + row;
-        bool exists = token < length;
-        copy_async16(
-            tile + swizzled(row, c % Chunks), head + (i64)(exists ? token : 0) * TokenStride + c % Chunks * 8, exists
-        );
+        int row = c / Chunks, key = first + row;
+        bool exists = key < seen.count;
+        int token = seen.token(exists ? key : 0);
+        copy_async16(tile + swizzled(row, c % Chunks), head + (i64)token * TokenStride + c % Chunks * 8, exists);
     }
 }
 
@@ -139,3 +149,16 @@ __device__ __forceinline__ void times(
 }
 
 constexpr int RowWarps = 4, RowThreads = RowWarps * 32, TileRows = 16 * RowWarps;
+
+/// What a block that owns rows computes: TileRows rows of one segment, which see its prefix and then the segment up to
+/// their token. (Cuda/Operations/PackedItems.cs makes these.)
+struct __align__(16) RowTile
+{
+    int first; // token of the segment
+    int tokens; // of the segment
+    int firstRow; // of the block
+    int before; // tokens of the prefix, 0 without one
+    int prefixFirst; // its first token
+
+    __device__ __forceinline__ SeenKeys seen() const { return {before + tokens, before, prefixFirst, first - before}; }
+};

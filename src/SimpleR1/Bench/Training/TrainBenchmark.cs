@@ -24,8 +24,9 @@ internal sealed class TrainBenchmark : IDisposable
     private readonly PolicyModel policy;
     private readonly TrainingSequence[] sequences;
     private readonly float[] advantages; // of each sequence
+    private readonly (Segment[] Segments, int Trained)[] batches;
     private readonly Algorithm algorithm = Grpo.Create();
-    private int steps;
+    private int stepsDone;
 
     public TrainBenchmark(FlatWeights weights, string model, TrainBenchmarkOptions options, Action<string> log)
     {
@@ -35,7 +36,7 @@ internal sealed class TrainBenchmark : IDisposable
         this.log = log;
         gpu = weights.Device!;
         var random = new Random(1);
-        sequences = [.. Enumerable.Range(0, options.Sequences).Select(_ => Sequence(random))];
+        sequences = [.. RandomSequences(random)];
         advantages = [.. sequences.Select(_ => (float)(2 * random.NextDouble() - 1))];
 
         var activations = new ActivationMemory
@@ -45,9 +46,8 @@ internal sealed class TrainBenchmark : IDisposable
             Head = HeadMemory.Gpu,
             Checkpointing = options.Checkpointing,
         };
-        var batch = PackedBatch.Split(sequences, options.TokensPerMicroBatch).First();
-        long tokens = sequences.Take(batch).Sum(s => (long)s.Computed);
-        PlannedBytes = activations.Peak(tokens, sequences.Take(batch).Sum(s => (long)s.Trained));
+        batches = [.. MicroBatches()];
+        PlannedBytes = batches.Max(batch => activations.Peak(batch.Segments[^1].End, batch.Trained));
         var optimizer = new Optimizer(weights, new() { LearningRate = 1e-6 });
         memory = new(gpu, PlannedBytes, "lower --tokens-per-micro-batch or set --checkpointing");
         policy = new(
@@ -61,13 +61,31 @@ internal sealed class TrainBenchmark : IDisposable
     /// <summary>Of activations, as predicted.</summary>
     private long PlannedBytes { get; }
 
-    private TrainingSequence Sequence(Random random)
+    /// <summary>Groups of sequences that begin with the same tokens.</summary>
+    private IEnumerable<TrainingSequence> RandomSequences(Random random)
     {
-        int[] tokens =
-        [
-            .. Enumerable.Range(0, options.Length).Select(_ => random.Next(weights.Layout.Config.VocabularySize)),
-        ];
-        return new(tokens, options.Prompt);
+        int[] prompt = [];
+        for (int s = 0; s < options.Sequences; s++)
+        {
+            if (s % options.Samples == 0)
+                prompt = Ids(options.Prompt);
+            int[] tokens = [.. prompt, .. Ids(options.Length - options.Prompt)];
+            yield return new(tokens, options.Prompt) { Group = s / options.Samples };
+        }
+
+        int[] Ids(int count) =>
+            [.. Enumerable.Range(0, count).Select(_ => random.Next(weights.Layout.Config.VocabularySize))];
+    }
+
+    /// <summary>What a step computes at once.</summary>
+    private IEnumerable<(Segment[] Segments, int Trained)> MicroBatches()
+    {
+        foreach (var range in PackedBatch.Split(sequences, options.TokensPerMicroBatch))
+        {
+            TrainingSequence[] part = [.. sequences.Take(range)];
+            using var batch = new PackedBatch(part);
+            yield return (batch.Segments, part.Sum(s => s.Trained));
+        }
     }
 
     public BenchmarkResult Run()
@@ -75,33 +93,49 @@ internal sealed class TrainBenchmark : IDisposable
         for (int i = 0; i < WarmUpSteps; i++)
             Step();
         memory.ResetPeak();
-        double[] seconds = [.. Enumerable.Range(0, options.Repeats).Select(_ => Step()).Order()];
+        var figures = Figures([.. Enumerable.Range(0, options.Repeats).Select(_ => Step())]);
+        Log(figures);
+        return new("train", model, gpu.Name, weights.Flat.dtype.ToString(), figures);
+    }
 
+    private SortedDictionary<string, double> Figures(UpdateStatistics[] steps)
+    {
+        double[] seconds = [.. steps.Select(s => s.Seconds).Order()];
         double median = seconds[seconds.Length / 2];
-        long tokens = (long)options.Sequences * options.Length;
-        var work = new TrainingWork(weights.Layout, sequences);
+        var work = new TrainingWork(weights.Layout, batches);
         var (free, total) = gpu.FreeMemory();
-        var figures = new SortedDictionary<string, double>(StringComparer.Ordinal)
+        return new(StringComparer.Ordinal)
         {
             ["step_seconds"] = median,
             ["least_step_seconds"] = seconds[0],
             ["most_step_seconds"] = seconds[^1],
-            ["tokens_per_second"] = tokens / median,
+            ["tokens_per_second"] = steps[0].TokensAsked / median,
+            ["computed_tokens_per_second"] = steps[0].Tokens / median,
             ["model_tflops_per_second"] = work.ModelFlops / median / 1e12,
             ["activation_peak_gib"] = Gib(memory.PeakBytes),
             ["activation_planned_gib"] = Gib(PlannedBytes),
             ["device_used_gib"] = Gib(total - free),
         };
+    }
+
+    private void Log(SortedDictionary<string, double> figures)
+    {
+        double Milliseconds(string name) => 1e3 * figures[name];
+
         log(
-            $"train  {options.Sequences} × {options.Length} tokens, {options.Prompt} of them prompt: "
-                + $"{1e3 * median:0.0} ms [{1e3 * seconds[0]:0.0}, {1e3 * seconds[^1]:0.0}], "
-                + $"{tokens / median:N0} tokens/s, {work.ModelFlops / median / 1e12:0} TFLOP/s of the model"
+            $"train  {options.Sequences} × {options.Length} tokens, {options.Prompt} of them prompt, "
+                + $"{options.Samples} samples a prompt: {Milliseconds("step_seconds"):0.0} ms "
+                + $"[{Milliseconds("least_step_seconds"):0.0}, {Milliseconds("most_step_seconds"):0.0}]"
         );
         log(
-            $"       activations {Gib(memory.PeakBytes):0.00} GiB (planned {Gib(PlannedBytes):0.00}), "
-                + $"device {Gib(total - free):0.00} GiB"
+            $"       {figures["tokens_per_second"]:N0} tokens/s asked for, "
+                + $"{figures["computed_tokens_per_second"]:N0} computed, "
+                + $"{figures["model_tflops_per_second"]:0} TFLOP/s of the model"
         );
-        return new("train", model, gpu.Name, weights.Flat.dtype.ToString(), figures);
+        log(
+            $"       activations {figures["activation_peak_gib"]:0.00} GiB "
+                + $"(planned {figures["activation_planned_gib"]:0.00}), device {figures["device_used_gib"]:0.00} GiB"
+        );
     }
 
     /// <summary>GPU time by kernel of one step, name, calls, milliseconds.</summary>
@@ -122,8 +156,7 @@ internal sealed class TrainBenchmark : IDisposable
         return profile.Result();
     }
 
-    /// <returns>Seconds.</returns>
-    private double Step() => policy.Update(sequences, 1, steps++, 1e-6, Loss).Seconds;
+    private UpdateStatistics Step() => policy.Update(sequences, 1, stepsDone++, 1e-6, Loss);
 
     private (Tensor Loss, Dictionary<string, Tensor> Report) Loss(Range range, Tensor logProbs)
     {

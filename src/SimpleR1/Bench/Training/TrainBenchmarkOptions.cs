@@ -5,6 +5,9 @@ internal sealed record TrainBenchmarkOptions
 {
     public required int Sequences { get; init; }
 
+    /// <summary>Sequences that follow each other and have the same prompt, which is computed once.</summary>
+    public required int Samples { get; init; }
+
     /// <summary>Tokens of each sequence, prompt included.</summary>
     public required int Length { get; init; }
 

@@ -1,13 +1,14 @@
 using SimpleR1.Models;
-using SimpleR1.Training.Policy;
+using SimpleR1.Tensors.Operands;
 
 namespace SimpleR1.Bench.Training;
 
 /// <summary>
 /// Floating-point operations that a step of training needs at least: forward, and twice as many backward. Causal
-/// attention is counted half, logits only for trained tokens, and nothing that is computed again.
+/// attention is counted half, a shared prompt once, logits only for trained tokens, and nothing that is computed again.
 /// </summary>
-internal sealed class TrainingWork(WeightLayout layout, IReadOnlyList<TrainingSequence> sequences)
+/// <param name="batches">The segments of each micro-batch, and its trained tokens.</param>
+internal sealed class TrainingWork(WeightLayout layout, IReadOnlyList<(Segment[] Segments, int Trained)> batches)
 {
     private const int ForwardAndBackward = 3;
     private const int MultiplyAndAdd = 2;
@@ -21,9 +22,18 @@ internal sealed class TrainingWork(WeightLayout layout, IReadOnlyList<TrainingSe
                 (double)c.Layers
                 * ((c.QkvSize + c.QuerySize) * (double)c.HiddenSize + 3.0 * c.IntermediateSize * c.HiddenSize);
             double perTrained = (double)c.VocabularySize * c.HiddenSize;
-            double products = sequences.Sum(s => perToken * s.Computed + perTrained * s.Trained);
-            double attention = sequences.Sum(s => (double)c.Layers * c.QuerySize * s.Computed * s.Computed); // half of 2·n²
+            double products = batches.Sum(b => perToken * b.Segments[^1].End + perTrained * b.Trained);
+            double attention = batches.Sum(b =>
+                (double)c.Layers * c.QuerySize * b.Segments.Sum(s => Seen(s, b.Segments))
+            );
             return ForwardAndBackward * MultiplyAndAdd * (products + attention);
         }
+    }
+
+    /// <summary>Twice the pairs of a segment's token and a token that it sees: all of the prefix, half of its own.</summary>
+    private static double Seen(Segment segment, Segment[] all)
+    {
+        int before = segment.Prefix < 0 ? 0 : all[segment.Prefix].Count;
+        return (double)segment.Count * (segment.Count + 2 * before);
     }
 }

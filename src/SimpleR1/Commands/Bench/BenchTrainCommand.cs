@@ -10,6 +10,9 @@ internal sealed class BenchTrainCommand(Command command)
     private readonly Argument<string> model = BenchCommand.AddModel(command);
     private readonly DeviceOptions device = new(command, "cuda");
     private readonly Option<int> sequences = command.AddDefault("--sequences", 64).Describe("Sequences of a step");
+    private readonly Option<int> samples = command
+        .AddDefault("--samples", 1)
+        .Describe("Sequences of a group: they have one prompt, which is computed once");
     private readonly Option<int> length = command
         .AddDefault("--length", 512)
         .Describe("Tokens of each sequence, its prompt included");
@@ -43,11 +46,15 @@ internal sealed class BenchTrainCommand(Command command)
 
     private void Run(ParseResult parse)
     {
+        if (parse.GetValue(samples) < 1)
+            throw new ArgumentException($"--samples: expected at least 1, found {parse.GetValue(samples)}");
+
         string name = parse.GetValue(model)!;
         using var weights = BenchCommand.LoadWeights(parse, device, name, device.Gpu(parse));
         var options = new TrainBenchmarkOptions
         {
             Sequences = parse.GetValue(sequences),
+            Samples = parse.GetValue(samples),
             Length = parse.GetValue(length),
             Prompt = parse.GetValue(prompt),
             TokensPerMicroBatch = parse.GetValue(microBatch),
