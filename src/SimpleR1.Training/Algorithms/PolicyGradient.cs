@@ -1,7 +1,6 @@
 using SimpleR1.Models;
 using SimpleR1.Training.Policy;
 using SimpleR1.Training.Rollouts;
-using static TorchSharp.torch;
 
 namespace SimpleR1.Training.Algorithms;
 
@@ -36,15 +35,15 @@ public sealed class PolicyGradient(
 
     private UpdateStatistics Update(TrainingBatch batch, int step, double learningRate, EngineDifference difference)
     {
-        var samples = batch.Computed;
+        using var inputs = new LossInputs(batch.Computed);
         var update = policy.Update(
-            [.. samples.Select(s => s.Sequence)],
+            [.. batch.Computed.Select(s => s.Sequence)],
             options.Temperature,
             step,
             learningRate,
             (range, logProbs) =>
             {
-                var input = Input(samples[range], logProbs);
+                var input = inputs.Of(range, logProbs);
                 difference.Add(input);
                 return Algorithm.Loss(input);
             }
@@ -52,30 +51,5 @@ public sealed class PolicyGradient(
         var report = update.Report.ToDictionary(sum => sum.Key, sum => sum.Value * batch.ReportScale);
         report[EngineDifference.Metric] = difference.Mean;
         return update with { TokensAsked = update.TokensAsked + batch.TokensSkipped, Report = report };
-    }
-
-    /// <param name="samples">Of one micro-batch.</param>
-    /// <param name="logProbs">Of their trained tokens: [tokens], with gradient.</param>
-    private static LossInput Input(TrainingSample[] samples, Tensor logProbs)
-    {
-        bool hasOld = samples[0].OldLogProbs is not null;
-        bool hasReference = samples[0].ReferenceLogProbs is not null;
-        return new()
-        {
-            LogProbs = logProbs,
-            OldLogProbs = hasOld ? Floats(s => s.OldLogProbs!) : logProbs.detach(),
-            EngineLogProbs = Floats(s => s.EngineLogProbs),
-            ReferenceLogProbs = hasReference ? Floats(s => s.ReferenceLogProbs!) : null,
-            Advantages = Floats(s => s.Advantages),
-            Weights = Floats(s => s.Weights),
-            WeightVersions = tensor(
-                samples.SelectMany(s => s.Trained(s.WeightVersions)).Select(v => (long)v).ToArray()
-            ),
-            Sample = tensor(samples.SelectMany((s, i) => Enumerable.Repeat((long)i, s.Sequence.Trained)).ToArray()),
-            Samples = samples.Length,
-        };
-
-        Tensor Floats(Func<TrainingSample, float[]> values) =>
-            tensor(samples.SelectMany(s => s.Trained(values(s))).ToArray());
     }
 }

@@ -16,6 +16,11 @@ public sealed class Optimizer(FlatWeights weights, OptimizerSection options) : I
     private readonly FlatBuffer mean = new(weights, ScalarType.Float32, "the optimizer's means");
     private readonly FlatBuffer variance = new(weights, ScalarType.Float32, "the optimizer's variances");
 
+    private readonly List<(long First, long Count, double WeightDecay)> decays = Decays(
+        weights.Layout,
+        options.WeightDecay
+    );
+
     /// <summary>The f32 weights that it changes.</summary>
     public MasterWeights Master { get; } = new(weights);
     public Tensor Gradient => gradient.Tensor;
@@ -39,7 +44,7 @@ public sealed class Optimizer(FlatWeights weights, OptimizerSection options) : I
         double scale = limit > 0 && gradientNorm > limit ? limit / gradientNorm : 1;
         Steps++;
         var buffers = new AdamWBuffers(weights.Flat, Master.Remainder, Gradient, Mean, Variance);
-        foreach (var slot in weights.Layout.Slots)
+        foreach (var (first, count, weightDecay) in decays)
         {
             var settings = new AdamWSettings
             {
@@ -48,11 +53,26 @@ public sealed class Optimizer(FlatWeights weights, OptimizerSection options) : I
                 Beta1 = options.Beta1,
                 Beta2 = options.Beta2,
                 Epsilon = options.Epsilon,
-                WeightDecay = slot.Shape.Length > 1 ? options.WeightDecay : 0,
+                WeightDecay = weightDecay,
                 GradientScale = scale,
             };
-            Ops.AdamWStep(buffers, slot.Offset, slot.Length, settings);
+            Ops.AdamWStep(buffers, first, count, settings);
         }
+    }
+
+    /// <summary>Weights that follow each other and decay alike.</summary>
+    private static List<(long First, long Count, double WeightDecay)> Decays(WeightLayout layout, double weightDecay)
+    {
+        var decays = new List<(long First, long Count, double WeightDecay)>();
+        foreach (var slot in layout.Slots)
+        {
+            double own = slot.Shape.Length > 1 ? weightDecay : 0;
+            if (decays.Count > 0 && decays[^1].WeightDecay == own)
+                decays[^1] = decays[^1] with { Count = slot.Offset + slot.Length - decays[^1].First };
+            else
+                decays.Add((slot.Offset, slot.Length, own));
+        }
+        return decays;
     }
 
     /// <summary>

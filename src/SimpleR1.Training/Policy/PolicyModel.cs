@@ -32,6 +32,9 @@ public sealed record UpdateStatistics
     public required long TokensAsked { get; init; }
     public required double Seconds { get; init; }
 
+    /// <summary>Of these, those that the host took for the losses, while a GPU has nothing to do.</summary>
+    public double LossSeconds { get; init; }
+
     /// <summary>What the algorithm reported, by name (clip fraction, KL, …).</summary>
     public required IReadOnlyDictionary<string, double> Report { get; init; }
 }
@@ -137,6 +140,7 @@ public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOpti
             Tokens = sums.Tokens,
             TokensAsked = sequences.Sum(s => (long)s.Computed),
             Seconds = Stopwatch.GetElapsedTime(start).TotalSeconds,
+            LossSeconds = sums.LossTime.Elapsed.TotalSeconds,
             Report = sums.Report,
         };
     }
@@ -168,7 +172,11 @@ public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOpti
             var (logProbs, entropy) = Ops.TokenLogProbs(head, x, decoder.OutputWeight, choice, options.Head);
 
             var samples = (first + part.Start.Value)..(first + part.End.Value);
-            if (Slope(samples, OnHost(logProbs), OnHost(entropy), loss, sums) is not { } slope)
+            var (onHost, entropyOnHost) = (OnHost(logProbs), OnHost(entropy));
+            sums.LossTime.Start();
+            var found = Slope(samples, onHost, entropyOnHost, loss, sums);
+            sums.LossTime.Stop();
+            if (found is not { } slope)
                 continue;
             head.Backward(logProbs, OnDevice(slope));
             var dx = head.TakeGradient(x);
@@ -222,6 +230,7 @@ public sealed class PolicyModel(Decoder decoder, Optimizer optimizer, PolicyOpti
         public int Step => step;
         public int MicroBatches { get; set; }
         public long Tokens { get; set; }
+        public Stopwatch LossTime { get; } = new();
         public double Loss { get; private set; }
         public double Entropy { get; private set; }
         public SortedDictionary<string, double> Report { get; } = new(StringComparer.Ordinal);

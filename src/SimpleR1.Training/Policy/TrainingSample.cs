@@ -35,7 +35,4 @@ public sealed class TrainingSample
     /// <summary>The tokens, those with a weight trained.</summary>
     public TrainingSequence Sequence =>
         sequence ??= new(Tokens, [.. Enumerable.Range(0, Tokens.Length).Where(i => Weights[i] != 0)]) { Group = Group };
-
-    /// <summary>The values of the trained tokens.</summary>
-    public IEnumerable<T> Trained<T>(T[] values) => Sequence.Positions.Select(position => values[position]);
 }

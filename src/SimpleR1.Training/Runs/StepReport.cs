@@ -38,6 +38,9 @@ public sealed record StepReport
     public required long GeneratedTokens { get; init; }
     public required double TrainingSeconds { get; init; }
 
+    /// <summary>Seconds of training in which the host took losses.</summary>
+    public double LossSeconds { get; init; }
+
     /// <summary>Tokens that training computed, prompts included.</summary>
     public required long TrainedTokens { get; init; }
 
@@ -85,6 +88,7 @@ public sealed record StepReport
             GenerationSeconds = generationSeconds,
             GeneratedTokens = rollouts.Sum(r => (long)r.Tokens.Length),
             TrainingSeconds = updates.Sum(u => u.Seconds),
+            LossSeconds = updates.Sum(u => u.LossSeconds),
             TrainedTokens = updates.Sum(u => u.Tokens),
             AskedTokens = updates.Sum(u => u.TokensAsked),
             SyncSeconds = sync.TotalSeconds,
@@ -146,6 +150,7 @@ public sealed record StepReport
                 ("generation_seconds", GenerationSeconds),
                 ("generation_tokens_per_second", GenerationTokensPerSecond),
                 ("training_seconds", TrainingSeconds),
+                ("loss_seconds", LossSeconds),
                 ("training_tokens_per_second", TrainingTokensPerSecond),
                 ("training_tokens_asked", AskedTokens),
                 ("training_tokens_computed", TrainedTokens),

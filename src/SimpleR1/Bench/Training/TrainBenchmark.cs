@@ -23,7 +23,10 @@ internal sealed class TrainBenchmark : IDisposable
     private readonly DevicePool memory;
     private readonly PolicyModel policy;
     private readonly TrainingSequence[] sequences;
-    private readonly float[] advantages; // of each sequence
+    private readonly Tensor advantages; // this and what follows: one for each trained token
+    private readonly Tensor shares;
+    private readonly Tensor versions;
+    private readonly Tensor sample;
     private readonly (Segment[] Segments, int Trained)[] batches;
     private readonly Algorithm algorithm = Grpo.Create();
     private int stepsDone;
@@ -37,7 +40,12 @@ internal sealed class TrainBenchmark : IDisposable
         gpu = weights.Device!;
         var random = new Random(1);
         sequences = [.. RandomSequences(random)];
-        advantages = [.. sequences.Select(_ => (float)(2 * random.NextDouble() - 1))];
+        int trained = options.Length - options.Prompt;
+        float[] drawn = [.. sequences.Select(_ => (float)(2 * random.NextDouble() - 1))];
+        advantages = tensor(drawn).repeat_interleave(trained).DetachFromDisposeScope();
+        shares = full_like(advantages, 1f / (trained * options.Sequences));
+        versions = zeros_like(advantages, dtype: int64);
+        sample = arange(drawn.Length).repeat_interleave(trained);
 
         var activations = new ActivationMemory
         {
@@ -111,6 +119,7 @@ internal sealed class TrainBenchmark : IDisposable
             ["most_step_seconds"] = seconds[^1],
             ["tokens_per_second"] = steps[0].TokensAsked / median,
             ["computed_tokens_per_second"] = steps[0].Tokens / median,
+            ["loss_seconds"] = steps.Average(s => s.LossSeconds),
             ["model_tflops_per_second"] = work.ModelFlops / median / 1e12,
             ["activation_peak_gib"] = Gib(memory.PeakBytes),
             ["activation_planned_gib"] = Gib(PlannedBytes),
@@ -130,7 +139,8 @@ internal sealed class TrainBenchmark : IDisposable
         log(
             $"       {figures["tokens_per_second"]:N0} tokens/s asked for, "
                 + $"{figures["computed_tokens_per_second"]:N0} computed, "
-                + $"{figures["model_tflops_per_second"]:0} TFLOP/s of the model"
+                + $"{figures["model_tflops_per_second"]:0} TFLOP/s of the model; "
+                + $"{Milliseconds("loss_seconds"):0.0} ms for losses on the host"
         );
         log(
             $"       activations {figures["activation_peak_gib"]:0.00} GiB "
@@ -161,8 +171,9 @@ internal sealed class TrainBenchmark : IDisposable
     private (Tensor Loss, Dictionary<string, Tensor> Report) Loss(Range range, Tensor logProbs)
     {
         int trained = options.Length - options.Prompt;
-        float[] given = [.. advantages.Take(range)];
-        var perToken = tensor(given).repeat_interleave(trained);
+        int first = range.Start.Value,
+            samples = range.End.Value - first;
+        Tensor Part(Tensor whole) => whole.narrow(0, (long)first * trained, (long)samples * trained);
         return algorithm.Loss(
             new()
             {
@@ -170,11 +181,11 @@ internal sealed class TrainBenchmark : IDisposable
                 OldLogProbs = logProbs.detach(),
                 EngineLogProbs = logProbs.detach(),
                 ReferenceLogProbs = null,
-                Advantages = perToken,
-                Weights = full_like(perToken, 1f / (trained * options.Sequences)),
-                WeightVersions = zeros_like(perToken, dtype: int64),
-                Sample = arange(given.Length).repeat_interleave(trained),
-                Samples = given.Length,
+                Advantages = Part(advantages),
+                Weights = Part(shares),
+                WeightVersions = Part(versions),
+                Sample = Part(sample) - first,
+                Samples = samples,
             }
         );
     }
