@@ -3,7 +3,7 @@ using System.Runtime.CompilerServices;
 namespace SimpleR1.Tests;
 
 /// <summary>
-/// What the programs that tests start are told. They live for seconds, most of them compiling: without the compiler's
+/// The environment of the programs that tests start. They live for seconds, and compile most of it: without the compiler's
 /// measurements of what runs often, a worker process takes a quarter less of the processor.
 /// </summary>
 internal static class StartedPrograms

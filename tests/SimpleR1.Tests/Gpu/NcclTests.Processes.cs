@@ -53,7 +53,29 @@ public sealed partial class NcclTests
             if (phase == UpdatePhase.Transfer)
                 _ = Task.Delay(150).ContinueWith(_ => Signal(victim.ProcessId, signal), TaskScheduler.Default);
             else
+            {
                 _ = Signal(victim.ProcessId, signal);
+                Assert.True(
+                    SpinWait.SpinUntil(() => HasStopped(victim.ProcessId), Long),
+                    "waited for the signal to act"
+                );
+            }
+        }
+
+        /// <summary>On a busy machine a process still answers after a signal was sent: each thread stops by itself.</summary>
+        private static bool HasStopped(int process)
+        {
+            try
+            {
+                return Directory
+                    .GetDirectories($"/proc/{process}/task")
+                    .Select(thread => File.ReadAllText(Path.Combine(thread, "stat")))
+                    .All(status => status[status.LastIndexOf(')') + 2] is 'T' or 'Z' or 'X');
+            }
+            catch (IOException)
+            {
+                return true; // it is gone
+            }
         }
     }
 
