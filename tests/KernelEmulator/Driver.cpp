@@ -451,6 +451,24 @@ extern "C"
 
     // ---- NVRTC: g++
 
+    /// A folder with Prelude.cuh as g++ has read it, beside this library: most of a kernel's compilation is reading it.
+    static const string& precompiled(const string& compiler)
+    {
+        static const string folder = [&]
+        {
+            Dl_info self;
+            dladdr((void*)&show_symbols, &self);
+            string at = string(self.dli_fname) + ".headers", header = at + "/Prelude.cuh.gch",
+                   mine = header + "." + std::to_string(getpid()); // several processes may start at once
+            mkdir(at.c_str(), 0777);
+            if (access(header.c_str(), R_OK) != 0 &&
+                system((compiler + " -x c++-header " EMULATOR_FOLDER "/Prelude.cuh -o " + mine).c_str()) == 0)
+                rename(mine.c_str(), header.c_str());
+            return at;
+        }();
+        return folder; // without the file g++ takes the header itself
+    }
+
     struct Program
     {
         string source, name, image, log;
@@ -476,7 +494,9 @@ extern "C"
     {
         char folder[] = "/tmp/emulated-nvrtc-XXXXXX";
         if (!mkdtemp(folder)) return 1;
-        string at = folder, command = "g++ -x c++ -std=c++20 -O2 -fPIC -shared -w -I" + at + " -I" EMULATOR_FOLDER;
+        const string compiler = "g++ -std=c++20 -O2 -fPIC -w";
+        string at = folder,
+               command = compiler + " -x c++ -shared -I" + at + " -I" + precompiled(compiler) + " -I" EMULATOR_FOLDER;
         for (int i = 0; i < n; i++)
             if (!strncmp(options[i], "-D", 2)) command += string(" '") + options[i] + "'";
         for (auto& h : p->headers) std::ofstream(at + "/" + h.first) << h.second;

@@ -12,7 +12,8 @@ Meeting whole_block;
 std::vector<Meeting> warps;
 
 static constexpr size_t StackBytes = 64 << 10;
-static std::vector<Fiber> fibers;
+static std::vector<Fiber> fibers; // of the largest block so far: a stack is expensive to make
+static size_t block_threads;      // of them, those that run
 static void* scheduler_stack;
 static void (*body)(void**);
 static void** body_parameters;
@@ -46,7 +47,7 @@ emulated_switch:
 static Fiber* next_of(Fiber* from)
 {
     size_t i = from - fibers.data();
-    do i = i + 1 == fibers.size() ? 0 : i + 1;
+    do i = i + 1 == block_threads ? 0 : i + 1;
     while (fibers[i].done);
     return &fibers[i];
 }
@@ -95,7 +96,7 @@ void wait_for_previous_kernel()
 static size_t thread_of_grid()
 {
     size_t number = block.x + grid_size.x * (block.y + (size_t)grid_size.y * block.z);
-    return number * fibers.size() + (current - fibers.data());
+    return number * block_threads + (current - fibers.data());
 }
 
 void copy16(void* to, const void* from)
@@ -145,7 +146,8 @@ void run(const Launch& launch, const EarlyCopies& early)
     body_parameters = launch.parameters;
     block_size = block_dim;
     grid_size = grid;
-    if (fibers.size() != threads) fibers = std::vector<Fiber>(threads);
+    if (fibers.size() < threads) fibers.resize(threads);
+    block_threads = threads;
     for (block.z = 0; block.z < grid.z; block.z++)
         for (block.y = 0; block.y < grid.y; block.y++)
             for (block.x = 0; block.x < grid.x; block.x++)
@@ -160,14 +162,14 @@ void run(const Launch& launch, const EarlyCopies& early)
                     f.thread = {
                         (unsigned)(i % block_dim.x), (unsigned)(i / block_dim.x % block_dim.y),
                         (unsigned)(i / block_dim.x / block_dim.y)};
-                    if (f.stack.empty()) f.stack.resize(StackBytes);
+                    if (!f.stack) f.stack.reset(new char[StackBytes]);
                     f.done = false;
                     f.copies.clear();
                     f.groups = 0;
                     f.waited = false;
                     f.earlyCopies = 0;
                     warps[i / 32].alive++;
-                    auto top = (void**)(((uintptr_t)f.stack.data() + StackBytes) & ~(uintptr_t)15);
+                    auto top = (void**)(((uintptr_t)f.stack.get() + StackBytes) & ~(uintptr_t)15);
                     *--top = nullptr; // keeps the stack aligned as after a call
                     *--top = (void*)start; // where emulated_switch returns to
                     for (int r = 0; r < 6; r++) *--top = nullptr;

@@ -2,7 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <deque>
-#include <functional>
+#include <memory>
 #include <vector>
 
 namespace emulated
@@ -31,7 +31,7 @@ struct Fiber
 {
     Dim thread;
     void* stack_pointer;
-    std::vector<char> stack;
+    std::unique_ptr<char[]> stack;
     bool done;
     std::deque<Copy> copies; // of copy_async16
     int groups;

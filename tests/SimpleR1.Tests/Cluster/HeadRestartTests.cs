@@ -103,6 +103,7 @@ public sealed class HeadRestartTests
                 Join = head,
                 Log = log.Enqueue,
                 StartTimeout = Patience,
+                SilenceTimeout = Patience,
                 WorkerWait = Patience,
                 RejoinTimeout = Patience,
             },

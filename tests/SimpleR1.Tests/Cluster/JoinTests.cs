@@ -76,6 +76,7 @@ public sealed class JoinTests : IAsyncDisposable
             Join = head,
             Log = log.Enqueue,
             StartTimeout = Patience,
+            SilenceTimeout = Patience,
             WorkerWait = Patience,
             Name = "test",
         };

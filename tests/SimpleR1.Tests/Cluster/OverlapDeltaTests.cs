@@ -62,6 +62,7 @@ public sealed class OverlapDeltaTests
                 Overlap = true,
                 Delta = true,
                 StartTimeout = Patience,
+                SilenceTimeout = Patience,
                 WorkerCommand = [.. ProgramRun.Program, "worker"],
                 Log = log.Enqueue,
             },

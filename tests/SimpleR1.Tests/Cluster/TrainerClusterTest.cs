@@ -31,6 +31,8 @@ public abstract partial class TrainerClusterTest : IAsyncDisposable
             Worker = new() { Threads = 1 },
             WorkerCommand = [.. ProgramRun.Program, "worker"],
             StartTimeout = Patience,
+            SilenceTimeout = Patience, // workers that end are seen at once; a busy machine makes others silent
+            ResponseTimeout = Patience,
             Log = log.Enqueue,
         };
 

@@ -78,7 +78,8 @@ public sealed class WorkerLossTests : TrainerClusterTest
     [Fact]
     public async Task Worker_that_hangs_is_replaced_and_its_samples_still_come()
     {
-        var pool = await StartAsync(Options(2) with { ResponseTimeout = TimeSpan.FromSeconds(8) });
+        var noticed = TimeSpan.FromSeconds(10); // it is waited for twice; the other worker must answer in it
+        var pool = await StartAsync(Options(2) with { ResponseTimeout = noticed, SilenceTimeout = noticed });
         await pool.PushWeightsAsync(weights, 0, Cancel);
         int victim = pool.Status()[1].ProcessId;
         var requests = Requests(8, samples: 2, tokens: 20, more: 40);
@@ -128,13 +129,7 @@ public sealed class WorkerLossTests : TrainerClusterTest
     [Fact]
     public async Task Stragglers_are_repeated_by_an_idle_worker_and_nobody_waits_for_the_worker_that_hangs()
     {
-        var pool = await StartAsync(
-            Options(2) with
-            {
-                HedgeAfter = TimeSpan.FromSeconds(1),
-                ResponseTimeout = Patience,
-            }
-        );
+        var pool = await StartAsync(Options(2) with { HedgeAfter = TimeSpan.FromSeconds(1) });
         await pool.PushWeightsAsync(weights, 0, Cancel);
         int victim = pool.Status()[0].ProcessId;
         Signal(victim, Stop);

@@ -17,7 +17,7 @@ namespace SimpleR1.Tests.Gpu;
 /// <summary>
 /// vLLM's weight transfer between GPUs, from both sides, with the stand-in for NCCL: see <see cref="NcclTests"/>.
 /// </summary>
-[Collection("GPU"), Trait("Category", "Gpu")]
+[Collection("GPU"), Trait("Category", "Gpu"), Trait("Category", "GpuProcesses")]
 public sealed partial class GpuWeightTransferTests
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);

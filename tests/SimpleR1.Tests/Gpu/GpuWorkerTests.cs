@@ -20,7 +20,7 @@ namespace SimpleR1.Tests.Gpu;
 /// Workers that compute on a GPU, in another element type than the trainer's f32: what they hold is hashed on the
 /// device.
 /// </summary>
-[Collection("GPU"), Trait("Category", "Gpu")]
+[Collection("GPU"), Trait("Category", "Gpu"), Trait("Category", "GpuProcesses")]
 public sealed class GpuWorkerTests
 {
     private static readonly TimeSpan Long = TimeSpan.FromSeconds(60);
@@ -142,6 +142,7 @@ public sealed class GpuWorkerTests
                 Transport = transport,
                 Log = log.Enqueue,
                 WorkerCommand = [.. ProgramRun.Program, "worker"],
+                SilenceTimeout = Long,
             },
             new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }),
             Cancel
@@ -197,6 +198,7 @@ public sealed class GpuWorkerTests
                 Worker = new() { Threads = 1 },
                 Log = _ => { },
                 WorkerCommand = [.. ProgramRun.Program, "worker"],
+                SilenceTimeout = Long,
             },
             new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }),
             Cancel

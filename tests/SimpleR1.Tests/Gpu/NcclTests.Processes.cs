@@ -53,7 +53,29 @@ public sealed partial class NcclTests
             if (phase == UpdatePhase.Transfer)
                 _ = Task.Delay(150).ContinueWith(_ => Signal(victim.ProcessId, signal), TaskScheduler.Default);
             else
+            {
                 _ = Signal(victim.ProcessId, signal);
+                Assert.True(
+                    SpinWait.SpinUntil(() => HasStopped(victim.ProcessId), Long),
+                    "waited for the signal to act"
+                );
+            }
+        }
+
+        /// <summary>On a busy machine a process still answers after a signal was sent: each thread stops by itself.</summary>
+        private static bool HasStopped(int process)
+        {
+            try
+            {
+                return Directory
+                    .GetDirectories($"/proc/{process}/task")
+                    .Select(thread => File.ReadAllText(Path.Combine(thread, "stat")))
+                    .All(status => status[status.LastIndexOf(')') + 2] is 'T' or 'Z' or 'X');
+            }
+            catch (IOException)
+            {
+                return true; // it is gone
+            }
         }
     }
 
@@ -77,7 +99,7 @@ public sealed partial class NcclTests
             Set("EMULATED_NCCL_SILENT", "1");
         try
         {
-            await using var cluster = await StartThreeAsync(log, attack.Enter);
+            await using var cluster = await StartThreeAsync(log, attack.Enter, SilenceTimeout(signal));
             var pool = cluster.Workers;
             Change(host, weights);
             var first = await pool.PushWeightsAsync(weights, 0, Cancel);
@@ -105,7 +127,17 @@ public sealed partial class NcclTests
         }
     }
 
-    private static Task<TrainerCluster> StartThreeAsync(ConcurrentQueue<string> log, Action<UpdatePhase> phase) =>
+    /// <summary>
+    /// A stopped process shows by its silence only, so that the test waits for as long; the end of a killed one is
+    /// seen at once. The workers that must not be dropped are slow to answer where the machine is busy.
+    /// </summary>
+    private static TimeSpan SilenceTimeout(int signal) => signal == 19 ? TimeSpan.FromSeconds(10) : Long;
+
+    private static Task<TrainerCluster> StartThreeAsync(
+        ConcurrentQueue<string> log,
+        Action<UpdatePhase> phase,
+        TimeSpan silence
+    ) =>
         TrainerCluster.StartAsync(
             new()
             {
@@ -114,7 +146,9 @@ public sealed partial class NcclTests
                 SendDevice = "cuda",
                 Transport = WeightTransportChoice.Nccl,
                 Log = log.Enqueue,
-                SilenceTimeout = TimeSpan.FromSeconds(4),
+                SilenceTimeout = silence,
+                ResponseTimeout = Long,
+                StartTimeout = Long,
                 WorkerCommand = [.. ProgramRun.Program, "worker"],
                 Phase = phase,
             },
@@ -145,7 +179,7 @@ public sealed partial class NcclTests
         var clock = Stopwatch.StartNew();
         var report = await pool.PushWeightsAsync(weights, 1, Cancel);
         Assert.True(
-            clock.Elapsed < TimeSpan.FromSeconds(15),
+            clock.Elapsed < Long, // by NCCL alone it would take half of SyncTimeout: 150 s
             $"the update took {clock.Elapsed.TotalSeconds:0.0} s\n{string.Join('\n', log)}"
         );
         return report;
@@ -218,6 +252,7 @@ public sealed partial class NcclTests
                         Transport = transport,
                         Log = _ => { },
                         WorkerCommand = ["env", "NCCL_HOSTID=another", .. ProgramRun.Program, "worker"],
+                        SilenceTimeout = Long,
                     },
                     new(Gpu.TinyConfig, null, new() { KvCacheBytes = 1 << 20, MaxContext = 64 }),
                     Cancel

@@ -16,7 +16,7 @@ namespace SimpleR1.Tests.Gpu;
 /// machine), which says nothing about speed. On a real GPU those that need members in one process are skipped: NCCL
 /// takes each GPU of a process once.
 /// </summary>
-[Collection("GPU"), Trait("Category", "Gpu")]
+[Collection("GPU"), Trait("Category", "Gpu"), Trait("Category", "GpuProcesses")]
 public sealed partial class NcclTests
 {
     private static readonly TimeSpan Long = TimeSpan.FromSeconds(60),

@@ -12,7 +12,7 @@ namespace SimpleR1.Tests.Gpu.Placement;
 /// Workers that are killed in each state of the memory that they share with the trainer: no wrong sample, no lost step,
 /// and the trainer's memory is its own. SIMPLE_R1_KILLS is how often in each state.
 /// </summary>
-[Collection("GPU"), Trait("Category", "Gpu")]
+[Collection("GPU"), Trait("Category", "Gpu"), Trait("Category", "GpuProcesses")]
 public sealed partial class ColocatedLossTests() : ColocationTest(ScalarType.Float32)
 {
     private const int Workers = 2;

@@ -59,6 +59,8 @@ public abstract class ColocationTest : IDisposable
             Colocated = memory,
             Log = log.Enqueue,
             StartTimeout = Patience,
+            SilenceTimeout = Patience, // workers that end are seen at once; a busy machine makes others silent
+            ResponseTimeout = Patience,
             WorkerCommand = [.. ProgramRun.Program, "worker"],
         };
 

@@ -10,7 +10,7 @@ using static TorchSharp.torch;
 namespace SimpleR1.Tests.Gpu.Placement;
 
 /// <summary>Workers whose weights and KV cache are the trainer's, in turns with training.</summary>
-[Collection("GPU"), Trait("Category", "Gpu")]
+[Collection("GPU"), Trait("Category", "Gpu"), Trait("Category", "GpuProcesses")]
 public sealed class ColocationTests() : ColocationTest(ScalarType.BFloat16)
 {
     [Fact]

@@ -12,7 +12,7 @@ using static TorchSharp.torch;
 namespace SimpleR1.Tests.Gpu.Placement;
 
 /// <summary>Who may use shared memory, and weights on a GPU that are sent by way of the host.</summary>
-[Collection("GPU"), Trait("Category", "Gpu")]
+[Collection("GPU"), Trait("Category", "Gpu"), Trait("Category", "GpuProcesses")]
 public sealed class MemorySharingTests() : ColocationTest(ScalarType.BFloat16)
 {
     private static readonly MapReply Mapped = new(IsOnGpu: true, Refused: null);
