@@ -81,9 +81,20 @@ internal sealed class ExperimentSetup : IAsyncDisposable
         var setup = new ExperimentSetup(recipe, options, run, input);
         try
         {
-            await setup.Tensors.RunAsync(setup.LoadPolicy);
-            await setup.OpenRunAsync();
-            await setup.StartWorkersAsync(stop);
+            await setup.Tensors.RunAsync(setup.TakeMemory);
+            setup.session = RunSession.Open(options.RunsFolder, recipe.Name, options.Existing, setup.Events.Log);
+
+            // The workers' processes start while the weights are read
+            var workers = setup.StartWorkersAsync(stop);
+            try
+            {
+                await setup.Tensors.RunAsync(setup.LoadPolicy);
+                await setup.OpenLogAsync();
+            }
+            finally
+            {
+                await workers;
+            }
             setup.Run.WriteRecipe(recipe, setup.Start.Step);
             return setup;
         }
@@ -94,12 +105,16 @@ internal sealed class ExperimentSetup : IAsyncDisposable
         }
     }
 
-    private void LoadPolicy()
+    private void TakeMemory()
     {
-        CpuParallel.Threads = Environment.ProcessorCount;
         var (_, trainer, pool) = Input.Memory;
         Events.Log($"trainer on {trainer.Describe()}");
-        policy = new(trainer, Recipe.Optimizer, weights => Checkpoint.ReadInto(Recipe.Model.Path, weights), pool);
+        policy = new(trainer, Recipe.Optimizer, pool);
+    }
+
+    private void LoadPolicy()
+    {
+        policy!.Initialize(weights => Checkpoint.ReadInto(Recipe.Model.Path, weights));
         reference = Recipe.Algorithm.KlCoefficient > 0 ? new(policy.Copy()) : null;
         var algorithm = AlgorithmRegistry.Create(Recipe.Algorithm);
         Trainer = new(Policy, algorithm, GradientOptions(), reference);
@@ -120,10 +135,9 @@ internal sealed class ExperimentSetup : IAsyncDisposable
             SharedPrompts = Recipe.Training.SharedPrompts ?? Policy.Weights.Device is not null,
         };
 
-    /// <summary>Makes or resumes the run, and opens its logs.</summary>
-    private async Task OpenRunAsync()
+    /// <summary>Resumes the run if it is to be, and opens its logs.</summary>
+    private async Task OpenLogAsync()
     {
-        session = RunSession.Open(options.RunsFolder, Recipe.Name, options.Existing, Events.Log);
         bool resume = options.Existing == ExistingRun.Resume;
         if (resume)
             await Tensors.RunAsync(Resume);

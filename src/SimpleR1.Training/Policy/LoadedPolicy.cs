@@ -21,16 +21,10 @@ internal sealed class LoadedPolicy : IDisposable
     private DeviceMemory? pool;
     private ColocatedMemory? shared;
 
-    /// <summary>Takes the memory that is planned and sets the first weights.</summary>
-    /// <param name="initialize">Sets f32 weights in the host's memory.</param>
+    /// <summary>Takes the memory that is planned; the weights are zeros.</summary>
     /// <param name="poolBytes">Bytes of the pool where workers share it, who may need more than activations do.</param>
     /// <exception cref="CudaOutOfMemoryException">The GPU has too little memory left.</exception>
-    public LoadedPolicy(
-        TrainerMemory plan,
-        OptimizerSection optimizer,
-        Action<FlatWeights> initialize,
-        long poolBytes = 0
-    )
+    public LoadedPolicy(TrainerMemory plan, OptimizerSection optimizer, long poolBytes = 0)
     {
         this.plan = plan;
         var gpu = plan.Device.Open();
@@ -45,29 +39,33 @@ internal sealed class LoadedPolicy : IDisposable
         }
         var options = new PolicyOptions(plan.TokensPerMicroBatch, plan.Checkpointing) { Head = plan.Head };
         Model = new(new(Weights), state, options, activations);
-        StartHash = Initialize(initialize);
     }
 
     public FlatWeights Weights { get; }
     public PolicyModel Model { get; }
 
     /// <summary>Hash of the first weights in f32, the same on every device.</summary>
-    public ulong StartHash { get; }
+    public ulong StartHash { get; private set; }
 
     /// <summary>Most bytes of activations so far; 0 on a CPU, where nobody counts.</summary>
     public long PeakActivations => activations?.PeakBytes ?? 0;
 
-    private ulong Initialize(Action<FlatWeights> initialize)
+    /// <summary>Sets the first weights.</summary>
+    /// <param name="initialize">Sets f32 weights in the host's memory.</param>
+    public void Initialize(Action<FlatWeights> initialize)
     {
+        CpuParallel.Threads = Environment.ProcessorCount;
         if (Weights.Device is null)
         {
             initialize(Weights);
-            return WeightHash.Of(Weights);
+            StartHash = WeightHash.Of(Weights);
+            return;
         }
         using var first = new FlatWeights(plan.Layout, ScalarType.Float32, CPU);
         initialize(first);
         Model.Optimizer.Master.CopyFrom(first);
-        return WeightHash.Of(first);
+        StartHash = WeightHash.Of(first);
+        CpuParallel.Threads = 1; // what is left for the host, losses, is too small to share; a GPU waits for it
     }
 
     /// <summary>The pool is an allocation of its own, which other processes can map.</summary>

@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using SimpleR1.Models;
 using SimpleR1.Models.Checkpoints;
-using SimpleR1.Tensors;
 using SimpleR1.Training.Data;
 using SimpleR1.Training.Policy;
 using SimpleR1.Training.Recipes;
@@ -28,14 +27,14 @@ public sealed class Sft : IDisposable
         this.recipe = recipe;
         this.options = options;
         this.input = input;
-        CpuParallel.Threads = Environment.ProcessorCount;
         options.Log($"trainer on {input.Memory.Describe()}");
-        policy = new(input.Memory, recipe.Optimizer, Initialize);
+        policy = new(input.Memory, recipe.Optimizer);
+        policy.Initialize(SetWeights);
         trainer = policy.Model;
         order = input.Order;
     }
 
-    private void Initialize(FlatWeights weights)
+    private void SetWeights(FlatWeights weights)
     {
         if (recipe.Model.Path is { } path)
             Checkpoint.ReadInto(path, weights);

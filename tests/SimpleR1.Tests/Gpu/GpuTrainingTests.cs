@@ -56,6 +56,7 @@ public sealed class GpuTrainingTests
     /// <summary>A policy with its memory, on one device.</summary>
     private sealed class Trained : IDisposable
     {
+        private readonly DeviceMemory? memory;
         private readonly DevicePool? pool;
         private readonly FlatWeights weights;
         private int step;
@@ -67,7 +68,9 @@ public sealed class GpuTrainingTests
             if (weights.Device is { } gpu)
             {
                 options = options with { Head = HeadMemory.OfBytes(30 * 64 * sizeof(float)) }; // several parts
-                pool = new(gpu, 8 << 20, "");
+                memory = gpu.Allocate(8 << 20, "a test");
+                gpu.Fill(memory.Pointer, 0xFF, memory.Bytes); // NaN: nothing may be read before it is written
+                pool = new(memory, "");
             }
             var section = new SimpleR1.Training.Recipes.Sections.OptimizerSection
             {
@@ -133,6 +136,7 @@ public sealed class GpuTrainingTests
         {
             Policy.Dispose();
             pool?.Dispose();
+            memory?.Dispose();
             weights.Dispose();
         }
     }

@@ -1,4 +1,5 @@
 using SimpleR1.Models;
+using SimpleR1.Tensors;
 using SimpleR1.Tensors.Cuda;
 using SimpleR1.Tensors.Operands;
 using SimpleR1.Training.Algorithms;
@@ -38,6 +39,7 @@ internal sealed class TrainBenchmark : IDisposable
         this.options = options;
         this.log = log;
         gpu = weights.Device!;
+        CpuParallel.Threads = 1; // as a trainer does
         var random = new Random(1);
         sequences = [.. RandomSequences(random)];
         int trained = options.Length - options.Prompt;

@@ -10,7 +10,7 @@ using Xunit;
 namespace SimpleR1.Tests.Gpu.Runs;
 
 /// <summary>Recipes whose trainer is on a GPU: chosen, planned, run, resumed.</summary>
-[Collection("GPU"), Trait("Category", "Gpu")]
+[Collection("GPU"), Trait("Category", "Gpu"), Trait("Category", "GpuProcesses")]
 public sealed class GpuRunTests : IDisposable
 {
     private readonly string folder = Directory.CreateTempSubdirectory("simple-r1-gpu-run-").FullName;
