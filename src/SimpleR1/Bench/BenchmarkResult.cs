@@ -1,3 +1,5 @@
+using System.Text.Json.Serialization;
+
 namespace SimpleR1.Bench;
 
 /// <summary>One measured case.</summary>
@@ -8,4 +10,9 @@ public sealed record BenchmarkResult(
     string Device,
     string Type,
     SortedDictionary<string, double> Figures
-);
+)
+{
+    /// <summary>What another program was made of: versions by name. Null for SimpleR1 itself.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public SortedDictionary<string, string>? Software { get; init; }
+}

@@ -14,7 +14,7 @@ namespace SimpleR1.Bench.Training;
 /// </summary>
 internal sealed class TrainBenchmark : IDisposable
 {
-    private const int WarmUpSteps = 2;
+    public const int WarmUpSteps = 2;
 
     private readonly FlatWeights weights;
     private readonly string model;
@@ -98,10 +98,10 @@ internal sealed class TrainBenchmark : IDisposable
         }
     }
 
+    /// <summary>Measures steps.</summary>
     public BenchmarkResult Run()
     {
-        for (int i = 0; i < WarmUpSteps; i++)
-            Step();
+        WarmUp();
         memory.ResetPeak();
         var figures = Figures([.. Enumerable.Range(0, options.Repeats).Select(_ => Step())]);
         Log(figures);
@@ -153,8 +153,8 @@ internal sealed class TrainBenchmark : IDisposable
     /// <summary>GPU time by kernel of one step, name, calls, milliseconds.</summary>
     public IReadOnlyList<(string Name, long Calls, double Milliseconds)> Profile()
     {
-        for (int i = 0; i < WarmUpSteps; i++)
-            Step();
+        if (stepsDone == 0)
+            WarmUp();
         using var profile = new KernelProfile(gpu);
         gpu.Profile = profile;
         try
@@ -166,6 +166,26 @@ internal sealed class TrainBenchmark : IDisposable
             gpu.Profile = null;
         }
         return profile.Result();
+    }
+
+    private void WarmUp()
+    {
+        for (int i = 0; i < WarmUpSteps; i++)
+            Step();
+    }
+
+    /// <summary>GPU time by part of one step: as figures, and as lines for people.</summary>
+    /// <param name="figures">Of the steps; takes the parts' milliseconds.</param>
+    public void AddParts(SortedDictionary<string, double> figures)
+    {
+        var parts = TrainingParts.Group(Profile(), weights.Layout.Config);
+        double all = Math.Max(double.Epsilon, parts.Sum(p => p.Milliseconds)); // an emulator has no times
+        foreach (var (name, calls, milliseconds) in parts)
+        {
+            figures[$"part_{name}_milliseconds"] = milliseconds;
+            log($"       {name, -18} {milliseconds, 8:0.0} ms {100 * milliseconds / all, 5:0.0}% {calls, 9:N0} calls");
+        }
+        log($"       {"all kernels", -18} {all, 8:0.0} ms of a step of {1e3 * figures["step_seconds"]:0.0} ms");
     }
 
     private UpdateStatistics Step() => policy.Update(sequences, 1, stepsDone++, 1e-6, Loss);

@@ -1,8 +1,16 @@
+using SimpleR1.Tensors;
+
 namespace SimpleR1.Bench.Training;
 
 /// <summary>What a step of the training benchmark computes, and how often.</summary>
 internal sealed record TrainBenchmarkOptions
 {
+    /// <summary>The number of the GPU.</summary>
+    public required int Gpu { get; init; }
+
+    /// <summary>Of weights and activations.</summary>
+    public required ElementType Type { get; init; }
+
     public required int Sequences { get; init; }
 
     /// <summary>Sequences that follow each other and have the same prompt, which is computed once.</summary>

@@ -1,6 +1,10 @@
 using System.CommandLine;
+using SimpleR1.Bench;
 using SimpleR1.Bench.Training;
 using SimpleR1.Commands.Options;
+using SimpleR1.Models;
+using SimpleR1.Tensors;
+using SimpleR1.Tensors.Cuda;
 
 namespace SimpleR1.Commands.Bench;
 
@@ -31,6 +35,10 @@ internal sealed class BenchTrainCommand(Command command)
     private readonly Option<bool> profile = command
         .AddOption<bool>("--profile")
         .Describe("Print GPU time by kernel of one step instead");
+    private readonly Option<bool> parts = command
+        .AddOption<bool>("--parts")
+        .Describe("Also measure GPU time by part of one step: products, attention, norms, head, optimizer");
+    private readonly PeerOptions peers = new(command);
     private readonly Option<string?> json = BenchCommand.AddJson(command);
 
     public static Command CreateSubcommand()
@@ -40,19 +48,44 @@ internal sealed class BenchTrainCommand(Command command)
             "Speed of the trainer on a GPU: tokens/s of whole optimizer steps, share of the GPU's rate, memory"
         );
         var options = new BenchTrainCommand(command);
-        command.SetHandler(options.Run);
+        command.SetHandler(options.RunAsync);
         return command;
     }
 
-    private void Run(ParseResult parse)
+    /// <returns>The exit code: 1 if a peer has no figures.</returns>
+    private async Task<int> RunAsync(ParseResult parse)
     {
         if (parse.GetValue(samples) < 1)
             throw new ArgumentException($"--samples: expected at least 1, found {parse.GetValue(samples)}");
+        peers.Check(parse);
 
-        string name = parse.GetValue(model)!;
-        using var weights = BenchCommand.LoadWeights(parse, device, name, device.Gpu(parse));
-        var options = new TrainBenchmarkOptions
+        var gpu = device.Gpu(parse);
+        if (gpu is null)
+            throw new ArgumentException("--device: training is measured on a GPU; expected cuda or cuda:N, found cpu");
+
+        // What is measured here disposes of its memory before a peer needs it.
+        var options = Options(parse, gpu);
+        var (own, config) = Measure(parse, options, gpu);
+        if (own is null)
+            return 0;
+
+        var rate = GpuRate.Measure(gpu, options.Type);
+        rate.AddShares(own.Figures);
+        Console.WriteLine($"       {rate.Describe(own.Figures["model_tflops_per_second"])}");
+
+        // Written before the peers too: they take minutes, in which a person may lose patience.
+        var results = new List<BenchmarkResult> { own };
+        BenchCommand.WriteJson(parse.GetValue(json), results);
+        bool complete = await peers.MeasureAsync(parse, config, options, results);
+        BenchCommand.WriteJson(parse.GetValue(json), results);
+        return complete ? 0 : 1;
+    }
+
+    private TrainBenchmarkOptions Options(ParseResult parse, CudaDevice gpu) =>
+        new()
         {
+            Gpu = gpu.Index,
+            Type = ElementType.Of(device.ElementType(parse, gpu)),
             Sequences = parse.GetValue(sequences),
             Samples = parse.GetValue(samples),
             Length = parse.GetValue(length),
@@ -61,10 +94,27 @@ internal sealed class BenchTrainCommand(Command command)
             Checkpointing = parse.GetValue(checkpointing),
             Repeats = parse.GetValue(repeats),
         };
+
+    /// <returns>SimpleR1's figures, null with --profile, and the model's shape.</returns>
+    private (BenchmarkResult? Own, ModelConfig Config) Measure(
+        ParseResult parse,
+        TrainBenchmarkOptions options,
+        CudaDevice gpu
+    )
+    {
+        string name = parse.GetValue(model)!;
+        using var weights = BenchCommand.LoadWeights(parse, device, name, gpu);
         using var benchmark = new TrainBenchmark(weights, name, options, Console.WriteLine);
+        var config = weights.Layout.Config;
         if (parse.GetValue(profile))
+        {
             BenchCommand.PrintProfile(benchmark.Profile());
-        else
-            BenchCommand.WriteJson(parse.GetValue(json), [benchmark.Run()]);
+            return (null, config);
+        }
+
+        var own = benchmark.Run();
+        if (parse.GetValue(parts))
+            benchmark.AddParts(own.Figures);
+        return (own, config);
     }
 }
