@@ -1,9 +1,11 @@
+using System.Collections.Concurrent;
 using SimpleR1.Models;
 using SimpleR1.Models.Prompts;
 using SimpleR1.Models.Prompts.Jinja;
 using SimpleR1.Models.Tokenization;
 using SimpleR1.Training.Data;
 using SimpleR1.Training.Planning;
+using SimpleR1.Training.Policy;
 using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Rollouts;
@@ -42,6 +44,7 @@ internal sealed record ExperimentInput
     public static ExperimentInput Load(CheckedRecipe<TrainRecipe> checking, ExperimentOptions options)
     {
         var recipe = checking.Recipe;
+        TrainerDevice.Prepare(recipe.Training.Device);
         checking.Try("name", () => RunFolder.Find(options.RunsFolder, recipe.Name, options.Existing));
 
         // The model's files
@@ -206,8 +209,30 @@ internal sealed record ExperimentInput
     private static string Place(Problem problem) => problem.Origin == "" ? "" : problem.Origin + ": ";
 
     /// <exception cref="InvalidDataException">The template has no place for a problem.</exception>
-    private IEnumerable<(Problem Problem, int Length)> Lengths() =>
-        Problems.Concat(HeldOut).Select(problem => (problem, PromptLength(problem)));
+    private IEnumerable<(Problem Problem, int Length)> Lengths()
+    {
+        Problem[] all = [.. Problems, .. HeldOut];
+        int[] lengths = new int[all.Length];
+        var errors = new ConcurrentDictionary<int, InvalidDataException>();
+        Parallel.For(
+            0,
+            all.Length,
+            i =>
+            {
+                try
+                {
+                    lengths[i] = PromptLength(all[i]);
+                }
+                catch (InvalidDataException e)
+                {
+                    errors[i] = e;
+                }
+            }
+        );
+        if (!errors.IsEmpty)
+            throw errors.MinBy(e => e.Key).Value;
+        return all.Zip(lengths);
+    }
 
     private int PromptLength(Problem problem)
     {

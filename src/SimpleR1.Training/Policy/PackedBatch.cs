@@ -13,6 +13,7 @@ namespace SimpleR1.Training.Policy;
 public sealed class PackedBatch : IDisposable
 {
     private readonly CudaDevice? gpu;
+    private readonly int longest; // computed tokens of a sequence
     private readonly int[] trainedBefore; // rows of the sequences before each, then of all
 
     /// <param name="gpu">Where the batch is computed, in the current <see cref="ResultMemory"/>; null for the CPU.</param>
@@ -25,6 +26,7 @@ public sealed class PackedBatch : IDisposable
         var packing = new Packing();
         foreach (var group in SharedPrompts.Groups(sequences))
             packing.Add(sequences.Take(group), SharedPrompts.Length(sequences, group));
+        longest = sequences.Select(s => s.Computed).DefaultIfEmpty().Max();
         trainedBefore = [.. TrainedBefore(sequences)];
         Segments = [.. packing.Segments];
         Ids = Keep(packing.Ids);
@@ -55,8 +57,13 @@ public sealed class PackedBatch : IDisposable
     public int Computed => Segments.Length == 0 ? 0 : Segments[^1].End;
 
     /// <summary>The decoder's result for every row that predicts a trained token: [trained, hidden].</summary>
+    /// <exception cref="ArgumentException">A sequence is longer than the model's positions.</exception>
     public Tensor Hidden(Decoder decoder, Tape? tape, bool checkpointing = false)
     {
+        if (longest > decoder.Config.MaxPositions)
+            throw new ArgumentException(
+                $"a sequence needs {longest} positions, and the model has {decoder.Config.MaxPositions}"
+            );
         using var noGradient = no_grad();
         var attention = new PackedAttention(decoder.Config, Segments);
         var hidden = decoder.Hidden(Ids, Positions, attention, tape, checkpointing); // [computed, hidden]

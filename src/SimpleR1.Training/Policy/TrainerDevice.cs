@@ -18,6 +18,25 @@ public sealed record TrainerDevice(string Name, ElementType Type)
     /// <summary>The GPU; null for the CPU.</summary>
     public CudaDevice? Open() => CudaDevice.Parse(Name);
 
+    /// <summary>Begins to open the GPU that a recipe may take, while its files are read: that takes seconds.</summary>
+    /// <param name="device">auto, cpu, cuda or cuda:N.</param>
+    public static void Prepare(string device)
+    {
+        if (device == Cpu.Name || CudaDevice.Count == 0)
+            return;
+        _ = Task.Run(() =>
+        {
+            try
+            {
+                _ = CudaDevice.Parse(device == "auto" ? "cuda" : device);
+            }
+            catch (Exception e) when (e is ArgumentException or CudaException or DllNotFoundException)
+            {
+                // Choose meets it again, and says so
+            }
+        });
+    }
+
     /// <summary>The device that a recipe names, or the first GPU if there is one that can train the model.</summary>
     /// <param name="device">auto, cpu, cuda or cuda:N.</param>
     /// <param name="type">Null for the device's own: bf16 on a GPU, f32 on a CPU.</param>

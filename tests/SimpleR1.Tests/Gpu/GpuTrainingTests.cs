@@ -324,6 +324,7 @@ public sealed class GpuTrainingTests
             IntermediateSize = 2048,
             Layers = 8,
             Heads = 8,
+            MaxPositions = 512,
         };
         using var weights = new FlatWeights(new WeightLayout(config), ScalarType.BFloat16, gpu);
         using var pool = new DevicePool(gpu, 4L << 30, "");
