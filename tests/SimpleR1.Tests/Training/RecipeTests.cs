@@ -167,7 +167,7 @@ public sealed class RecipeTests
         Assert.Contains("\nworkers: [\"vllm://a:8000\", \"vllm://b:8000\"]\n", text);
         Assert.Equal(recipe, Parse(text));
         var more = recipe with { Workers = recipe.Workers with { Threads = 2 } }; // more than the list: the section
-        Assert.Contains("\nworkers:\n  count: 1\n", RecipeFile.Write(more));
+        Assert.Contains("\nworkers:\n  count: null\n", RecipeFile.Write(more));
         Assert.Equal(more, Parse(RecipeFile.Write(more)));
     }
 
@@ -328,7 +328,7 @@ public sealed class RecipeTests
         Assert.Null(
             Parse(Good + "\ntraining: {tokens_per_micro_batch: auto, shared_prompts: auto}").Training.SharedPrompts
         );
-        Assert.Equal(512, Parse(Good, "training.tokens_per_micro_batch=512").Training.TokensPerMicroBatch);
+        Assert.Equal(4096, Parse(Good, "training.tokens_per_micro_batch=4096").Training.TokensPerMicroBatch);
         Assert.Contains("expected a whole number", Problems(Good, "training.steps=auto").Single());
     }
 }
