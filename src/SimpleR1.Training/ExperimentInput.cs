@@ -92,7 +92,7 @@ internal sealed record ExperimentInput
     )
     {
         bool startsWorkers = options.Join is null && checking.Recipe.Workers.Servers.Count == 0;
-        var devices = RunDevices.Choose(checking, config, startsWorkers, options.Events.Log);
+        var devices = RunDevices.Choose(checking, config, startsWorkers, options);
         WorkersCheck.Check(checking, config, devices, context, startsWorkers);
         return devices is null || config is null
             ? null

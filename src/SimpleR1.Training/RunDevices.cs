@@ -42,22 +42,23 @@ internal sealed record RunDevices
     /// <summary>Resolves the recipe's devices on this machine. What is wrong becomes a problem of its key.</summary>
     /// <param name="config">The model; null where it could not be read.</param>
     /// <param name="startsWorkers">False where the workers are those of a head, or servers.</param>
-    /// <param name="log">Told what auto could not take.</param>
+    /// <param name="options">The log is told what auto could not take.</param>
     /// <returns>Null where there is a problem.</returns>
     public static RunDevices? Choose(
         CheckedRecipe<TrainRecipe> checking,
         ModelConfig? config,
         bool startsWorkers,
-        Action<string> log
+        ExperimentOptions options
     )
     {
         var (training, workers) = (checking.Recipe.Training, checking.Recipe.Workers);
-        var trainer = checking.Try(
+        var named = checking.Try(
             "training.device",
-            () => TrainerDevice.Choose(training.Device, training.Type, config, log)
+            () => TrainerDevice.Choose(training.Device, training.Type, config, options.Events.Log)
         );
+        var trainer = options.EvaluatesOnly ? TrainerDevice.Cpu : named; // nothing is trained: GPUs are the workers'
         var devices = startsWorkers
-            ? checking.Try("workers.device", () => WorkersOf(workers.Device, trainer ?? TrainerDevice.Cpu))
+            ? checking.Try("workers.device", () => WorkersOf(workers.Device, named ?? TrainerDevice.Cpu, trainer))
             : [];
         if (trainer is null || devices is null || checking.IsMisread("workers"))
             return null;
@@ -84,13 +85,15 @@ internal sealed record RunDevices
         return chosen with { AreColocated = shares };
     }
 
-    private static IReadOnlyList<string> WorkersOf(string device, TrainerDevice trainer)
+    /// <param name="named">The device that would train.</param>
+    /// <param name="trainer">The device that does.</param>
+    private static IReadOnlyList<string> WorkersOf(string device, TrainerDevice named, TrainerDevice? trainer)
     {
         if (device != "auto")
             return WorkerDevices.Expand(device);
-        if (!trainer.IsGpu)
-            return [trainer.Name];
-        string[] others = [.. WorkerDevices.Expand("all").Where(gpu => gpu != trainer.Name)];
-        return others.Length > 0 ? others : [trainer.Name];
+        if (!named.IsGpu)
+            return [named.Name];
+        string[] others = [.. WorkerDevices.Expand("all").Where(gpu => gpu != trainer?.Name)];
+        return others.Length > 0 ? others : [named.Name];
     }
 }

@@ -20,7 +20,7 @@ internal sealed record RunMemory(RunDevices Devices, TrainerMemory Trainer, long
         var engine = recipe.Workers.ToEngineOptions(context).For(gpu: true);
         long free = TrainerMemory.FreeOn(devices.Trainer);
         if (devices.AreColocated)
-            free -= devices.WorkersOnTrainer * BesideCache(config, engine, devices.WorkerType.Bytes);
+            free -= devices.WorkersOnTrainer * BesideCache(layout, engine, devices);
         else if (devices.WorkersOnTrainer > 0)
             free /= 2;
 
@@ -45,8 +45,13 @@ internal sealed record RunMemory(RunDevices Devices, TrainerMemory Trainer, long
         return new(devices, trainer, Math.Max(trainer.Activations, Math.Min(left, devices.WorkersOnTrainer * wanted)));
     }
 
-    /// <summary>Bytes of an engine's activations and logits.</summary>
-    private static long BesideCache(ModelConfig config, EngineOptions engine, int elementBytes) =>
-        Decoder.ActivationBytes(config, elementBytes, engine.MaxBatchedTokens)
-        + sizeof(float) * (long)engine.MaxSequences * config.VocabularySize;
+    /// <summary>Bytes of an engine's activations and logits, and of its weights where it can't share the trainer's.</summary>
+    private static long BesideCache(WeightLayout layout, EngineOptions engine, RunDevices devices)
+    {
+        int elementBytes = devices.WorkerType.Bytes;
+        long weights = devices.WorkerType == devices.Trainer.Type ? 0 : layout.Length * elementBytes;
+        return weights
+            + Decoder.ActivationBytes(layout.Config, elementBytes, engine.MaxBatchedTokens)
+            + sizeof(float) * (long)engine.MaxSequences * layout.Config.VocabularySize;
+    }
 }

@@ -150,7 +150,8 @@ public static class TrainPlan
                 ? "the KV cache what is left of the GPU"
                 : $"{PlanText.Bytes(cacheBytes)} for the KV cache of {cacheBytes / token:N0} tokens";
         long copies = workers.Overlap ? 2 : 1;
-        string weights = input.Devices.AreColocated
+        bool sharesWeights = input.Devices.AreColocated && input.Devices.WorkerType == input.Memory.Trainer.Device.Type;
+        string weights = sharesWeights
             ? "the trainer's weights"
             : $"{PlanText.Bytes((double)new WeightLayout(input.Config).Length * elementBytes * copies)} for weights";
         return $"{weights}, {cache}; "

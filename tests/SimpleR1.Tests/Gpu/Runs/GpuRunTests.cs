@@ -4,6 +4,7 @@ using SimpleR1.Training.Policy;
 using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Recipes.Sections;
 using SimpleR1.Training.Runs;
+using SimpleR1.Training.Runs.Files;
 using SimpleR1.Training.Supervised;
 using Xunit;
 
@@ -28,8 +29,17 @@ public sealed class GpuRunTests : IDisposable
         Directory.Delete(folder, recursive: true);
     }
 
-    private RunDevices? Choose(TrainRecipe recipe, out CheckedRecipe<TrainRecipe> checking) =>
-        RunDevices.Choose(checking = CheckedRecipe<TrainRecipe>.Of(recipe), Gpu.TinyConfig, true, log.Add);
+    private RunDevices? Choose(
+        TrainRecipe recipe,
+        out CheckedRecipe<TrainRecipe> checking,
+        bool evaluatesOnly = false
+    ) =>
+        RunDevices.Choose(
+            checking = CheckedRecipe<TrainRecipe>.Of(recipe),
+            Gpu.TinyConfig,
+            startsWorkers: true,
+            new(folder, ExistingRun.Refuse, new(_ => { }, _ => { }, log.Add)) { EvaluatesOnly = evaluatesOnly }
+        );
 
     private static TrainRecipe Recipe(WorkersSection workers, string device = "auto", TrainedType? type = null) =>
         new()
@@ -58,6 +68,10 @@ public sealed class GpuRunTests : IDisposable
         Assert.False(Choose(Recipe(new() { Placement = WorkerPlacement.Separate }), out _)!.AreColocated);
         Assert.False(Choose(Recipe(new() { Overlap = true }), out _)!.AreColocated);
         Assert.False(Choose(Recipe(new() { Device = "cpu" }), out _)!.AreColocated);
+
+        // Who only evaluates needs no gradient on a GPU
+        var evaluation = Choose(Recipe(new()), out _, evaluatesOnly: true)!;
+        Assert.Equal(("cpu", "cuda:0"), (evaluation.Trainer.Name, evaluation.Workers.Single()));
         Assert.Empty(log);
     }
 
@@ -96,6 +110,15 @@ public sealed class GpuRunTests : IDisposable
                 File.ReadAllBytes(In("whole", "checkpoints", "step-000002", file)),
                 File.ReadAllBytes(In("parts", "checkpoints", "step-000002", file))
             );
+    }
+
+    /// <summary>They hold f32, the trainer bf16: what they sample differs by rounding.</summary>
+    [Fact]
+    public async Task Workers_on_a_cpu_get_the_weights_of_a_trainer_on_a_gpu()
+    {
+        await TrainAsync("mixed", 1, TrainRun.Set("workers.device=cpu", "algorithm.kl_coefficient=0"));
+        var step = JsonLines.Read(In("mixed", "metrics.jsonl")).Last(row => row["loss"] is not null);
+        Assert.InRange((double)step["engine_difference"]!, 1e-6, 0.05);
     }
 
     private string In(params string[] path) => Path.Combine([folder, .. path]);
