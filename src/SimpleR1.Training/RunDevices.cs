@@ -42,7 +42,7 @@ internal sealed record RunDevices
     /// <summary>Resolves the recipe's devices on this machine. What is wrong becomes a problem of its key.</summary>
     /// <param name="config">The model; null where it could not be read.</param>
     /// <param name="startsWorkers">False where the workers are those of a head, or servers.</param>
-    /// <param name="options">The log is told what auto could not take.</param>
+    /// <param name="options">Its log has what auto could not take.</param>
     /// <returns>Null where there is a problem.</returns>
     public static RunDevices? Choose(
         CheckedRecipe<TrainRecipe> checking,

@@ -37,11 +37,11 @@ public sealed record TrainerDevice(string Name, ElementType Type)
         });
     }
 
-    /// <summary>The device that a recipe names, or the first GPU if there is one that can train the model.</summary>
+    /// <summary>The device that a recipe names, or the first GPU that is free and can train the model, if there is one.</summary>
     /// <param name="device">auto, cpu, cuda or cuda:N.</param>
     /// <param name="type">Null for the device's own: bf16 on a GPU, f32 on a CPU.</param>
     /// <param name="config">The model; null where it could not be read.</param>
-    /// <param name="log">Told why auto takes no GPU although there is one.</param>
+    /// <param name="log">Receives why auto takes no GPU although there is one.</param>
     /// <exception cref="ArgumentException">There is no such device, or it can't train the model.</exception>
     public static TrainerDevice Choose(string device, TrainedType? type, ModelConfig? config, Action<string> log)
     {
@@ -63,15 +63,22 @@ public sealed record TrainerDevice(string Name, ElementType Type)
         if (CudaDevice.Count == 0)
             return Cpu.Name;
         string? reason = config is null ? null : WhyNot(config);
-        try
-        {
-            if (reason is null)
-                return $"cuda:{CudaDevice.Open(0).Index}";
-        }
-        catch (Exception e) when (e is DllNotFoundException or CudaDeviceMissingException)
-        {
-            reason = e.Message;
-        }
+        for (int i = 0; i < CudaDevice.Count && reason is null; i++)
+            try
+            {
+                var gpu = CudaDevice.Open(i);
+                var (free, total) = gpu.FreeMemory();
+                if (2 * free > total)
+                    return $"cuda:{i}";
+                if (i + 1 == CudaDevice.Count)
+                    reason =
+                        $"others use more than half of its memory ({CudaDevice.Gigabytes(free)} of "
+                        + $"{CudaDevice.Gigabytes(total)} are free on cuda:{i}); training.device takes it nevertheless";
+            }
+            catch (Exception e) when (e is DllNotFoundException or CudaDeviceMissingException)
+            {
+                reason = e.Message;
+            }
         log($"training on the CPU, although there is a GPU: {reason}");
         return Cpu.Name;
     }

@@ -157,7 +157,7 @@ public sealed record SftTrainingSection
     [Limits(AtLeast = 1)]
     public int TokensPerBatch { get; init; } = 16_384;
 
-    [Description("What the trainer computes on: cpu, cuda:N, or auto: the first GPU, else the CPU.")]
+    [Description("What the trainer computes on: cpu, cuda:N, or auto: the first GPU that is free, else the CPU.")]
     public string Device { get; init; } = "auto";
 
     [Description(

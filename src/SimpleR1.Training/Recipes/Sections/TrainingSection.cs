@@ -16,7 +16,7 @@ public sealed record TrainingSection
     [Limits(AtLeast = 1)]
     public int Steps { get; init; } = 100;
 
-    [Description("What the trainer computes on: cpu, cuda:N, or auto: the first GPU, else the CPU.")]
+    [Description("What the trainer computes on: cpu, cuda:N, or auto: the first GPU that is free, else the CPU.")]
     public string Device { get; init; } = "auto";
 
     [Description(

@@ -97,6 +97,16 @@ public sealed class GpuRunTests : IDisposable
         Assert.Contains("device: cpu", refused.Message);
     }
 
+    [Fact]
+    public void Gpu_that_others_use_is_left_to_them_unless_it_was_asked_for()
+    {
+        var gpu = Gpu.Require();
+        using var held = gpu.Allocate(gpu.FreeMemory().Total / 100 * 60, "others' memory");
+        Assert.Equal(TrainerDevice.Cpu, TrainerDevice.Choose("auto", null, Gpu.TinyConfig, log.Add));
+        Assert.Contains("others use more than half of its memory", log.Single());
+        Assert.Equal("cuda:0", TrainerDevice.Choose("cuda", null, Gpu.TinyConfig, log.Add).Name);
+    }
+
     /// <summary>With a frozen reference and two updates a step, in the memory that trainer and worker share.</summary>
     [Fact]
     public async Task Run_that_was_resumed_is_bit_for_bit_the_run_that_was_not()
