@@ -158,11 +158,17 @@ internal sealed class TestServer : IAsyncDisposable
         return [.. lines[..^1].Select(line => JsonDocument.Parse(line["data: ".Length..]).RootElement)];
     }
 
-    /// <summary>A bare connection, to send what no client would.</summary>
+    /// <summary>
+    /// A bare connection, to send what no client would. The server may have hung up already: then it reads as empty.
+    /// </summary>
     public async Task<Socket> ConnectAsync()
     {
         var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
-        await socket.ConnectAsync("127.0.0.1", Server.Address.Port, Token);
+        try
+        {
+            await socket.ConnectAsync("127.0.0.1", Server.Address.Port, Token);
+        }
+        catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionReset) { }
         return socket;
     }
 
@@ -178,7 +184,8 @@ internal sealed class TestServer : IAsyncDisposable
             while (await socket.ReceiveAsync(buffer, deadline.Token) is > 0 and var count)
                 text.Append(Encoding.UTF8.GetString(buffer, 0, count));
         }
-        catch (SocketException e) when (e.SocketErrorCode == SocketError.ConnectionReset) { }
+        catch (SocketException e) when (e.SocketErrorCode is SocketError.ConnectionReset or SocketError.NotConnected)
+        { }
         return text.ToString();
     }
 
