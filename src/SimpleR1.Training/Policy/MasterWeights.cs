@@ -101,10 +101,24 @@ public sealed class MasterWeights : IDisposable
     /// <summary>No weight is NaN or infinite.</summary>
     public bool AreFinite()
     {
-        if (Live.Device is null)
-            return Live.AreFinite();
-        using var master = OnCpu();
-        return master.AreFinite();
+        bool areFinite = false;
+        UseOnCpu(master => areFinite = master.AreFinite());
+        return areFinite;
+    }
+
+    /// <summary>Calls with the weights in f32 on the CPU, which are the live ones or a copy for the call.</summary>
+    public void UseOnCpu(Action<FlatWeights> use)
+    {
+        var master = OnCpu();
+        try
+        {
+            use(master);
+        }
+        finally
+        {
+            if (master != Live)
+                master.Dispose();
+        }
     }
 
     /// <summary>Calls with room for some f32 weights on the GPU, the first of them, and how many there are.</summary>

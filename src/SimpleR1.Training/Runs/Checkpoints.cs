@@ -29,27 +29,15 @@ public static class Checkpoints
             folder,
             temporary =>
             {
-                WriteWeights(temporary, policy, files);
+                policy.Optimizer.Master.UseOnCpu(master =>
+                    Checkpoint.Write(temporary, master, WeightType.F32, files.Folder)
+                );
                 files.Template.WriteTo(temporary, files.Tokenizer);
                 WriteMoments(temporary, policy);
                 state.Write(temporary);
             }
         );
         DeleteOld(run, keep);
-    }
-
-    private static void WriteWeights(string folder, PolicyModel policy, ModelFiles files)
-    {
-        var master = policy.Optimizer.Master.OnCpu();
-        try
-        {
-            Checkpoint.Write(folder, master, WeightType.F32, files.Folder);
-        }
-        finally
-        {
-            if (master != policy.Weights)
-                master.Dispose();
-        }
     }
 
     private static void WriteMoments(string folder, PolicyModel policy)

@@ -110,23 +110,9 @@ public sealed class Sft : IDisposable
         session.Keep();
         bool interrupted = state.Step < steps;
         if (!interrupted)
-            WriteOutput();
+            trainer.Optimizer.Master.UseOnCpu(master => SftOutput.Write(recipe, master, input.Files));
         string[] written = interrupted ? [] : [recipe.Output];
         return new(state.Step, interrupted, loss, [.. run.Written(state.Step), .. written]);
-    }
-
-    private void WriteOutput()
-    {
-        var master = trainer.Optimizer.Master.OnCpu();
-        try
-        {
-            SftOutput.Write(recipe, master, input.Files);
-        }
-        finally
-        {
-            if (master != policy.Weights)
-                master.Dispose();
-        }
     }
 
     private RunState Resume(RunFolder run, RunState start)
