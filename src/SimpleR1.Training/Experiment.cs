@@ -27,7 +27,7 @@ namespace SimpleR1.Training;
 public sealed class Experiment : IAsyncDisposable
 {
     private readonly ExperimentSetup setup;
-    private readonly RolloutCollector collector;
+    private readonly RolloutSampler sampler;
     private readonly RunWarnings warnings;
     private double generationSeconds;
     private EngineWork engineWork = new(0, 0, 0);
@@ -38,7 +38,8 @@ public sealed class Experiment : IAsyncDisposable
     {
         this.setup = setup;
         Environments = problem => new SingleTurn(problem, Rewards, setup.Input.Requests.AnswerStart(problem));
-        collector = new(setup.Workers, problem => Environments(problem), Rewards);
+        var collector = new RolloutCollector(setup.Workers, problem => Environments(problem), Rewards);
+        sampler = new(collector, setup.Prompts, Recipe.Rollout, Run.FailedReward) { Progress = Report };
         warnings = new(setup.Input.Config.VocabularySize, Recipe.Training.EngineDifferenceAlarm);
         lastStep = setup.Start;
         Step = setup.Start.Step;
@@ -140,10 +141,8 @@ public sealed class Experiment : IAsyncDisposable
         foreach (var prompt in prompts)
             CheckDistribution(prompt.Request);
         double start = setup.Clock.Seconds;
-        int enough = Recipe.Rollout.Carry > 0 ? Recipe.Rollout.PromptsPerStep : prompts.Count;
         var before = await Workers.StatisticsAsync(stop);
-        collector.Scored = (done, of) => Report("sampling", done, of);
-        var collected = await ScoredAsync(prompts, enough, stop);
+        var collected = await sampler.SampleAsync(prompts, Step, stop);
         engineWork = EngineWork.Between(before, await Workers.StatisticsAsync(stop));
         setup.Prompts.Carry(collected.Unfinished);
         generationSeconds = setup.Clock.Seconds - start;
@@ -163,23 +162,6 @@ public sealed class Experiment : IAsyncDisposable
             );
     }
 
-    /// <summary>Collects; when a reward fails, what it failed on is kept in the run's folder.</summary>
-    private async Task<CollectedRollouts> ScoredAsync(
-        IReadOnlyList<PromptGroup> prompts,
-        int enough,
-        CancellationToken stop
-    )
-    {
-        try
-        {
-            return await collector.CollectAsync(prompts, enough, stop);
-        }
-        catch (RewardException e)
-        {
-            throw e.WithFile(Run.FailedReward);
-        }
-    }
-
     /// <summary>Rewards → advantages → loss → gradient → AdamW; one entry per optimizer step.</summary>
     public async Task<IReadOnlyList<UpdateStatistics>> UpdateAsync(IReadOnlyList<Rollout> rollouts)
     {
@@ -188,7 +170,7 @@ public sealed class Experiment : IAsyncDisposable
         return await setup.Tensors.RunAsync(() =>
         {
             double learningRate = Optimizer.LearningRate(Recipe.Optimizer, Step, Recipe.Training.Steps);
-            var updates = Trainer.Update(rollouts, Step, learningRate);
+            var updates = Trainer.Update(sampler.Dynamic.Kept(rollouts), Step, learningRate);
             Policy.Weights.Version = Step + 1;
             return updates;
         });
@@ -210,7 +192,7 @@ public sealed class Experiment : IAsyncDisposable
         isStepOpen = false;
         var progress = setup.Clock.EndStep(Step, Recipe.Training.Steps);
         var report = StepReport.From(rollouts, updates, sync, progress, generationSeconds);
-        report = report.With(engineWork.Metrics);
+        report = report.With([.. engineWork.Metrics, .. sampler.Dynamic.Metrics(rollouts), .. setup.Prompts.Metrics]);
         if (Recipe.Rollout.Carry > 0)
             report = report.WithOlderTokens(rollouts);
         if (Rewards.MayTimeOut)
@@ -219,6 +201,7 @@ public sealed class Experiment : IAsyncDisposable
         lastStep = new(Step, Policy.Optimizer.Steps, Order.Position, Recipe.Seed, setup.Start.StartHash)
         {
             Carried = setup.Prompts.CarriedPositions,
+            LeftOut = setup.Prompts.Pool?.LeftOut ?? [],
             Fingerprint = setup.Fingerprint,
         };
         setup.Log.Write(report, rollouts.Take(Recipe.Training.SamplesLogged));
@@ -258,8 +241,7 @@ public sealed class Experiment : IAsyncDisposable
         ];
         try
         {
-            collector.Scored = (done, of) => Report("answering held-out problems", done, of);
-            var answers = await ScoredAsync(prompts, prompts.Length, stop);
+            var answers = await sampler.ScoreAsync(prompts, prompts.Length, "answering held-out problems", stop);
             var evaluation = EvaluationOf(answers.Rollouts, setup.Clock.Seconds - start);
             setup.Log.Write(evaluation, Recipe.Model.Path);
             setup.Events.Evaluation(evaluation);

@@ -10,6 +10,7 @@ using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Rollouts;
 using SimpleR1.Training.Runs;
+using SimpleR1.Training.Runs.Evaluations;
 using SimpleR1.Training.Runs.Reports;
 
 namespace SimpleR1.Training;
@@ -30,6 +31,9 @@ internal sealed record ExperimentInput
     public required IReadOnlyList<Problem> Problems { get; init; }
     public required IReadOnlyList<Problem> HeldOut { get; init; }
 
+    /// <summary>By the training problem's index, the share of samples that solved it before the run, where that is known.</summary>
+    public required IReadOnlyDictionary<int, double> Solved { get; init; }
+
     /// <summary>Longest prompt and completion together, in tokens.</summary>
     public required int Context { get; init; }
     public required RunMemory Memory { get; init; }
@@ -47,18 +51,18 @@ internal sealed record ExperimentInput
         TrainerDevice.Prepare(recipe.Training.Device);
         checking.Try("name", () => RunFolder.Find(options.RunsFolder, recipe.Name, options.Existing));
 
-        // The model's files
         var model = CheckedModel.Check(checking, "model.path", recipe.Model.Path);
         CheckStopIds(checking, model);
         var template = checking.Try("model.template", () => CreateTemplate(recipe.Model));
         var (problems, heldOut) = LoadProblems(checking, options.Events.Log);
+        var solved = ReadSolved(checking, problems);
 
-        // What scores completions, and what makes them
+        // What scores completions
         var rewards = LoadRewards(checking, options.Events.Log);
         int context = Math.Min(model?.Config.MaxPositions ?? int.MaxValue, recipe.Model.MaxContext);
         var memory = PlanMemory(checking, model?.Config, context, options);
 
-        if (model is null || template is null || problems is null || heldOut is null)
+        if (model is null || template is null || problems is null || heldOut is null || solved is null)
             throw checking.ToException();
         if (rewards is null || memory is null)
             throw checking.ToException();
@@ -72,6 +76,7 @@ internal sealed record ExperimentInput
             Rewards = rewards,
             Problems = problems,
             HeldOut = heldOut,
+            Solved = solved,
             Context = context,
             Memory = memory,
         };
@@ -128,6 +133,14 @@ internal sealed record ExperimentInput
         return (WithoutHeldOut(checking, training, heldOut, log), heldOut);
     }
 
+    private static IReadOnlyDictionary<int, double>? ReadSolved(
+        CheckedRecipe<TrainRecipe> checking,
+        IReadOnlyList<Problem>? problems
+    ) =>
+        checking.Recipe.Rollout.Difficulty.Measured is { } path && problems is not null
+            ? checking.Try("rollout.difficulty.measured", () => MeasuredDifficulty.Read(path, problems))
+            : new Dictionary<int, double>();
+
     private static IReadOnlyList<Problem>? WithoutHeldOut(
         CheckedRecipe<TrainRecipe> checking,
         IReadOnlyList<Problem> problems,
@@ -170,7 +183,7 @@ internal sealed record ExperimentInput
     private static RewardSet? LoadRewards(CheckedRecipe<TrainRecipe> checking, Action<string> log)
     {
         var sections = checking.Recipe.Rewards;
-        var loader = new RewardLoader();
+        var loader = new RewardLoader(checking.Recipe.Seed);
         var loaded = new List<WeightedReward>();
         for (int i = 0; i < sections.Count; i++)
         {

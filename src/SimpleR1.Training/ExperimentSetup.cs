@@ -39,7 +39,10 @@ internal sealed class ExperimentSetup : IAsyncDisposable
         Fingerprint = InputFingerprint.OfTraining(recipe, input);
         EvaluationFingerprint = InputFingerprint.OfEvaluation(recipe, input);
         Order = DataMix.Order(recipe.Data.Train, input.Problems.Select(p => p.Source), recipe.Seed);
-        Prompts = new(recipe.Rollout, input.Requests, input.Problems, Order);
+        Prompts = new(recipe.Rollout, input.Requests, input.Problems, Order)
+        {
+            Pool = DifficultyPool.Create(recipe, input.Solved),
+        };
     }
 
     public TrainRecipe Recipe { get; }
@@ -132,6 +135,7 @@ internal sealed class ExperimentSetup : IAsyncDisposable
             Epochs = Recipe.Algorithm.Epochs,
             MiniBatches = Recipe.Algorithm.MiniBatches,
             SkipZeroAdvantages = Recipe.Training.SkipZeroAdvantages,
+            MaskTruncated = Recipe.Algorithm.MaskTruncated,
             SharedPrompts = Recipe.Training.SharedPrompts ?? Policy.Weights.Device is not null,
         };
 
@@ -154,7 +158,7 @@ internal sealed class ExperimentSetup : IAsyncDisposable
             if (!otherProblems)
             {
                 Order.Position = state.DataPosition;
-                Prompts.Resume(state.Step, state.Carried);
+                Prompts.Resume(state);
             }
             Events.Log($"resumed after step {state.Step} from {folder}");
             if (state.Step >= Recipe.Training.Steps)

@@ -21,7 +21,8 @@ internal sealed class BatchBuilder(PolicyModel policy, PolicyGradientOptions opt
         };
 
         // The samples of each batch, and those of them that are computed
-        int[][] members = [.. Enumerable.Range(0, options.MiniBatches).Select(Members)];
+        int[] trained = options.MaskTruncated ? step.TakeEnded() : [.. Enumerable.Range(0, rollouts.Count)];
+        int[][] members = [.. Enumerable.Range(0, options.MiniBatches).Select(Members).Where(m => m.Length > 0)];
         bool skips = options.SkipZeroAdvantages && algorithm.SkipsZeroAdvantages;
         int[][] computed = skips ? [.. members.Select(step.Taught)] : members;
 
@@ -34,8 +35,7 @@ internal sealed class BatchBuilder(PolicyModel policy, PolicyGradientOptions opt
             step.ReferenceLogProbs = LogProbs(reference, step.Sequences, all);
         return [.. members.Zip(computed, (batch, kept) => Batch(step, batch, kept))];
 
-        int[] Members(int batch) =>
-            [.. Enumerable.Range(0, rollouts.Count).Where(i => i % options.MiniBatches == batch)];
+        int[] Members(int batch) => [.. trained.Where((_, place) => place % options.MiniBatches == batch)];
 
         TrainingSequence InGroup(Rollout rollout) =>
             Sequence(rollout) with
@@ -147,7 +147,7 @@ internal sealed class BatchBuilder(PolicyModel policy, PolicyGradientOptions opt
     {
         public required IReadOnlyList<Rollout> Rollouts { get; init; }
         public required TrainingSequence[] Sequences { get; init; }
-        public required float[][] Advantages { get; init; }
+        public required float[][] Advantages { get; set; }
 
         /// <summary>Of the computed samples; null when there is only one update.</summary>
         public Dictionary<int, float[]>? OldLogProbs { get; set; }
@@ -163,6 +163,16 @@ internal sealed class BatchBuilder(PolicyModel policy, PolicyGradientOptions opt
         {
             int[] taught = [.. batch.Where(i => Advantages[i].Any(a => a != 0))];
             return taught.Length > 0 ? taught : [.. batch.Where(i => Rollouts[i].Group == Rollouts[batch[0]].Group)];
+        }
+
+        /// <summary>The samples that ended by themselves. Where all were cut, all of them, with nothing to learn from.</summary>
+        public int[] TakeEnded()
+        {
+            int[] ended = [.. Enumerable.Range(0, Rollouts.Count).Where(i => !Rollouts[i].IsTruncated)];
+            if (ended.Length > 0)
+                return ended;
+            Advantages = [.. Rollouts.Select(_ => new float[] { 0 })];
+            return [.. Enumerable.Range(0, Rollouts.Count)];
         }
 
         public TrainingSample Sample(int i, float weight)

@@ -30,6 +30,9 @@ public sealed record PolicyGradientOptions
     /// <summary>Compute no sample whose advantages are all 0, if the algorithm allows it.</summary>
     public bool SkipZeroAdvantages { get; init; } = true;
 
+    /// <summary>Leave samples that were cut at their length limit out of the loss.</summary>
+    public bool MaskTruncated { get; init; }
+
     /// <summary>Compute the prompt of a group's samples once.</summary>
     public bool SharedPrompts { get; init; }
 }

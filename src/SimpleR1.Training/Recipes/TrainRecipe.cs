@@ -63,6 +63,15 @@ public sealed record TrainRecipe : RecipeDocument, IRecipeSection
             if (Rewards.Take(i).Any(r => r.Name == Rewards[i].Name))
                 yield return new($"'{Rewards[i].Name}' is given twice; add the weights up", $"rewards.{i}.name");
         }
+        for (int i = 0; i < Rewards.Count; i++)
+        {
+            if (Rewards[i].HardLimit > Rollout.MaxNewTokens)
+                yield return new(
+                    $"no completion reaches {Rewards[i].HardLimit} tokens: {Rollout.MaxNewTokens} is the longest",
+                    $"rewards.{i}.hard_limit",
+                    "rollout.max_new_tokens"
+                );
+        }
     }
 
     private IEnumerable<Conflict> LengthConflicts()

@@ -1,4 +1,5 @@
 using SimpleR1.Training.Data;
+using SimpleR1.Training.Recipes.Sections;
 using SimpleR1.Training.Rewards.Mathematics;
 
 namespace SimpleR1.Training.Rewards;
@@ -7,7 +8,14 @@ namespace SimpleR1.Training.Rewards;
 /// <param name="Problem">The question, the gold answer and every column of the row.</param>
 /// <param name="Completion">The model's text, after the part of the answer that the prompt template began, if any.</param>
 /// <param name="Truncated">The completion ran into its length limit.</param>
-public sealed record RewardInput(Problem Problem, string Completion, bool Truncated);
+public sealed record RewardInput(Problem Problem, string Completion, bool Truncated)
+{
+    /// <summary>Tokens of the completion, as sampled.</summary>
+    public int Tokens { get; init; }
+
+    /// <summary>Names the sample within its run, such as <c>step-3-prompt-5-sample-2</c>; a resumed run gives the same.</summary>
+    public string Id { get; init; } = "";
+}
 
 /// <summary>The built-in rewards.</summary>
 public static class BuiltInRewards
@@ -23,25 +31,31 @@ public static class BuiltInRewards
     private const string AnswerOpen = "<answer>";
     private const string AnswerClose = "</answer>";
 
-    private static readonly Dictionary<string, (Reward Reward, bool JudgesAnswers)> Known = new()
-    {
-        ["format"] = (Format, JudgesAnswers: false),
-        ["accuracy"] = (input => Accuracy(input), JudgesAnswers: true),
-        ["countdown"] = (CountdownReward.Score, JudgesAnswers: true),
-    };
+    /// <summary>How each is made from its section of a recipe and the run's seed, and what it says of the answer.</summary>
+    private static readonly Dictionary<string, (Func<RewardSection, ulong, Reward> Create, Judgement Judgement)> Known =
+        new()
+        {
+            ["format"] = ((_, _) => Format, Judgement.Unknown),
+            ["accuracy"] = ((section, _) => input => Accuracy(input, section.AcceptLastNumber), Judgement.Answer),
+            ["countdown"] = ((_, _) => CountdownReward.Score, Judgement.Answer),
+            ["overlong"] = ((section, _) => OverlongPenalty.Create(section), Judgement.None),
+            ["random"] = ((_, seed) => RandomReward.Create(seed), Judgement.None),
+        };
 
-    /// <summary>Names that <see cref="ByName"/> knows.</summary>
+    /// <summary>Names that <see cref="Create"/> knows.</summary>
     public static IReadOnlyCollection<string> Names => Known.Keys;
 
-    /// <summary>True for a built-in reward that judges whether the answer solves the problem.</summary>
-    public static bool JudgesAnswers(string name) => Known.TryGetValue(name, out var known) && known.JudgesAnswers;
+    /// <summary>What the reward of this name says of the answer; nothing is known of one that is not built in.</summary>
+    public static Judgement JudgementOf(string name) =>
+        Known.TryGetValue(name, out var known) ? known.Judgement : Judgement.Unknown;
 
-    /// <exception cref="ArgumentException">No built-in reward has this name.</exception>
-    public static Reward ByName(string name) =>
-        Known.TryGetValue(name, out var known)
-            ? known.Reward
+    /// <param name="seed">The run's; a reward that draws follows from it.</param>
+    /// <exception cref="ArgumentException">No built-in reward has the section's name.</exception>
+    public static Reward Create(RewardSection section, ulong seed) =>
+        Known.TryGetValue(section.Name, out var known)
+            ? known.Create(section, seed)
             : throw new ArgumentException(
-                $"no built-in reward is called '{name}'; there are {string.Join(", ", Known.Keys)}"
+                $"no built-in reward is called '{section.Name}'; there are {string.Join(", ", Known.Keys)}"
             );
 
     /// <summary>

@@ -6,8 +6,8 @@ namespace SimpleR1.Training.Rewards;
 public sealed record Score(double Total, IReadOnlyDictionary<string, double> ByName)
 {
     /// <summary>
-    /// True when the answer solves the problem: full marks by every reward that judges answers, or by all rewards when
-    /// none does.
+    /// True when the answer solves the problem: full marks by every reward that judges answers; where none does, by
+    /// every one that may judge them; where none may, by all.
     /// </summary>
     public bool Correct { get; init; }
 
@@ -17,9 +17,11 @@ public sealed record Score(double Total, IReadOnlyDictionary<string, double> ByN
 
 /// <summary>A reward of a set.</summary>
 /// <param name="Weight">Factor in the sum.</param>
-/// <param name="JudgesAnswers">The reward is 1 or more exactly when the answer solves the problem.</param>
-public sealed record WeightedReward(string Name, double Weight, RewardFunction Function, bool JudgesAnswers = false)
+public sealed record WeightedReward(string Name, double Weight, RewardFunction Function)
 {
+    /// <summary>What the reward says of whether the answer solves the problem.</summary>
+    public Judgement Judgement { get; init; } = Judgement.Unknown;
+
     public RewardLimits Limits { get; init; } = new();
 
     /// <summary>How answers that the reward judges are compared with each other; null when the reward does not say.</summary>
@@ -43,8 +45,8 @@ public sealed class RewardSet
             throw new ArgumentException($"the reward '{twice.Key}' is given twice; add the weights up");
         this.rewards = rewards;
         callers = rewards.ToDictionary(r => r.Name, r => new RewardCaller(r, log ?? Console.Error.WriteLine));
-        var judging = rewards.Any(r => r.JudgesAnswers) ? rewards.Where(r => r.JudgesAnswers) : rewards;
-        judges = [.. judging.Select(r => r.Name)];
+        var best = rewards.Select(r => r.Judgement).DefaultIfEmpty().Min();
+        judges = [.. rewards.Where(r => r.Judgement == best).Select(r => r.Name)];
     }
 
     /// <summary>The rewards' names, in order.</summary>
@@ -62,10 +64,11 @@ public sealed class RewardSet
     public bool MayTimeOut => rewards.Any(r => r.Limits.OnTimeout == TimeoutAction.Zero);
 
     /// <summary>Finds built-in rewards and compiles custom ones, each file once.</summary>
+    /// <param name="seed">The run's; a reward that draws follows from it.</param>
     /// <exception cref="RewardCompilationException">A reward file does not compile or lacks the method.</exception>
-    public static RewardSet Load(IEnumerable<RewardSection> sections, Action<string>? log = null)
+    public static RewardSet Load(IEnumerable<RewardSection> sections, ulong seed = 1, Action<string>? log = null)
     {
-        var loader = new RewardLoader();
+        var loader = new RewardLoader(seed);
         return new([.. sections.Select(loader.Load)], log);
     }
 

@@ -30,6 +30,9 @@ public sealed record Rollout
     internal RewardInput? Input { get; init; }
     public required FinishReason FinishReason { get; init; }
 
+    /// <summary>True when the last completion was cut at its length limit.</summary>
+    public bool IsTruncated => FinishReason == FinishReason.Length;
+
     /// <summary>
     /// The whole conversation in order, from the prompt. With a single turn: the prompt, and what the policy sampled.
     /// </summary>

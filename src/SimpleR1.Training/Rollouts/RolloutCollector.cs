@@ -9,7 +9,16 @@ namespace SimpleR1.Training.Rollouts;
 /// What a collection leaves: the rollouts of complete groups, by prompt and sample, and the groups that are not
 /// complete.
 /// </summary>
-internal sealed record CollectedRollouts(IReadOnlyList<Rollout> Rollouts, IReadOnlyList<PromptGroup> Unfinished);
+internal sealed record CollectedRollouts(IReadOnlyList<Rollout> Rollouts, IReadOnlyList<PromptGroup> Unfinished)
+{
+    /// <summary>These rollouts, then those of more prompts, with groups numbered on.</summary>
+    /// <param name="prompts">Number of prompts that these are of.</param>
+    public CollectedRollouts With(CollectedRollouts more, int prompts) =>
+        new(
+            [.. Rollouts, .. more.Rollouts.Select(r => r with { Group = prompts + r.Group })],
+            [.. Unfinished, .. more.Unfinished]
+        );
+}
 
 /// <summary>Has the workers complete prompts, and each sample's environment answer its completions as they arrive.</summary>
 /// <param name="environments">Makes the environment of one sample.</param>

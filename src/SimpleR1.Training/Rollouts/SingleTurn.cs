@@ -12,7 +12,11 @@ public sealed class SingleTurn(Problem problem, RewardSet rewards, string answer
     public async ValueTask<Reply> AnswerAsync(Completion completion, CancellationToken stop)
     {
         bool truncated = completion.FinishReason == FinishReason.Length;
-        var input = new RewardInput(problem, answerStart + completion.Text, truncated);
+        var input = new RewardInput(problem, answerStart + completion.Text, truncated)
+        {
+            Tokens = completion.Tokens.Length,
+            Id = $"{completion.RequestId}-sample-{completion.SampleIndex}",
+        };
         return new Reply.Final(await rewards.ScoreAsync(input, stop)) { Input = input };
     }
 }

@@ -1,4 +1,3 @@
-using SimpleR1.Inference;
 using SimpleR1.Training.Rollouts;
 using SimpleR1.Training.Runs.Evaluations;
 
@@ -40,7 +39,7 @@ public sealed class RunLog(RunFolder run, int? resumedStep) : IDisposable
             Completion = rollout.Text,
             Score = new(rollout.Reward, rollout.Rewards),
             Tokens = rollout.Tokens.Length,
-            Truncated = rollout.FinishReason == FinishReason.Length,
+            Truncated = rollout.IsTruncated,
         };
 
     private void Write(Action write)

@@ -20,6 +20,9 @@ public sealed record RunState(int Step, long OptimizerSteps, long DataPosition, 
     /// </summary>
     public IReadOnlyList<long> Carried { get; init; } = [];
 
+    /// <summary>Indices of the problems that <c>rollout.difficulty</c> leaves out.</summary>
+    public IReadOnlyList<int> LeftOut { get; init; } = [];
+
     /// <summary>The run's data and recipe; null when an older program wrote the checkpoint.</summary>
     public Fingerprint? Fingerprint { get; init; }
 

@@ -1,5 +1,4 @@
 using SimpleR1.Cluster;
-using SimpleR1.Inference;
 using SimpleR1.Training.Policy;
 using SimpleR1.Training.Rollouts;
 
@@ -76,8 +75,8 @@ public sealed record StepReport
             Reward = rollouts.Average(r => r.Reward),
             Accuracy = rollouts.Average(r => r.Correct ? 1.0 : 0),
             Length = rollouts.Average(r => r.Tokens.Length),
-            Truncated = rollouts.Average(r => r.FinishReason == FinishReason.Length ? 1.0 : 0),
-            UniformGroups = rollouts.GroupBy(r => r.Group).Average(g => IsUniform(g) ? 1.0 : 0),
+            Truncated = rollouts.Average(r => r.IsTruncated ? 1.0 : 0),
+            UniformGroups = rollouts.GroupBy(r => r.Group).Average(g => DynamicSampling.IsUniform(g) ? 1.0 : 0),
 
             Loss = updates.Average(u => u.Loss),
             Entropy = updates.Average(u => u.Entropy),
@@ -95,12 +94,6 @@ public sealed record StepReport
             StepSeconds = progress.Seconds,
             EtaSeconds = progress.EtaSeconds,
         };
-
-    private static bool IsUniform(IEnumerable<Rollout> group)
-    {
-        double first = group.First().Reward;
-        return group.All(r => r.Reward == first);
-    }
 
     private static SortedDictionary<string, double> MeanDetails(
         IReadOnlyList<Rollout> rollouts,

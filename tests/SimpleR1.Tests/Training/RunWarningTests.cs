@@ -67,6 +67,31 @@ public sealed class RunWarningTests
     }
 
     [Fact]
+    public void Policy_that_stops_to_explore_while_much_is_wrong_is_reported_once()
+    {
+        var narrow = Healthy with { Entropy = 0.03, UniformGroups = 0.9 };
+        var (step, text) = Assert.Single(After(narrow));
+        Assert.Equal(10 + 3, step);
+        Assert.Contains("stopped to explore", text);
+        Assert.Contains("algorithm.clip_high", text);
+        Assert.Empty(After(narrow with { Accuracy = 0.95 })); // it is right where it is sure
+        Assert.Empty(After(narrow with { UniformGroups = 0.5 }));
+
+        static (int Step, string Text)[] After(StepReport later)
+        {
+            var warnings = new RunWarnings(Vocabulary, 0.02);
+            return
+            [
+                .. Enumerable
+                    .Range(1, 40)
+                    .SelectMany(step =>
+                        warnings.Check((step <= 10 ? Healthy : later) with { Step = step }).Select(text => (step, text))
+                    ),
+            ];
+        }
+    }
+
+    [Fact]
     public void Sign_that_comes_and_goes_is_no_reason_to_warn()
     {
         var warnings = new RunWarnings(Vocabulary, 0.02);

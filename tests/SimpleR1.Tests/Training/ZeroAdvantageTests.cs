@@ -167,6 +167,50 @@ public sealed class ZeroAdvantageTests
         Assert.Equal([1], samples);
     }
 
+    /// <summary>Their weights are those of a step without them; their rewards still move the mean of their group.</summary>
+    [Theory]
+    [InlineData(LossAverage.Token, 1)]
+    [InlineData(LossAverage.Sequence, 1)]
+    [InlineData(LossAverage.ConstantLength, 2)]
+    public void Masked_samples_have_no_part_in_the_loss(LossAverage average, int miniBatches)
+    {
+        var rollouts = Rollouts(false, false, false);
+        foreach (int cut in new[] { 1, 3, 4, 5 })
+            rollouts[cut] = rollouts[cut] with { FinishReason = FinishReason.Length };
+        var options = Options with { LossAverage = average, MiniBatches = miniBatches };
+        var masked = Update(rollouts, Grpo.Create(), options with { MaskTruncated = true });
+
+        // The same advantages, of the other samples alone
+        var advantages = rollouts.Zip(rollouts.GroupBy(r => r.Group).SelectMany(g => Grpo.Advantages([.. g], true)));
+        var byText = advantages.ToDictionary(a => (a.First.Group, a.First.Sample), a => a.Second);
+        var given = Grpo.Create() with { Advantages = group => [.. group.Select(r => byText[(r.Group, r.Sample)])] };
+        var expected = Update([.. rollouts.Where(r => !r.IsTruncated)], given, options);
+
+        Assert.Equal(expected.Gradient, masked.Gradient);
+        Assert.Equal(expected.Weights, masked.Weights);
+        Assert.Equal(miniBatches, masked.Updates.Count);
+    }
+
+    [Fact]
+    public void Step_of_nothing_but_masked_samples_changes_no_weight()
+    {
+        Rollout[] rollouts = [.. Rollouts(false, false).Select(r => r with { FinishReason = FinishReason.Length })];
+        var masked = Update([.. rollouts], Grpo.Create(), Options with { MaskTruncated = true });
+        Assert.All(masked.Gradient, g => Assert.Equal(0, g));
+        Assert.True(masked.Last.Entropy > 0);
+    }
+
+    /// <summary>With masked or dropped samples fewer may be left than there are mini-batches.</summary>
+    [Fact]
+    public void Mini_batches_without_a_sample_are_no_updates()
+    {
+        var rollouts = Rollouts(false);
+        rollouts[1] = rollouts[1] with { FinishReason = FinishReason.Length };
+        var outcome = Update(rollouts, Grpo.Create(), Options with { MaskTruncated = true, MiniBatches = 3 });
+        Assert.Equal(2, outcome.Updates.Count);
+        Assert.All(outcome.Updates, u => Assert.True(double.IsFinite(u.Loss)));
+    }
+
     /// <summary>The step is made, with a gradient of zeros; one group is computed, so that figures exist.</summary>
     [Fact]
     public void Update_without_any_advantage_computes_one_group()

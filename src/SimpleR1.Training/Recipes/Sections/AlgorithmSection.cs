@@ -52,6 +52,12 @@ public sealed record AlgorithmSection : IRecipeSection
     [Limits(AtLeast = 0)]
     public double ImportanceCap { get; init; } = 2;
 
+    [Description(
+        "Leave samples that were cut at rollout.max_new_tokens out of the loss (overlong filtering, DAPO); they still count in "
+            + "the mean of their group."
+    )]
+    public bool MaskTruncated { get; init; }
+
     public IEnumerable<Conflict> Validate()
     {
         if (!AlgorithmRegistry.Names.Contains(Name))

@@ -6,7 +6,9 @@ namespace SimpleR1.Training.Recipes.Sections;
 /// <summary>One entry of <c>rewards</c>.</summary>
 public sealed record RewardSection : IRecipeSection
 {
-    [Description("A built-in reward (`format`, `accuracy`, `countdown`), or the method's name in `file`.")]
+    [Description(
+        "A built-in reward (`format`, `accuracy`, `countdown`, `overlong`, `random`), or the method's name in `file`."
+    )]
     public required string Name { get; init; }
 
     [Description("Factor in the sum; negative for a penalty.")]
@@ -20,12 +22,22 @@ public sealed record RewardSection : IRecipeSection
 
     [Description(
         "Whether the reward judges answers: `accuracy` in the metrics counts samples with full marks by all that do, or by all "
-            + "rewards when none does. Without it: true for `accuracy` and `countdown`."
+            + "others when none does. Without it: true for `accuracy` and `countdown`, false for `overlong` and `random`."
     )]
     public bool? JudgesAnswers { get; init; }
 
     [Description("`accuracy` only: without an answer block or \\boxed{}, take the last number.")]
     public bool AcceptLastNumber { get; init; }
+
+    [Description("`overlong` only: completions of up to so many tokens lose nothing.")]
+    [Limits(AtLeast = 0)]
+    public int? SoftLimit { get; init; }
+
+    [Description(
+        "`overlong` only: at so many tokens the reward is -1; between the limits it falls in a straight line."
+    )]
+    [Limits(AtLeast = 1)]
+    public int? HardLimit { get; init; }
 
     [Description("Longest time of one call, in seconds. After 5 of them the log names the reward and the completion.")]
     [Limits(Above = 0, AtMost = 86_400)]
@@ -49,7 +61,11 @@ public sealed record RewardSection : IRecipeSection
             Concurrency = Concurrency,
         };
 
-    public IEnumerable<Conflict> Validate()
+    private bool IsBuiltIn(string name) => File is null && Name == name;
+
+    public IEnumerable<Conflict> Validate() => [.. NameConflicts(), .. LimitConflicts()];
+
+    private IEnumerable<Conflict> NameConflicts()
     {
         if (File is null && !BuiltInRewards.Names.Contains(Name))
             yield return new(
@@ -61,7 +77,21 @@ public sealed record RewardSection : IRecipeSection
                 ),
                 "name"
             );
-        if (AcceptLastNumber && (File is not null || Name != "accuracy"))
+        if (AcceptLastNumber && !IsBuiltIn("accuracy"))
             yield return new("only the accuracy reward has this option", "accept_last_number", "name");
+    }
+
+    private IEnumerable<Conflict> LimitConflicts()
+    {
+        bool needed = IsBuiltIn("overlong");
+        foreach (var (key, limit) in new[] { ("soft_limit", SoftLimit), ("hard_limit", HardLimit) })
+        {
+            if (needed && limit is null)
+                yield return new("the overlong reward needs it, in tokens: {soft_limit: 192, hard_limit: 256}", key);
+            if (!needed && limit is not null)
+                yield return new("only the overlong reward has this option", key, "name");
+        }
+        if (SoftLimit >= HardLimit)
+            yield return new($"{SoftLimit} is not below the hard limit of {HardLimit}", "soft_limit", "hard_limit");
     }
 }

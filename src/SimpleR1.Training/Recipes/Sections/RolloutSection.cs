@@ -25,6 +25,16 @@ public sealed record RolloutSection : IRecipeSection
     [Limits(AtLeast = 0)]
     public int Carry { get; init; }
 
+    [Description(
+        "How often a step may sample more prompts in place of groups whose samples all earned the same, which are then dropped "
+            + "(dynamic sampling, DAPO). With 0 it keeps all groups."
+    )]
+    [Limits(AtLeast = 0)]
+    public int Refills { get; init; }
+
+    [Description("Which problems are left out because they are too easy or too hard.")]
+    public DifficultySection Difficulty { get; init; } = new();
+
     [Description("1 samples the model's own distribution.")]
     [Limits(AtLeast = 0, AtMost = 10)]
     public double Temperature { get; init; } = 1;
@@ -51,7 +61,17 @@ public sealed record RolloutSection : IRecipeSection
     public ValueList<int> StopTokenIds { get; init; } = [];
 
     public IEnumerable<Conflict> Validate() =>
-        [.. Whole("top_p", TopP < 1), .. Whole("top_k", TopK > 0), .. Whole("min_p", MinP > 0)];
+        [.. Whole("top_p", TopP < 1), .. Whole("top_k", TopK > 0), .. Whole("min_p", MinP > 0), .. RefillConflicts()];
+
+    private IEnumerable<Conflict> RefillConflicts()
+    {
+        if (Refills > 0 && Carry > 0)
+            yield return new(
+                "a step that carries groups over ends before it knows which of them teach something; set one of the two to 0",
+                "refills",
+                "carry"
+            );
+    }
 
     /// <summary>
     /// A filter's samples come from other probabilities than those that the trainer computes, so that every ratio and

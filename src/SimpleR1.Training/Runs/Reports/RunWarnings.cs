@@ -23,6 +23,9 @@ public sealed class RunWarnings(int vocabulary, double engineDifference)
     private const double AlmostAll = 0.999;
     private const double AlmostRandom = 0.95; // of the entropy of drawing tokens at random
     private const double AlmostCertain = 0.005; // nats a token
+    private const double MuchLower = 0.1; // of the entropy of the first steps
+    private const double MostGroups = 0.8;
+    private const double WellAnswered = 0.9;
     private const string RewardPrefix = "reward_";
 
     /// <summary>Divergences that no healthy run has, in nats a token.</summary>
@@ -52,16 +55,20 @@ public sealed class RunWarnings(int vocabulary, double engineDifference)
     private readonly Dictionary<string, int> streaks = []; // steps in a row with a sign
     private readonly HashSet<string> reported = [];
     private int steps;
+    private double firstEntropy; // nats a token, mean of the first steps
 
     /// <summary>Warnings that this step is the first reason for.</summary>
     public IReadOnlyList<string> Check(StepReport r)
     {
         steps++;
+        if (steps <= CollapseSteps)
+            firstEntropy += r.Entropy / CollapseSteps;
         bool isLast = r.Step >= r.Steps;
         List<string?> warnings =
         [
             Sign("random", IsRandom(r), CollapseSteps, isLast, RandomText(r)),
             Sign("certain", IsStuck(r), CollapseSteps, isLast, StuckText(r)),
+            Sign("narrow", IsNarrow(r), CollapseSteps, isLast: false, NarrowText(r)),
             Sign("truncated", r.Truncated >= AlmostAll, CollapseSteps, isLast, TruncatedText(r)),
             Sign("uniform", r.UniformGroups >= AlmostAll, UniformSteps, isLast, UniformText(r)),
         ];
@@ -98,6 +105,13 @@ public sealed class RunWarnings(int vocabulary, double engineDifference)
 
     private static bool IsStuck(StepReport r) => r.Accuracy == 0 && r.Reward <= 0 && r.Entropy < AlmostCertain;
 
+    /// <summary>Samples of a prompt are so alike that few groups teach anything, while much is still wrong.</summary>
+    private bool IsNarrow(StepReport r) =>
+        steps > CollapseSteps
+        && r.Entropy < MuchLower * firstEntropy
+        && r.UniformGroups >= MostGroups
+        && r.Accuracy is > 0 and < WellAnswered;
+
     private string RandomText(StepReport r) =>
         Invariant($"the entropy is {r.Entropy:F2} nats a token, of {Math.Log(vocabulary):F2} when tokens are drawn at ")
         + "random, and nothing is right: the policy has collapsed, or was never trained. Go back to a checkpoint before, "
@@ -109,6 +123,14 @@ public sealed class RunWarnings(int vocabulary, double engineDifference)
         )
         + "wrong answer, which sampling can't leave. Go back to a checkpoint before, with a lower "
         + "optimizer.learning_rate, a larger algorithm.clip_high or an algorithm.kl_coefficient";
+
+    private string NarrowText(StepReport r) =>
+        Invariant($"the entropy has fallen from {firstEntropy:G3} to {r.Entropy:G3} nats a token, and all samples of ")
+        + Invariant(
+            $"{100 * r.UniformGroups:F0}% of the groups earn the same: the policy has stopped to explore. Go back "
+        )
+        + "to a checkpoint before, with a larger algorithm.clip_high, a lower optimizer.learning_rate or an "
+        + "algorithm.kl_coefficient; rollout.refills looks for the groups that still teach something";
 
     private static string TruncatedText(StepReport r) =>
         Invariant(

@@ -182,4 +182,57 @@ public sealed class RewardTests
         var error = await Assert.ThrowsAsync<RewardException>(async () => await set.ScoreAsync(Input("a"), Stop));
         Assert.Contains("the reward 'odd' " + expected, error.Message);
     }
+
+    [Theory]
+    [InlineData(0, 0)]
+    [InlineData(192, 0)]
+    [InlineData(208, -0.25)]
+    [InlineData(256, -1)]
+    [InlineData(300, -1)]
+    public async Task Overlong_falls_from_the_soft_limit_to_the_hard_one(int tokens, double expected)
+    {
+        RewardSection accuracy = new() { Name = "accuracy" };
+        RewardSection overlong = new()
+        {
+            Name = "overlong",
+            Weight = 0.5,
+            SoftLimit = 192,
+            HardLimit = 256,
+        };
+        var input = Input("<answer>42</answer>") with { Tokens = tokens };
+        var score = await RewardSet.Load([accuracy, overlong]).ScoreAsync(input, Stop);
+        Assert.Equal(expected, score.ByName["overlong"]);
+        Assert.Equal(1 + 0.5 * expected, score.Total);
+        Assert.True(score.Correct); // a penalty says nothing of the answer
+    }
+
+    [Fact]
+    public async Task Random_pays_half_of_the_samples_by_their_names_and_the_runs_seed()
+    {
+        RewardSection[] sections = [new() { Name = "random" }, new() { Name = "accuracy", Weight = 0 }];
+        var set = RewardSet.Load(sections, seed: 1);
+        RewardInput[] inputs =
+        [
+            .. Enumerable
+                .Range(0, 2000)
+                .Select(i => Input("the same text") with { Id = $"step-1-prompt-{i / 8}-sample-{i % 8}" }),
+        ];
+        double[] paid = await PaidAsync(set);
+        Assert.InRange(paid.Sum(), 900, 1100); // 1,000 with a standard deviation of 22
+        Assert.Equal(paid, await PaidAsync(RewardSet.Load(sections, seed: 1)));
+        Assert.NotEqual(paid, await PaidAsync(RewardSet.Load(sections, seed: 2)));
+
+        double neighbours = paid.Zip(paid.Skip(1)).Average(p => p.First == p.Second ? 1.0 : 0);
+        Assert.InRange(neighbours, 0.45, 0.55);
+        Assert.False((await set.ScoreAsync(inputs[0], Stop)).Correct);
+        Assert.True((await set.ScoreAsync(Input("<answer>42</answer>"), Stop)).Correct);
+
+        async Task<double[]> PaidAsync(RewardSet rewards)
+        {
+            var values = new double[inputs.Length];
+            for (int i = 0; i < values.Length; i++)
+                values[i] = (await rewards.ScoreAsync(inputs[i], Stop)).Total;
+            return values;
+        }
+    }
 }

@@ -121,7 +121,7 @@ public sealed class EvaluationTests : IDisposable
     [Fact]
     public void Votes_of_custom_judges_are_by_text()
     {
-        var set = new RewardSet([new("mine", 1, RewardFunction.Plain(_ => 1), JudgesAnswers: true)]);
+        var set = new RewardSet([new("mine", 1, RewardFunction.Plain(_ => 1)) { Judgement = Judgement.Answer }]);
         Assert.Equal(1, set.Vote.Winner(["a", "b ", "b"])!.Value);
         Assert.Equal(0, set.Vote.Winner([Answer("1/2"), Answer("0.5"), Answer("0.5 ")])!.Value - 1);
         var mathematics = RewardSet.Load([new() { Name = "format" }, new() { Name = "accuracy" }]);

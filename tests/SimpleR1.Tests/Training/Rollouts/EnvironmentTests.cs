@@ -10,7 +10,7 @@ using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Rollouts;
 using Xunit;
 
-namespace SimpleR1.Tests.Training;
+namespace SimpleR1.Tests.Training.Rollouts;
 
 /// <summary>Conversations of several turns, with workers that answer at once.</summary>
 public sealed class EnvironmentTests
@@ -115,7 +115,7 @@ public sealed class EnvironmentTests
     public async Task SingleTurn_scores_by_the_rewards()
     {
         var rewards = new RewardSet([
-            new("length", 2, RewardFunction.Plain(i => i.Completion.Length), JudgesAnswers: true),
+            new("length", 2, RewardFunction.Plain(i => i.Completion.Length)) { Judgement = Judgement.Answer },
         ]);
         var collector = new RolloutCollector(new EchoWorkers(), problem => new SingleTurn(problem, rewards));
 

@@ -4,7 +4,7 @@ using SimpleR1.Inference;
 using SimpleR1.Training.Rollouts;
 using Xunit;
 
-namespace SimpleR1.Tests.Training;
+namespace SimpleR1.Tests.Training.Rollouts;
 
 public sealed class RolloutTests
 {
