@@ -34,6 +34,9 @@ internal sealed record ExperimentInput
     /// <summary>By the training problem's index, the share of samples that solved it before the run, where that is known.</summary>
     public required IReadOnlyDictionary<int, double> Solved { get; init; }
 
+    /// <summary>Tokens of each training problem's prompt.</summary>
+    public IReadOnlyList<int> PromptLengths { get; private set; } = [];
+
     /// <summary>Longest prompt and completion together, in tokens.</summary>
     public required int Context { get; init; }
     public required RunMemory Memory { get; init; }
@@ -204,6 +207,7 @@ internal sealed record ExperimentInput
         int longest = Math.Max(checking.Recipe.Rollout.MaxNewTokens, HeldOut.Count > 0 ? Requests.EvaluationTokens : 0);
         if (checking.Try("model.template", () => Lengths().ToList()) is not { } prompts)
             return;
+        PromptLengths = [.. prompts.Take(Problems.Count).Select(p => p.Length)];
         WorkersCheck.CheckRoom(checking, Config, Devices, Math.Min(Context, prompts.Max(p => p.Length) + longest));
         var tooLong = prompts.Where(prompt => prompt.Length + longest > Context).ToList();
         if (tooLong.Count == 0)

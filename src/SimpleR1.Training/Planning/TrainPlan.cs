@@ -2,6 +2,7 @@ using SimpleR1.Models;
 using SimpleR1.Tensors;
 using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Recipes.Sections;
+using SimpleR1.Training.Rollouts;
 using SimpleR1.Training.Runs;
 using static System.FormattableString;
 
@@ -53,7 +54,9 @@ public static class TrainPlan
                 + Invariant($" to train on, each drawn {(double)drawn / input.Problems.Count:F1} times")
                 + (input.HeldOut.Count == 0 ? "; none held out" : $"; {input.HeldOut.Count:N0} held out")
         );
-        int[] lengths = [.. input.Problems.Select(p => input.Requests.Encode(p).Length)];
+        if (DifficultyPool.Create(recipe, input.Solved) is { LeftOut.Count: > 0 } pool)
+            plan.Add("left out", $"{PlanText.Count(pool.LeftOut.Count, "problem")}, too easy or too hard as measured");
+        var lengths = input.PromptLengths;
         plan.Add(
             "prompts",
             Invariant($"{lengths.Average():F0} tokens on average, {lengths.Max():N0} at most; the first has ")
@@ -69,7 +72,7 @@ public static class TrainPlan
     {
         var (rollout, training) = (recipe.Rollout, recipe.Training);
         long samples = (long)rollout.PromptsPerStep * rollout.SamplesPerPrompt;
-        double prompt = input.Problems.Average(p => input.Requests.Encode(p).Length);
+        double prompt = input.PromptLengths.Average();
         bool shares = training.SharedPrompts ?? input.Devices.Trainer.IsGpu;
         double tokens = (shares ? rollout.PromptsPerStep : samples) * prompt + samples * rollout.MaxNewTokens;
         int updates = recipe.Algorithm.MiniBatches * recipe.Algorithm.Epochs;
