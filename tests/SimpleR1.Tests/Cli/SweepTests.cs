@@ -1,3 +1,4 @@
+using SimpleR1.Commands.Training;
 using SimpleR1.Training.Runs.Files;
 using Xunit;
 
@@ -87,6 +88,17 @@ public sealed class SweepTests : IDisposable
         Assert.Contains("not finite", errors);
         Assert.Contains("failed: s-seed=1-learning_rate=3e38; continue with: simple-r1 train", output);
         Assert.Equal(["s-seed=1-learning_rate=1e-5"], Finished());
+    }
+
+    [Theory]
+    [InlineData("--key", "SECRET")]
+    [InlineData("--key=SECRET")]
+    [InlineData("--key:SECRET")]
+    public void Command_line_that_a_run_keeps_has_no_key(params string[] key)
+    {
+        var parse = TrainCommand.Create().Parse(["r.yaml", .. key, "--sweep", "rollout.stop=[\"a\"]", "--overwrite"]);
+        Assert.Equal("simple-r1 r.yaml --sweep 'rollout.stop=[\"a\"]' --overwrite", ResumeCommand.Given(parse));
+        Assert.Equal("simple-r1 r.yaml --sweep 'rollout.stop=[\"a\"]' --resume", ResumeCommand.For(parse));
     }
 
     /// <summary>The runs that have made both steps.</summary>
