@@ -31,7 +31,10 @@ public static class ResultTable
             return None;
         if (figure.Interval is not { } interval)
             return Value(figure.Mean, metric);
-        string ends = $"[{Number(interval.Low, metric)}, {Number(interval.High, metric)}]";
+        bool isShare = IsShare(metric); // few seeds have intervals that reach beyond what a share can be
+        double low = isShare ? Math.Max(0, interval.Low) : interval.Low;
+        double high = isShare ? Math.Min(1, interval.High) : interval.High;
+        string ends = $"[{Number(low, metric)}, {Number(high, metric)}]";
         return $"{Value(figure.Mean, metric)} {ends}";
     }
 

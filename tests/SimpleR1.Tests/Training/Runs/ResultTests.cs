@@ -173,7 +173,7 @@ public sealed class ResultTests : IDisposable
         ResultFiles.Write(Read(runs), output, $"simple-r1 results {string.Join(' ', runs)} --output /srv/docs/out");
 
         string page = File.ReadAllText(Path.Combine(output, "results.md"));
-        Assert.Contains("| path=tiny | 1 2 | 20.0% [20.0, 20.0] | 45.0% [-18.5, 108.5] |", page);
+        Assert.Contains("| path=tiny | 1 2 | 20.0% [20.0, 20.0] | 45.0% [0.0, 100.0] |", page);
         Assert.Contains("| path=other | \"other\" |", page); // how the recipes differ
         Assert.Contains("| a-1 | path=tiny | 1 | 1 | 2026-05-06 | 1.2.3 (0123456789) |", page);
         Assert.Contains("| a-2 | path=tiny | 2 | 1 | - | - |", page);
