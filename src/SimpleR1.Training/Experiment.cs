@@ -30,6 +30,7 @@ public sealed class Experiment : IAsyncDisposable
     private readonly RolloutSampler sampler;
     private readonly RunWarnings warnings;
     private double generationSeconds;
+    private double rewardSeconds; // of these, after the last completion
     private EngineWork engineWork = new(0, 0, 0);
     private RunState lastStep; // after the last complete step
     private bool isStepOpen;
@@ -145,6 +146,7 @@ public sealed class Experiment : IAsyncDisposable
         var collected = await sampler.SampleAsync(prompts, Step, stop);
         engineWork = EngineWork.Between(before, await Workers.StatisticsAsync(stop));
         setup.Prompts.Carry(collected.Unfinished);
+        rewardSeconds = collected.RewardSeconds;
         generationSeconds = setup.Clock.Seconds - start;
         return collected.Rollouts;
     }
@@ -193,6 +195,7 @@ public sealed class Experiment : IAsyncDisposable
         var progress = setup.Clock.EndStep(Step, Recipe.Training.Steps);
         var report = StepReport.From(rollouts, updates, sync, progress, generationSeconds);
         report = report.With([.. engineWork.Metrics, .. sampler.Dynamic.Metrics(rollouts), .. setup.Prompts.Metrics]);
+        report = report with { RewardSeconds = rewardSeconds };
         if (Recipe.Rollout.Carry > 0)
             report = report.WithOlderTokens(rollouts);
         if (Rewards.MayTimeOut)
@@ -204,7 +207,7 @@ public sealed class Experiment : IAsyncDisposable
             LeftOut = setup.Prompts.Pool?.LeftOut ?? [],
             Fingerprint = setup.Fingerprint,
         };
-        setup.Log.Write(report, rollouts.Take(Recipe.Training.SamplesLogged));
+        setup.Log.Write(report, rollouts.Take(Recipe.Training.SamplesLogged), setup.Clock.Elapsed);
         setup.Session.StepWritten();
         setup.Events.Step(report);
         foreach (string warning in warnings.Check(report))
@@ -232,6 +235,7 @@ public sealed class Experiment : IAsyncDisposable
         if (HeldOut.Count == 0 || stop.IsCancellationRequested)
             return null;
 
+        using var pause = setup.Clock.PauseTraining();
         double start = setup.Clock.Seconds;
         PromptGroup[] prompts =
         [
@@ -243,7 +247,7 @@ public sealed class Experiment : IAsyncDisposable
         {
             var answers = await sampler.ScoreAsync(prompts, prompts.Length, "answering held-out problems", stop);
             var evaluation = EvaluationOf(answers.Rollouts, setup.Clock.Seconds - start);
-            setup.Log.Write(evaluation, Recipe.Model.Path);
+            setup.Log.Write(evaluation, Recipe.Model.Path, setup.Clock.Elapsed);
             setup.Events.Evaluation(evaluation);
             return evaluation;
         }

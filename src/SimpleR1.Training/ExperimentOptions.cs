@@ -27,6 +27,9 @@ public sealed record ExperimentOptions(
     ClusterKey? ServerKey = null
 )
 {
+    /// <summary>The command line without secrets, which the run's folder keeps.</summary>
+    public string? CommandLine { get; init; }
+
     /// <summary>A run may be resumed with other problems, another template or tokenizer.</summary>
     public bool AllowChangedData { get; init; }
 

@@ -58,7 +58,7 @@ internal sealed class ExperimentSetup : IAsyncDisposable
     public PromptQueue Prompts { get; }
     public ExperimentEvents Events => options.Events;
     public bool EvaluatesOnly => options.EvaluatesOnly;
-    public StepClock Clock { get; } = new();
+    public StepClock Clock { get; private init; } = new();
 
     /// <summary>The thread of everything that touches the trainer's tensors.</summary>
     public TensorThread Tensors { get; } = new("trainer");
@@ -78,10 +78,11 @@ internal sealed class ExperimentSetup : IAsyncDisposable
         CancellationToken stop
     )
     {
+        var clock = new StepClock();
         var input = ExperimentInput.Load(checking, options);
         var recipe = checking.Recipe;
         var run = RunFolder.Find(options.RunsFolder, recipe.Name, options.Existing);
-        var setup = new ExperimentSetup(recipe, options, run, input);
+        var setup = new ExperimentSetup(recipe, options, run, input) { Clock = clock };
         try
         {
             await setup.Tensors.RunAsync(setup.TakeMemory);
@@ -98,7 +99,8 @@ internal sealed class ExperimentSetup : IAsyncDisposable
             {
                 await workers;
             }
-            setup.Run.WriteRecipe(recipe, setup.Start.Step);
+            setup.WriteOrigin();
+            setup.Run.WriteRecipe(recipe, setup.Start.Step); // the last of a start: the folder is a run's then
             return setup;
         }
         catch
@@ -106,6 +108,13 @@ internal sealed class ExperimentSetup : IAsyncDisposable
             await setup.DisposeAsync();
             throw;
         }
+    }
+
+    private void WriteOrigin()
+    {
+        var started = DateTimeOffset.UtcNow.AddSeconds(-Clock.Seconds);
+        var machine = Machine.Current([Input.Devices.Trainer.Name, .. Input.Devices.Workers]);
+        RunOrigin.Current(started, Start.Step, options.CommandLine, machine).AddTo(Run);
     }
 
     private void TakeMemory()
@@ -146,6 +155,8 @@ internal sealed class ExperimentSetup : IAsyncDisposable
         if (resume)
             await Tensors.RunAsync(Resume);
         log = new(Run, resume ? Start.Step : null);
+        if (resume)
+            Clock.Continue(ElapsedTime.Last(Run.Metrics));
     }
 
     private void Resume()

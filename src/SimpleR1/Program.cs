@@ -32,6 +32,7 @@ var root = new RootCommand(
     GenerateCommand.Create(),
     ServeCommand.Create(),
     PlotCommand.Create(),
+    ResultsCommand.Create(),
     ExportCommand.Create(),
     BenchCommand.Create(),
     DoctorCommand.Create(),

@@ -302,6 +302,16 @@ public sealed unsafe class CudaDevice
 
     public static string Gigabytes(long bytes) => $"{bytes / (double)(1L << 30):0.00} GiB";
 
+    /// <summary>The name of a GPU, which is not opened for it; null for the CPU.</summary>
+    /// <param name="device">cpu, cuda or cuda:N.</param>
+    /// <exception cref="CudaDeviceMissingException">There is no such device.</exception>
+    public static string? NameOf(string device)
+    {
+        if (!device.StartsWith("cuda", StringComparison.Ordinal))
+            return null;
+        return NameOf(Find(device.Contains(':') ? int.Parse(device.AsSpan(device.IndexOf(':') + 1)) : 0));
+    }
+
     /// <summary>The driver's number of the device with this index.</summary>
     private static int Find(int index)
     {

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using SimpleR1.Cluster.Trainer;
 using SimpleR1.Inference;
 using SimpleR1.Training.Data;
@@ -11,13 +12,19 @@ namespace SimpleR1.Training.Rollouts;
 /// </summary>
 internal sealed record CollectedRollouts(IReadOnlyList<Rollout> Rollouts, IReadOnlyList<PromptGroup> Unfinished)
 {
+    /// <summary>Wall time from the last completion to its score, over all turns.</summary>
+    public double RewardSeconds { get; init; }
+
     /// <summary>These rollouts, then those of more prompts, with groups numbered on.</summary>
     /// <param name="prompts">Number of prompts that these are of.</param>
     public CollectedRollouts With(CollectedRollouts more, int prompts) =>
         new(
             [.. Rollouts, .. more.Rollouts.Select(r => r with { Group = prompts + r.Group })],
             [.. Unfinished, .. more.Unfinished]
-        );
+        )
+        {
+            RewardSeconds = RewardSeconds + more.RewardSeconds,
+        };
 }
 
 /// <summary>Has the workers complete prompts, and each sample's environment answer its completions as they arrive.</summary>
@@ -45,18 +52,20 @@ internal sealed class RolloutCollector(
             Scored = Scored,
         };
         var requests = collection.FirstRequests;
+        double rewardSeconds = 0;
         while (requests.Count > 0)
         {
-            await CompleteAsync(requests, collection, stop);
+            rewardSeconds += await CompleteAsync(requests, collection, stop);
             requests = collection.TakeNextTurn();
         }
-        return collection.Result();
+        return collection.Result() with { RewardSeconds = rewardSeconds };
     }
 
     /// <summary>
     /// Has requests completed and answered. Sampling does not wait for answers; an answer that fails stops both at once.
     /// </summary>
-    private async Task CompleteAsync(
+    /// <returns>Seconds from the last completion to the last answer.</returns>
+    private async Task<double> CompleteAsync(
         IReadOnlyList<GenerationRequest> requests,
         RolloutCollection collection,
         CancellationToken stop
@@ -75,7 +84,9 @@ internal sealed class RolloutCollector(
         {
             // The error of the answer comes next
         }
+        long arrived = Stopwatch.GetTimestamp();
         await Task.WhenAll(answers);
+        return Stopwatch.GetElapsedTime(arrived).TotalSeconds;
 
         async Task AnswerAsync(Completion completion)
         {

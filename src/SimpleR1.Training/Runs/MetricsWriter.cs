@@ -39,17 +39,6 @@ public sealed class MetricsWriter : IDisposable
             JsonLines.Keep(run.Metrics, row => (int)row["step"]! != step || row["evaluation_accuracy"] is null);
     }
 
-    /// <summary>One metric of a run by step, without the rows that lack it.</summary>
-    public static (int[] Steps, double[] Values) Read(string metricsPath, string name)
-    {
-        var points = JsonLines
-            .Read(metricsPath)
-            .Where(r => r[name] is JsonValue v && v.GetValueKind() == System.Text.Json.JsonValueKind.Number)
-            .Select(r => (Step: (int)r["step"]!, Value: (double)r[name]!))
-            .ToList();
-        return ([.. points.Select(p => p.Step)], [.. points.Select(p => p.Value)]);
-    }
-
     public void Dispose()
     {
         rows.Dispose();

@@ -21,6 +21,9 @@ public sealed class RunFolder
 
     /// <summary>The recipe of each session.</summary>
     public string Recipes => In("recipes");
+
+    /// <summary>Program, machine and command line of each session.</summary>
+    public string Sessions => In("sessions.jsonl");
     public string Metrics => In("metrics.jsonl");
     public string Samples => In("samples.jsonl");
 
@@ -175,6 +178,7 @@ public sealed class RunFolder
                 || entry == Samples
                 || entry == Events
                 || entry == Recipes
+                || entry == Sessions
                 || entry == Logs
                 || entry == Checkpoints && !Directory.EnumerateFileSystemEntries(entry).Any()
             );
@@ -188,7 +192,18 @@ public sealed class RunFolder
     /// <param name="step">Names the checkpoint to list.</param>
     public IReadOnlyList<string> Written(int step)
     {
-        string[] all = [Recipe, Metrics, Samples, Evaluations, Plot, Events, Runs.Checkpoints.Folder(this, step), Logs];
+        string[] all =
+        [
+            Recipe,
+            Sessions,
+            Metrics,
+            Samples,
+            Evaluations,
+            Plot,
+            Events,
+            Runs.Checkpoints.Folder(this, step),
+            Logs,
+        ];
         return [.. all.Where(System.IO.Path.Exists).Select(Shortest)];
     }
 

@@ -10,23 +10,25 @@ public sealed class RunLog(RunFolder run, int? resumedStep) : IDisposable
     private readonly SamplesWriter samples = new(run, resumedStep);
     private bool failed;
 
+    /// <param name="elapsed">When the step ended.</param>
     /// <exception cref="IOException">
     /// The file can't be written, for example because the disk is full. The message has what to do.
     /// </exception>
-    public void Write(StepReport report, IEnumerable<Rollout> shown) =>
+    public void Write(StepReport report, IEnumerable<Rollout> shown, ElapsedTime elapsed) =>
         Write(() =>
         {
-            metrics.Write(report.Step, report.Metrics());
+            metrics.Write(report.Step, [.. report.Metrics(), .. elapsed.Metrics()]);
             foreach (var r in shown)
                 samples.Write(Sample(report.Step, r));
         });
 
-    /// <inheritdoc cref="Write(StepReport, IEnumerable{Rollout})"/>
+    /// <inheritdoc cref="Write(StepReport, IEnumerable{Rollout}, ElapsedTime)"/>
     /// <param name="model">Folder of the model that answered.</param>
-    public void Write(Evaluation evaluation, string model) =>
+    /// <param name="elapsed">When the evaluation ended.</param>
+    public void Write(Evaluation evaluation, string model, ElapsedTime elapsed) =>
         Write(() =>
         {
-            metrics.Write(evaluation.Step, evaluation.Metrics());
+            metrics.Write(evaluation.Step, [.. evaluation.Metrics(), .. elapsed.Metrics()]);
             EvaluationFiles.Of(run, evaluation.Step).Write(evaluation, model);
         });
 

@@ -34,6 +34,12 @@ public sealed record StepReport
     /// <summary>Mean values of each reward, and what the algorithm reports (clip fraction, KL).</summary>
     public required IReadOnlyDictionary<string, double> Details { get; init; }
     public required double GenerationSeconds { get; init; }
+
+    /// <summary>
+    /// Of these, seconds in which all completions had arrived and their last scores were awaited: what rewards cost the
+    /// step in addition to sampling.
+    /// </summary>
+    public double RewardSeconds { get; init; }
     public required long GeneratedTokens { get; init; }
     public required double TrainingSeconds { get; init; }
 
@@ -49,6 +55,9 @@ public sealed record StepReport
     /// <summary>From the optimizer's step to "every worker proved that it holds the new weights".</summary>
     public required double SyncSeconds { get; init; }
     public required double StepSeconds { get; init; }
+
+    /// <summary>Seconds of the step that are none of generation, training and sync.</summary>
+    public double OtherSeconds => StepSeconds - GenerationSeconds - TrainingSeconds - SyncSeconds;
 
     /// <summary>Seconds until the last step at the mean pace so far.</summary>
     public required double EtaSeconds { get; init; }
@@ -141,6 +150,7 @@ public sealed record StepReport
                 ("gradient_norm", GradientNorm),
                 ("learning_rate", LearningRate),
                 ("generation_seconds", GenerationSeconds),
+                ("reward_seconds", RewardSeconds),
                 ("generation_tokens_per_second", GenerationTokensPerSecond),
                 ("training_seconds", TrainingSeconds),
                 ("loss_seconds", LossSeconds),
@@ -148,6 +158,7 @@ public sealed record StepReport
                 ("training_tokens_asked", AskedTokens),
                 ("training_tokens_computed", TrainedTokens),
                 ("sync_seconds", SyncSeconds),
+                ("other_seconds", OtherSeconds),
                 ("step_seconds", StepSeconds),
             }
         )

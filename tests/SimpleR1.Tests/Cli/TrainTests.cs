@@ -1,6 +1,7 @@
 using SimpleR1.Cluster.Membership;
 using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Runs.Files;
+using SimpleR1.Training.Runs.Fingerprints;
 using Xunit;
 
 namespace SimpleR1.Tests.Cli;
@@ -122,6 +123,27 @@ public sealed class TrainTests(UninterruptedRun uninterrupted) : IDisposable
         Assert.Equal((int)rows[1]["training_tokens_asked"]!, (int)rows[1]["training_tokens_computed"]!);
     }
 
+    [Fact]
+    public void Rows_have_the_time_that_the_run_has_worked_and_trained()
+    {
+        var rows = JsonLines.Read(Path.Combine(uninterrupted.Folder, "metrics.jsonl")).ToArray();
+        double[] elapsed = [.. rows.Select(r => (double)r["elapsed_seconds"]!)];
+        double[] trained = [.. rows.Select(r => (double)r["elapsed_step_seconds"]!)];
+        Assert.Equal(elapsed.Order(), elapsed);
+        Assert.Equal(trained.Order(), trained);
+        Assert.Equal(0, trained[0]); // evaluated before the first step
+        double steps = rows.Sum(r => (double?)r["step_seconds"] ?? 0);
+        double evaluations = rows.Sum(r => (double?)r["evaluation_seconds"] ?? 0);
+        Assert.InRange(trained[^1], steps, elapsed[^1] - evaluations);
+
+        var step = rows[1];
+        double parts = Seconds("generation") + Seconds("training") + Seconds("sync") + Seconds("other");
+        Assert.Equal(Seconds("step"), parts, 1e-9);
+        Assert.InRange(Seconds("reward"), 0, Seconds("generation"));
+
+        double Seconds(string part) => (double)step[part + "_seconds"]!;
+    }
+
     [Theory]
     [InlineData("training.shared_prompts=true", 4)]
     [InlineData("training.skip_zero_advantages=true", 2)] // two samples often earn the same
@@ -164,6 +186,16 @@ public sealed class TrainTests(UninterruptedRun uninterrupted) : IDisposable
         var (code, output, errors) = await ProgramRun.RunAsync(Train("a", "--resume"));
         Assert.True(code == 0, output + errors);
         Assert.Contains("accuracy before", output); // the evaluation before step 1 was kept
+        double[] elapsed =
+        [
+            .. JsonLines.Read(In("a", "metrics.jsonl")).Select(r => (double)r["elapsed_step_seconds"]!),
+        ];
+        Assert.Equal(elapsed.Order(), elapsed);
+        var sessions = RunOrigin.Read(In("a", "sessions.jsonl"));
+        Assert.Equal(3, sessions.Count);
+        Assert.All(sessions, s => Assert.StartsWith("simple-r1 train recipes/quickstart.yaml", s.Command));
+        Assert.Equal(0, sessions[0].Step);
+        Assert.InRange(sessions[2].Step, sessions[1].Step + 1, 9);
         uninterrupted.AssertSame(In("a"));
     }
 

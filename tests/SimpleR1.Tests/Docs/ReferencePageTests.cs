@@ -1,4 +1,5 @@
 using System.Text.RegularExpressions;
+using SimpleR1.Training.Runs;
 using Xunit;
 
 namespace SimpleR1.Tests.Docs;
@@ -28,6 +29,7 @@ public sealed partial class ReferencePageTests
         string[] names =
         [
             .. files.SelectMany(f => MetricName().Matches(Source(f)).Select(m => m.Groups[1].Value)).Distinct(),
+            .. ElapsedTime.None.Metrics().Select(m => m.Key),
         ];
         Assert.True(names.Length >= 20, $"only {names.Length} metrics found in {string.Join(", ", files)}");
         Assert.Equal([], names.Where(n => !Explained(n)));

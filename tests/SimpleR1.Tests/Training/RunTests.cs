@@ -3,6 +3,7 @@ using SimpleR1.Cluster;
 using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Runs;
 using SimpleR1.Training.Runs.Files;
+using SimpleR1.Training.Runs.Results;
 using Xunit;
 
 namespace SimpleR1.Tests.Training;
@@ -60,9 +61,9 @@ public sealed class RunTests : IDisposable
             metrics.Write(4, Values(-4));
             metrics.Write(5, Values(double.NaN));
         }
-        var (steps, values) = MetricsWriter.Read(run.Metrics, "reward");
-        Assert.Equal([1, 2, 3, 4], steps);
-        Assert.Equal([1, 2, 3, -4], values);
+        var points = RunMetrics.Read(run.Metrics).Points("reward", RunAxis.Step);
+        Assert.Equal([1, 2, 3, 4], points.Select(p => p.Step));
+        Assert.Equal([1, 2, 3, -4], points.Select(p => p.Value));
         Assert.Equal("NaN", (string)JsonLines.Read(run.Metrics).Last()["reward"]!);
         File.WriteAllText(run.Metrics, "{\"step\": 1\n{\"step\": 2}\n");
         Assert.Contains(

@@ -45,6 +45,10 @@ public sealed class JsonLines : IDisposable
             ? JsonValue.Create(value)
             : JsonValue.Create(value.ToString(System.Globalization.CultureInfo.InvariantCulture));
 
+    /// <summary>A row's number; null where it has none by this name.</summary>
+    public static double? NumberOf(JsonObject row, string name) =>
+        row[name] is JsonValue value && value.GetValueKind() == JsonValueKind.Number ? (double)value : null;
+
     /// <summary>All complete rows of a file, without a last line that a crash cut short.</summary>
     /// <exception cref="InvalidDataException">A line before the last is not a JSON object.</exception>
     public static IEnumerable<JsonObject> Read(string path)

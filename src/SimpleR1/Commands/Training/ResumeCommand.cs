@@ -2,7 +2,7 @@ using System.CommandLine;
 
 namespace SimpleR1.Commands.Training;
 
-/// <summary>The command line that resumes a run.</summary>
+/// <summary>The command line of a run as it may be kept and shown, and the one that resumes it.</summary>
 internal static class ResumeCommand
 {
     private const string SpecialCharacters = " '\"{}[]<>*?$&;|()\\";
@@ -12,21 +12,26 @@ internal static class ResumeCommand
     /// </summary>
     public static string For(ParseResult parse)
     {
-        var tokens = WithoutKeyAndMode(parse.Tokens.Select(t => t.Value));
-        var quoted = tokens.Select(Quoted);
-        return string.Join(' ', ["simple-r1", .. quoted, "--resume"]);
+        var tokens = WithoutKey(parse).Where(token => token is not ("--resume" or "--overwrite" or "--dry-run"));
+        return Line([.. tokens, "--resume"]);
     }
 
-    private static IEnumerable<string> WithoutKeyAndMode(IEnumerable<string> tokens)
+    /// <summary>The command line as it was given, without the key.</summary>
+    public static string Given(ParseResult parse) => Line(WithoutKey(parse));
+
+    private static IEnumerable<string> WithoutKey(ParseResult parse)
     {
         string? previous = null;
-        foreach (string token in tokens)
+        foreach (string token in parse.Tokens.Select(t => t.Value))
         {
-            if (previous != "--key" && token is not ("--key" or "--resume" or "--overwrite" or "--dry-run"))
+            if (previous != "--key" && token != "--key")
                 yield return token;
             previous = token;
         }
     }
+
+    private static string Line(IEnumerable<string> tokens) =>
+        string.Join(' ', tokens.Select(Quoted).Prepend("simple-r1"));
 
     /// <summary>A token as a shell takes it.</summary>
     private static string Quoted(string token) =>

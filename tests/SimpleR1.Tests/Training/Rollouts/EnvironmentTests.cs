@@ -153,6 +153,22 @@ public sealed class EnvironmentTests
     }
 
     [Fact]
+    public async Task Collection_says_how_long_it_waited_for_rewards_after_the_last_completion()
+    {
+        var slow = RewardFunction.Async(
+            async (_, stop) =>
+            {
+                await Task.Delay(50, stop);
+                return 1;
+            }
+        );
+        var rewards = new RewardSet([new("slow", 1, slow)]);
+        var collector = new RolloutCollector(new EchoWorkers(), problem => new SingleTurn(problem, rewards));
+        var collected = await collector.CollectAsync([Prompt(0, 3, 2)], 1, Stop);
+        Assert.InRange(collected.RewardSeconds, 0.03, 10);
+    }
+
+    [Fact]
     public async Task Reward_that_throws_stops_the_collection()
     {
         var rewards = new RewardSet([new("broken", 1, RewardFunction.Plain(_ => throw new FormatException("oh no")))]);

@@ -1,5 +1,6 @@
 using System.Buffers.Binary;
 using SimpleR1.Training.Runs;
+using SimpleR1.Training.Runs.Results;
 using SkiaSharp;
 using Xunit;
 
@@ -72,6 +73,23 @@ public sealed class PlotTests : IDisposable
     /// <summary>The colour of ScottPlot's category, without what antialiasing makes of it.</summary>
     private static bool IsNear(SKColor pixel, SKColor color) =>
         Math.Abs(pixel.Red - color.Red) + Math.Abs(pixel.Green - color.Green) + Math.Abs(pixel.Blue - color.Blue) < 24;
+
+    [Fact]
+    public void Plot_over_time_needs_a_run_that_knows_its_time()
+    {
+        string run = Write("old", 60);
+        string png = Path.Combine(folder, "time.png");
+        var options = new PlotOptions { Axis = RunAxis.Time, Metrics = ["reward", "evaluation_accuracy"] };
+        Assert.Contains(
+            "no elapsed_step_seconds to plot over; use --by step",
+            Assert.Throws<InvalidDataException>(() => Plot.Write([run], png, options)).Message
+        );
+        using (var metrics = new MetricsWriter(RunFolder.Find(folder, "old"), resumedStep: 120))
+            metrics.Write(121, [new("evaluation_accuracy", 0.5), .. new ElapsedTime(9, 7).Metrics()]);
+        Plot.Write([run], png, options);
+        using var image = SKBitmap.Decode(png);
+        Assert.Equal((900, 44 + 956 * 2 / 3), (image.Width, image.Height)); // two panels
+    }
 
     [Fact]
     public void Plot_of_a_run_has_its_title_its_curves_and_bars_at_its_evaluations()
