@@ -21,6 +21,9 @@ internal interface IKernels
     /// found.</exception>
     void Check(Tensor tensor, ReadOnlySpan<long> shape, ScalarType type, string name);
 
+    /// <summary>The type of activations beside weights of a type: the weights' own on a GPU, f32 on a CPU.</summary>
+    ScalarType Activations(ScalarType weights);
+
     /// <summary>
     /// Uninitialised memory for a result: libtorch's on a CPU, the current <see cref="ResultMemory"/>'s on a GPU.
     /// </summary>
@@ -40,7 +43,7 @@ internal interface IKernels
     void EmbeddingGradient(Tensor ids, Tensor dy, Tensor dTable);
 
     /// <summary>
-    /// y = x·Wᵀ + b: x [t, in], weight [out, in], bias [out] or null, y [t, out] of the weights' type or f32.
+    /// y = x·Wᵀ + b: x [t, in], weight [out, in], bias [out] or null, y [t, out] of the activations' type or f32.
     /// </summary>
     void Linear(Tensor x, Tensor weight, Tensor? bias, Tensor y);
 

@@ -12,9 +12,10 @@ public static partial class Ops
     {
         var kernels = IKernels.Of(qkv);
         var shape = norms.Shape;
-        Require.On(kernels, qkv, [-1, shape.QkvRow], qkv.dtype);
-        Require.On(kernels, norms.Query, [shape.HeadDimension], qkv.dtype);
-        Require.On(kernels, norms.Key, [shape.HeadDimension], qkv.dtype);
+        var type = norms.Query.dtype;
+        Require.On(kernels, qkv, [-1, shape.QkvRow], kernels.Activations(type));
+        Require.On(kernels, norms.Query, [shape.HeadDimension], type);
+        Require.On(kernels, norms.Key, [shape.HeadDimension], type);
 
         var y = kernels.Allocate(qkv.shape, qkv.dtype);
         kernels.QueryKeyNorm(qkv, norms, y);

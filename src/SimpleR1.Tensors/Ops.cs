@@ -6,9 +6,9 @@ namespace SimpleR1.Tensors;
 /// <summary>
 /// The operations a decoder is made of. Each checks its shapes, takes memory for its result, computes where its
 /// weights are, and, when a <see cref="Tape"/> is given, records its gradient. Without a tape a result belongs to the
-/// current dispose scope, its memory on a GPU to the current <see cref="Cuda.ResultMemory"/>. On a CPU all is f32; on a GPU weights and
-/// activations are bf16, f16 or f32, and x [t, h], the residual stream, is f32. Shapes: t tokens, h hidden, v
-/// vocabulary, d head dimension.
+/// current dispose scope, its memory on a GPU to the current <see cref="Cuda.ResultMemory"/>. Weights are bf16, f16 or f32.
+/// Activations have the weights' type on a GPU, where x [t, h], the residual stream, is f32; on a CPU they are f32, and
+/// weights of 16 bits have no gradient. Shapes: t tokens, h hidden, v vocabulary, d head dimension.
 /// </summary>
 public static partial class Ops
 {
@@ -59,7 +59,7 @@ public static partial class Ops
         var kernels = IKernels.Of(weight);
         RequireProduct(kernels, x, weight, bias);
 
-        var y = kernels.Allocate([x.shape[0], weight.shape[0]], weight.dtype);
+        var y = kernels.Allocate([x.shape[0], weight.shape[0]], kernels.Activations(weight.dtype));
         kernels.Linear(x, weight, bias, y);
         tape?.Record(
             [y],
@@ -83,7 +83,7 @@ public static partial class Ops
     {
         var kernels = IKernels.Of(weight);
         RequireProduct(kernels, x, weight, null);
-        Require.On(kernels, y, [x.shape[0], weight.shape[0]], y.dtype == float32 ? float32 : weight.dtype);
+        Require.On(kernels, y, [x.shape[0], weight.shape[0]], y.dtype == float32 ? float32 : kernels.Activations(weight.dtype));
 
         kernels.Linear(x, weight, null, y);
     }
@@ -95,7 +95,7 @@ public static partial class Ops
         RequireNorm(kernels, x, weight);
 
         var norm = new NormWeight(weight, epsilon);
-        var y = kernels.Allocate(x.shape, weight.dtype);
+        var y = kernels.Allocate(x.shape, kernels.Activations(weight.dtype));
         kernels.RmsNorm(x, norm, y);
         tape?.Record(
             [y],
@@ -121,11 +121,11 @@ public static partial class Ops
     {
         var kernels = IKernels.Of(weight);
         RequireNorm(kernels, x, weight);
-        Require.On(kernels, delta, x.shape, weight.dtype);
+        Require.On(kernels, delta, x.shape, kernels.Activations(weight.dtype));
 
         var norm = new NormWeight(weight, epsilon);
         Tensor sum = kernels.Allocate(x.shape, x.dtype),
-            y = kernels.Allocate(x.shape, weight.dtype);
+            y = kernels.Allocate(x.shape, kernels.Activations(weight.dtype));
         kernels.AddRmsNorm(x, delta, norm, sum, y);
         tape?.Record(
             [sum, y],
@@ -164,7 +164,7 @@ public static partial class Ops
     {
         var kernels = IKernels.Of(weight);
         RequireProduct(kernels, x, weight, null);
-        var y = kernels.Allocate([x.shape[0], weight.shape[0] / 2], weight.dtype);
+        var y = kernels.Allocate([x.shape[0], weight.shape[0] / 2], kernels.Activations(weight.dtype));
         kernels.GatedLinear(x, weight, y);
         return y;
     }
@@ -260,7 +260,7 @@ public static partial class Ops
     private static void RequireProduct(IKernels kernels, Tensor x, Tensor weight, Tensor? bias)
     {
         Require.On(kernels, weight, [-1, x.shape[^1]], weight.dtype);
-        Require.On(kernels, x, [-1, weight.shape[1]], weight.dtype);
+        Require.On(kernels, x, [-1, weight.shape[1]], kernels.Activations(weight.dtype));
         if (bias is not null)
             Require.On(kernels, bias, [weight.shape[0]], weight.dtype);
     }

@@ -26,6 +26,18 @@ public static class Require
             throw new ArgumentException($"{name}: expected a contiguous f32 tensor on the CPU, found {Found(tensor)}");
     }
 
+    /// <summary>The tensor has this shape, is bf16 or f16 as said, contiguous and on the CPU.</summary>
+    /// <exception cref="ArgumentException">The tensor differs; the message names what was expected and
+    /// found.</exception>
+    internal static void Halves(Tensor tensor, ReadOnlySpan<long> shape, ScalarType type, string name)
+    {
+        Shape(tensor, shape, name);
+        if (tensor.dtype != type || tensor.device_type != TorchSharp.DeviceType.CPU || !tensor.is_contiguous())
+            throw new ArgumentException(
+                $"{name}: expected a contiguous {type} tensor on the CPU, found {Found(tensor)}"
+            );
+    }
+
     /// <summary>The tensor holds contiguous 64-bit integers of this shape on the CPU.</summary>
     public static void Integers(
         Tensor tensor,

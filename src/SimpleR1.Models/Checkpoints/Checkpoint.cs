@@ -30,13 +30,17 @@ public static unsafe class Checkpoint
     /// <exception cref="InvalidDataException">
     /// A file is damaged, or tensors are missing, unexpected or of another shape; all are listed.
     /// </exception>
-    public static FlatWeights Load(string folder) =>
-        Load(folder, new(new WeightLayout(ModelConfigFile.Load(folder)), ScalarType.Float32, CPU));
+    public static FlatWeights Load(string folder) => Load(folder, ScalarType.Float32);
+
+    /// <summary>Loads the weights of a model folder into the CPU's memory, in this type.</summary>
+    /// <inheritdoc cref="Load(string)"/>
+    public static FlatWeights Load(string folder, ScalarType type) =>
+        Load(folder, new FlatWeights(new WeightLayout(ModelConfigFile.Load(folder)), type, CPU));
 
     /// <summary>Loads the weights of a model folder, in this type on a GPU.</summary>
     /// <inheritdoc cref="Load(string)"/>
     public static FlatWeights Load(string folder, ScalarType type, CudaDevice gpu) =>
-        Load(folder, new(new WeightLayout(ModelConfigFile.Load(folder)), type, gpu));
+        Load(folder, new FlatWeights(new WeightLayout(ModelConfigFile.Load(folder)), type, gpu));
 
     private static FlatWeights Load(string folder, FlatWeights weights)
     {
@@ -50,6 +54,24 @@ public static unsafe class Checkpoint
             throw;
         }
         return weights;
+    }
+
+    /// <summary>The type that a model folder's weights are stored in; f32 where they have several.</summary>
+    /// <inheritdoc cref="Load(string)" path="/exception"/>
+    public static ScalarType StoredType(string folder)
+    {
+        var files = OpenAll(ModelFolder.Resolve(folder));
+        try
+        {
+            string[] stored = [.. files.SelectMany(f => f.Entries.Values).Select(e => e.Type).Distinct()];
+            var known = ElementType.All.FirstOrDefault(t => stored is [var only] && t.SafetensorsName == only);
+            return (known ?? ElementType.F32).Scalar;
+        }
+        finally
+        {
+            foreach (var file in files)
+                file.Dispose();
+        }
     }
 
     /// <summary>Reads the weights of a model folder into weights of the same layout.</summary>
@@ -73,7 +95,7 @@ public static unsafe class Checkpoint
                     damaged.Add($"'{tensor.Name}': {count} of {entry.Length} numbers are NaN or infinite");
                 nint place = weights.Pointer + (nint)(tensor.Offset * NumberConversion.Size(type));
                 if (upload is null)
-                    file.Read(entry, (float*)place);
+                    file.Read(entry, place, type);
                 else
                     file.Read(entry, upload, place, type);
             }

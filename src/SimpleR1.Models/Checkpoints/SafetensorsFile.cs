@@ -138,10 +138,14 @@ public sealed unsafe class SafetensorsFile : IDisposable
 
     /// <summary>Copies a tensor's elements, converted to f32, in parallel.</summary>
     /// <param name="to">Room for the entry's elements.</param>
-    public void Read(SafetensorsEntry entry, float* to)
+    public void Read(SafetensorsEntry entry, float* to) => Read(entry, (nint)to, WeightType.F32);
+
+    /// <summary>Copies a tensor's elements, converted, in parallel.</summary>
+    /// <param name="to">Room for the entry's elements in the type.</param>
+    internal void Read(SafetensorsEntry entry, nint to, WeightType toType)
     {
         var (from, type) = Data(entry);
-        NumberConversion.ConvertAll((byte*)from, type, (byte*)to, WeightType.F32, entry.Length);
+        NumberConversion.ConvertAll((byte*)from, type, (byte*)to, toType, entry.Length);
     }
 
     /// <summary>Copies a tensor's elements to a GPU, converted.</summary>

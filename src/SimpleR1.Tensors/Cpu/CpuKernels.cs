@@ -6,7 +6,8 @@ using static TorchSharp.torch;
 namespace SimpleR1.Tensors.Cpu;
 
 /// <summary>
-/// The decoder's operations on a CPU: all f32, each sum in one fixed order, whatever the number of threads.
+/// The decoder's operations on a CPU: activations in f32, weights also in bf16 or f16, which are widened as they are read;
+/// each sum in one fixed order, whatever the number of threads.
 /// </summary>
 internal sealed unsafe class CpuKernels : IKernels
 {
@@ -20,9 +21,13 @@ internal sealed unsafe class CpuKernels : IKernels
     {
         if (type == ScalarType.Int64)
             Require.Integers(tensor, shape, name);
-        else
+        else if (type == ScalarType.Float32)
             Require.Floats(tensor, shape, name);
+        else
+            Require.Halves(tensor, shape, type, name);
     }
+
+    public ScalarType Activations(ScalarType weights) => ScalarType.Float32;
 
     public Tensor Allocate(long[] shape, ScalarType type) => empty(shape, dtype: type);
 
@@ -47,11 +52,28 @@ internal sealed unsafe class CpuKernels : IKernels
 
     public void EmbeddingGradient(Tensor ids, Tensor dy, Tensor dTable) => dTable.index_add_(0, ids, dy, Ops.One);
 
-    public void Linear(Tensor x, Tensor weight, Tensor? bias, Tensor y) =>
-        Layers.Linear.Forward(Floats(x), Floats(weight), FloatsOrNull(bias), Floats(y), Product(x, weight));
+    public void Linear(Tensor x, Tensor weight, Tensor? bias, Tensor y)
+    {
+        byte* w = (byte*)Aten.DataPointer(weight);
+        float* b = bias is null ? null : WidenedVector.Of(bias);
+        var shape = Product(x, weight);
+        switch (weight.dtype)
+        {
+            case ScalarType.Float32:
+                Layers.Linear.Forward<F32Numbers>(Floats(x), w, b, Floats(y), shape);
+                break;
+            case ScalarType.BFloat16:
+                Layers.Linear.Forward<BF16Numbers>(Floats(x), w, b, Floats(y), shape);
+                break;
+            default:
+                Layers.Linear.Forward<F16Numbers>(Floats(x), w, b, Floats(y), shape);
+                break;
+        }
+    }
 
+    /// <exception cref="NotSupportedException">The weights are not f32: a CPU trains no others.</exception>
     public void LinearInputGradient(Tensor dy, Tensor weight, Tensor dx) =>
-        LinearGradient.Input(Floats(dy), Floats(weight), Floats(dx), Product(dy, weight));
+        LinearGradient.Input(Floats(dy), Trained(weight), Floats(dx), Product(dy, weight));
 
     public void LinearWeightGradient(Tensor dy, Tensor x, Tensor dWeight) =>
         LinearGradient.Weight(Floats(dy), Floats(x), Floats(dWeight), Product(dy, dWeight));
@@ -63,13 +85,13 @@ internal sealed unsafe class CpuKernels : IKernels
     }
 
     public void RmsNorm(Tensor x, NormWeight norm, Tensor y) =>
-        Layers.RmsNorm.Forward(Floats(x), default, Floats(norm.Weight), Floats(y), NormShape(x, norm));
+        Layers.RmsNorm.Forward(Floats(x), default, WidenedVector.Of(norm.Weight), Floats(y), NormShape(x, norm));
 
     public void AddRmsNorm(Tensor x, Tensor delta, NormWeight norm, Tensor sum, Tensor y) =>
         Layers.RmsNorm.Forward(
             Floats(x),
             new(Floats(delta), Floats(sum)),
-            Floats(norm.Weight),
+            WidenedVector.Of(norm.Weight),
             Floats(y),
             NormShape(x, norm)
         );
@@ -77,7 +99,7 @@ internal sealed unsafe class CpuKernels : IKernels
     public void RmsNormGradient(Tensor x, NormWeight norm, Tensor dy, NormGradients gradients)
     {
         var shape = NormShape(x, norm);
-        Layers.RmsNorm.InputGradient(Floats(x), Floats(norm.Weight), Floats(dy), Floats(gradients.X), shape);
+        Layers.RmsNorm.InputGradient(Floats(x), Trained(norm.Weight), Floats(dy), Floats(gradients.X), shape);
         gradients.Rounded?.copy_(gradients.X);
         if (gradients.Weight is { } dWeight)
             Layers.RmsNorm.WeightGradient(Floats(x), Floats(dy), Floats(dWeight), shape);
@@ -254,18 +276,16 @@ internal sealed unsafe class CpuKernels : IKernels
     /// <summary>y's rows are the rows of x with these indices, all of which exist.</summary>
     private static void Gather(Tensor x, Tensor indices, Tensor y)
     {
-        float* from = Floats(x),
-            to = Floats(y);
+        float* to = Floats(y);
         long* rows = Longs(indices);
-        long width = x.shape[1],
-            bytes = width * sizeof(float);
+        long width = x.shape[1];
         int count = Length(indices, 0);
         CpuParallel.For(
             (count + RowsPerItem - 1) / RowsPerItem,
             item =>
             {
                 for (long row = item * RowsPerItem; row < Math.Min(count, (item + 1) * RowsPerItem); row++)
-                    Buffer.MemoryCopy(from + rows[row] * width, to + row * width, bytes, bytes);
+                    StoredNumbers.Widen(x, rows[row] * width, width, to + row * width);
             }
         );
     }
@@ -283,6 +303,11 @@ internal sealed unsafe class CpuKernels : IKernels
     private static ReadOnlySpan<long> Integers(Tensor tensor) => new(Longs(tensor), Length(tensor, 0));
 
     private static float* Floats(Tensor tensor) => (float*)Aten.DataPointer(tensor);
+
+    private static float* Trained(Tensor weight) =>
+        weight.dtype == ScalarType.Float32
+            ? Floats(weight)
+            : throw new NotSupportedException($"a CPU trains f32 weights; these are {weight.dtype}");
 
     private static float* FloatsOrNull(Tensor? tensor) => tensor is null ? null : Floats(tensor);
 }

@@ -101,8 +101,25 @@ public static class NamedShapes
                 $"no shape is named '{name}'; there are {string.Join(", ", Names)}, or give a model folder"
             );
 
-    /// <summary>Weights ~ N(0, 0.02²), norms 1, made on the GPU.</summary>
-    public static FlatWeights RandomWeights(ModelConfig config, ScalarType type, CudaDevice gpu)
+    /// <summary>Weights ~ N(0, 0.02²), norms 1, made where they will be.</summary>
+    public static FlatWeights RandomWeights(ModelConfig config, ScalarType type, CudaDevice? gpu) =>
+        gpu is null ? OnCpu(config, type) : OnGpu(config, type, gpu);
+
+    private static FlatWeights OnCpu(ModelConfig config, ScalarType type)
+    {
+        var weights = new FlatWeights(new WeightLayout(config), type, CPU);
+        using var generator = new Generator(seed: 1);
+        foreach (var slot in weights.Layout.Slots)
+        {
+            if (slot.IsNorm)
+                weights[slot].fill_(1);
+            else
+                weights[slot].normal_(0, 0.02, generator);
+        }
+        return weights;
+    }
+
+    private static FlatWeights OnGpu(ModelConfig config, ScalarType type, CudaDevice gpu)
     {
         var weights = new FlatWeights(new WeightLayout(config), type, gpu);
         var fill = gpu.Kernels.Get("RandomFill", "random_fill", ElementType.Of(type).Definition());

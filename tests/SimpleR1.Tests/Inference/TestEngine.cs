@@ -12,16 +12,18 @@ internal sealed class TestEngine : IDisposable
     private readonly FlatWeights weights;
     private readonly Decoder decoder;
 
+    /// <param name="model">Its weights, which the engine's model disposes; random ones of the config by default.</param>
     public TestEngine(
         EngineOptions? options = null,
         ModelConfig? config = null,
         Tokenizer? tokenizer = null,
-        int blocks = 200
+        int blocks = 200,
+        FlatWeights? model = null
     )
     {
-        config ??= TinyModels.Config();
+        config ??= model?.Layout.Config ?? TinyModels.Config();
         options ??= new();
-        weights = TinyModels.Random(config);
+        weights = model ?? TinyModels.Random(config);
         decoder = new(weights);
         var layout = new KvLayout(config, ScalarType.Float32, options.BlockSize) { Blocks = blocks };
         Engine = new(decoder, tokenizer, options with { KvCacheBytes = layout.Bytes });

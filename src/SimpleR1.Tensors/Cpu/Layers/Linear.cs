@@ -14,70 +14,100 @@ internal static unsafe class Linear
     private const int Lanes = 16,
         Tile = 4;
     private const int RowsPerPass = 64; // rows of x that stay in the second-level cache while W passes by
-    private const long BytesPerItem = 64 << 10; // of W
+    private const long BytesPerItem = 64 << 10; // of W in f32
+    private const int RowsToWidenFor = 16; // rows of x from which a copy of W in f32 pays
+    private const int CacheLine = 64; // bytes
 
+    /// <summary>y = x·Wᵀ + b. Weights of 16 bits are widened as they are read, once for many rows of x.</summary>
     /// <param name="x">[rows, inputs]</param>
     /// <param name="weight">[outputs, inputs]</param>
-    /// <param name="bias">[outputs] or null</param>
+    /// <param name="bias">[outputs] f32, or null</param>
     /// <param name="y">[rows, outputs]</param>
-    public static void Forward(float* x, float* weight, float* bias, float* y, ProductShape shape)
+    public static void Forward<T>(float* x, byte* weight, float* bias, float* y, ProductShape shape)
+        where T : struct, IStoredNumbers
     {
         var (rows, outputs, inputs) = shape;
+        bool widens = T.Bytes < sizeof(float) && rows >= RowsToWidenFor;
         int perItem = (int)Math.Max(Tile, BytesPerItem / sizeof(float) / inputs / Tile * Tile);
         CpuParallel.For(
             (outputs + perItem - 1) / perItem,
             item =>
             {
-                int end = Math.Min(outputs, (item + 1) * perItem);
-                for (int first = 0; first < rows; first += RowsPerPass)
-                {
-                    int last = Math.Min(rows, first + RowsPerPass);
-                    for (int o = item * perItem; o < end; o += Tile)
-                    {
-                        int width = Math.Min(Tile, end - o),
-                            r = first;
-                        float* w = weight + (long)o * inputs;
-                        for (; r <= last - Tile; r += Tile)
-                        {
-                            if (first == 0 && o + 2 * Tile <= end)
-                                Prefetch(w + Tile * inputs, r / Tile, rows / Tile, inputs);
-                            Dots4(
-                                x + (long)r * inputs,
-                                w,
-                                width,
-                                inputs,
-                                bias == null ? null : bias + o,
-                                y + (long)r * outputs + o,
-                                outputs
-                            );
-                        }
-                        for (; r < last; r++)
-                            Dots1(
-                                x + (long)r * inputs,
-                                w,
-                                width,
-                                inputs,
-                                bias == null ? null : bias + o,
-                                y + (long)r * outputs + o
-                            );
-                    }
-                }
+                int first = item * perItem,
+                    count = Math.Min(perItem, outputs - first);
+                var part = new Part(x, bias == null ? null : bias + first, y + first, shape, count);
+                byte* w = weight + (long)first * inputs * T.Bytes;
+                if (widens)
+                    Multiply<F32Numbers>(part, Widen<T>(w, (long)count * inputs));
+                else
+                    Multiply<T>(part, w);
             }
         );
+    }
+
+    /// <summary>A copy in f32, in the thread's scratch memory.</summary>
+    private static byte* Widen<T>(byte* from, long count)
+        where T : struct, IStoredNumbers
+    {
+        float* to = Scratch.Rent(count);
+        StoredNumbers.Widen<T>(from, count, to);
+        return (byte*)to;
+    }
+
+    /// <summary>All rows of x, and <paramref name="outputs"/> columns of y.</summary>
+    private readonly struct Part(float* x, float* bias, float* y, ProductShape shape, int outputs)
+    {
+        public int Rows => shape.Rows;
+        public int Inputs => shape.Inputs;
+        public int Outputs => outputs;
+
+        /// <summary>Elements from one row of y to the next.</summary>
+        public int YRow => shape.Outputs;
+
+        public float* X(int row) => x + (long)row * shape.Inputs;
+
+        public float* Bias(int output) => bias == null ? null : bias + output;
+
+        public float* Y(int row, int output) => y + (long)row * shape.Outputs + output;
+    }
+
+    private static void Multiply<T>(Part part, byte* weight)
+        where T : struct, IStoredNumbers
+    {
+        int inputs = part.Inputs;
+        for (int first = 0; first < part.Rows; first += RowsPerPass)
+        {
+            int last = Math.Min(part.Rows, first + RowsPerPass);
+            for (int o = 0; o < part.Outputs; o += Tile)
+            {
+                int width = Math.Min(Tile, part.Outputs - o),
+                    r = first;
+                byte* w = weight + (long)o * inputs * T.Bytes;
+                for (; r <= last - Tile; r += Tile)
+                {
+                    if (first == 0 && o + 2 * Tile <= part.Outputs)
+                        Prefetch(w + (long)Tile * inputs * T.Bytes, r / Tile, part.Rows / Tile, inputs * T.Bytes);
+                    Dots4<T>(part.X(r), w, width, inputs, part.Bias(o), part.Y(r, o), part.YRow);
+                }
+                for (; r < last; r++)
+                    Dots1<T>(part.X(r), w, width, inputs, part.Bias(o), part.Y(r, o));
+            }
+        }
     }
 
     /// <summary>
     /// Asks for one share of the next rows of W while the current ones are used, so that loading and computing
     /// overlap.
     /// </summary>
-    private static void Prefetch(float* w, int share, int shares, int inputs)
+    /// <param name="rowBytes">Bytes of a row of W.</param>
+    private static void Prefetch(byte* w, int share, int shares, int rowBytes)
     {
         if (!Sse.IsSupported)
             return;
         shares = Math.Min(shares, RowsPerPass / Tile);
-        int total = Tile * inputs,
+        int total = Tile * rowBytes,
             end = (int)((long)total * (share + 1) / shares);
-        for (int i = (int)((long)total * share / shares) / Lanes * Lanes; i < end; i += Lanes)
+        for (int i = (int)((long)total * share / shares) / CacheLine * CacheLine; i < end; i += CacheLine)
             Sse.Prefetch0(w + i);
     }
 
@@ -85,14 +115,16 @@ internal static unsafe class Linear
     /// 4 rows of x times <paramref name="width"/> ≤ 4 rows of W. Missing rows of W are computed as copies of the
     /// first, and not stored.
     /// </summary>
-    private static void Dots4(float* x, float* w, int width, int n, float* bias, float* y, int yRow)
+    private static void Dots4<T>(float* x, byte* w, int width, int n, float* bias, float* y, int yRow)
+        where T : struct, IStoredNumbers
     {
+        long row = (long)n * T.Bytes;
         float* x1 = x + n,
             x2 = x1 + n,
-            x3 = x2 + n,
-            w1 = width > 1 ? w + n : w,
-            w2 = width > 2 ? w + 2 * n : w,
-            w3 = width > 3 ? w + 3 * n : w;
+            x3 = x2 + n;
+        byte* w1 = width > 1 ? w + row : w,
+            w2 = width > 2 ? w + 2 * row : w,
+            w3 = width > 3 ? w + 3 * row : w;
         Vector512<float> s00,
             s01,
             s02,
@@ -129,10 +161,10 @@ internal static unsafe class Linear
         int i = 0;
         for (; i <= n - Lanes; i += Lanes)
         {
-            Vector512<float> a = Vector512.Load(w + i),
-                b = Vector512.Load(w1 + i),
-                c = Vector512.Load(w2 + i),
-                d = Vector512.Load(w3 + i),
+            Vector512<float> a = T.Load(w + i * T.Bytes),
+                b = T.Load(w1 + i * T.Bytes),
+                c = T.Load(w2 + i * T.Bytes),
+                d = T.Load(w3 + i * T.Bytes),
                 v = Vector512.Load(x + i);
             s00 = Vector512.FusedMultiplyAdd(v, a, s00);
             s01 = Vector512.FusedMultiplyAdd(v, b, s01);
@@ -154,17 +186,19 @@ internal static unsafe class Linear
             s32 = Vector512.FusedMultiplyAdd(v, c, s32);
             s33 = Vector512.FusedMultiplyAdd(v, d, s33);
         }
-        Store(Sums(s00, s01, s02, s03), x, w, w1, w2, w3, i, n, bias, y, width);
-        Store(Sums(s10, s11, s12, s13), x1, w, w1, w2, w3, i, n, bias, y + yRow, width);
-        Store(Sums(s20, s21, s22, s23), x2, w, w1, w2, w3, i, n, bias, y + 2 * yRow, width);
-        Store(Sums(s30, s31, s32, s33), x3, w, w1, w2, w3, i, n, bias, y + 3 * yRow, width);
+        Store<T>(Sums(s00, s01, s02, s03), x, w, w1, w2, w3, i, n, bias, y, width);
+        Store<T>(Sums(s10, s11, s12, s13), x1, w, w1, w2, w3, i, n, bias, y + yRow, width);
+        Store<T>(Sums(s20, s21, s22, s23), x2, w, w1, w2, w3, i, n, bias, y + 2 * yRow, width);
+        Store<T>(Sums(s30, s31, s32, s33), x3, w, w1, w2, w3, i, n, bias, y + 3 * yRow, width);
     }
 
-    private static void Dots1(float* x, float* w, int width, int n, float* bias, float* y)
+    private static void Dots1<T>(float* x, byte* w, int width, int n, float* bias, float* y)
+        where T : struct, IStoredNumbers
     {
-        float* w1 = width > 1 ? w + n : w,
-            w2 = width > 2 ? w + 2 * n : w,
-            w3 = width > 3 ? w + 3 * n : w;
+        long row = (long)n * T.Bytes;
+        byte* w1 = width > 1 ? w + row : w,
+            w2 = width > 2 ? w + 2 * row : w,
+            w3 = width > 3 ? w + 3 * row : w;
         Vector512<float> s0,
             s1,
             s2,
@@ -174,31 +208,35 @@ internal static unsafe class Linear
         for (; i <= n - Lanes; i += Lanes)
         {
             var v = Vector512.Load(x + i);
-            s0 = Vector512.FusedMultiplyAdd(v, Vector512.Load(w + i), s0);
-            s1 = Vector512.FusedMultiplyAdd(v, Vector512.Load(w1 + i), s1);
-            s2 = Vector512.FusedMultiplyAdd(v, Vector512.Load(w2 + i), s2);
-            s3 = Vector512.FusedMultiplyAdd(v, Vector512.Load(w3 + i), s3);
+            s0 = Vector512.FusedMultiplyAdd(v, T.Load(w + i * T.Bytes), s0);
+            s1 = Vector512.FusedMultiplyAdd(v, T.Load(w1 + i * T.Bytes), s1);
+            s2 = Vector512.FusedMultiplyAdd(v, T.Load(w2 + i * T.Bytes), s2);
+            s3 = Vector512.FusedMultiplyAdd(v, T.Load(w3 + i * T.Bytes), s3);
         }
-        Store(Sums(s0, s1, s2, s3), x, w, w1, w2, w3, i, n, bias, y, width);
+        Store<T>(Sums(s0, s1, s2, s3), x, w, w1, w2, w3, i, n, bias, y, width);
     }
 
     /// <summary>Adds what is left of the rows after whole vectors, and the bias.</summary>
-    private static void Store(
+    private static void Store<T>(
         Vector128<float> sums,
         float* x,
-        float* w,
-        float* w1,
-        float* w2,
-        float* w3,
+        byte* w,
+        byte* w1,
+        byte* w2,
+        byte* w3,
         int i,
         int n,
         float* bias,
         float* y,
         int width
     )
+        where T : struct, IStoredNumbers
     {
         for (; i < n; i++)
-            sums += x[i] * Vector128.Create(w[i], w1[i], w2[i], w3[i]);
+        {
+            int at = i * T.Bytes;
+            sums += x[i] * Vector128.Create(T.Read(w + at), T.Read(w1 + at), T.Read(w2 + at), T.Read(w3 + at));
+        }
         if (width == Tile)
         {
             (bias == null ? sums : sums + Vector128.Load(bias)).Store(y);

@@ -14,6 +14,8 @@ internal sealed partial class CudaKernels(CudaDevice gpu) : IKernels
     public void Check(Tensor tensor, ReadOnlySpan<long> shape, ScalarType type, string name) =>
         Require.On(gpu, tensor, shape, type, name);
 
+    public ScalarType Activations(ScalarType weights) => weights;
+
     public Tensor Allocate(long[] shape, ScalarType type) => ResultMemory.CurrentOf(gpu).Take(shape, type);
 
     public Tensor AllocateZeros(long[] shape, ScalarType type)

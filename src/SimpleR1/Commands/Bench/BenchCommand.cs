@@ -33,10 +33,6 @@ internal static class BenchCommand
     {
         if (Directory.Exists(name))
             return device.LoadWeights(parse, name, gpu);
-        if (gpu is null)
-            throw new ArgumentException(
-                $"{name}: no such folder; shapes with random weights are measured on a GPU (--device cuda)"
-            );
         return NamedShapes.RandomWeights(NamedShapes.Get(name), device.ElementType(parse, gpu), gpu);
     }
 

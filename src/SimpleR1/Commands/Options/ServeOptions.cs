@@ -56,7 +56,8 @@ internal sealed class ServeOptions(Command command)
 
     public CudaDevice? Gpu(ParseResult parse) => device.Gpu(parse);
 
-    public FlatWeights LoadWeights(ParseResult parse, CudaDevice? gpu) => device.LoadWeights(parse, Folder(parse), gpu);
+    public FlatWeights LoadWeights(ParseResult parse, CudaDevice? gpu) =>
+        device.LoadWeights(parse, Folder(parse), gpu, takesUpdates: parse.GetValue(weightUpdates));
 
     /// <summary>The options of the engine here, or of the workers' engines, on whatever devices they compute.</summary>
     public EngineOptions Engine(ParseResult parse, CudaDevice? gpu) =>
