@@ -19,7 +19,15 @@ public static class RecipeReference
             the command line: `--set optimizer.learning_rate=1e-6`, `--set rewards.0.weight=2`, `--set 'rollout.stop=["</answer>"]'`.
             The value of a key that takes text is that text as it stands (`--set 'model.template=Q: {question}'`); in quotes it has
             YAML's escapes. `<<: *anchor` takes over the keys of another section. Paths are relative to the working directory. The
-            run folder holds the resolved recipe, every default included. Editors check and complete recipes that begin with
+            run folder holds the resolved recipe, every default included.
+
+            `extends: base.yaml` makes a recipe of the changes of another one, which may itself extend a third. The path is relative
+            to the file that names it. Sections are merged key by key. Other values and lists replace those of the base; where one of
+            the two has a list in place of a section, the list or section of the extending recipe is the whole of it. A key without a
+            value (`path:`) takes back what the base gave. Mistakes are reported with the file and line of the value. `--set` comes
+            last. The resolved recipe does not need the base any more.
+
+            Editors check and complete recipes that begin with
             `# yaml-language-server: $schema=` and the path of [recipe.schema.json](../recipes/recipe.schema.json).
 
             """
