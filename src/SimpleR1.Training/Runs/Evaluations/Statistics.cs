@@ -73,7 +73,7 @@ public static class Statistics
     /// <summary>
     /// 95% interval of the share of answers that succeed, where problems have different numbers of answers: as
     /// <see cref="OverProblems"/>, with the variance of a ratio of sums over problems (Cochran 1977, "Sampling Techniques",
-    /// section 6.4). With as many answers to each problem it is that one.
+    /// chapter 6). With as many answers to each problem it is that one.
     /// </summary>
     /// <exception cref="ArgumentException">There are no answers.</exception>
     public static Interval OverAnswers(IReadOnlyList<AnswerCount> problems)

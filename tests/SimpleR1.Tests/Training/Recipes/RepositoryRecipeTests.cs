@@ -36,6 +36,7 @@ public sealed class RepositoryRecipeTests : IDisposable
             [
                 .. TinyRecipes.Overrides(recipe, Path.Combine(folder, "model")),
                 $"model.max_context={4 * recipe.Model.MaxContext}", // a prompt has a token for each byte
+                "training.tokens_per_micro_batch=",
                 .. recipe.Model.Path.StartsWith("recipes/", StringComparison.Ordinal)
                     ? new[] { $"model.path={Path.Combine(Root, recipe.Model.Path)}" }
                     : [],

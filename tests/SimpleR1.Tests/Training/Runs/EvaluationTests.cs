@@ -127,6 +127,9 @@ public sealed class EvaluationTests : IDisposable
         var mathematics = RewardSet.Load([new() { Name = "format" }, new() { Name = "accuracy" }]);
         Assert.Equal(1, mathematics.Vote.Winner([Answer("3"), Answer("1/2"), Answer("0.5")])!.Value);
         Assert.Null(mathematics.Vote.Winner(["the last number is 5"]));
+        var countdown = RewardSet.Load([new() { Name = "countdown" }]);
+        Assert.Equal(1, countdown.Vote.Winner(["1 + 2 is it", Answer("1 + 2")])!.Value);
+        Assert.Null(countdown.Vote.Read("1 + 2 is it"));
         var lenient = RewardSet.Load([new() { Name = "accuracy", AcceptLastNumber = true }]);
         Assert.Equal(0, lenient.Vote.Winner(["the last number is 5"])!.Value);
     }
