@@ -217,6 +217,17 @@ public sealed class Experiment : IAsyncDisposable
     /// <summary>What evaluations follow from, except the weights.</summary>
     public Fingerprint EvaluationFingerprint => setup.EvaluationFingerprint;
 
+    /// <summary>Evaluates other weights of the same model from here on, once they are pushed.</summary>
+    /// <param name="folder">Such as a checkpoint.</param>
+    /// <param name="step">Training steps that the weights have had.</param>
+    /// <returns>Their hash.</returns>
+    public async Task<ulong> LoadWeightsAsync(string folder, int step)
+    {
+        ulong hash = await setup.LoadWeightsAsync(folder, step);
+        Step = step;
+        return hash;
+    }
+
     /// <summary>
     /// Answers the held-out problems, unless the run did so in the same way after this step before it was resumed. Null
     /// when the recipe has none, or when stopped. With <c>checkpoint.keep_best</c> it keeps the step's checkpoint if this
@@ -334,6 +345,7 @@ public sealed class Experiment : IAsyncDisposable
             Step = Step,
             Answers = answers,
             Scores = EvaluationScores.Of(answers, Recipe.Evaluation, Rewards.Vote),
+            Sets = EvaluationSet.Of(answers, Recipe.Evaluation, Rewards.Vote),
             Fingerprint = EvaluationFingerprint,
             Seconds = seconds,
         };

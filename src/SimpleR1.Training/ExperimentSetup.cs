@@ -250,6 +250,21 @@ internal sealed class ExperimentSetup : IAsyncDisposable
         );
     }
 
+    /// <summary>Replaces the policy's weights by those of a folder, for an evaluation.</summary>
+    /// <returns>Their hash in f32.</returns>
+    /// <exception cref="InvalidOperationException">The experiment trains: its moments are those of its own weights.</exception>
+    public Task<ulong> LoadWeightsAsync(string folder, int version)
+    {
+        if (!EvaluatesOnly)
+            throw new InvalidOperationException("only an experiment that evaluates can load other weights");
+        return Tensors.RunAsync(() =>
+        {
+            ulong hash = policy!.Set(weights => Checkpoint.ReadInto(folder, weights));
+            policy.Weights.Version = version;
+            return hash;
+        });
+    }
+
     /// <summary>Sends the policy's weights to the workers; servers take them in f32 from the CPU.</summary>
     public async Task<SyncReport> PushWeightsAsync()
     {

@@ -29,6 +29,7 @@ var root = new RootCommand(
     TrainCommand.Create(),
     SftCommand.Create(),
     EvaluateCommand.Create(),
+    CompareCommand.Create(),
     GenerateCommand.Create(),
     ServeCommand.Create(),
     PlotCommand.Create(),

@@ -1,4 +1,6 @@
 using SimpleR1.Models;
+using SimpleR1.Models.Checkpoints;
+using SimpleR1.Models.Tokenization;
 using static TorchSharp.torch;
 
 namespace SimpleR1.Tests;
@@ -39,5 +41,18 @@ public static class TinyModels
         }
 
         return weights;
+    }
+
+    /// <summary>Writes a model folder that knows any text, byte by byte, in a long context: recipes for real models fit it.</summary>
+    public static void WriteFolder(string folder)
+    {
+        string tokenizer = Path.Combine(SharedData.RepositoryRoot, "recipes", "tiny-base");
+        var config = Config(vocabulary: Tokenizer.Load(tokenizer).VocabularySize) with
+        {
+            MaxPositions = 8192,
+            EosTokenIds = [256],
+        };
+        using var weights = Random(config);
+        Checkpoint.Write(folder, weights, WeightType.F32, tokenizer);
     }
 }

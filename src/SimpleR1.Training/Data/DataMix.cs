@@ -21,6 +21,10 @@ internal static class DataMix
         return named;
     }
 
+    /// <summary>The names of the sources, where there are several: of held-out problems, the sets told apart.</summary>
+    public static IReadOnlyList<string> Sets(DataSource source) =>
+        source.Sources.Count > 1 ? [.. Named(source).Select(s => s.Name)] : [];
+
     /// <summary>
     /// The order in which items are drawn. With weights each source has its own order; without them all are shuffled
     /// together.

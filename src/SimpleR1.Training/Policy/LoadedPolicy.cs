@@ -52,20 +52,25 @@ internal sealed class LoadedPolicy : IDisposable
 
     /// <summary>Sets the first weights.</summary>
     /// <param name="initialize">Sets f32 weights in the host's memory.</param>
-    public void Initialize(Action<FlatWeights> initialize)
+    public void Initialize(Action<FlatWeights> initialize) => StartHash = Set(initialize);
+
+    /// <summary>Replaces the weights; what trains them stays as it is.</summary>
+    /// <param name="set">Sets f32 weights in the host's memory.</param>
+    /// <returns>Their hash in f32, the same on every device.</returns>
+    public ulong Set(Action<FlatWeights> set)
     {
         CpuParallel.Threads = Environment.ProcessorCount;
         if (Weights.Device is null)
         {
-            initialize(Weights);
-            StartHash = WeightHash.Of(Weights);
-            return;
+            set(Weights);
+            return WeightHash.Of(Weights);
         }
-        using var first = new FlatWeights(plan.Layout, ScalarType.Float32, CPU);
-        initialize(first);
-        Model.Optimizer.Master.CopyFrom(first);
-        StartHash = WeightHash.Of(first);
+        using var onHost = new FlatWeights(plan.Layout, ScalarType.Float32, CPU);
+        set(onHost);
+        Model.Optimizer.Master.CopyFrom(onHost);
+        ulong hash = WeightHash.Of(onHost);
         CpuParallel.Threads = 1; // what is left for the host, losses, is too small to share; a GPU waits for it
+        return hash;
     }
 
     /// <summary>The pool is an allocation of its own, which other processes can map.</summary>

@@ -1,6 +1,7 @@
 using System.ComponentModel;
 using SimpleR1.Training.Data;
 using SimpleR1.Training.Data.Rows;
+using SimpleR1.Training.Runs.Evaluations;
 
 namespace SimpleR1.Training.Recipes;
 
@@ -9,16 +10,31 @@ public sealed record DataSection : IRecipeSection
     [Description("Problems to train on: a source, or a list of sources with weights.")]
     public required DataSource Train { get; init; }
 
-    [Description("Held-out problems: a source, or a list of sources.")]
+    [Description("Held-out problems: a source, or a list of sources, each of which has figures of its own.")]
     public DataSource? Evaluation { get; init; }
 
-    public IEnumerable<Conflict> Validate()
+    public IEnumerable<Conflict> Validate() =>
+        Evaluation is { } evaluation ? [.. WeightConflicts(evaluation), .. NameConflicts(evaluation)] : [];
+
+    private static IEnumerable<Conflict> WeightConflicts(DataSource evaluation)
     {
-        for (int i = 0; i < (Evaluation?.Sources.Count ?? 0); i++)
-            if (Evaluation!.Sources[i].Weight is not null)
+        for (int i = 0; i < evaluation.Sources.Count; i++)
+            if (evaluation.Sources[i].Weight is not null)
                 yield return new(
                     "held-out problems are all answered, so a weight means nothing; remove it, or use take",
                     $"evaluation.sources.{i}.weight"
+                );
+    }
+
+    /// <summary>A set's name is part of names of metrics, which end otherwise where they are ends of an interval.</summary>
+    private static IEnumerable<Conflict> NameConflicts(DataSource evaluation)
+    {
+        var sets = DataMix.Sets(evaluation);
+        for (int i = 0; i < sets.Count; i++)
+            if (sets.Any(s => sets[i] == s + EvaluationScores.Low || sets[i] == s + EvaluationScores.High))
+                yield return new(
+                    $"'{sets[i]}' would have the metrics of another set's interval; give the set another name",
+                    $"evaluation.sources.{i}.name"
                 );
     }
 }
@@ -85,7 +101,10 @@ public sealed record DataSource : IRecipeSection
     )]
     public bool RequireComplete { get; init; }
 
-    [Description("What the log calls this source; without it the generator's or the file's name.")]
+    [Description(
+        "What the log calls this source, and metrics if it is one of several in evaluation; without it the generator's or the "
+            + "file's name."
+    )]
     public string? Name { get; init; }
 
     [Description(

@@ -1,6 +1,7 @@
 using System.Globalization;
 using SimpleR1.Models;
 using SimpleR1.Training.Recipes.Sections;
+using SimpleR1.Training.Recipes.Yaml;
 
 namespace SimpleR1.Training.Recipes;
 

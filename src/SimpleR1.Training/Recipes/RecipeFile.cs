@@ -1,4 +1,5 @@
 using System.Text;
+using SimpleR1.Training.Recipes.Yaml;
 
 namespace SimpleR1.Training.Recipes;
 
@@ -25,7 +26,7 @@ public sealed class RecipeException(string path, IReadOnlyList<RecipeProblem> pr
 public static class RecipeFile
 {
     /// <summary>
-    /// Reads a recipe, applies overrides in order, such as <c>optimizer.learning_rate=1e-6</c> or
+    /// Reads a recipe with what it extends, applies overrides in order, such as <c>optimizer.learning_rate=1e-6</c> or
     /// <c>rewards.0.weight=2</c>, and checks all of it.
     /// </summary>
     /// <exception cref="RecipeException">
@@ -53,11 +54,7 @@ public static class RecipeFile
         where T : RecipeDocument
     {
         var problems = new List<RecipeProblem>();
-        var root = RecipeReader.Read(text, mark => $"{path}:{mark.Line}", problems);
-        if (root is not null and not MapNode)
-            problems.Add(new(root.Origin, "", $"expected a recipe with keys such as 'name:', found {root.Kind}"));
-        if (root is not MapNode map)
-            throw new RecipeException(path, problems);
+        var map = ExtendedRecipe.Read(text, path, problems) ?? throw new RecipeException(path, problems);
         BareLists.Expand(map, typeof(T));
         foreach (string setting in overrides ?? [])
         {

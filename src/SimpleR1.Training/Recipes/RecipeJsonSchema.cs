@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using SimpleR1.Training.Recipes.Yaml;
 
 namespace SimpleR1.Training.Recipes;
 
@@ -17,18 +18,40 @@ public static class RecipeJsonSchema
         Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
     };
 
-    /// <summary>The text of <c>recipes/recipe.schema.json</c>. A recipe with an output is an sft recipe.</summary>
+    /// <summary>The definitions of the sections.</summary>
+    /// <param name="AreChanges">
+    /// Sections of a recipe that extends another: it may leave out every key, and take it back by giving it no value.
+    /// </param>
+    private sealed record Sections(JsonObject Definitions, bool AreChanges)
+    {
+        public string Name(Type section) => AreChanges ? section.Name + "Changes" : section.Name;
+
+        /// <summary>Lists replace those of the base, so their sections are whole ones.</summary>
+        public Sections InList => this with { AreChanges = false };
+    }
+
+    /// <summary>
+    /// The text of <c>recipes/recipe.schema.json</c>. A recipe with an output is an sft recipe; one that extends another
+    /// may be of either kind.
+    /// </summary>
     public static string Text()
     {
         var definitions = new JsonObject();
+        var whole = new Sections(definitions, AreChanges: false);
+        var changes = new Sections(definitions, AreChanges: true);
         var schema = new JsonObject
         {
             ["$schema"] = "http://json-schema.org/draft-07/schema#",
             ["title"] = "A recipe of simple-r1 train, or of simple-r1 sft if it has an output",
             ["type"] = "object",
-            ["if"] = new JsonObject { ["required"] = new JsonArray("output") },
-            ["then"] = Reference(typeof(SftRecipe), definitions),
-            ["else"] = Reference(typeof(TrainRecipe), definitions),
+            ["if"] = new JsonObject { ["required"] = new JsonArray(ExtendedRecipe.Key) },
+            ["then"] = AnyOf(Reference(typeof(TrainRecipe), changes), Reference(typeof(SftRecipe), changes)),
+            ["else"] = new JsonObject
+            {
+                ["if"] = new JsonObject { ["required"] = new JsonArray("output") },
+                ["then"] = Reference(typeof(SftRecipe), whole),
+                ["else"] = Reference(typeof(TrainRecipe), whole),
+            },
             ["definitions"] = definitions,
         };
         return schema.ToJsonString(Readable) + "\n";
@@ -37,22 +60,29 @@ public static class RecipeJsonSchema
     /// <summary>Writes <see cref="Text"/> to a file.</summary>
     public static void Write(string path) => File.WriteAllText(path, Text());
 
-    private static JsonObject Reference(Type section, JsonObject definitions)
+    private static JsonObject Reference(Type section, Sections sections)
     {
-        if (!definitions.ContainsKey(section.Name))
+        string name = sections.Name(section);
+        if (!sections.Definitions.ContainsKey(name))
         {
-            definitions[section.Name] = null; // holds its place while its own sections are added
-            definitions[section.Name] = Section(section, definitions);
+            sections.Definitions[name] = null; // holds its place while its own sections are added
+            sections.Definitions[name] = Section(section, sections);
         }
-        return new() { ["$ref"] = $"#/definitions/{section.Name}" };
+        return new() { ["$ref"] = $"#/definitions/{name}" };
     }
 
-    private static JsonObject Section(Type type, JsonObject definitions)
+    private static JsonObject Section(Type type, Sections sections)
     {
         object defaults = RecipeBinder.Empty(type);
         var properties = new JsonObject();
+        if (type.IsSubclassOf(typeof(RecipeDocument)))
+            properties[ExtendedRecipe.Key] = new JsonObject
+            {
+                ["type"] = "string",
+                ["description"] = ExtendedRecipe.Description,
+            };
         foreach (var key in RecipeKey.Of(type))
-            properties[key.Name] = Property(key, defaults, definitions);
+            properties[key.Name] = Property(key, defaults, sections);
         var section = new JsonObject
         {
             ["type"] = "object",
@@ -60,15 +90,16 @@ public static class RecipeJsonSchema
             ["properties"] = properties,
         };
         string[] required = [.. RecipeKey.Of(type).Where(k => k.Required).Select(k => k.Name)];
-        if (required.Length > 0)
+        if (required.Length > 0 && !sections.AreChanges)
             section["required"] = new JsonArray([.. required.Select(name => (JsonNode)name)]);
         return section;
     }
 
-    private static JsonObject Property(RecipeKey key, object defaults, JsonObject definitions)
+    private static JsonObject Property(RecipeKey key, object defaults, Sections sections)
     {
-        var value = Value(key.Type, key.Limits, definitions);
+        var value = Value(key.Type, key.Limits, sections);
         bool maybeEmpty = key.Nullable || !key.Required && RecipeKey.IsSection(key.Type); // all below it is a comment
+        maybeEmpty |= sections.AreChanges;
         var empty = new JsonObject { ["type"] = "null" };
         if (key.AcceptsAuto)
             empty = new() { ["enum"] = new JsonArray("auto", null) };
@@ -81,19 +112,19 @@ public static class RecipeJsonSchema
         return property;
     }
 
-    private static JsonObject Value(Type type, LimitsAttribute? limits, JsonObject definitions)
+    private static JsonObject Value(Type type, LimitsAttribute? limits, Sections sections)
     {
         if (RecipeKey.Element(type) is { } element)
-            return new() { ["type"] = "array", ["items"] = Value(element, limits, definitions) };
+            return new() { ["type"] = "array", ["items"] = Value(element, limits, sections.InList) };
         if (RecipeKey.IsSection(type))
         {
-            var section = Reference(type, definitions);
+            var section = Reference(type, sections);
             if (RecipeKey.BareList(type) is not { } only)
                 return section;
             bool isRecursive = RecipeKey.Element(only.Type) == type; // a list in the list has a section around it
             var list = isRecursive
-                ? new JsonObject { ["type"] = "array", ["items"] = Reference(type, definitions) }
-                : Value(only.Type, only.Limits, definitions);
+                ? new JsonObject { ["type"] = "array", ["items"] = Reference(type, sections.InList) }
+                : Value(only.Type, only.Limits, sections);
             return AnyOf(section, list);
         }
         if (RecipeNames.IsChoice(type))

@@ -5,25 +5,33 @@ namespace SimpleR1.Training.Recipes;
 /// <summary>The recipe reference, generated from the records so that it can't be out of date.</summary>
 public static class RecipeReference
 {
+    private const string Beginning = """
+        # Recipes
+
+        Generated from the code by `simple-r1 recipe-reference`; a test checks that it is up to date.
+
+        A recipe is one YAML file with a strict schema. Unknown keys, wrong types, values out of range and impossible
+        combinations are all reported together, with file and line, before anything is loaded. Any value can be overridden on
+        the command line: `--set optimizer.learning_rate=1e-6`, `--set rewards.0.weight=2`, `--set 'rollout.stop=["</answer>"]'`.
+        The value of a key that takes text is that text as it stands (`--set 'model.template=Q: {question}'`); in quotes it has
+        YAML's escapes. `<<: *anchor` takes over the keys of another section. Paths are relative to the working directory. The
+        run folder holds the resolved recipe, every default included.
+
+        `extends: base.yaml` makes a recipe of the changes of another one, which may itself extend a third. The path is relative
+        to the file that names it. Sections are merged key by key. Other values and lists replace those of the base; where one of
+        the two has a list in place of a section, the list or section of the extending recipe is the whole of it. A key without a
+        value (`path:`) takes back what the base gave. Mistakes are reported with the file and line of the value. `--set` comes
+        last. The resolved recipe does not need the base any more.
+
+        Editors check and complete recipes that begin with
+        `# yaml-language-server: $schema=` and the path of [recipe.schema.json](../recipes/recipe.schema.json).
+
+        """;
+
     /// <summary>The text of <c>docs/recipes.md</c>.</summary>
     public static string Markdown()
     {
-        var text = new StringBuilder(
-            """
-            # Recipes
-
-            Generated from the code by `simple-r1 recipe-reference`; a test checks that it is up to date.
-
-            A recipe is one YAML file with a strict schema. Unknown keys, wrong types, values out of range and impossible
-            combinations are all reported together, with file and line, before anything is loaded. Any value can be overridden on
-            the command line: `--set optimizer.learning_rate=1e-6`, `--set rewards.0.weight=2`, `--set 'rollout.stop=["</answer>"]'`.
-            The value of a key that takes text is that text as it stands (`--set 'model.template=Q: {question}'`); in quotes it has
-            YAML's escapes. `<<: *anchor` takes over the keys of another section. Paths are relative to the working directory. The
-            run folder holds the resolved recipe, every default included. Editors check and complete recipes that begin with
-            `# yaml-language-server: $schema=` and the path of [recipe.schema.json](../recipes/recipe.schema.json).
-
-            """
-        );
+        var text = new StringBuilder(Beginning);
         Recipe(text, "`train`: reinforcement learning", typeof(TrainRecipe));
         Recipe(text, "`sft`: supervised training on text", typeof(SftRecipe));
         return text.ToString();

@@ -114,7 +114,7 @@ public sealed record TrainRecipe : RecipeDocument, IRecipeSection
 
     private IEnumerable<Conflict> RunConflicts()
     {
-        string[] metrics = [.. EvaluationScores.Names(Evaluation)];
+        string[] metrics = [.. EvaluationScores.Names(Evaluation, Data.Evaluation)];
         if (Checkpoint.KeepBest is { } best && !metrics.Contains(best))
             yield return new(
                 $"evaluations have no metric '{best}'; there are {string.Join(", ", metrics)}",

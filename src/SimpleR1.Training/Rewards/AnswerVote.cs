@@ -14,6 +14,9 @@ public sealed record AnswerVote(Func<string, string?> Read, Func<string, string,
             (a, b) => string.Equals(a, b, StringComparison.Ordinal)
         );
 
+    /// <summary>By the text of the answer block or \boxed{}; a completion without them has no answer.</summary>
+    public static AnswerVote ByAnswerText { get; } = ByText with { Read = BuiltInRewards.Answer };
+
     /// <summary>By the equality of the <c>accuracy</c> reward.</summary>
     public static AnswerVote ByMathematics(bool acceptLastNumber) =>
         new(

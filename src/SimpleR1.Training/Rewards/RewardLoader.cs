@@ -14,9 +14,15 @@ internal sealed class RewardLoader(ulong seed)
         {
             Judgement = JudgementOf(section),
             Limits = section.Limits,
-            Vote = section is { File: null, Name: "accuracy" }
-                ? AnswerVote.ByMathematics(section.AcceptLastNumber)
-                : null,
+            Vote = section.File is null ? VoteOf(section) : null,
+        };
+
+    private static AnswerVote? VoteOf(RewardSection section) =>
+        section.Name switch
+        {
+            "accuracy" => AnswerVote.ByMathematics(section.AcceptLastNumber),
+            "countdown" => AnswerVote.ByAnswerText,
+            _ => null,
         };
 
     private static Judgement JudgementOf(RewardSection section) =>

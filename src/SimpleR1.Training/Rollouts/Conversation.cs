@@ -41,6 +41,7 @@ internal sealed class Conversation(PromptGroup prompt, int group, int sample, IE
             Sample = sample,
             Question = prompt.Problem.Question,
             Gold = prompt.Problem.Answer,
+            Source = prompt.Problem.Source,
             Text = string.Join('\n', texts),
             Reward = reply.Score.Total,
             Rewards = reply.Score.ByName,

@@ -14,6 +14,9 @@ public sealed record Rollout
     public required int Sample { get; init; }
     public required string Question { get; init; }
     public required string Gold { get; init; }
+
+    /// <summary>Name of the problem's source; empty in files that an older program wrote.</summary>
+    public string Source { get; init; } = "";
     public required string Text { get; init; }
     public required double Reward { get; init; }
 

@@ -21,6 +21,9 @@ internal sealed record RolloutJson
     public required int Sample { get; init; }
     public required string Question { get; init; }
     public required string Gold { get; init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Source { get; init; }
     public required string Text { get; init; }
     public required double Reward { get; init; }
     public required IReadOnlyDictionary<string, double> Rewards { get; init; }
@@ -58,6 +61,7 @@ internal sealed record RolloutJson
                 Sample = r.Sample,
                 Question = r.Question,
                 Gold = r.Gold,
+                Source = r.Source.Length > 0 ? r.Source : null,
                 Text = r.Text,
                 Reward = r.Reward,
                 Rewards = r.Rewards,
@@ -85,6 +89,7 @@ internal sealed record RolloutJson
             Sample = json.Sample,
             Question = json.Question,
             Gold = json.Gold,
+            Source = json.Source ?? "",
             Text = json.Text,
             Reward = json.Reward,
             Rewards = json.Rewards,

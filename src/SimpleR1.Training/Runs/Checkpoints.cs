@@ -122,7 +122,8 @@ public static class Checkpoints
         gpu.Synchronize(); // the host's memory is freed
     }
 
-    private static IEnumerable<string> All(RunFolder run)
+    /// <summary>The folders of a run's complete checkpoints, by step.</summary>
+    internal static IEnumerable<string> All(RunFolder run)
     {
         string parent = Path.Combine(run.Path, "checkpoints");
         return Directory.Exists(parent)

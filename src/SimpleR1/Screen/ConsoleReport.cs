@@ -82,12 +82,31 @@ internal sealed class ConsoleReport
     /// <summary>Nothing is being done any more.</summary>
     public void End() => terminal.Show("");
 
-    /// <summary>Reports an evaluation.</summary>
-    public void Evaluation(Evaluation e) =>
+    /// <summary>Reports an evaluation: a line, one about completions without an answer, and one for each set.</summary>
+    public void Evaluation(Evaluation e)
+    {
         Log(
             $"evaluation after step {e.Step}: {Counted(e, "correct")}, {e.Scores.Accuracy.Percent}{AtMany(e.Scores)}, "
                 + Invariant($"{e.MeanLength:F1} tokens an answer, {e.Seconds:F1} s")
         );
+        if (Answered(e.Scores) is { } answered)
+            Log("  " + answered);
+        foreach (var set in e.Sets)
+            Log(
+                $"  {set.Name}: {set.Correct} of {set.Answers.Count} correct, {set.Scores.Accuracy.Percent}"
+                    + $"{AtMany(set.Scores)}{(Answered(set.Scores) is { } found ? ", " + found : "")}, "
+                    + Invariant($"{set.MeanLength:F1} tokens an answer")
+            );
+    }
+
+    /// <summary>How many completions have an answer, and how many of those are correct; null where all have one.</summary>
+    private static string? Answered(EvaluationScores scores)
+    {
+        if (scores.Answered.Estimate == 1)
+            return null;
+        string correct = scores.AccuracyAnswered is { } accuracy ? $", of which {accuracy.Percent} are correct" : "";
+        return $"with an answer: {scores.Answered.Percent}{correct}";
+    }
 
     /// <summary>"474 of 512 correct", with the number of problems when each has several answers.</summary>
     private static string Counted(Evaluation e, string what)

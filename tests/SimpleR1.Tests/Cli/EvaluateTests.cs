@@ -54,7 +54,12 @@ public sealed class EvaluateTests(UninterruptedRun uninterrupted) : IDisposable
         output = await SucceedsAsync(Eval("--compare", In("after")));
         Assert.Contains("evaluation after step 0", output);
         Assert.Contains("--output FOLDER keeps them", output);
-        Assert.Matches(@"compared with \S+/after \(step 10, \d+\.\d%\): \S+ points \[", output);
+        Assert.Matches(@"A  \d+\.\d% \[\S+ \S+\] after step 10: \S+/after\n", output);
+        Assert.Matches(@"B − A: \S+ points \[", output);
+
+        // Two kept ones need no model
+        output = await SucceedsAsync("compare", last, In("after"), "--show", "3");
+        Assert.Matches(@"only B right 0, only A right 0, both \d, neither \d\n$", output);
     }
 
     [Fact]

@@ -3,6 +3,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using Json.Schema;
 using SimpleR1.Training.Recipes;
+using SimpleR1.Training.Recipes.Yaml;
 using Xunit;
 
 namespace SimpleR1.Tests.Training;
@@ -88,4 +89,20 @@ public sealed class RecipeJsonSchemaTests
             valid,
             IsValid("name: a\nmodel: {path: m}\ndata: {train: {path: a.jsonl}}\nrewards: [{name: accuracy}]\n" + more)
         );
+
+    /// <summary>A recipe that extends another needs no key, and takes keys back.</summary>
+    [Theory]
+    [InlineData("extends: base.yaml", true)]
+    [InlineData(
+        "extends: base.yaml\nname: b\ndata: {train: {path: , generator: arithmetic}}\ntraining: {steps: }",
+        true
+    )]
+    [InlineData("extends: base.yaml\nrewards: [{name: accuracy}]\ndata: {train: [{path: a.jsonl}]}", true)]
+    [InlineData("extends: base.yaml\noutput: x\nmodel: {shape: {heads: 4}}", true)]
+    [InlineData("extends: base.yaml\nrewards: [{weight: 1}]", false)] // lists replace those of the base
+    [InlineData("extends: base.yaml\ntraining: {stps: 5}", false)]
+    [InlineData("extends: 5", false)]
+    [InlineData("data: {train: {path: a.jsonl}}", false)]
+    public void Schema_of_a_recipe_that_extends_another_takes_changes(string text, bool valid) =>
+        Assert.Equal(valid, IsValid(text));
 }

@@ -34,10 +34,18 @@ internal sealed class QuestionColumn
     /// <exception cref="InvalidDataException">No such column exists.</exception>
     public static QuestionColumn? Find(DataSource source, RowColumns columns, string[] usual, bool isOptional)
     {
-        if ((source.Columns.Question ?? columns.First(usual)) is { } name)
+        if ((source.Columns.Question ?? TwoParts(columns) ?? columns.First(usual)) is { } name)
             return new(name, columns);
         return isOptional ? null : throw columns.Missing($"a question (one of {string.Join(", ", usual)})", "question");
     }
+
+    /// <summary>SVAMP's layout: what is known, and what is asked about it, in columns of their own.</summary>
+    private static string? TwoParts(RowColumns columns) =>
+        columns.First("question_concat") is null
+        && columns.First("body") is { } body
+        && columns.First("question") is { } question
+            ? $"{{{body}}} {{{question}}}"
+            : null;
 
     /// <summary>The text; empty when it is missing, null when the column holds messages.</summary>
     /// <exception cref="InvalidDataException">The value is a list or an object.</exception>

@@ -32,17 +32,25 @@ internal sealed class RowColumns
     /// <summary>Whether some row has this name, which may have dots.</summary>
     public bool Has(string column) => rows.Any(row => ColumnPath.TryGet(row.Values, column, out _));
 
-    /// <summary>The first of some names that has a value in a row; else the first that exists; else null.</summary>
+    /// <summary>
+    /// The first of some names that has a value in a row; else the first that exists; else null. A name is found in any
+    /// case, and returned as the rows have it.
+    /// </summary>
     public string? First(params ReadOnlySpan<string> candidates)
     {
         foreach (string candidate in candidates)
-            if (HasValue(candidate))
-                return candidate;
+            if (Find(candidate, HasValue) is { } name)
+                return name;
         foreach (string candidate in candidates)
-            if (Has(candidate))
-                return candidate;
+            if (Find(candidate, Has) is { } name)
+                return name;
         return null;
     }
+
+    private string? Find(string candidate, Predicate<string> fits) =>
+        fits(candidate)
+            ? candidate
+            : all.Find(column => column.Equals(candidate, StringComparison.OrdinalIgnoreCase) && fits(column));
 
     /// <summary>The error for a column that a recipe names and no row has.</summary>
     public InvalidDataException Missing(string column)

@@ -10,14 +10,13 @@ internal sealed partial class RowLayout
 {
     private const string Mark = "####"; // before the gold answer of GSM8K
 
-    /// <summary>Usual names; prompt and messages may hold a conversation (TRL, verl, verifiers).</summary>
+    /// <summary>Usual names, in any case; prompt and messages may hold a conversation (TRL, verl, verifiers).</summary>
     private static readonly string[] Questions =
     [
+        "question_concat", // SVAMP with both parts in one
         "question",
         "problem",
         "prompt",
-        "Question",
-        "Problem",
         "query",
         "messages",
     ];
@@ -25,7 +24,6 @@ internal sealed partial class RowLayout
     private static readonly string[] Answers =
     [
         "answer",
-        "Answer",
         "reward_model.ground_truth", // verl
         "ground_truth",
         "solution",

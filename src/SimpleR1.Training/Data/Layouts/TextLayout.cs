@@ -10,18 +10,9 @@ internal sealed class TextLayout
     /// <summary>Columns with the whole of a conversation.</summary>
     private static readonly string[] Conversations = ["messages", "conversations"];
 
-    private static readonly string[] Questions = ["question", "problem", "prompt", "Question", "Problem", "query"];
+    private static readonly string[] Questions = ["question", "problem", "prompt", "query"];
 
-    private static readonly string[] Texts =
-    [
-        "completion",
-        "response",
-        "output",
-        "solution",
-        "answer",
-        "Answer",
-        "target",
-    ];
+    private static readonly string[] Texts = ["completion", "response", "output", "solution", "answer", "target"];
 
     private readonly QuestionColumn? question; // null: the text column has all
     private readonly string text;

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Encodings.Web;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using SimpleR1.Training.Recipes.Yaml;
 
 namespace SimpleR1.Training.Recipes.Sections;
 

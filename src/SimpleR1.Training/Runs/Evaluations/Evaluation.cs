@@ -15,6 +15,9 @@ public sealed record Evaluation
     public required IReadOnlyList<Rollout> Answers { get; init; }
     public required EvaluationScores Scores { get; init; }
 
+    /// <summary>The same of each source by itself, where the problems are of several.</summary>
+    public IReadOnlyList<EvaluationSet> Sets { get; init; } = [];
+
     /// <summary>What the answers follow from, except the weights: only evaluations with the same one can be compared.</summary>
     public required Fingerprint Fingerprint { get; init; }
 
@@ -26,5 +29,10 @@ public sealed record Evaluation
 
     /// <summary>Every number by its name in metrics.jsonl.</summary>
     public IEnumerable<KeyValuePair<string, double>> Metrics() =>
-        [.. Scores.Metrics(), new(LengthMetric, MeanLength), new("evaluation_seconds", Seconds)];
+        [
+            .. Scores.Metrics(),
+            new(LengthMetric, MeanLength),
+            .. Sets.SelectMany(s => s.Metrics()),
+            new("evaluation_seconds", Seconds),
+        ];
 }

@@ -1,64 +1,138 @@
 using System.Globalization;
 using SimpleR1.Training.Rollouts;
-using SimpleR1.Training.Runs.Fingerprints;
 
 namespace SimpleR1.Training.Runs.Evaluations;
 
 /// <summary>The accuracy of two evaluations of the same problems, paired by problem.</summary>
 public sealed class EvaluationComparison
 {
-    private readonly string path;
-    private readonly EvaluationSummary other;
-    private readonly ProblemShares otherShares;
+    private const int LongestShown = 160; // characters of a question, and of an answer's end
 
-    /// <summary>Reads the evaluation to compare with.</summary>
-    /// <param name="path">A folder of <c>eval --output</c>, or a run's file of answers.</param>
-    /// <exception cref="FileNotFoundException">There is no complete evaluation.</exception>
-    /// <exception cref="InvalidDataException">Its files are damaged.</exception>
-    public EvaluationComparison(string path)
+    /// <exception cref="InvalidDataException">The two were not made alike; the message has all that differs.</exception>
+    public EvaluationComparison(ComparedEvaluation before, ComparedEvaluation after)
     {
-        this.path = path;
-        var files = EvaluationFiles.Find(path);
-        other = files.ReadSummary();
-        otherShares = Shares(files);
+        before.Check(after.Fingerprint);
+        Before = before;
+        After = after;
+        ComparedProblem[] all = [.. before.Problems.Zip(after.Problems, (a, b) => new ComparedProblem(a, b))];
+        All = new("all", all, before.Samples);
+        var sets = all.GroupBy(p => p.Source).ToArray();
+        if (sets.Length > 1)
+            Sets = [.. sets.Select(s => new ComparedSet(s.Key, [.. s], before.Samples))];
     }
 
-    /// <summary>Checks that the two are evaluations of the same problems in the same way; seeds may differ.</summary>
-    /// <exception cref="InvalidDataException">Something else differs; all of it is named.</exception>
-    public void Check(Fingerprint fingerprint)
+    public ComparedEvaluation Before { get; }
+    public ComparedEvaluation After { get; }
+    public ComparedSet All { get; }
+
+    /// <summary>The problems of each source, where they are of several.</summary>
+    public IReadOnlyList<ComparedSet> Sets { get; } = [];
+
+    /// <summary>The comparison in words, a line at a time.</summary>
+    /// <param name="shown">Problems to show of those that one of the two solves more often.</param>
+    public IEnumerable<string> Lines(int shown = 0)
     {
-        string[] differences = [.. other.Fingerprint.Differences(fingerprint).Where(n => n != InputFingerprint.Seed)];
-        if (differences.Length > 0)
-            throw new InvalidDataException(
-                $"{path} can't be compared: it was not made as this evaluation is. "
-                    + string.Join("; ", differences.Select(n => other.Fingerprint.Change(n, fingerprint)))
-            );
+        string answers = Before.Samples == 1 ? "" : $" with {Before.Samples} answers each";
+        yield return $"{All.Problems.Count} problems{answers}, compared one by one:";
+        yield return $"A  {Describe(Before, All.Accuracy(after: false))}";
+        yield return $"B  {Describe(After, All.Accuracy(after: true))}";
+        foreach (var set in Sets.Prepend(All))
+        {
+            yield return (Sets.Count > 0 ? set.Name + ": " : "") + $"B − A: {Describe(set.Difference)}";
+            yield return "  " + set.Counts;
+        }
+        foreach (var problem in All.Problems.Where(p => p.HasChanged).Take(shown))
+        foreach (string line in Lines(problem))
+            yield return line;
     }
 
-    /// <summary>This evaluation's accuracy less that of the other, with its 95% interval.</summary>
-    public Interval Difference(Evaluation evaluation) =>
-        Statistics.PairedDifference(otherShares, evaluation.Scores.ByProblem);
+    private static string Describe(ComparedEvaluation evaluation, Interval accuracy) =>
+        $"{accuracy.Percent} after step {evaluation.Step}: {evaluation.Name}";
 
-    /// <summary>The difference in words.</summary>
-    public string Describe(Evaluation evaluation)
+    private static string Describe(Interval difference)
     {
-        var difference = Difference(evaluation);
-        double accuracy = 100 * otherShares.Shares.Average();
-        string words =
-            difference.Low > 0 || difference.High < 0
-                ? "a difference that chance alone hardly makes"
-                : "chance may be all of it";
-        return string.Create(
-            CultureInfo.InvariantCulture,
-            $"compared with {path} (step {other.Step}, {accuracy:F1}%): {difference.Points}, 95% interval paired by problem: {words}"
-        );
+        bool isClear = difference.Low > 0 || difference.High < 0;
+        return $"{difference.Points}, "
+            + (isClear ? "a difference that chance alone hardly makes" : "chance may be all of it");
     }
 
-    private static ProblemShares Shares(EvaluationFiles files)
+    private static IEnumerable<string> Lines(ComparedProblem problem)
     {
-        Rollout[][] problems = [.. files.ReadAnswers().GroupBy(a => a.Group).Select(g => g.ToArray())];
-        if (problems.Length == 0 || problems.Any(p => p.Length != problems[0].Length))
-            throw new InvalidDataException($"{files.Answers}: expected as many answers to each problem");
-        return new([.. problems.Select(p => p.Average(a => a.Correct ? 1.0 : 0))], problems[0].Length);
+        // One answer of each side, which differ in being right
+        bool gained = problem.After > problem.Before;
+        string source = problem.Source.Length > 0 ? $" of {problem.Source}" : "";
+        yield return "";
+        yield return $"problem {problem.Number}{source}: {Beginning(problem.Question)}   gold {problem.Gold}";
+        yield return Shown("A", problem.BeforeAnswers, isCorrect: !gained);
+        yield return Shown("B", problem.AfterAnswers, isCorrect: gained);
     }
+
+    private static string Shown(string side, IReadOnlyList<Rollout> answers, bool isCorrect)
+    {
+        var answer = answers.First(a => a.Correct == isCorrect);
+        string share = answers.Count > 1 ? $" ({answers.Count(a => a.Correct)} of {answers.Count})" : "";
+        return $"  {side} {(isCorrect ? "right" : "wrong")}{share}: {End(answer.Text)}";
+    }
+
+    private static string Beginning(string text) =>
+        OneLine(text) is { Length: > LongestShown } line ? line[..LongestShown] + "…" : OneLine(text);
+
+    /// <summary>The end of a completion, where its answer is.</summary>
+    private static string End(string text) =>
+        OneLine(text) is { Length: > LongestShown } line ? "…" + line[^LongestShown..] : OneLine(text);
+
+    private static string OneLine(string text) => text.Replace("\n", "⏎", StringComparison.Ordinal).Trim();
+}
+
+/// <summary>The answers of both evaluations to one problem.</summary>
+public sealed record ComparedProblem(IReadOnlyList<Rollout> BeforeAnswers, IReadOnlyList<Rollout> AfterAnswers)
+{
+    /// <summary>Its place among all problems, from 1.</summary>
+    public int Number => BeforeAnswers[0].Group + 1;
+    public string Source => BeforeAnswers[0].Source;
+    public string Question => BeforeAnswers[0].Question;
+    public string Gold => BeforeAnswers[0].Gold;
+
+    /// <summary>Share of answers that are correct.</summary>
+    public double Before => Share(BeforeAnswers);
+    public double After => Share(AfterAnswers);
+    public bool HasChanged => Before != After;
+
+    private static double Share(IReadOnlyList<Rollout> answers) =>
+        answers.Count(a => a.Correct) / (double)answers.Count;
+}
+
+/// <summary>Problems that both evaluations answer.</summary>
+/// <param name="Samples">Answers of each evaluation to a problem.</param>
+public sealed record ComparedSet(string Name, IReadOnlyList<ComparedProblem> Problems, int Samples)
+{
+    private ProblemShares Before => new([.. Problems.Select(p => p.Before)], Samples);
+    private ProblemShares After => new([.. Problems.Select(p => p.After)], Samples);
+
+    /// <summary>Accuracy of the second less that of the first, with its 95% interval.</summary>
+    public Interval Difference => Statistics.PairedDifference(Before, After);
+
+    /// <summary>Problems that the first evaluation answers correctly more often.</summary>
+    public int Lost => Problems.Count(p => p.After < p.Before);
+
+    /// <summary>Problems that the second evaluation answers correctly more often.</summary>
+    public int Gained => Problems.Count(p => p.After > p.Before);
+
+    /// <summary>Accuracy of one of the two.</summary>
+    public Interval Accuracy(bool after) => Statistics.OverProblems((after ? After : Before).Shares, Samples);
+
+    /// <summary>How many problems each solves that the other does not.</summary>
+    public string Counts
+    {
+        get
+        {
+            int same = Problems.Count - Lost - Gained;
+            if (Samples > 1)
+                return Invariant($"B more often right {Gained}, A more often right {Lost}, the same {same}");
+            int both = Problems.Count(p => p.Before > 0 && p.After > 0);
+            return Invariant($"only B right {Gained}, only A right {Lost}, both {both}, neither {same - both}");
+        }
+    }
+
+    private static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
 }

@@ -1,23 +1,42 @@
 using System.Globalization;
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using System.Text.Json.Serialization;
 using SimpleR1.Training.Rollouts;
 using SimpleR1.Training.Runs.Fingerprints;
 
 namespace SimpleR1.Training.Runs.Evaluations;
 
 /// <summary>An evaluation's figures and what it was made from: the file beside its answers.</summary>
-internal sealed record EvaluationSummary
+public sealed record EvaluationSummary
 {
+    /// <summary>Training steps that the weights have had.</summary>
     public required int Step { get; init; }
 
     /// <summary>Folder of the model that answered.</summary>
     public required string Model { get; init; }
+
+    /// <summary>Hash of its weights in f32; null of an evaluation during training.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
+    public string? Weights { get; init; }
     public required int Problems { get; init; }
     public required int Answers { get; init; }
     public required int Correct { get; init; }
     public required IReadOnlyDictionary<string, double> Metrics { get; init; }
     public required Fingerprint Fingerprint { get; init; }
+
+    internal static EvaluationSummary Of(Evaluation evaluation, string model, string? weights) =>
+        new()
+        {
+            Step = evaluation.Step,
+            Model = model,
+            Weights = weights,
+            Problems = evaluation.Scores.Problems,
+            Answers = evaluation.Answers.Count,
+            Correct = evaluation.Correct,
+            Metrics = evaluation.Metrics().ToDictionary(),
+            Fingerprint = evaluation.Fingerprint,
+        };
 }
 
 /// <summary>The two files of an evaluation: its answers, one rollout a line, and its summary with the fingerprint.</summary>
@@ -79,21 +98,13 @@ public sealed record EvaluationFiles(string Answers, string Summary)
 
     /// <summary>Writes both files; what they held before is not a complete evaluation from the beginning on.</summary>
     /// <param name="model">Folder of the model that answered.</param>
-    public void Write(Evaluation evaluation, string model)
+    /// <param name="weights">Hash of its weights, where it is known.</param>
+    public void Write(Evaluation evaluation, string model, string? weights = null)
     {
         Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(Answers))!);
         Delete();
         Replace(Answers, path => File.WriteAllLines(path, evaluation.Answers.Select(a => a.ToJson())));
-        var summary = new EvaluationSummary
-        {
-            Step = evaluation.Step,
-            Model = model,
-            Problems = evaluation.Scores.Problems,
-            Answers = evaluation.Answers.Count,
-            Correct = evaluation.Correct,
-            Metrics = evaluation.Metrics().ToDictionary(),
-            Fingerprint = evaluation.Fingerprint,
-        };
+        var summary = EvaluationSummary.Of(evaluation, model, weights);
         Replace(Summary, path => File.WriteAllText(path, JsonSerializer.Serialize(summary, Json)));
     }
 

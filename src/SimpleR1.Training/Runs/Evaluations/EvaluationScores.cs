@@ -1,4 +1,6 @@
 using System.Globalization;
+using SimpleR1.Training.Data;
+using SimpleR1.Training.Recipes;
 using SimpleR1.Training.Recipes.Sections;
 using SimpleR1.Training.Rewards;
 using SimpleR1.Training.Rollouts;
@@ -13,6 +15,10 @@ public sealed record EvaluationScores
 {
     private const string Prefix = "evaluation_";
 
+    /// <summary>Ends of the names of an interval's ends.</summary>
+    internal const string Low = "_low";
+    internal const string High = "_high";
+
     public required int Problems { get; init; }
 
     /// <summary>Share of answers that are correct.</summary>
@@ -20,6 +26,14 @@ public sealed record EvaluationScores
 
     /// <summary>Of each problem, the share of its answers that are correct.</summary>
     public required ProblemShares ByProblem { get; init; }
+
+    /// <summary>
+    /// Share of answers in which an answer was found, as the reward that judges reads them (<see cref="AnswerVote.Read"/>).
+    /// </summary>
+    public required Interval Answered { get; init; }
+
+    /// <summary>Share of those that are correct; null where no answer was found in any.</summary>
+    public required Interval? AccuracyAnswered { get; init; }
 
     /// <summary>Mean reward of the answers; its interval is a bootstrap's.</summary>
     public required Interval Reward { get; init; }
@@ -39,11 +53,14 @@ public sealed record EvaluationScores
         Rollout[][] problems = [.. answers.GroupBy(a => a.Group).Select(g => g.ToArray())];
         int samples = problems[0].Length;
         double[] shares = [.. problems.Select(p => p.Count(a => a.Correct) / (double)samples)];
+        AnswerCount[] counts = [.. problems.Select(p => Count(p, vote))];
         return new()
         {
             Problems = problems.Length,
             Accuracy = Statistics.OverProblems(shares, samples),
             ByProblem = new(shares, samples),
+            Answered = Statistics.OverProblems([.. counts.Select(c => c.Answers / (double)samples)], samples),
+            AccuracyAnswered = counts.Any(c => c.Answers > 0) ? Statistics.OverAnswers(counts) : null,
             Reward = Statistics.BootstrapMean([.. problems.Select(p => p.Average(a => a.Reward))]),
             PassAt = At(options.PassAtOrDefault, (p, k) => Statistics.PassAt(k, p.Length, p.Count(a => a.Correct))),
             MajorityAt = At(options.MajorityAtOrDefault, (p, k) => Majority(p, k, vote)),
@@ -58,33 +75,46 @@ public sealed record EvaluationScores
             ];
     }
 
-    /// <summary>Every number by its name in metrics.jsonl.</summary>
-    public IEnumerable<KeyValuePair<string, double>> Metrics() =>
-        [
-            .. Named("accuracy", Accuracy),
-            .. Named("reward", Reward),
-            .. PassAt.SelectMany(s => Named(At("pass", s.K), s.Share)),
-            .. MajorityAt.SelectMany(s => Named(At("majority", s.K), s.Share)),
-        ];
+    /// <summary>A correct answer was found, whatever another reading of its text finds.</summary>
+    private static AnswerCount Count(Rollout[] samples, AnswerVote vote) =>
+        new(samples.Count(a => a.Correct), samples.Count(a => a.Correct || vote.Read(a.Text) is not null));
 
-    /// <summary>The names by which evaluations with these options can be judged.</summary>
-    internal static IEnumerable<string> Names(EvaluationSection options) =>
+    /// <summary>Every number by its name in metrics.jsonl.</summary>
+    /// <param name="set">The source that the problems are of; null where they are all.</param>
+    public IEnumerable<KeyValuePair<string, double>> Metrics(string? set = null)
+    {
+        var named = new List<(string Name, Interval Interval)> { ("accuracy", Accuracy), ("reward", Reward) };
+        named.AddRange(PassAt.Select(s => (At("pass", s.K), s.Share)));
+        named.AddRange(MajorityAt.Select(s => (At("majority", s.K), s.Share)));
+        named.Add(("answered", Answered));
+        if (AccuracyAnswered is { } found)
+            named.Add(("accuracy_answered", found));
+        return named.SelectMany(n => Named(set is null ? Prefix + n.Name : InSet(Prefix + n.Name, set), n.Interval));
+    }
+
+    /// <summary>The name of a set's figure; TensorBoard shows those of all sets together.</summary>
+    internal static string InSet(string metric, string set) => $"{metric}/{set}";
+
+    /// <summary>The names by which evaluations of a source with these options can be judged.</summary>
+    internal static IEnumerable<string> Names(EvaluationSection options, DataSource? source)
+    {
+        string[] all =
         [
             Prefix + "accuracy",
             Prefix + "reward",
             Evaluation.LengthMetric,
+            Prefix + "answered",
             .. options.PassAtOrDefault.Select(k => Prefix + At("pass", k)),
             .. options.MajorityAtOrDefault.Select(k => Prefix + At("majority", k)),
         ];
+        var sets = source is null ? [] : DataMix.Sets(source);
+        return [.. all, .. sets.SelectMany(set => all.Select(metric => InSet(metric, set)))];
+    }
 
     private static string At(string kind, int k) => $"{kind}_at_{k.ToString(CultureInfo.InvariantCulture)}";
 
     private static IEnumerable<KeyValuePair<string, double>> Named(string name, Interval interval) =>
-        [
-            new(Prefix + name, interval.Estimate),
-            new($"{Prefix}{name}_low", interval.Low),
-            new($"{Prefix}{name}_high", interval.High),
-        ];
+        [new(name, interval.Estimate), new(name + Low, interval.Low), new(name + High, interval.High)];
 
     private static double Majority(Rollout[] samples, int k, AnswerVote vote)
     {

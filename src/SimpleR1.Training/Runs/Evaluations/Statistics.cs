@@ -22,6 +22,9 @@ public readonly record struct Interval(double Estimate, double Low, double High)
 /// <param name="Answers">Answers to each problem.</param>
 public sealed record ProblemShares(IReadOnlyList<double> Shares, int Answers);
 
+/// <summary>How many answers to a problem count, and how many of them succeed.</summary>
+public readonly record struct AnswerCount(int Successes, int Answers);
+
 /// <summary>The few statistics that reports need.</summary>
 public static class Statistics
 {
@@ -65,6 +68,26 @@ public static class Statistics
         double scatter = shares.Average(s => (s - p) * (s - p)); // p (1 − p) where each share is 0 or 1
         double trials = p * (1 - p) / scatter * shares.Count;
         return Wilson(p, Math.Clamp(trials, shares.Count, (double)shares.Count * answers));
+    }
+
+    /// <summary>
+    /// 95% interval of the share of answers that succeed, where problems have different numbers of answers: as
+    /// <see cref="OverProblems"/>, with the variance of a ratio of sums over problems (Cochran 1977, "Sampling Techniques",
+    /// chapter 6). With as many answers to each problem it is that one.
+    /// </summary>
+    /// <exception cref="ArgumentException">There are no answers.</exception>
+    public static Interval OverAnswers(IReadOnlyList<AnswerCount> problems)
+    {
+        var counted = problems.Where(c => c.Answers > 0).ToList();
+        if (counted.Count == 0)
+            throw new ArgumentException("a share needs at least one answer");
+        double answers = counted.Sum(c => c.Answers);
+        double p = counted.Sum(c => c.Successes) / answers;
+        if (p is 0 or 1)
+            return Wilson(p, counted.Count);
+        double scatter = counted.Sum(c => Math.Pow(c.Successes - p * c.Answers, 2));
+        double trials = scatter > 0 ? p * (1 - p) * answers * answers / scatter : answers;
+        return Wilson(p, Math.Clamp(trials, counted.Count, answers));
     }
 
     /// <summary>

@@ -36,6 +36,8 @@ internal static class InputFingerprint
             ["max_new_tokens"] = sampling.MaxTokens.ToString(CultureInfo.InvariantCulture),
             ["sampling"] = Describe(sampling),
         };
+        if (DataMix.Sets(recipe.Data.Evaluation ?? new()) is { Count: > 0 } sets)
+            values["sets"] = string.Join(", ", sets.Select(s => $"{s} {input.HeldOut.Count(p => p.Source == s)}"));
         if (sampling.Temperature > 0)
             values[Seed] = recipe.Seed.ToString(CultureInfo.InvariantCulture);
         return new(values);

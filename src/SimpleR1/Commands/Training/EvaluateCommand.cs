@@ -17,17 +17,72 @@ internal static class EvaluateCommand
             "Answer a recipe's held-out problems and report accuracy with its 95% interval"
         );
         var options = new EvaluateOptions(command);
-        command.SetHandler(parse => RunAsync(options, parse));
+        command.SetHandler(parse =>
+        {
+            options.Check(parse);
+            return options.Run(parse) is { } run ? RunAsync(options, parse, run) : RunAsync(options, parse);
+        });
         return command;
     }
 
-    private static async Task<int> RunAsync(EvaluateOptions options, ParseResult parse)
+    /// <summary>Evaluates one model.</summary>
+    private static Task<int> RunAsync(EvaluateOptions options, ParseResult parse)
     {
         // Everything that can be wrong comes before the answers
         var recipe = options.Recipe(parse);
         var output = options.Output(parse);
-        var comparison = options.Comparison(parse);
+        var compared = options.Compared(parse);
 
+        return WithExperimentAsync(
+            recipe,
+            async (experiment, console, stop) =>
+            {
+                compared?.Check(experiment.EvaluationFingerprint);
+                await experiment.PushWeightsAsync();
+                if (await experiment.EvaluateAsync(stop) is not { } evaluation)
+                    return false;
+
+                if (compared is not null)
+                    foreach (
+                        string line in new EvaluationComparison(compared, ComparedEvaluation.Of(evaluation)).Lines()
+                    )
+                        console.Log(line);
+                Keep(evaluation, recipe.Model.Path, output, console.Log);
+                return true;
+            }
+        );
+    }
+
+    /// <summary>Evaluates all models of a run.</summary>
+    private static Task<int> RunAsync(EvaluateOptions options, ParseResult parse, RunFolder run)
+    {
+        var recipe = options.Recipe(parse);
+        var output = options.RunOutput(parse);
+
+        return WithExperimentAsync(
+            recipe,
+            async (experiment, console, stop) =>
+            {
+                var result = await new RunEvaluation(run, output, console.Log).RunAsync(experiment, stop);
+                console.Log("");
+                foreach (string line in EvaluationTable.Lines(result.All))
+                    console.Log(line);
+                console.Log(
+                    output is null
+                        ? "the answers were not kept; --output FOLDER keeps them, a table and a picture"
+                        : $"table and picture: {output.Table}, {output.Picture}"
+                );
+                return !result.Interrupted;
+            }
+        );
+    }
+
+    /// <param name="evaluate">Returns false when it was stopped.</param>
+    private static async Task<int> WithExperimentAsync(
+        TrainRecipe recipe,
+        Func<Experiment, ConsoleReport, CancellationToken, Task<bool>> evaluate
+    )
+    {
         var console = new ConsoleReport();
         using var interrupts = new Interrupts("stopping");
         string temporary = Directory.CreateTempSubdirectory("simple-r1-eval").FullName;
@@ -42,15 +97,7 @@ internal static class EvaluateCommand
                 new(temporary, ExistingRun.Refuse, events) { EvaluatesOnly = true },
                 interrupts.Token
             );
-            comparison?.Check(experiment.EvaluationFingerprint);
-            await experiment.PushWeightsAsync();
-            if (await experiment.EvaluateAsync(interrupts.Token) is not { } evaluation)
-                return Interrupts.ExitCode;
-
-            if (comparison is not null)
-                console.Log(comparison.Describe(evaluation));
-            Keep(evaluation, recipe.Model.Path, output, console.Log);
-            return 0;
+            return await evaluate(experiment, console, interrupts.Token) ? 0 : Interrupts.ExitCode;
         }
         finally
         {
@@ -69,54 +116,5 @@ internal static class EvaluateCommand
         output.Write(evaluation, model);
         log($"answers: {output.Answers}");
         log($"summary: {output.Summary}");
-    }
-
-    private sealed class EvaluateOptions(Command command)
-    {
-        private readonly RecipeOptions recipe = new(
-            command,
-            "A train recipe with data.evaluation",
-            "evaluation.temperature=1"
-        );
-        private readonly Option<string?> model = command
-            .AddOption<string?>("--model")
-            .Describe("Model folder or checkpoint to evaluate instead of the recipe's");
-        private readonly Option<string?> output = command
-            .AddOption<string?>("--output", "-o")
-            .Describe("Folder for the answers and a summary of them");
-        private readonly Option<bool> overwrite = command
-            .AddOption<bool>("--overwrite")
-            .Describe("Replace the evaluation in that folder");
-        private readonly Option<string?> compare = command
-            .AddOption<string?>("--compare")
-            .Describe(
-                "Another evaluation of the same problems, an --output folder or a run's evaluations/step-NNNNNN.jsonl: "
-                    + "the difference is reported with its interval"
-            );
-
-        public TrainRecipe Recipe(ParseResult parse)
-        {
-            string[] overrides = recipe.Overrides(parse);
-            if (parse.GetValue(model) is { } folder)
-                overrides = [.. overrides, $"model.path={folder}"];
-            var read = RecipeFile.Load<TrainRecipe>(recipe.Path(parse), overrides);
-            return read.Data.Evaluation is not null
-                ? read
-                : throw new InvalidDataException($"{recipe.Path(parse)}: there is no data.evaluation to answer");
-        }
-
-        /// <summary>Where to keep the evaluation; null when it is not to be kept.</summary>
-        public EvaluationFiles? Output(ParseResult parse)
-        {
-            bool replaces = parse.GetValue(overwrite);
-            if (parse.GetValue(output) is not { } folder)
-                return replaces ? throw new ArgumentException("--overwrite is for --output") : null;
-            var files = EvaluationFiles.In(folder);
-            files.CheckFree(replaces);
-            return files;
-        }
-
-        public EvaluationComparison? Comparison(ParseResult parse) =>
-            parse.GetValue(compare) is { } path ? new(path) : null;
     }
 }

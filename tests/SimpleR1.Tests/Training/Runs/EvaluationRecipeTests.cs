@@ -52,4 +52,22 @@ public sealed class EvaluationRecipeTests
             Problem("data.evaluation=", "checkpoint.keep_best=evaluation_accuracy")
         );
     }
+
+    [Fact]
+    public void Best_checkpoint_may_be_that_of_one_set()
+    {
+        const string two =
+            "data.evaluation=[{generator: arithmetic, count: 5}, {generator: arithmetic, count: 6, seed: 3, name: hard}]";
+        const string best = "checkpoint.keep_best=evaluation_accuracy/hard";
+        Assert.Equal("evaluation_accuracy/hard", Load(two, best).Checkpoint.KeepBest);
+        Assert.Contains(
+            "evaluation_accuracy/arithmetic",
+            Problem(two, "checkpoint.keep_best=evaluation_accuracy/easy")
+        );
+        Assert.Contains("evaluations have no metric 'evaluation_accuracy/hard'", Problem(best));
+        Assert.Contains(
+            "'arithmetic_low' would have the metrics of another set's interval",
+            Problem(two, "data.evaluation.sources.1.name=arithmetic_low")
+        );
+    }
 }

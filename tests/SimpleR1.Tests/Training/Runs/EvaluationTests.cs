@@ -104,7 +104,7 @@ public sealed class EvaluationTests : IDisposable
     {
         var options = new EvaluationSection { Samples = 4 };
         var metrics = Evaluation(ThreeProblems, options).Metrics().ToDictionary();
-        string[] scores = ["accuracy", "reward", "pass_at_4", "majority_at_4"];
+        string[] scores = ["accuracy", "reward", "pass_at_4", "majority_at_4", "answered", "accuracy_answered"];
         Assert.Equal(
             [
                 .. scores.SelectMany(s => new[] { $"evaluation_{s}", $"evaluation_{s}_low", $"evaluation_{s}_high" }),
@@ -113,7 +113,7 @@ public sealed class EvaluationTests : IDisposable
             ],
             metrics.Keys
         );
-        Assert.All(EvaluationScores.Names(options), name => Assert.Contains(name, metrics.Keys));
+        Assert.All(EvaluationScores.Names(options, null), name => Assert.Contains(name, metrics.Keys));
         Assert.Equal(3, metrics["evaluation_length"]);
         Assert.DoesNotContain("evaluation_pass_at_1", Evaluation(Problem(0, "x")).Metrics().ToDictionary().Keys);
     }
@@ -127,6 +127,9 @@ public sealed class EvaluationTests : IDisposable
         var mathematics = RewardSet.Load([new() { Name = "format" }, new() { Name = "accuracy" }]);
         Assert.Equal(1, mathematics.Vote.Winner([Answer("3"), Answer("1/2"), Answer("0.5")])!.Value);
         Assert.Null(mathematics.Vote.Winner(["the last number is 5"]));
+        var countdown = RewardSet.Load([new() { Name = "countdown" }]);
+        Assert.Equal(1, countdown.Vote.Winner(["1 + 2 is it", Answer("1 + 2")])!.Value);
+        Assert.Null(countdown.Vote.Read("1 + 2 is it"));
         var lenient = RewardSet.Load([new() { Name = "accuracy", AcceptLastNumber = true }]);
         Assert.Equal(0, lenient.Vote.Winner(["the last number is 5"])!.Value);
     }
@@ -165,26 +168,25 @@ public sealed class EvaluationTests : IDisposable
         var run = RunFolder.Open(folder, "run");
         var files = EvaluationFiles.Of(run, 3);
         files.Write(Evaluation(ThreeProblems), "m");
-        var comparison = new EvaluationComparison(files.Answers);
+        var kept = ComparedEvaluation.Read(files.Answers);
         var better = Evaluation([.. ThreeProblems.Select(a => a with { Correct = a.Group < 2 })], step: 9);
-        comparison.Check(Made);
-        comparison.Check(new(new Dictionary<string, string> { ["samples"] = "4", ["seed"] = "2" }));
+        kept.Check(Made);
+        kept.Check(new(new Dictionary<string, string> { ["samples"] = "4", ["seed"] = "2" }));
         Assert.Equal(
             Statistics.PairedDifference(new([0.5, 0.5, 0], 4), new([1, 1, 0], 4)),
-            comparison.Difference(better)
+            new EvaluationComparison(kept, ComparedEvaluation.Of(better)).All.Difference
         );
-        Assert.Contains("(step 3, 33.3%): +33.3 points [", comparison.Describe(better));
 
         var other = new Fingerprint(new Dictionary<string, string> { ["samples"] = "8", ["seed"] = "1" });
-        Assert.Contains("samples: 4 → 8", Assert.Throws<InvalidDataException>(() => comparison.Check(other)).Message);
+        Assert.Contains("samples: 4 → 8", Assert.Throws<InvalidDataException>(() => kept.Check(other)).Message);
         File.AppendAllText(files.Answers, "{\"group\": 1");
         Assert.Contains(
             "step-000003.jsonl:13",
-            Assert.Throws<InvalidDataException>(() => new EvaluationComparison(files.Answers)).Message
+            Assert.Throws<InvalidDataException>(() => ComparedEvaluation.Read(files.Answers)).Message
         );
         Assert.Contains(
             "no evaluation at",
-            Assert.Throws<FileNotFoundException>(() => new EvaluationComparison(Path.Combine(folder, "x"))).Message
+            Assert.Throws<FileNotFoundException>(() => ComparedEvaluation.Read(Path.Combine(folder, "x"))).Message
         );
     }
 

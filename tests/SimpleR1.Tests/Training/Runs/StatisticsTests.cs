@@ -166,4 +166,40 @@ public sealed class StatisticsTests
         Assert.True(difference is { Low: < 0, High: > 0 }, difference.Points);
         Assert.Throws<ArgumentException>(() => Statistics.PairedDifference(new(shares, 1), new([1, 0], 1)));
     }
+
+    [Fact]
+    public void Share_over_answers_is_that_over_problems_where_all_have_as_many()
+    {
+        int[] successes = [4, 0, 3, 1, 1, 0, 2, 4];
+        var expected = Statistics.OverProblems([.. successes.Select(s => s / 4.0)], 4);
+        var found = Statistics.OverAnswers([.. successes.Select(s => new AnswerCount(s, 4)), new(0, 0)]);
+        Assert.Equal(expected.Estimate, found.Estimate, 1e-12);
+        Assert.Equal(expected.Low, found.Low, 1e-12);
+        Assert.Equal(expected.High, found.High, 1e-12);
+
+        // Two problems that scatter as much as problems can: two trials, not five
+        var few = Statistics.OverAnswers([new(3, 3), new(0, 2)]);
+        var five = Statistics.Wilson(3, 5);
+        Assert.True(few.Estimate == 0.6 && few.Low < five.Low && few.High > five.High, few.Percent);
+        Assert.Throws<ArgumentException>(() => Statistics.OverAnswers([new(0, 0)]));
+    }
+
+    /// <summary>The interval of a paired difference is about that of a bootstrap over problems, where that one holds.</summary>
+    [Fact]
+    public void Paired_difference_agrees_with_a_paired_bootstrap_over_many_problems()
+    {
+        var random = new Random(4);
+        const int problems = 800;
+        double[] difficulty = [.. Enumerable.Range(0, problems).Select(_ => 0.8 * random.NextDouble())];
+        double[] before = [.. difficulty.Select(d => Draw(d))];
+        double[] after = [.. difficulty.Zip(before, (d, b) => random.NextDouble() < 0.5 ? b : Draw(d + 0.2))];
+        var difference = Statistics.PairedDifference(new(before, 1), new(after, 1));
+        var bootstrap = Statistics.BootstrapMean([.. after.Zip(before, (a, b) => a - b)], resamples: 10_000);
+        double half = (bootstrap.High - bootstrap.Low) / 2;
+        Assert.Equal(bootstrap.Estimate, difference.Estimate, 1e-12);
+        Assert.Equal(bootstrap.Low, difference.Low, 0.1 * half);
+        Assert.Equal(bootstrap.High, difference.High, 0.1 * half);
+
+        double Draw(double p) => random.NextDouble() < p ? 1 : 0;
+    }
 }

@@ -1,7 +1,7 @@
 using YamlDotNet.Core;
 using YamlDotNet.Core.Events;
 
-namespace SimpleR1.Training.Recipes;
+namespace SimpleR1.Training.Recipes.Yaml;
 
 /// <summary>
 /// A piece of a recipe before it has a type, with where it was written: "file:line", or the override that set it.
