@@ -83,7 +83,12 @@ public static partial class Ops
     {
         var kernels = IKernels.Of(weight);
         RequireProduct(kernels, x, weight, null);
-        Require.On(kernels, y, [x.shape[0], weight.shape[0]], y.dtype == float32 ? float32 : kernels.Activations(weight.dtype));
+        Require.On(
+            kernels,
+            y,
+            [x.shape[0], weight.shape[0]],
+            y.dtype == float32 ? float32 : kernels.Activations(weight.dtype)
+        );
 
         kernels.Linear(x, weight, null, y);
     }

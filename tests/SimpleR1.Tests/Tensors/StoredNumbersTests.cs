@@ -16,12 +16,7 @@ public sealed unsafe class StoredNumbersTests
 
     /// <summary>All finite numbers that 16 bits can hold, ordered so that each vector has large and small ones.</summary>
     private static ushort[] Finite(int exponent) =>
-        [
-            .. Enumerable
-                .Range(0, 1 << 16)
-                .Select(i => (ushort)(i * 40503))
-                .Where(bits => (bits & exponent) != exponent),
-        ];
+        [.. Enumerable.Range(0, 1 << 16).Select(i => (ushort)(i * 40503)).Where(bits => (bits & exponent) != exponent)];
 
     [Fact]
     public void Every_f16_is_widened_exactly()
@@ -105,10 +100,16 @@ public sealed unsafe class StoredNumbersTests
     private static List<Completion> Sample(FlatWeights weights)
     {
         using var test = new TestEngine(model: weights);
-        var sampling = new SamplingParameters { Samples = 2, MaxTokens = 12, IgnoreEos = true, Seed = 3 };
+        var sampling = new SamplingParameters
+        {
+            Samples = 2,
+            MaxTokens = 12,
+            IgnoreEos = true,
+            Seed = 3,
+        };
         return test.Run([
-            .. new[] { 3, 7, 40 }.Select((length, i) =>
-                new GenerationRequest($"{i}", TestEngine.Prompt(length, i), sampling)
+            .. new[] { 3, 7, 40 }.Select(
+                (length, i) => new GenerationRequest($"{i}", TestEngine.Prompt(length, i), sampling)
             ),
         ]);
     }
