@@ -55,11 +55,11 @@ public static class RecipeFile
     {
         var problems = new List<RecipeProblem>();
         var map = ExtendedRecipe.Read(text, path, problems) ?? throw new RecipeException(path, problems);
-        BareLists.Expand(map, typeof(T));
+        ShortForms.Expand(map, typeof(T));
         foreach (string setting in overrides ?? [])
         {
             RecipeOverrides.Apply(map, typeof(T), setting, problems);
-            BareLists.Expand(map, typeof(T)); // the override may have set a list, and the next one a value in it
+            ShortForms.Expand(map, typeof(T)); // the override may have set a list, and the next one a value in it
         }
         var binder = new RecipeBinder(path, problems);
         var recipe = (T)binder.Bind(map, typeof(T));
@@ -73,31 +73,6 @@ public static class RecipeFile
         var text = new StringBuilder();
         RecipeWriter.Section(text, recipe, 0);
         return text.ToString();
-    }
-}
-
-/// <summary>
-/// Writes lists in place of sections (<see cref="BareListAttribute"/>) out, so that later stages know sections only.
-/// </summary>
-internal static class BareLists
-{
-    /// <summary>Changes the entries in place; each keeps the line that it was written on.</summary>
-    public static void Expand(MapNode map, Type type)
-    {
-        var keys = RecipeKey.Of(type);
-        for (int i = 0; i < map.Entries.Count; i++)
-        {
-            var entry = map.Entries[i];
-            if (keys.FirstOrDefault(k => k.Name == entry.Key) is not { } key || !RecipeKey.IsSection(key.Type))
-                continue;
-            if (entry.Value is MapNode below)
-                Expand(below, key.Type);
-            else if (entry.Value is ListNode list && RecipeKey.BareList(key.Type) is { } only)
-                map.Entries[i] = entry with
-                {
-                    Value = new MapNode { Origin = list.Origin, Entries = { new(only.Name, list.Origin, list) } },
-                };
-        }
     }
 }
 

@@ -114,6 +114,12 @@ public static class RecipeJsonSchema
 
     private static JsonObject Value(Type type, LimitsAttribute? limits, Sections sections)
     {
+        if (RecipeKey.BareName(type) is { } name)
+        {
+            var text = Value(name.Type, name.Limits, sections);
+            var named = AnyOf(Reference(RecipeKey.Element(type)!, sections.InList), text);
+            return AnyOf(new() { ["type"] = "array", ["items"] = named }, (JsonObject)text.DeepClone());
+        }
         if (RecipeKey.Element(type) is { } element)
             return new() { ["type"] = "array", ["items"] = Value(element, limits, sections.InList) };
         if (RecipeKey.IsSection(type))

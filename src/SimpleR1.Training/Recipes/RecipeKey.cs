@@ -70,6 +70,15 @@ internal sealed record RecipeKey
             ? Of(section).Single(k => k.Property.Name == bare.Property)
             : null;
 
+    /// <summary>
+    /// The key that a text in place of a section of the list sets, or null where it is no such list; see
+    /// <see cref="BareNameAttribute"/>.
+    /// </summary>
+    public static RecipeKey? BareName(Type list) =>
+        Element(list) is { } section && section.GetCustomAttribute<BareNameAttribute>() is { } bare
+            ? Of(section).Single(k => k.Property.Name == bare.Property)
+            : null;
+
     /// <summary>True for a nested record with keys of its own.</summary>
     public static bool IsSection(Type type) =>
         type.IsClass

@@ -81,6 +81,8 @@ public static class RecipeReference
         if (RecipeNames.IsChoice(type))
             return string.Join(", ", RecipeNames.Values(type).Select(v => $"`{v}`"));
         bool isList = RecipeKey.Element(type) is { } element && RecipeKey.IsSection(element);
+        if (RecipeKey.BareName(type) is { } name)
+            return $"list of sections, or of texts: their `{name.Name}`";
         return isList ? "list of sections" : RecipeBinder.Expected(type);
     }
 

@@ -40,6 +40,14 @@ public sealed class BareListAttribute(string property) : Attribute
     public string Property => property;
 }
 
+/// <summary>Marks a section that a text can stand for in a list of them: the text is the value of this key.</summary>
+/// <param name="property">The property of the section's record, a text.</param>
+[AttributeUsage(AttributeTargets.Class)]
+public sealed class BareNameAttribute(string property) : Attribute
+{
+    public string Property => property;
+}
+
 /// <summary>
 /// Values of a recipe that exclude each other. The error is shown at the first key. It is left out when one of the keys
 /// has an error of its own.

@@ -71,6 +71,9 @@ public sealed class RecipeJsonSchemaTests
     [Theory]
     [InlineData("", true)]
     [InlineData("workers: [vllm://a:1]", true)]
+    [InlineData("rewards: random", true)]
+    [InlineData("rewards: [format, {name: accuracy}]", true)]
+    [InlineData("rewards: {name: accuracy}", false)]
     [InlineData("workers: {kv_cache_mib: 0}", true)]
     [InlineData("workers:", true)] // all below it is commented out
     [InlineData("model.system: 5", false)]
@@ -84,11 +87,14 @@ public sealed class RecipeJsonSchemaTests
     [InlineData("optimizer: {learning_rate: 1e-6}", true)]
     [InlineData("seed: -1", false)]
     [InlineData("output: x", false)] // an sft recipe then, without rewards
-    public void Schema_takes_what_the_program_takes(string more, bool valid) =>
+    public void Schema_takes_what_the_program_takes(string more, bool valid)
+    {
+        string rewards = more.StartsWith("rewards", StringComparison.Ordinal) ? "" : "rewards: [{name: accuracy}]\n";
         Assert.Equal(
             valid,
-            IsValid("name: a\nmodel: {path: m}\ndata: {train: {path: a.jsonl}}\nrewards: [{name: accuracy}]\n" + more)
+            IsValid($"name: a\nmodel: {{path: m}}\ndata: {{train: {{path: a.jsonl}}}}\n{rewards}{more}")
         );
+    }
 
     /// <summary>A recipe that extends another needs no key, and takes keys back.</summary>
     [Theory]

@@ -111,4 +111,23 @@ public sealed class RecipeOverrideTests
         Assert.EndsWith("found 'a.docx'", problem);
         Assert.Contains("<<: expected a section", Assert.Single(Problems(Good + "\ntraining:\n  <<: 5")));
     }
+
+    [Theory]
+    [InlineData("rewards=random", "random")]
+    [InlineData("rewards=[format, accuracy]", "format accuracy")]
+    [InlineData("rewards=[{name: format, weight: 0.5}, accuracy]", "format accuracy")]
+    [InlineData("rewards.0=random", "random format")]
+    [InlineData("rewards.2=countdown", "accuracy format countdown")]
+    public void Names_of_rewards_stand_for_sections(string setting, string names) =>
+        Assert.Equal(names, string.Join(' ', Parse(Good, setting).Rewards.Select(r => r.Name)));
+
+    [Fact]
+    public void Unknown_name_of_a_reward_has_its_place()
+    {
+        var problem = Assert.Single(
+            Assert.Throws<RecipeException>(() => Parse(Good, "rewards=[accuracy, radnom]")).Problems
+        );
+        Assert.Equal("rewards.1.name", problem.Key);
+        Assert.Contains("did you mean 'random'?", problem.Message);
+    }
 }

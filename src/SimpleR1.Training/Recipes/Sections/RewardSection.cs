@@ -4,6 +4,7 @@ using SimpleR1.Training.Rewards;
 namespace SimpleR1.Training.Recipes.Sections;
 
 /// <summary>One entry of <c>rewards</c>.</summary>
+[BareName(nameof(Name))]
 public sealed record RewardSection : IRecipeSection
 {
     [Description(
