@@ -13,7 +13,8 @@ internal sealed class LlamaCppModel : IDisposable
 
     public LlamaCppModel(string path, int vocabulary, int threads)
     {
-        NativeLogConfig.llama_log_set((_, _) => { });
+        NativeLibraryConfig.LLama.WithLogCallback((_, _) => { });
+        NativeApi.llama_empty_call(); // loads the library that fits this CPU
         var parameters = LLamaModelParams.Default();
         parameters.n_gpu_layers = 0;
         model = SafeLlamaModelHandle.LoadFromFile(path, parameters);
