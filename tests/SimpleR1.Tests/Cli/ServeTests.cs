@@ -199,7 +199,7 @@ public sealed partial class ServeTests
     private static partial Regex LossOf();
 
     [Theory]
-    [InlineData("--api-key KEY", "recipes/tiny-base", "--host", "0.0.0.0")]
+    [InlineData("--api-key @FILE", "recipes/tiny-base", "--host", "0.0.0.0")]
     [InlineData("expected an IP address", "recipes/tiny-base", "--host", "example.com")]
     [InlineData("--max-n: expected at least 1, found 0", "recipes/tiny-base", "--max-n", "0")]
     [InlineData(
