@@ -62,7 +62,7 @@ public sealed partial class ServeTests
         {
             // A server for everyone on this machine, and one with a cluster key, whose admin port takes the weights.
             string key = Path.Combine(runs, "key");
-            await File.WriteAllTextAsync(key, ClusterKey.NewText() + "\n", Token);
+            Assert.Equal(0, (await ProgramRun.RunAsync("key", "new", "--out", key)).Code);
             using var serving = ServeWithWeights();
             using var keyed = ServeWithWeights("--key", "@" + key);
             await serving.SaysAsync("Ctrl-C stops it");
