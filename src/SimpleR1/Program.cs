@@ -47,7 +47,9 @@ var root = new RootCommand(
     CommandReferenceCommand.Create(),
 };
 
-var parsed = root.Parse(args.Length > 0 ? args : ["--help"]);
+// @FILE is a secret's file (SecretText), not one of more arguments.
+var parsing = new ParserConfiguration { ResponseFileTokenReplacer = null };
+var parsed = root.Parse(args.Length > 0 ? args : ["--help"], parsing);
 if (parsed.Errors.Count > 0)
 {
     foreach (var error in parsed.Errors)

@@ -8,14 +8,19 @@ internal static class SiloEncryption
 {
     public static void Use(SiloConnectionOptions options, ClusterKey key)
     {
+        var unproven = new UnprovenConnections();
         options.ConfigureSiloInboundConnection(connection =>
-            connection.Use(next => context => SecureTransport.RunAsync(context, next, key.SecureAcceptedAsync))
+            connection.Use(next =>
+                context => SecureTransport.RunAsync(context, next, key.SecureAcceptedAsync, unproven)
+            )
         );
         options.ConfigureSiloOutboundConnection(connection =>
             connection.Use(next => context => SecureTransport.RunAsync(context, next, key.SecureOpenedAsync))
         );
         options.ConfigureGatewayInboundConnection(connection =>
-            connection.Use(next => context => SecureTransport.RunAsync(context, next, key.SecureAcceptedAsync))
+            connection.Use(next =>
+                context => SecureTransport.RunAsync(context, next, key.SecureAcceptedAsync, unproven)
+            )
         );
     }
 }

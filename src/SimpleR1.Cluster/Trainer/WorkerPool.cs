@@ -61,6 +61,7 @@ public sealed class WorkerPool : IRolloutWorkers, IProcessOwner, IAsyncDisposabl
                 HasSendGpus = options.SendDevice is not null,
                 SendGpus = () => SendGpus(options.SendDevice ?? "cuda"),
                 NcclTimeout = options.SyncTimeout / 2,
+                Log = options.Log,
             }
         );
 

@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.Vllm.Rendezvous;
 
@@ -21,6 +22,7 @@ public sealed class TcpStoreServer : IDisposable
     private readonly TcpStoreEntries entries = new();
     private readonly Lock gate = new();
     private readonly HashSet<TcpStoreConnection> connections = [];
+    private readonly CancellationTokenSource disposed = new();
     private bool closed;
 
     /// <summary>Starts to listen.</summary>
@@ -30,32 +32,23 @@ public sealed class TcpStoreServer : IDisposable
     {
         listener = new(bind);
         listener.Start();
-        _ = AcceptAsync();
+        _ = new AcceptLoop("the rendezvous of vLLM's workers", _ => { }).RunAsync(
+            listener.AcceptSocketAsync,
+            Open,
+            disposed.Token
+        );
     }
 
     public int Port => ((IPEndPoint)listener.LocalEndpoint).Port;
 
-    private async Task AcceptAsync()
+    private void Open(Socket socket)
     {
-        try
-        {
-            while (true)
-                Open(await listener.AcceptTcpClientAsync());
-        }
-        catch (Exception e) when (e is SocketException or ObjectDisposedException or InvalidOperationException)
-        {
-            // disposed
-        }
-    }
-
-    private void Open(TcpClient client)
-    {
-        client.NoDelay = true;
-        var connection = new TcpStoreConnection(entries, client);
+        socket.NoDelay = true;
+        var connection = new TcpStoreConnection(entries, socket);
         lock (gate)
         {
             if (closed || connections.Count == MaxConnections)
-                client.Dispose();
+                socket.Dispose();
             else if (connections.Add(connection))
                 _ = Task.Run(() => ServeAsync(connection));
         }
@@ -71,6 +64,7 @@ public sealed class TcpStoreServer : IDisposable
     public void Dispose()
     {
         TcpStoreConnection[] open;
+        disposed.Cancel();
         lock (gate)
         {
             closed = true;

@@ -44,18 +44,24 @@ internal sealed class NcclMember : IDisposable
                 cancellation
             );
         }
-        catch
+        catch (Exception e)
         {
-            Leave(); // which fails the others' operations too, so that they do not wait
-            throw;
+            if (Leave()) // which fails the others' operations too, so that they do not wait
+                throw;
+            throw new IOException(
+                $"{e.Message}; and NCCL hangs in leaving the group, for more than "
+                    + $"{NcclCommunicator.AbortTimeout.TotalSeconds:0} s: restart this process",
+                e
+            );
         }
     }
 
-    private void Leave()
+    private bool Leave()
     {
-        communicator?.Dispose();
+        bool left = communicator?.Leave() ?? true;
         communicator = null;
         joined = null;
+        return left;
     }
 
     public void Dispose() => Leave();
