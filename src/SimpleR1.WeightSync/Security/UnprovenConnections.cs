@@ -11,10 +11,10 @@ namespace SimpleR1.WeightSync.Security;
 /// </summary>
 /// <param name="limit">Connections in all; 1,024 by default.</param>
 /// <param name="limitOfAddress">
-/// Connections of one IPv4 address or one IPv6 network (64 bits): 128 by default, for 32 workers of a machine that each
+/// Connections of one IPv4 address or one IPv6 network (64 bits): 256 by default, for 64 workers of a machine that each
 /// open four connections for weights.
 /// </param>
-public sealed class UnprovenConnections(int limit = 1024, int limitOfAddress = 128)
+public sealed class UnprovenConnections(int limit = 1024, int limitOfAddress = 256)
 {
     private readonly Lock gate = new();
     private readonly LinkedList<Visit> all = []; // the oldest first

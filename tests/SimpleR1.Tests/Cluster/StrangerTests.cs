@@ -183,7 +183,7 @@ public sealed class StrangerTests : IAsyncDisposable
     public async Task Silent_connections_keep_no_member_out(string name)
     {
         const int Strangers = 300,
-            Kept = 128;
+            Kept = 256;
         var port = await StartAsync(name);
         var strangers = new List<Socket>();
         for (int i = 0; i < Strangers; i++)
