@@ -12,27 +12,25 @@ namespace SimpleR1.Server;
 /// </summary>
 internal sealed class AdminPort(ClusterKey key, HttpLimits limits, Action<string> log)
 {
-    // A limit of its own, for those who have proven the key: strangers on either port don't count.
-    private readonly ConnectionLimit connections = new(limits.Connections);
-    private readonly UnprovenConnections unproven = new();
-    private readonly ThrottledLog refusals = new(log);
+    // A limit of its own: strangers on one port must not use up the other port's connections.
+    private readonly ConnectionLimit connections = new(limits.Connections, encrypted: true);
 
-    /// <summary>Puts the handshake and the limits around what serves a connection.</summary>
+    /// <summary>Puts the handshake and the limit around what serves a connection.</summary>
     public ConnectionDelegate Wrap(ConnectionDelegate next)
     {
-        var serve = connections.Wrap(proven =>
+        Task ServeAsync(ConnectionContext proven)
         {
             proven.Features.Set(new Proof());
             return next(proven);
-        });
-        return connection =>
+        }
+        return connections.Wrap(connection =>
             SecureTransport.RunAsync(
                 connection,
-                serve,
+                ServeAsync,
                 key.SecureAcceptedAsync,
-                unproven,
                 reason => LogRefusal(connection, reason)
-            );
+            )
+        );
     }
 
     /// <summary>
@@ -42,7 +40,7 @@ internal sealed class AdminPort(ClusterKey key, HttpLimits limits, Action<string
     public static bool Admits(HttpContext context) => context.Features.Get<Proof>() is not null;
 
     private void LogRefusal(ConnectionContext connection, string reason) =>
-        refusals.Add(
+        log(
             $"a connection from {connection.RemoteEndPoint} to the admin port was refused: "
                 + $"it did not prove that it has the cluster key ({reason})"
         );

@@ -63,7 +63,7 @@ public sealed record HttpOptions
     {
         if (ApiKeys.Count == 0 && !IPAddress.IsLoopback(Host))
             yield return $"--host {Host} lets every machine that reaches this one use the model: protect it with "
-                + "--api-key @FILE (or SIMPLE_R1_API_KEY), or listen on 127.0.0.1";
+                + "--api-key KEY (or SIMPLE_R1_API_KEY), or listen on 127.0.0.1";
         if (!ApiKeys.All(key => key.Length >= 8 && key.All(c => c is > ' ' and < '\x7f')))
             yield return "--api-key: expected at least 8 printable ASCII characters without spaces";
         if (ClusterKey is null && AdminPort != 0)

@@ -161,7 +161,7 @@ internal sealed class ExperimentSetup : IAsyncDisposable
 
     private void Resume()
     {
-        if (Checkpoints.LoadLatest(Run, Policy, Start, Events.Log) is { } state)
+        if (Checkpoints.LoadLatest(Run, Policy, Recipe.Seed, Start.StartHash) is { } state)
         {
             Start = state;
             string folder = Checkpoints.Folder(Run, state.Step);

@@ -31,9 +31,6 @@ public sealed record TrainerTransportOptions
     /// <summary>Finds the GPUs that NCCL sends from; called only where NCCL is used.</summary>
     public Func<IReadOnlyList<CudaDevice>> SendGpus { get; init; } = () => [];
 
-    /// <summary>Takes a line about strangers that were refused, at most each second; nothing by default.</summary>
-    public Action<string> Log { get; init; } = _ => { };
-
     /// <summary>Time for an NCCL group to form, and for one broadcast; 60 s by default.</summary>
     public TimeSpan? NcclTimeout { get; init; }
 }
@@ -83,7 +80,7 @@ public static class WeightTransports
     }
 
     private static TcpTransport Tcp(TrainerTransportOptions options) =>
-        new(new(options.Address, 0), key: options.Key, delta: options.Delta) { Log = options.Log };
+        new(new(options.Address, 0), key: options.Key, delta: options.Delta);
 
     private static NcclTransport Nccl(TrainerTransportOptions options) =>
         NcclSupport.Missing is { } missing

@@ -47,9 +47,7 @@ var root = new RootCommand(
     CommandReferenceCommand.Create(),
 };
 
-// @FILE is a secret's file (SecretText), not one of more arguments.
-var parsing = new ParserConfiguration { ResponseFileTokenReplacer = null };
-var parsed = root.Parse(args.Length > 0 ? args : ["--help"], parsing);
+var parsed = root.Parse(args.Length > 0 ? args : ["--help"]);
 if (parsed.Errors.Count > 0)
 {
     foreach (var error in parsed.Errors)

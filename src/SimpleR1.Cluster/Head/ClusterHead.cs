@@ -149,8 +149,8 @@ public sealed class ClusterHead : IAsyncDisposable
             || uri.Scheme is not ("redis" or "rediss")
             || uri.Host.Length == 0
         )
-            throw new ArgumentException( // without the text, which may have a password
-                "--membership: expected redis://[:PASSWORD@]HOST[:PORT][/DATABASE], or @FILE that holds it"
+            throw new ArgumentException(
+                $"--membership: expected redis://[:PASSWORD@]HOST[:PORT][/DATABASE], found '{address}'"
             );
 
         string connection = $"{uri.Host}:{PortOf(uri)},abortConnect=false,connectTimeout=5000";

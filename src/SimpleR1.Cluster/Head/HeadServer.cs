@@ -30,7 +30,7 @@ internal sealed record HeadServerOptions
 /// </summary>
 internal sealed class HeadServer : IAsyncDisposable
 {
-    private const int MaxProven = 4096;
+    private const int MaxConnections = 4096;
     private static readonly TimeSpan HandshakeTimeout = TimeSpan.FromSeconds(10),
         IdleTimeout = TimeSpan.FromSeconds(10),
         TurnTimeout = TimeSpan.FromSeconds(40),
@@ -42,9 +42,6 @@ internal sealed class HeadServer : IAsyncDisposable
     private readonly CancellationTokenSource stopping = new();
     private readonly Lock gate = new();
     private readonly HashSet<Task> serving = [];
-    private readonly UnprovenConnections unproven = new();
-    private readonly ThrottledLog refusals;
-    private int proven; // connections
 
     // Processes that write to the membership table at the same time would make each other wait for seconds.
     private readonly SemaphoreSlim turn = new(1, 1);
@@ -54,7 +51,6 @@ internal sealed class HeadServer : IAsyncDisposable
         this.listener = listener;
         this.options = options;
         roster = options.Roster;
-        refusals = new(options.Log);
     }
 
     public IPEndPoint Endpoint => (IPEndPoint)listener.LocalEndpoint;
@@ -84,14 +80,39 @@ internal sealed class HeadServer : IAsyncDisposable
     }
 
     /// <summary>Begins to answer.</summary>
-    public void Open() =>
-        _ = new AcceptLoop("the head's port", options.Log).RunAsync(listener.AcceptSocketAsync, Serve, stopping.Token);
+    public void Open() => _ = AcceptAsync();
 
+    private async Task AcceptAsync()
+    {
+        while (true)
+        {
+            Socket socket;
+            try
+            {
+                socket = await listener.AcceptSocketAsync(stopping.Token);
+            }
+            catch (Exception e) when (e is OperationCanceledException or ObjectDisposedException)
+            {
+                return;
+            }
+            catch (SocketException)
+            {
+                continue; // the other end has gone already
+            }
+
+            lock (gate)
+                if (serving.Count < MaxConnections)
+                    Serve(socket);
+                else
+                    socket.Dispose();
+        }
+    }
+
+    /// <summary>The lock must be held.</summary>
     private void Serve(Socket socket)
     {
-        Task task;
-        lock (gate)
-            serving.Add(task = Task.Run(() => ServeAsync(socket)));
+        var task = Task.Run(() => ServeAsync(socket));
+        serving.Add(task);
         _ = task.ContinueWith(
             ended =>
             {
@@ -104,88 +125,70 @@ internal sealed class HeadServer : IAsyncDisposable
 
     private async Task ServeAsync(Socket socket)
     {
-        var peer = socket.RemoteEndPoint;
+        HelloMessage? member = null;
+        string peer = socket.RemoteEndPoint?.ToString() ?? "a closed connection";
         try
         {
-            var (frames, hello) = await ProveAsync(socket);
-            await ServeProvenAsync(frames, hello);
+            socket.NoDelay = true;
+            using var deadline = Within(HandshakeTimeout);
+            await using var frames = new FrameStream(await SecureAsync(socket, deadline.Token));
+            var hello = await frames.ReceiveAsync<HelloMessage>(deadline.Token);
+            if (!await WelcomeAsync(frames, hello, deadline.Token))
+                return;
+
+            if (hello.Role != MemberRole.Observer)
+                member = hello;
+            await AnswerAsync(frames, hello);
         }
         catch (AuthenticationException)
         {
-            refusals.Add($"a connection from {peer} was refused: it has not this cluster's key");
-        }
-        catch (Exception e) when (IsEnd(e))
-        {
-            // The other end is gone, silent, or no member; its connection ends in each case.
+            options.Log($"a connection from {peer} was refused: it has not this cluster's key");
         }
         catch (Exception e)
+            when (e
+                    is IOException
+                        or InvalidDataException
+                        or SocketException
+                        or OperationCanceledException
+                        or ObjectDisposedException
+            )
         {
-            options.Log($"the connection from {peer} ended by an unexpected error: {e}");
+            // The other end is gone, silent, or no member; its connection ends in each case.
         }
         finally
         {
             socket.Dispose();
         }
+
+        if (member is not null && !stopping.IsCancellationRequested)
+            await AwaitReturnAsync(member);
     }
 
-    private static bool IsEnd(Exception e) =>
-        e
-            is IOException
-                or InvalidDataException
-                or SocketException
-                or OperationCanceledException
-                or ObjectDisposedException;
-
-    /// <summary>Returns when the other end has shown the key, where there is one, and has said hello.</summary>
-    private async Task<(FrameStream Frames, HelloMessage Hello)> ProveAsync(Socket socket)
+    private async Task<Stream> SecureAsync(Socket socket, CancellationToken cancellation)
     {
-        using var visit = unproven.Enter(socket.RemoteEndPoint, socket.Dispose);
-        using var deadline = Within(HandshakeTimeout);
-        socket.NoDelay = true;
-        Stream stream = options.Key is { } key
-            ? await key.SecureAcceptedAsync(socket, deadline.Token)
-            : new NetworkStream(socket, ownsSocket: true);
-        var frames = new FrameStream(stream);
-        return (frames, await frames.ReceiveAsync<HelloMessage>(deadline.Token));
+        var stream = new NetworkStream(socket, ownsSocket: true);
+        if (options.Key is null)
+            return stream;
+
+        byte[] first = new byte[1];
+        int count = await socket.ReceiveAsync(first, SocketFlags.Peek, cancellation);
+        ClusterKey.RequireTls(first.AsSpan(0, count));
+        return await options.Key.SecureAcceptedAsync(stream, cancellation);
     }
 
-    private async Task ServeProvenAsync(FrameStream frames, HelloMessage hello)
+    /// <returns>Whether the process may stay.</returns>
+    private async Task<bool> WelcomeAsync(FrameStream frames, HelloMessage hello, CancellationToken cancellation)
     {
-        bool isMember = false;
-        try
-        {
-            await using (frames)
-            {
-                if (Interlocked.Increment(ref proven) > MaxProven)
-                    return;
-
-                HelloMessage? replaced = null;
-                string? refused = hello.Problem() ?? roster.Add(hello, out replaced);
-                isMember = refused is null && hello.Role != MemberRole.Observer;
-                await WelcomeAsync(frames, refused);
-                if (replaced is not null)
-                    options.Lost(replaced);
-                if (refused is null)
-                    await AnswerAsync(frames, hello);
-            }
-        }
-        finally
-        {
-            // However the connection ended: a member that nobody hears any more must not stay one.
-            Interlocked.Decrement(ref proven);
-            if (isMember && !stopping.IsCancellationRequested)
-                await AwaitReturnAsync(hello);
-        }
-    }
-
-    /// <param name="refused">Why the process may not stay; null where it may.</param>
-    private async Task WelcomeAsync(FrameStream frames, string? refused)
-    {
+        HelloMessage? replaced = null;
+        string? refused = hello.Problem() ?? roster.Add(hello, out replaced);
         var welcome = options.Welcome();
         if (refused is not null)
             welcome = welcome with { Refused = refused, Redis = null };
-        using var sending = Within(IdleTimeout);
-        await frames.SendAsync(welcome, sending.Token);
+        await frames.SendAsync(welcome, cancellation);
+        if (replaced is not null)
+            options.Lost(replaced);
+
+        return refused is null;
     }
 
     private async Task AnswerAsync(FrameStream frames, HelloMessage hello)

@@ -1,7 +1,6 @@
 using System.IO.Pipelines;
 using System.Security.Authentication;
 using Microsoft.AspNetCore.Connections;
-using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.Cluster.Membership;
 
@@ -12,13 +11,11 @@ internal static class SecureTransport
 
     /// <param name="next">Runs with the encrypted transport, once the other end has proven that it has the key.</param>
     /// <param name="secure">This end's part of the handshake.</param>
-    /// <param name="unproven">Those of the port; null for a connection that this end opened.</param>
     /// <param name="refused">Called with the reason where the other end is refused.</param>
     public static async Task RunAsync<T>(
         ConnectionContext context,
         ConnectionDelegate next,
         Func<Stream, CancellationToken, Task<T>> secure,
-        UnprovenConnections? unproven = null,
         Action<string>? refused = null
     )
         where T : Stream
@@ -29,7 +26,6 @@ internal static class SecureTransport
 
         // The handshake.
         Stream stream;
-        using var visit = unproven?.Enter(context.RemoteEndPoint, () => Abort(context, "too many like it"));
         try
         {
             stream = await secure(new DuplexStream(plain.Input.AsStream(), plain.Output.AsStream()), deadline.Token);
@@ -38,10 +34,11 @@ internal static class SecureTransport
         {
             bool late = e is OperationCanceledException && !context.ConnectionClosed.IsCancellationRequested;
             refused?.Invoke(late ? $"no handshake in {HandshakeTimeout.TotalSeconds:0} s" : e.Message);
-            Abort(context, e.Message);
+            context.Abort(
+                new ConnectionAbortedException("The other end did not prove that it has the cluster key: " + e.Message)
+            );
             return;
         }
-        visit?.Dispose();
 
         // The connection's protocol, inside of it.
         await using (stream)
@@ -60,11 +57,6 @@ internal static class SecureTransport
             }
         }
     }
-
-    private static void Abort(ConnectionContext context, string reason) =>
-        context.Abort(
-            new ConnectionAbortedException("The other end did not prove that it has the cluster key: " + reason)
-        );
 
     private sealed record SecurePipe(PipeReader Input, PipeWriter Output) : IDuplexPipe;
 

@@ -8,19 +8,14 @@ internal static class SiloEncryption
 {
     public static void Use(SiloConnectionOptions options, ClusterKey key)
     {
-        var unproven = new UnprovenConnections();
         options.ConfigureSiloInboundConnection(connection =>
-            connection.Use(next =>
-                context => SecureTransport.RunAsync(context, next, key.SecureAcceptedAsync, unproven)
-            )
+            connection.Use(next => context => SecureTransport.RunAsync(context, next, key.SecureAcceptedAsync))
         );
         options.ConfigureSiloOutboundConnection(connection =>
             connection.Use(next => context => SecureTransport.RunAsync(context, next, key.SecureOpenedAsync))
         );
         options.ConfigureGatewayInboundConnection(connection =>
-            connection.Use(next =>
-                context => SecureTransport.RunAsync(context, next, key.SecureAcceptedAsync, unproven)
-            )
+            connection.Use(next => context => SecureTransport.RunAsync(context, next, key.SecureAcceptedAsync))
         );
     }
 }

@@ -61,7 +61,6 @@ public sealed class WorkerPool : IRolloutWorkers, IProcessOwner, IAsyncDisposabl
                 HasSendGpus = options.SendDevice is not null,
                 SendGpus = () => SendGpus(options.SendDevice ?? "cuda"),
                 NcclTimeout = options.SyncTimeout / 2,
-                Log = options.Log,
             }
         );
 

@@ -9,8 +9,8 @@ namespace SimpleR1.Tensors.Cuda;
 
 /// <summary>
 /// Compiles kernels for a GPU and keeps them, in memory and on disk: a kernel is compiled once for its text, its
-/// definitions, the GPU's architecture and the compiler's version. Without a <see cref="KernelCache"/> that can be
-/// written and trusted, every start compiles.
+/// definitions, the GPU's architecture and the compiler's version. The folder is <c>SIMPLE_R1_KERNEL_CACHE</c>, else
+/// ~/.cache/simple-r1/kernels; without a writable folder, every start compiles.
 /// </summary>
 public sealed unsafe class KernelLibrary(CudaDevice device)
 {
@@ -73,7 +73,7 @@ public sealed unsafe class KernelLibrary(CudaDevice device)
     private byte[] CompileOrRead(string file, string[] definitions)
     {
         string architecture = $"sm_{device.ComputeCapability}{(device.ComputeCapability == 90 ? "a" : "")}";
-        string? path = KernelCache.PathOf(CacheName(file, Options(architecture, definitions), Headers()));
+        string path = CachePath(file, Options(architecture, definitions), Headers());
         try
         {
             if (File.Exists(path))
@@ -82,28 +82,19 @@ public sealed unsafe class KernelLibrary(CudaDevice device)
         catch (Exception e) when (e is IOException or UnauthorizedAccessException) { } // compiled below
 
         byte[] image = Compile(file, architecture, definitions);
-        if (path is not null)
-            Keep(path, image);
-        return image;
-    }
-
-    private static void Keep(string path, byte[] image)
-    {
         try
         {
+            Directory.CreateDirectory(CacheFolder());
             string temporary = $"{path}.{Environment.ProcessId}.tmp"; // several processes may start at once
-            var options = new FileStreamOptions { Mode = FileMode.Create, Access = FileAccess.Write };
-            if (!OperatingSystem.IsWindows())
-                options.UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
-            using (var stream = new FileStream(temporary, options))
-                stream.Write(image);
+            File.WriteAllBytes(temporary, image);
             File.Move(temporary, path, overwrite: true);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException) { } // the next start compiles
+        return image;
     }
 
-    /// <summary>The name of a compiled kernel's file: it has a hash of all that makes it.</summary>
-    private static string CacheName(string file, string[] options, Dictionary<string, string> headers)
+    /// <summary>Where a compiled kernel is kept: its name has a hash of all that makes it.</summary>
+    private static string CachePath(string file, string[] options, Dictionary<string, string> headers)
     {
         string identity = string.Join(
             '\0',
@@ -116,7 +107,17 @@ public sealed unsafe class KernelLibrary(CudaDevice device)
             ]
         );
         string hash = Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(identity)))[..24];
-        return $"{file}-{hash}.cubin";
+        return Path.Combine(CacheFolder(), $"{file}-{hash}.cubin");
+    }
+
+    internal static string CacheFolder()
+    {
+        if (Environment.GetEnvironmentVariable("SIMPLE_R1_KERNEL_CACHE") is { Length: > 0 } folder)
+            return folder;
+        string? caches = Environment.GetEnvironmentVariable("XDG_CACHE_HOME");
+        if (string.IsNullOrEmpty(caches))
+            caches = Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.UserProfile), ".cache");
+        return Path.Combine(caches, "simple-r1", "kernels");
     }
 
     private static Dictionary<string, string> ReadTexts()

@@ -62,44 +62,17 @@ public static class Checkpoints
             Directory.Delete(old, recursive: true);
     }
 
-    /// <summary>
-    /// Loads weights, moments and state of the newest checkpoint that is whole; null when there is none. Damaged ones
-    /// that are newer are renamed, because the run will write those steps again.
-    /// </summary>
-    /// <param name="start">Seed and model of the recipe, which the checkpoint must be of.</param>
-    /// <param name="log">Takes a line about each checkpoint that is damaged.</param>
+    /// <summary>Loads weights, moments and state of the newest complete checkpoint; null when there is none.</summary>
+    /// <param name="seed">The recipe's seed.</param>
+    /// <param name="startHash">Hash of the weights of the recipe's model.</param>
     /// <exception cref="InvalidDataException">
-    /// All checkpoints are damaged, or the newest whole one is of another seed or model. The message has the files, and
-    /// what to do.
+    /// The checkpoint is damaged, or of another seed or model. The message has the file, and what to do.
     /// </exception>
-    public static RunState? LoadLatest(RunFolder run, PolicyModel policy, RunState start, Action<string> log)
+    public static RunState? LoadLatest(RunFolder run, PolicyModel policy, ulong seed, ulong startHash)
     {
-        string[] folders = [.. All(run).Reverse()];
-        if (folders.Length == 0)
+        if (All(run).LastOrDefault() is not { } folder)
             return null;
-
-        // The newest that is whole.
-        var damaged = new List<(string Folder, string Problem)>();
-        RunState? state = null;
-        while (state is null && damaged.Count < folders.Length)
-        {
-            string next = folders[damaged.Count];
-            state = ReadWhole(next, out string problem);
-            if (state is null)
-                damaged.Add((next, problem));
-        }
-        if (state is null)
-            throw new InvalidDataException(
-                $"{run.Path} has no checkpoint to resume from. "
-                    + string.Join(". ", damaged.Select(d => d.Problem))
-                    + ". Restore one of them from a copy, or start a new run under another name."
-            );
-
-        string folder = Folder(run, state.Step);
-        RequireSameRun(folder, run, state, start);
-        foreach (var (newer, problem) in damaged)
-            log($"DAMAGED CHECKPOINT, passed over and kept as {SetAside(newer)}: {problem}");
-
+        var state = Check(folder, run, seed, startHash);
         policy.Optimizer.Master.Read(folder);
         using var moments = SafetensorsFile.Open(Path.Combine(folder, OptimizerFile));
         ReadMoment(moments, "mean", policy.Optimizer.Mean, policy.Weights.Device);
@@ -108,45 +81,28 @@ public static class Checkpoints
         return state;
     }
 
-    /// <returns>The state of a checkpoint all of whose files are as they were written; null where one is damaged.</returns>
-    private static RunState? ReadWhole(string folder, out string problem)
+    private static RunState Check(string folder, RunFolder run, ulong seed, ulong startHash)
     {
-        problem = "";
         try
         {
             AtomicFolder.Verify(folder);
-            return RunState.Read(folder);
         }
-        catch (Exception e) when (e is InvalidDataException or IOException)
+        catch (InvalidDataException e)
         {
-            problem = e.Message;
-            return null;
+            throw new InvalidDataException($"{e.Message}. Delete {folder} to resume from the checkpoint before it.", e);
         }
-    }
-
-    /// <summary>Gives a damaged checkpoint a name that is no checkpoint's.</summary>
-    private static string SetAside(string folder)
-    {
-        string aside = folder + ".damaged";
-        if (Directory.Exists(aside))
-            Directory.Delete(aside, recursive: true);
-        Directory.Move(folder, aside);
-        return aside;
-    }
-
-    private static void RequireSameRun(string folder, RunFolder run, RunState state, RunState start)
-    {
-        if (state.Seed != start.Seed)
+        var state = RunState.Read(folder);
+        if (state.Seed != seed)
             throw new InvalidDataException(
-                $"{folder} is of a run with seed {state.Seed}, the recipe says seed {start.Seed}: its data order and "
-                    + $"samples would be others. Resume with --set seed={state.Seed}, or start a new run under another "
-                    + "name."
+                $"{folder} is of a run with seed {state.Seed}, the recipe says seed {seed}: its data order and samples "
+                    + $"would be others. Resume with --set seed={state.Seed}, or start a new run under another name."
             );
-        if (state.StartHash != start.StartHash)
+        if (state.StartHash != startHash)
             throw new InvalidDataException(
                 $"{folder} is of a run that began with other weights than those of the recipe's model.path. Resume with "
                     + $"the model that the run began with ({run.Recipe} names it), or start a new run under another name."
             );
+        return state;
     }
 
     private static unsafe void ReadMoment(SafetensorsFile moments, string name, Tensor tensor, CudaDevice? gpu)

@@ -45,7 +45,11 @@ public sealed record RunState(int Step, long OptimizerSteps, long DataPosition, 
         }
         catch (Exception e) when (e is IOException or JsonException)
         {
-            throw new InvalidDataException($"{path}: expected the state of a checkpoint, found: {e.Message}", e);
+            throw new InvalidDataException(
+                $"{path}: expected the state of a checkpoint, found: {e.Message}. "
+                    + "Delete this folder to resume from the checkpoint before it.",
+                e
+            );
         }
     }
 }

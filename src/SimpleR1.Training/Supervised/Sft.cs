@@ -117,7 +117,7 @@ public sealed class Sft : IDisposable
 
     private RunState Resume(RunFolder run, RunState start)
     {
-        if (Checkpoints.LoadLatest(run, trainer, start, options.Log) is not { } state)
+        if (Checkpoints.LoadLatest(run, trainer, start.Seed, start.StartHash) is not { } state)
         {
             options.Log($"{run.Path} has no checkpoint yet; starting at the first step");
             return start;

@@ -12,8 +12,10 @@ namespace SimpleR1.Vllm.Collectives;
 /// </summary>
 internal sealed class TcpArrivals(byte[] token, ClusterKey? key)
 {
+    private const int MaxArriving = 1024; // connections that have not proven themselves yet
+
     private readonly Channel<TcpPeer> proven = Channel.CreateUnbounded<TcpPeer>();
-    private readonly UnprovenConnections unproven = new();
+    private int arriving;
     private int refused;
 
     /// <summary>Connections that showed no key or token.</summary>
@@ -22,23 +24,41 @@ internal sealed class TcpArrivals(byte[] token, ClusterKey? key)
     public ValueTask<TcpPeer> NextAsync(CancellationToken cancellation) => proven.Reader.ReadAsync(cancellation);
 
     /// <summary>Accepts connections until cancelled.</summary>
-    public Task AcceptAsync(TcpListener listener, CancellationToken cancellation) =>
-        new AcceptLoop("a group's port for weights", _ => { }).RunAsync(
-            listener.AcceptSocketAsync,
-            socket => _ = Task.Run(() => ProveAsync(socket, cancellation), CancellationToken.None),
-            cancellation
-        );
+    public async Task AcceptAsync(TcpListener listener, CancellationToken cancellation)
+    {
+        while (true)
+        {
+            Socket socket;
+            try
+            {
+                socket = await listener.AcceptSocketAsync(cancellation);
+            }
+            catch (Exception e) when (e is OperationCanceledException or InvalidOperationException)
+            {
+                return; // the latter: disposed
+            }
+            catch (SocketException)
+            {
+                continue; // the connection was closed before it was accepted
+            }
+
+            if (Volatile.Read(ref arriving) < MaxArriving)
+                _ = ProveAsync(socket, cancellation);
+            else
+                socket.Dispose();
+        }
+    }
 
     private async Task ProveAsync(Socket socket, CancellationToken cancellation)
     {
-        using var visit = unproven.Enter(socket.RemoteEndPoint, socket.Dispose);
+        Interlocked.Increment(ref arriving);
         Stream stream = new NetworkStream(socket, ownsSocket: true);
         try
         {
             using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
             deadline.CancelAfter(TcpCollectives.HandshakeTimeout);
             if (key is not null)
-                stream = await key.SecureAcceptedAsync(socket, deadline.Token);
+                stream = await key.SecureAcceptedAsync(stream, deadline.Token);
             byte[] shown = new byte[token.Length];
             await stream.ReadExactlyAsync(shown, deadline.Token);
             if (!CryptographicOperations.FixedTimeEquals(shown, token))
@@ -50,6 +70,10 @@ internal sealed class TcpArrivals(byte[] token, ClusterKey? key)
         {
             if (!cancellation.IsCancellationRequested)
                 Interlocked.Increment(ref refused);
+        }
+        finally
+        {
+            Interlocked.Decrement(ref arriving);
         }
         socket.Dispose();
         await stream.DisposeAsync();

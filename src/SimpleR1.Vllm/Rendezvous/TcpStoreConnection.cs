@@ -4,12 +4,12 @@ using System.Text;
 namespace SimpleR1.Vllm.Rendezvous;
 
 /// <summary>One process that has connected to a <see cref="TcpStoreServer"/>.</summary>
-internal sealed class TcpStoreConnection(TcpStoreEntries entries, Socket socket)
+internal sealed class TcpStoreConnection(TcpStoreEntries entries, TcpClient client)
 {
     private const int MaxKeyBytes = 4096;
     private const int MaxKeys = 1024; // in one query
 
-    private readonly NetworkStream stream = new(socket, ownsSocket: true);
+    private readonly NetworkStream stream = client.GetStream();
     private readonly Lock sending = new(); // answers of different threads must not mix
 
     /// <summary>Answers queries until the process leaves or sends what is not understood.</summary>
@@ -37,7 +37,7 @@ internal sealed class TcpStoreConnection(TcpStoreEntries entries, Socket socket)
     private static bool IsEnd(Exception e) =>
         e is IOException or SocketException or ObjectDisposedException or InvalidDataException;
 
-    public void Close() => stream.Dispose();
+    public void Close() => client.Dispose();
 
     private async Task AnswerAsync(TcpStoreQuery query)
     {
@@ -85,7 +85,7 @@ internal sealed class TcpStoreConnection(TcpStoreEntries entries, Socket socket)
     {
         lock (sending)
         {
-            socket.SendTimeout = 1000;
+            client.SendTimeout = 1000;
             try
             {
                 stream.Write(bytes);

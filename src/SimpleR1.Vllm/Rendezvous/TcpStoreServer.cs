@@ -1,6 +1,5 @@
 using System.Net;
 using System.Net.Sockets;
-using SimpleR1.WeightSync.Security;
 
 namespace SimpleR1.Vllm.Rendezvous;
 
@@ -22,7 +21,6 @@ public sealed class TcpStoreServer : IDisposable
     private readonly TcpStoreEntries entries = new();
     private readonly Lock gate = new();
     private readonly HashSet<TcpStoreConnection> connections = [];
-    private readonly CancellationTokenSource disposed = new();
     private bool closed;
 
     /// <summary>Starts to listen.</summary>
@@ -32,23 +30,32 @@ public sealed class TcpStoreServer : IDisposable
     {
         listener = new(bind);
         listener.Start();
-        _ = new AcceptLoop("the rendezvous of vLLM's workers", _ => { }).RunAsync(
-            listener.AcceptSocketAsync,
-            Open,
-            disposed.Token
-        );
+        _ = AcceptAsync();
     }
 
     public int Port => ((IPEndPoint)listener.LocalEndpoint).Port;
 
-    private void Open(Socket socket)
+    private async Task AcceptAsync()
     {
-        socket.NoDelay = true;
-        var connection = new TcpStoreConnection(entries, socket);
+        try
+        {
+            while (true)
+                Open(await listener.AcceptTcpClientAsync());
+        }
+        catch (Exception e) when (e is SocketException or ObjectDisposedException or InvalidOperationException)
+        {
+            // disposed
+        }
+    }
+
+    private void Open(TcpClient client)
+    {
+        client.NoDelay = true;
+        var connection = new TcpStoreConnection(entries, client);
         lock (gate)
         {
             if (closed || connections.Count == MaxConnections)
-                socket.Dispose();
+                client.Dispose();
             else if (connections.Add(connection))
                 _ = Task.Run(() => ServeAsync(connection));
         }
@@ -64,7 +71,6 @@ public sealed class TcpStoreServer : IDisposable
     public void Dispose()
     {
         TcpStoreConnection[] open;
-        disposed.Cancel();
         lock (gate)
         {
             closed = true;

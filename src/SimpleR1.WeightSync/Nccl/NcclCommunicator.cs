@@ -14,9 +14,6 @@ internal sealed unsafe class NcclCommunicator : IDisposable
     // Waits poll without a pause for so long: transfers within a machine take milliseconds.
     private static readonly TimeSpan Eager = TimeSpan.FromMilliseconds(50);
 
-    /// <summary>Longest wait for an abort; one that works takes milliseconds.</summary>
-    public static readonly TimeSpan AbortTimeout = TimeSpan.FromSeconds(5);
-
     private readonly int size;
     private nint handle;
 
@@ -135,7 +132,9 @@ internal sealed unsafe class NcclCommunicator : IDisposable
     private void Run(CudaDevice gpu, Action launch, string awaited, TimeSpan timeout, CancellationToken cancellation)
     {
         gpu.Use();
-        Group(launch);
+        Check(ncclGroupStart());
+        launch();
+        Check(ncclGroupEnd());
 
         Wait(Ready, $"NCCL to launch {awaited}", timeout, cancellation);
         using var done = new CudaEvent(gpu);
@@ -150,25 +149,6 @@ internal sealed unsafe class NcclCommunicator : IDisposable
             timeout,
             cancellation
         );
-    }
-
-    /// <summary>
-    /// Closes the group of calls even where one of them fails. NCCL counts open groups by thread: with one left open, it
-    /// would queue all later calls of this thread, and launch none.
-    /// </summary>
-    private static void Group(Action launch)
-    {
-        Check(ncclGroupStart());
-        try
-        {
-            launch();
-        }
-        catch
-        {
-            _ = ncclGroupEnd(); // the failed call's error is the one to see
-            throw;
-        }
-        Check(ncclGroupEnd());
     }
 
     private bool Ready()
@@ -198,25 +178,10 @@ internal sealed unsafe class NcclCommunicator : IDisposable
     /// <summary>
     /// Leaves at once, even during an operation; operations that other processes of the group have under way fail.
     /// </summary>
-    /// <remarks>
-    /// NCCL's abort may hang itself: it joins threads, and waits for kernels. It has a thread of its own, so that nobody
-    /// waits for it longer than <see cref="AbortTimeout"/>.
-    /// </remarks>
-    /// <returns>False where the abort hangs: communicator and stream are lost, and the process should end.</returns>
-    public bool Leave()
+    public void Dispose()
     {
         nint left = Interlocked.Exchange(ref handle, 0);
-        if (left == 0)
-            return true;
-
-        var abort = new Thread(() => _ = ncclCommAbort(left)) // its result leaves nothing to do
-        {
-            IsBackground = true,
-            Name = "NCCL's abort",
-        };
-        abort.Start();
-        return abort.Join(AbortTimeout);
+        if (left != 0)
+            _ = ncclCommAbort(left); // its result leaves nothing to do
     }
-
-    public void Dispose() => Leave();
 }

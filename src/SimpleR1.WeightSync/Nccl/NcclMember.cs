@@ -44,24 +44,18 @@ internal sealed class NcclMember : IDisposable
                 cancellation
             );
         }
-        catch (Exception e)
+        catch
         {
-            if (Leave()) // which fails the others' operations too, so that they do not wait
-                throw;
-            throw new IOException(
-                $"{e.Message}; and NCCL hangs in leaving the group, for more than "
-                    + $"{NcclCommunicator.AbortTimeout.TotalSeconds:0} s: restart this process",
-                e
-            );
+            Leave(); // which fails the others' operations too, so that they do not wait
+            throw;
         }
     }
 
-    private bool Leave()
+    private void Leave()
     {
-        bool left = communicator?.Leave() ?? true;
+        communicator?.Dispose();
         communicator = null;
         joined = null;
-        return left;
     }
 
     public void Dispose() => Leave();

@@ -1,6 +1,5 @@
 using System.Buffers.Text;
 using System.Net.Security;
-using System.Net.Sockets;
 using System.Numerics;
 using System.Security.Authentication;
 using System.Security.Cryptography;
@@ -77,28 +76,24 @@ public sealed class ClusterKey
     }
 
     /// <summary>
-    /// Encrypts a socket that this end accepted; returns when the other end has proven that it has the key. One that
-    /// speaks in the clear is refused at its first byte, before TLS takes that for a record and waits for the rest.
+    /// Refuses a peer that speaks in the clear, before TLS takes its bytes for a record and waits for the rest.
     /// </summary>
-    /// <returns>The stream, which owns the socket.</returns>
-    /// <exception cref="AuthenticationException">The other end has another key, or none.</exception>
-    /// <exception cref="IOException">The connection was lost.</exception>
-    /// <exception cref="SocketException">The connection was lost before the handshake.</exception>
-    public async Task<SslStream> SecureAcceptedAsync(Socket socket, CancellationToken cancellation)
+    /// <param name="first">The first byte that the peer sent (peeked at); empty where it sent none.</param>
+    /// <exception cref="AuthenticationException">The byte does not begin a handshake.</exception>
+    public static void RequireTls(ReadOnlySpan<byte> first)
     {
         const byte Handshake = 0x16;
-        byte[] first = new byte[1];
-        int count = await socket.ReceiveAsync(first, SocketFlags.Peek, cancellation);
-        if (count == 1 && first[0] != Handshake)
+        if (first is [not Handshake, ..])
             throw new AuthenticationException("it does not speak TLS");
-
-        return await SecureAcceptedAsync(new NetworkStream(socket, ownsSocket: true), cancellation);
     }
 
     /// <summary>
     /// Encrypts a connection that this end accepted; returns when the other end has proven that it has the key.
     /// </summary>
     /// <exception cref="AuthenticationException">The other end has another key, or none.</exception>
+    public SslStream SecureAccepted(Stream plain) => Secured(plain, tls => tls.AuthenticateAsServer(ServerOptions()));
+
+    /// <inheritdoc cref="SecureAccepted"/>
     public Task<SslStream> SecureAcceptedAsync(Stream plain, CancellationToken cancellation) =>
         SecuredAsync(plain, tls => tls.AuthenticateAsServerAsync(ServerOptions(), cancellation));
 
@@ -107,12 +102,18 @@ public sealed class ClusterKey
     /// shows at the first read.
     /// </summary>
     /// <exception cref="AuthenticationException">The other end has another key, or none.</exception>
-    public SslStream SecureOpened(Stream plain)
+    public SslStream SecureOpened(Stream plain) => Secured(plain, tls => tls.AuthenticateAsClient(ClientOptions()));
+
+    /// <inheritdoc cref="SecureOpened"/>
+    public Task<SslStream> SecureOpenedAsync(Stream plain, CancellationToken cancellation) =>
+        SecuredAsync(plain, tls => tls.AuthenticateAsClientAsync(ClientOptions(), cancellation));
+
+    private static SslStream Secured(Stream plain, Action<SslStream> handshake)
     {
         var secure = new SslStream(plain, leaveInnerStreamOpen: false);
         try
         {
-            secure.AuthenticateAsClient(ClientOptions());
+            handshake(secure);
         }
         catch
         {
@@ -121,10 +122,6 @@ public sealed class ClusterKey
         }
         return secure;
     }
-
-    /// <inheritdoc cref="SecureOpened"/>
-    public Task<SslStream> SecureOpenedAsync(Stream plain, CancellationToken cancellation) =>
-        SecuredAsync(plain, tls => tls.AuthenticateAsClientAsync(ClientOptions(), cancellation));
 
     private static async Task<SslStream> SecuredAsync(Stream plain, Func<SslStream, Task> handshake)
     {
@@ -148,7 +145,7 @@ public sealed class ClusterKey
             ClientCertificateRequired = true,
             RemoteCertificateValidationCallback = IsOurs,
             EnabledSslProtocols = SslProtocols.Tls13,
-            CertificateChainPolicy = ChainPolicy(),
+            CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
             AllowTlsResume = false, // each connection proves the key anew
             AllowRenegotiation = false,
         };
@@ -160,21 +157,8 @@ public sealed class ClusterKey
             ClientCertificateContext = context,
             RemoteCertificateValidationCallback = IsOurs,
             EnabledSslProtocols = SslProtocols.Tls13,
-            CertificateChainPolicy = ChainPolicy(),
+            CertificateRevocationCheckMode = X509RevocationMode.NoCheck,
             AllowTlsResume = false,
-        };
-
-    /// <summary>
-    /// Fetches nothing. By default .NET builds a chain before it asks <see cref="IsOurs"/>, and a stranger's certificate
-    /// may name URLs for that: this process would fetch from wherever the stranger wants, and wait for it.
-    /// </summary>
-    private static X509ChainPolicy ChainPolicy() =>
-        new()
-        {
-            DisableCertificateDownloads = true,
-            RevocationMode = X509RevocationMode.NoCheck,
-            TrustMode = X509ChainTrustMode.CustomRootTrust,
-            VerificationFlags = X509VerificationFlags.AllFlags,
         };
 
     /// <summary>

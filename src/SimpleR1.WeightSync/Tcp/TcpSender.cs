@@ -9,20 +9,13 @@ using static TorchSharp.torch;
 namespace SimpleR1.WeightSync.Tcp;
 
 /// <summary>
-/// The trainer's end of <see cref="TcpTransport"/>: listens, and serves each worker's connection on its own
-/// thread.
+/// The trainer's end of <see cref="TcpTransport"/>: listens, and serves each connection on its own thread.
 /// </summary>
-internal sealed class TcpSender(IPEndPoint bind, TimeSpan timeout, ClusterKey? key, bool delta, Action<string> log)
-    : IDisposable
+internal sealed class TcpSender(IPEndPoint bind, TimeSpan timeout, ClusterKey? key, bool delta) : IDisposable
 {
-    private static readonly TimeSpan ProofTimeout = TimeSpan.FromSeconds(10);
-
     private readonly Lock gate = new();
     private readonly List<TcpOffer> offers = [];
     private readonly Dictionary<ScalarType, WeightHistory> histories = []; // for deltas, by the receivers' type
-    private readonly CancellationTokenSource stopping = new();
-    private readonly UnprovenConnections unproven = new();
-    private readonly ThrottledLog refusals = new(log);
     private TcpListener? listener;
     private long sentBytes;
 
@@ -80,71 +73,37 @@ internal sealed class TcpSender(IPEndPoint bind, TimeSpan timeout, ClusterKey? k
                 e
             );
         }
-        _ = new AcceptLoop("the port for weights", log).RunAsync(
-            listening.AcceptSocketAsync,
-            socket => _ = Task.Run(() => ProveAsync(socket)),
-            stopping.Token
-        );
+        new Thread(() => Accept(listening)) { IsBackground = true, Name = "weight listener" }.Start();
         return listening;
     }
 
-    /// <summary>Gives a connection a thread when it has proven that it may have weights; a stranger gets none.</summary>
-    private async Task ProveAsync(Socket socket)
+    private void Accept(TcpListener listening)
     {
-        var remote = socket.RemoteEndPoint;
-        using var visit = unproven.Enter(remote, socket.Dispose);
-        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stopping.Token);
-        deadline.CancelAfter(ProofTimeout);
-        try
+        while (true)
         {
-            // Both ends prove the cluster key, where there is one.
-            socket.NoDelay = true;
-            Stream stream = key is null
-                ? new NetworkStream(socket, ownsSocket: true)
-                : await key.SecureAcceptedAsync(socket, deadline.Token);
-
-            // A stranger's token, or one that comes too late, is answered by closing the connection.
-            byte[] hello = new byte[TcpWire.HelloBytes];
-            await stream.ReadExactlyAsync(hello, deadline.Token);
-            if (!Admit(hello, new(socket, stream, $"a worker at {remote}")))
-                socket.Dispose();
-        }
-        catch (Exception e) when (e is OperationCanceledException || IsConnectionFailure(e))
-        {
-            socket.Dispose();
-            if (e is AuthenticationException)
-                refusals.Add($"a connection from {remote} for weights was refused: it has not this cluster's key");
-        }
-    }
-
-    /// <summary>Starts the thread that serves a connection whose token is an offer's.</summary>
-    private bool Admit(byte[] bytes, Connection connection)
-    {
-        var hello = Hello.Read(bytes);
-        ulong heldHash = hello.HeldHash;
-        lock (gate)
-            foreach (var offer in offers)
-                if (CryptographicOperations.FixedTimeEquals(offer.Token, hello.Token))
-                {
-                    var thread = new Thread(() => Serve(connection, offer, heldHash))
-                    {
-                        IsBackground = true,
-                        Name = "weights to " + connection.Receiver,
-                    };
-                    thread.Start();
-                    offer.Connections.Add((connection.Socket, thread));
-                    return true;
-                }
-        return false;
-    }
-
-    private void Serve(Connection connection, TcpOffer offer, ulong heldHash)
-    {
-        using (connection.Socket)
+            Socket socket;
             try
             {
-                using (connection.Stream)
-                    Send(connection, offer, heldHash);
+                socket = listening.AcceptSocket();
+            }
+            catch (Exception e) when (e is SocketException or ObjectDisposedException or InvalidOperationException)
+            {
+                return; // disposed
+            }
+            new Thread(() => Serve(socket))
+            {
+                IsBackground = true,
+                Name = "weights to " + socket.RemoteEndPoint,
+            }.Start();
+        }
+    }
+
+    private void Serve(Socket socket)
+    {
+        using (socket)
+            try
+            {
+                Serve(socket, $"a worker at {socket.RemoteEndPoint}");
             }
             catch (Exception e) when (IsConnectionFailure(e))
             {
@@ -161,11 +120,26 @@ internal sealed class TcpSender(IPEndPoint bind, TimeSpan timeout, ClusterKey? k
                 or ArgumentOutOfRangeException
                 or AuthenticationException;
 
-    private void Send(Connection connection, TcpOffer offer, ulong heldHash)
+    private void Serve(Socket socket, string receiver)
     {
-        var (socket, stream, receiver) = connection;
+        socket.NoDelay = true;
         socket.SendTimeout = socket.ReceiveTimeout = (int)timeout.TotalMilliseconds;
-        bool sendsDeltas = heldHash != 0 && offer.Deltas?.BaseHash == heldHash;
+        using var plain = new NetworkStream(socket);
+
+        // Both ends prove the cluster key, where there is one.
+        Span<byte> first = stackalloc byte[1];
+        if (key is not null)
+            ClusterKey.RequireTls(first[..socket.Receive(first, SocketFlags.Peek)]);
+        using Stream stream = key is null ? plain : key.SecureAccepted(plain);
+
+        // A stranger's token, or one that comes too late, is answered by closing the connection.
+        Span<byte> bytes = stackalloc byte[TcpWire.HelloBytes];
+        TcpWire.ReadExactly(stream, bytes, $"the token of {receiver}", timeout);
+        var hello = Hello.Read(bytes);
+        if (Admit(hello.Token, socket) is not { } offer)
+            return;
+
+        bool sendsDeltas = hello.HeldHash != 0 && offer.Deltas?.BaseHash == hello.HeldHash;
         var chunks = new ChunkSender(stream, offer, sendsDeltas, receiver, n => Interlocked.Add(ref sentBytes, n));
         Span<byte> request = stackalloc byte[TcpWire.RequestBytes];
         while (true)
@@ -179,10 +153,21 @@ internal sealed class TcpSender(IPEndPoint bind, TimeSpan timeout, ClusterKey? k
         }
     }
 
+    private TcpOffer? Admit(ReadOnlySpan<byte> token, Socket socket)
+    {
+        lock (gate)
+            foreach (var offer in offers)
+                if (CryptographicOperations.FixedTimeEquals(offer.Token, token))
+                {
+                    offer.Connections.Add((socket, Thread.CurrentThread));
+                    return offer;
+                }
+        return null;
+    }
+
     public void Dispose()
     {
         TcpOffer[] open;
-        stopping.Cancel();
         lock (gate)
         {
             listener?.Dispose();
@@ -193,6 +178,4 @@ internal sealed class TcpSender(IPEndPoint bind, TimeSpan timeout, ClusterKey? k
         foreach (var history in histories.Values)
             history.Dispose();
     }
-
-    private sealed record Connection(Socket Socket, Stream Stream, string Receiver);
 }

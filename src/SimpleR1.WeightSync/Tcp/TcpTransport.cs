@@ -50,12 +50,9 @@ public sealed class TcpTransport : IWeightTransport
                 $"{bind} names no address that workers could connect to; name the one of the network they are in",
                 nameof(bind)
             );
-        sender = new(bind, timeout ?? DefaultTimeout, key, delta, line => Log(line));
+        sender = new(bind, timeout ?? DefaultTimeout, key, delta);
         receiver = new(key, connections);
     }
-
-    /// <summary>Takes a line about strangers that were refused, at most each second; nothing by default.</summary>
-    public Action<string> Log { get; init; } = _ => { };
 
     public string Name => "tcp";
 

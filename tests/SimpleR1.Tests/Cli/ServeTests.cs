@@ -62,7 +62,7 @@ public sealed partial class ServeTests
         {
             // A server for everyone on this machine, and one with a cluster key, whose admin port takes the weights.
             string key = Path.Combine(runs, "key");
-            Assert.Equal(0, (await ProgramRun.RunAsync("key", "new", "--out", key)).Code);
+            await File.WriteAllTextAsync(key, ClusterKey.NewText() + "\n", Token);
             using var serving = ServeWithWeights();
             using var keyed = ServeWithWeights("--key", "@" + key);
             await serving.SaysAsync("Ctrl-C stops it");
@@ -199,7 +199,7 @@ public sealed partial class ServeTests
     private static partial Regex LossOf();
 
     [Theory]
-    [InlineData("--api-key @FILE", "recipes/tiny-base", "--host", "0.0.0.0")]
+    [InlineData("--api-key KEY", "recipes/tiny-base", "--host", "0.0.0.0")]
     [InlineData("expected an IP address", "recipes/tiny-base", "--host", "example.com")]
     [InlineData("--max-n: expected at least 1, found 0", "recipes/tiny-base", "--max-n", "0")]
     [InlineData(

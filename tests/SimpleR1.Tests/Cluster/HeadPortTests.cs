@@ -120,31 +120,6 @@ public sealed class HeadPortTests : IAsyncDisposable
         await first.AskAsync(new(HeadAsk.Turn), Patience, Cancel);
     }
 
-    [Fact]
-    public async Task Member_whose_connection_ends_by_an_error_of_the_head_does_not_stay_one()
-    {
-        var lost = new TaskCompletionSource<HelloMessage>();
-        await using var server = HeadServer.Bind(
-            new()
-            {
-                Endpoint = new(IPAddress.Loopback, 0),
-                Key = null,
-                Roster = new(),
-                Welcome = () => new(null, "cluster", "silo", null),
-                Status = () => throw new NotSupportedException("a fault of the head"),
-                Lost = lost.SetResult,
-                Log = log.Enqueue,
-            }
-        );
-        server.Open();
-        var hello = HelloMessage.Create(MemberRole.Worker, "a", instance: "a", device: "cpu");
-        var head = new HeadAddress(server.Endpoint.ToString(), null);
-        await using var member = await HeadConnection.ConnectAsync(head, hello, Patience, Cancel);
-        await Assert.ThrowsAsync<IOException>(() => member.AskAsync(new(HeadAsk.Status), Patience, Cancel));
-        Assert.Equal("a", (await lost.Task.WaitAsync(Patience, Cancel)).Name);
-        await WaitAsync(() => log.Any(l => l.Contains("a fault of the head")), "the head to log its error");
-    }
-
     /// <summary>Garbage, half frames, huge lengths and wrong JSON close their connection and disturb no member.</summary>
     [Fact]
     public async Task Head_survives_what_is_no_member()

@@ -71,7 +71,7 @@ internal sealed unsafe partial class CublasLt : IDisposable
         workspace = device.Allocate(workspaceBytes, "cuBLASLt's workspace");
         string deviceName = string.Concat(device.Name.Select(c => char.IsLetterOrDigit(c) ? c : '-'));
         string file = $"products-{deviceName}-{cublasLtGetVersion()}-2.txt";
-        choices = new(KernelCache.PathOf(file));
+        choices = new(Path.Combine(KernelLibrary.CacheFolder(), file));
     }
 
     /// <summary>y = x · Wᵀ + b</summary>

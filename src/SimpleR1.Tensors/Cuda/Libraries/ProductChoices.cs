@@ -19,8 +19,8 @@ internal unsafe struct ProductChoice
 /// what the first has chosen is every other's choice too: so all compute the same bits, and none disturbs another's
 /// measuring.
 /// </summary>
-/// <param name="file">Lines of a key and the choice's bytes; only appended to. Null shares nothing.</param>
-internal sealed unsafe class ProductChoices(string? file)
+/// <param name="file">Lines of a key and the choice's bytes; only appended to.</param>
+internal sealed unsafe class ProductChoices(string file)
 {
     private static readonly TimeSpan TurnTimeout = TimeSpan.FromSeconds(5); // the one whose turn it is may be suspended
     private static readonly TimeSpan TurnPause = TimeSpan.FromMilliseconds(2);
@@ -55,13 +55,12 @@ internal sealed unsafe class ProductChoices(string? file)
     /// <summary>Waits until no other process measures; null where that can't be known.</summary>
     private FileStream? TakeTurn()
     {
-        if (file is null)
-            return null;
         long start = Stopwatch.GetTimestamp();
         while (Stopwatch.GetElapsedTime(start) < TurnTimeout)
         {
             try
             {
+                Directory.CreateDirectory(Path.GetDirectoryName(file)!);
                 return new(file + ".lock", FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
             }
             catch (IOException)
@@ -78,8 +77,6 @@ internal sealed unsafe class ProductChoices(string? file)
 
     private void Append(ProductKey key, ProductChoice choice)
     {
-        if (file is null)
-            return;
         string bytes = Convert.ToHexString(new ReadOnlySpan<byte>(&choice, sizeof(ProductChoice)));
         try
         {

@@ -91,10 +91,7 @@ internal static class HeadCommand
         private readonly KeyOption key = new(command);
         private readonly Option<string?> membership = command
             .AddOption<string?>("--membership")
-            .Describe(
-                "redis://[:PASSWORD@]HOST[:PORT], or @FILE that holds it: membership that survives the head; "
-                    + "default: in the head"
-            );
+            .Describe("redis://[:PASSWORD@]HOST[:PORT]: membership that survives the head; default: in the head");
         private readonly Option<string> cluster = command
             .AddDefault("--cluster", "default")
             .Describe("Name that tells apart the clusters of one Redis");
@@ -105,7 +102,7 @@ internal static class HeadCommand
                 Port = parse.GetValue(port),
                 Address = ReadAddress(parse),
                 Key = key.Read(parse),
-                Membership = parse.GetValue(membership) is { } text ? SecretText.Read("--membership", text) : null,
+                Membership = parse.GetValue(membership),
                 Name = parse.GetValue(cluster)!,
                 Log = line => Console.WriteLine($"{DateTime.Now:HH:mm:ss} {line}"),
             };

@@ -17,10 +17,7 @@ internal sealed class ApiOptions(Command command, string prefix = "")
         .Describe("Port of the API; 0 picks a free one");
     private readonly Option<string[]> keys = command
         .AddOption<string[]>("--api-key")
-        .Describe(
-            "Key that clients must send as 'Authorization: Bearer KEY', or @FILE that holds it "
-                + "(repeatable; or SIMPLE_R1_API_KEY)"
-        );
+        .Describe("Key that clients must send as 'Authorization: Bearer KEY' (repeatable; or SIMPLE_R1_API_KEY)");
     private readonly Option<bool> accessLog = command
         .AddOption<bool>("--access-log")
         .Describe("Print a line about each request: time, client, path, status, duration, X-Request-Id");
@@ -72,7 +69,7 @@ internal sealed class ApiOptions(Command command, string prefix = "")
     /// <summary>The given keys, and the environment's, which other users cannot see in the list of processes.</summary>
     private string[] ReadKeys(ParseResult parse)
     {
-        string[] given = [.. (parse.GetValue(keys) ?? []).Select(key => SecretText.Read("--api-key", key))];
+        string[] given = parse.GetValue(keys) ?? [];
         string? environment = Environment.GetEnvironmentVariable("SIMPLE_R1_API_KEY");
         return string.IsNullOrEmpty(environment) ? given : [.. given, environment];
     }

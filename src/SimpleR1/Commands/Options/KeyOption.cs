@@ -19,9 +19,12 @@ internal sealed class KeyOption(Command command)
     /// <exception cref="IOException">The key's file cannot be read.</exception>
     public ClusterKey? Read(ParseResult parse)
     {
-        string? text = parse.GetValue(key) is { } given
-            ? SecretText.Read("--key", given)
-            : Environment.GetEnvironmentVariable(WorkerProcess.KeyVariable);
+        string? text = parse.GetValue(key) switch
+        {
+            ['@', .. var file] => File.ReadAllText(file).Trim(),
+            { } given => given,
+            null => Environment.GetEnvironmentVariable(WorkerProcess.KeyVariable),
+        };
         return string.IsNullOrEmpty(text) ? null : ClusterKey.Parse(text);
     }
 }
