@@ -85,7 +85,8 @@ internal abstract class SyncAbuseCluster(SyncAbuseWorkers workers) : IAsyncDispo
     protected async Task<SyncReport> PushAsync(bool verify = true)
     {
         Weights.Flat.mul_(1 + 0.01f * (Version % 2 == 0 ? 1 : -1));
-        Weights.Flat.narrow(0, Random.Next(1000), 10).uniform_(-0.1, 0.1);
+        using (var part = Weights.Flat.narrow(0, Random.Next(1000), 10)) // held: the collector would free it under the call
+            part.uniform_(-0.1, 0.1);
         var clock = Stopwatch.StartNew();
         var report = await Pool.PushWeightsAsync(Weights, ++Version).WaitAsync(Patience);
         Took = clock.Elapsed;

@@ -51,7 +51,10 @@ public sealed class GpuWorkerTests
             if (version < 2)
                 source.Flat.mul_(-1.5f);
             else
-                source.Flat.narrow(0, 100, 37).add_(1f);
+            {
+                using var part = source.Flat.narrow(0, 100, 37); // held: the collector would free it under the call
+                part.add_(1f);
+            }
             using var offer = trainer.Offer(source, BroadcastPlan.For(source, version, 4096, type), ["worker"]);
             ulong hash = worker.Receive(offer.Invitations[0], destination, Long, Cancel).Hash;
             Assert.Equal(WeightHash.Of(source, type), hash);
