@@ -276,16 +276,18 @@ internal sealed unsafe class CpuKernels : IKernels
     /// <summary>y's rows are the rows of x with these indices, all of which exist.</summary>
     private static void Gather(Tensor x, Tensor indices, Tensor y)
     {
+        byte* from = (byte*)Aten.DataPointer(x);
         float* to = Floats(y);
         long* rows = Longs(indices);
         long width = x.shape[1];
+        var type = x.dtype;
         int count = Length(indices, 0);
         CpuParallel.For(
             (count + RowsPerItem - 1) / RowsPerItem,
             item =>
             {
                 for (long row = item * RowsPerItem; row < Math.Min(count, (item + 1) * RowsPerItem); row++)
-                    StoredNumbers.Widen(x, rows[row] * width, width, to + row * width);
+                    StoredNumbers.Widen(from, type, rows[row] * width, width, to + row * width);
             }
         );
     }

@@ -25,7 +25,7 @@ internal static unsafe class WidenedVector
             memory = (float*)NativeMemory.Alloc((nuint)count, sizeof(float));
             capacity = count;
         }
-        StoredNumbers.Widen(vector, 0, count, memory);
+        StoredNumbers.Widen((byte*)Aten.DataPointer(vector), vector.dtype, 0, count, memory);
         return memory;
     }
 }

@@ -63,25 +63,25 @@ internal readonly unsafe struct F16Numbers : IStoredNumbers
     public static float Read(byte* at) => (float)*(Half*)at;
 }
 
-/// <summary>Numbers of a tensor as f32.</summary>
+/// <summary>Stored numbers as f32.</summary>
 internal static unsafe class StoredNumbers
 {
     private const int Lanes = 16;
 
-    /// <param name="first">Index of the first number.</param>
-    public static void Widen(Tensor from, long first, long count, float* to)
+    /// <param name="from">Numbers of the type.</param>
+    /// <param name="first">Index of the first one.</param>
+    public static void Widen(byte* from, ScalarType type, long first, long count, float* to)
     {
-        byte* at = (byte*)Aten.DataPointer(from);
-        switch (from.dtype)
+        switch (type)
         {
             case ScalarType.Float32:
-                Widen<F32Numbers>(at + first * F32Numbers.Bytes, count, to);
+                Widen<F32Numbers>(from + first * F32Numbers.Bytes, count, to);
                 break;
             case ScalarType.BFloat16:
-                Widen<BF16Numbers>(at + first * BF16Numbers.Bytes, count, to);
+                Widen<BF16Numbers>(from + first * BF16Numbers.Bytes, count, to);
                 break;
             default:
-                Widen<F16Numbers>(at + first * F16Numbers.Bytes, count, to);
+                Widen<F16Numbers>(from + first * F16Numbers.Bytes, count, to);
                 break;
         }
     }

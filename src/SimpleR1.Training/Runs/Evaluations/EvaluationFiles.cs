@@ -109,8 +109,10 @@ public sealed record EvaluationFiles(string Answers, string Summary)
     }
 
     /// <summary>What the evaluation was made from; null without a complete one, or by a program that kept none.</summary>
-    public Fingerprint? ReadFingerprint() =>
-        File.Exists(Answers) && File.Exists(Summary) ? ReadSummary().Fingerprint : null;
+    public Fingerprint? ReadFingerprint() => ReadComplete()?.Fingerprint;
+
+    /// <summary>The summary; null without a complete evaluation.</summary>
+    internal EvaluationSummary? ReadComplete() => File.Exists(Answers) && File.Exists(Summary) ? ReadSummary() : null;
 
     internal EvaluationSummary ReadSummary()
     {

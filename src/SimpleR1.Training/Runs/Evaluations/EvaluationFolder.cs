@@ -57,20 +57,15 @@ public sealed class EvaluationFolder
 
     /// <summary>The evaluation after a step by the same weights; null when there is none.</summary>
     public EvaluationSummary? Find(int step, string weights) =>
-        FilesOf(step).ReadFingerprint() is not null
-        && FilesOf(step).ReadSummary() is { } kept
-        && kept.Weights == weights
-            ? kept
-            : null;
+        FilesOf(step).ReadComplete() is { } kept && kept.Weights == weights ? kept : null;
 
     /// <summary>All complete evaluations in the folder, by step.</summary>
     public IReadOnlyList<EvaluationSummary> Read() =>
         [
             .. Directory
                 .GetDirectories(path, Steps)
-                .Select(EvaluationFiles.In)
-                .Where(files => files.ReadFingerprint() is not null)
-                .Select(files => files.ReadSummary())
+                .Select(folder => EvaluationFiles.In(folder).ReadComplete())
+                .OfType<EvaluationSummary>()
                 .OrderBy(summary => summary.Step),
         ];
 

@@ -31,11 +31,9 @@ public static class EvaluationPlot
 
     private static bool IsSeries(string metric)
     {
-        bool isEnd =
-            metric.EndsWith(EvaluationScores.Low, StringComparison.Ordinal)
-            || metric.EndsWith(EvaluationScores.High, StringComparison.Ordinal);
         string ofSets = EvaluationScores.InSet(Metric, "");
-        return !isEnd && (metric == Metric || metric.StartsWith(ofSets, StringComparison.Ordinal));
+        return !EvaluationScores.IsEnd(metric)
+            && (metric == Metric || metric.StartsWith(ofSets, StringComparison.Ordinal));
     }
 
     private static void Draw(

@@ -19,6 +19,10 @@ public sealed record EvaluationScores
     internal const string Low = "_low";
     internal const string High = "_high";
 
+    /// <summary>Whether a metric's name is that of an interval's end.</summary>
+    internal static bool IsEnd(string metric) =>
+        metric.EndsWith(Low, StringComparison.Ordinal) || metric.EndsWith(High, StringComparison.Ordinal);
+
     public required int Problems { get; init; }
 
     /// <summary>Share of answers that are correct.</summary>

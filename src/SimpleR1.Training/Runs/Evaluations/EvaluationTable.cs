@@ -29,12 +29,11 @@ public static class EvaluationTable
     /// <summary>All shares of all problems, the accuracy of each set, and the length.</summary>
     private static bool IsShown(string metric)
     {
-        bool isEnd =
-            metric.EndsWith(EvaluationScores.Low, StringComparison.Ordinal)
-            || metric.EndsWith(EvaluationScores.High, StringComparison.Ordinal);
         bool isOfSet = metric.Contains('/');
         bool isAccuracy = metric.StartsWith(EvaluationScores.InSet(Accuracy, ""), StringComparison.Ordinal);
-        return !isEnd && metric is not (Reward or "evaluation_seconds") && (!isOfSet || isAccuracy);
+        return !EvaluationScores.IsEnd(metric)
+            && metric is not (Reward or "evaluation_seconds")
+            && (!isOfSet || isAccuracy);
     }
 
     private static string Cell(IReadOnlyDictionary<string, double> metrics, string name)

@@ -88,10 +88,7 @@ internal static class EvaluateCommand
         string temporary = Directory.CreateTempSubdirectory("simple-r1-eval").FullName;
         try
         {
-            var events = new ExperimentEvents(console.Step, console.Evaluation, console.Log)
-            {
-                Progress = console.Progress,
-            };
+            var events = ReportedRun.Events(console);
             await using var experiment = await Experiment.StartAsync(
                 recipe,
                 new(temporary, ExistingRun.Refuse, events) { EvaluatesOnly = true },
